@@ -1,0 +1,220 @@
+/*
+ * RFC 1321.
+ *
+ * The key of every request is hashed, so what counts is one block of few
+ * bytes.  rounds() is compiled three times: for any block, and for the first
+ * word of the digest of up to 55 and of up to 31 bytes.  Those two know which
+ * words of the block are 0 and leave out the steps behind the first word.
+ */
+
+#include <assert.h>
+#include <endian.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "md5.h"
+
+enum {
+	BLOCK = 64,
+	LENGTH_AT = 56,		/* in a last block: 64 bits, the length */
+	SHORT = 32,		/* bytes, the mark behind the data included */
+	MARK = 0x80
+};
+
+/* Blocks are filled eight bytes at a time. */
+static_assert(SHORT % 8 == 0 && LENGTH_AT % 8 == 0 && SHORT < LENGTH_AT,
+    "sizes of blocks");
+
+/* The RFC's F and G, each with one operation less. */
+#define F(b, c, d) ((d) ^ ((b) & ((c) ^ (d))))
+#define G(b, c, d) ((c) ^ ((d) & ((b) ^ (c))))
+#define I(b, c, d) ((c) ^ ((b) | ~(d)))
+
+#define ROTATE(x, n) ((x) << (n) | (x) >> (32 - (n)))
+
+/* Word i of the block, of which only size bytes and the length are not 0. */
+#define WORD(i)								\
+	(4 * (i) < size ? load_word(block + 4 * (i)) :			\
+	    4 * (i) == LENGTH_AT ? length : 0)
+
+#define STEP(a, b, f, i, shift, sine) do {				\
+	a += (f) + WORD((i) % 16) + UINT32_C(sine);			\
+	a = ROTATE(a, shift) + b;					\
+} while (0)
+
+/* The H of the third round, b ^ c ^ d, shares an operation with the next
+   step's: x is c ^ d before and after. */
+#define STEP3(a, b, d, i, shift, sine) do {				\
+	x ^= b;								\
+	STEP(a, b, x, i, shift, sine);					\
+	x ^= d;								\
+} while (0)
+
+/* Steps i to i + 3 of each round, with their sines. */
+#define ROUND1(i, k0, k1, k2, k3)					\
+	STEP(a, b, F(b, c, d), i, 7, k0);				\
+	STEP(d, a, F(a, b, c), i + 1, 12, k1);				\
+	STEP(c, d, F(d, a, b), i + 2, 17, k2);				\
+	STEP(b, c, F(c, d, a), i + 3, 22, k3)
+#define ROUND2(i, k0, k1, k2, k3)					\
+	STEP(a, b, G(b, c, d), 5 * (i) + 1, 5, k0);			\
+	STEP(d, a, G(a, b, c), 5 * (i) + 6, 9, k1);			\
+	STEP(c, d, G(d, a, b), 5 * (i) + 11, 14, k2);			\
+	STEP(b, c, G(c, d, a), 5 * (i) + 16, 20, k3)
+#define ROUND3(i, k0, k1, k2, k3)					\
+	STEP3(a, b, d, 3 * (i) + 5, 4, k0);				\
+	STEP3(d, a, c, 3 * (i) + 8, 11, k1);				\
+	STEP3(c, d, b, 3 * (i) + 11, 16, k2);				\
+	STEP3(b, c, a, 3 * (i) + 14, 23, k3)
+#define ROUND4(i, k0, k1, k2, k3)					\
+	STEP(a, b, I(b, c, d), 7 * (i), 6, k0);				\
+	STEP(d, a, I(a, b, c), 7 * (i) + 7, 10, k1);			\
+	STEP(c, d, I(d, a, b), 7 * (i) + 14, 15, k2);			\
+	STEP(b, c, I(c, d, a), 7 * (i) + 21, 21, k3)
+
+static const uint32_t start[4] = {
+	0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476
+};
+
+static inline uint32_t
+load_word(const unsigned char *bytes)
+{
+	uint32_t word;
+
+	memcpy(&word, bytes, sizeof(word));
+	return le32toh(word);
+}
+
+/* Take a block into state.  size and length are as in WORD(); size is a
+   constant in each place where this is inlined. */
+static inline __attribute__((always_inline)) void
+rounds(uint32_t state[4], const unsigned char *block, int size,
+    uint32_t length)
+{
+	uint32_t a = state[0], b = state[1], c = state[2], d = state[3], x;
+
+	ROUND1(0, 0xd76aa478, 0xe8c7b756, 0x242070db, 0xc1bdceee);
+	ROUND1(4, 0xf57c0faf, 0x4787c62a, 0xa8304613, 0xfd469501);
+	ROUND1(8, 0x698098d8, 0x8b44f7af, 0xffff5bb1, 0x895cd7be);
+	ROUND1(12, 0x6b901122, 0xfd987193, 0xa679438e, 0x49b40821);
+	ROUND2(0, 0xf61e2562, 0xc040b340, 0x265e5a51, 0xe9b6c7aa);
+	ROUND2(4, 0xd62f105d, 0x02441453, 0xd8a1e681, 0xe7d3fbc8);
+	ROUND2(8, 0x21e1cde6, 0xc33707d6, 0xf4d50d87, 0x455a14ed);
+	ROUND2(12, 0xa9e3e905, 0xfcefa3f8, 0x676f02d9, 0x8d2a4c8a);
+	x = c ^ d;
+	ROUND3(0, 0xfffa3942, 0x8771f681, 0x6d9d6122, 0xfde5380c);
+	ROUND3(4, 0xa4beea44, 0x4bdecfa9, 0xf6bb4b60, 0xbebfbc70);
+	ROUND3(8, 0x289b7ec6, 0xeaa127fa, 0xd4ef3085, 0x04881d05);
+	ROUND3(12, 0xd9d4d039, 0xe6db99e5, 0x1fa27cf8, 0xc4ac5665);
+	ROUND4(0, 0xf4292244, 0x432aff97, 0xab9423a7, 0xfc93a039);
+	ROUND4(4, 0x655b59c3, 0x8f0ccc92, 0xffeff47d, 0x85845dd1);
+	ROUND4(8, 0x6fa87e4f, 0xfe2ce6e0, 0xa3014314, 0x4e0811a1);
+	ROUND4(12, 0xf7537e82, 0xbd3af235, 0x2ad7d2bb, 0xeb86d391);
+	state[0] += a;
+	state[1] += b;
+	state[2] += c;
+	state[3] += d;
+}
+
+/* The last n % 8 bytes of data as a little-endian number, the mark above. */
+static inline uint64_t
+last_bytes(const unsigned char *data, size_t n)
+{
+	uint64_t x = MARK;
+
+	if (n >= 8) {
+		memcpy(&x, data + n - 8, sizeof(x));
+		x = le64toh(x) >> 8 | (uint64_t)MARK << 56;
+		return x >> (8 * (~n % 8));
+	}
+	while (n > 0)
+		x = x << 8 | data[--n];
+	return x;
+}
+
+/* Begin a block: n < size bytes, the mark, and zeros up to size. */
+static inline __attribute__((always_inline)) void
+fill(unsigned char *block, size_t size, const unsigned char *data, size_t n)
+{
+	uint64_t last = htole64(last_bytes(data, n));
+	size_t i;
+
+	assert(n < size);
+	memset(block, 0, size);
+	for (i = 0; i + 8 <= n; i += 8)
+		memcpy(block + i, data + i, 8);
+	memcpy(block + i, &last, sizeof(last));
+}
+
+static inline uint32_t
+short_word(const unsigned char *data, size_t n)
+{
+	unsigned char block[SHORT];
+	uint32_t state[4];
+
+	memcpy(state, start, sizeof(state));
+	fill(block, sizeof(block), data, n);
+	rounds(state, block, SHORT, (uint32_t)n * 8);
+	return state[0];
+}
+
+static inline uint32_t
+middle_word(const unsigned char *data, size_t n)
+{
+	unsigned char block[LENGTH_AT];
+	uint32_t state[4];
+
+	memcpy(state, start, sizeof(state));
+	fill(block, sizeof(block), data, n);
+	rounds(state, block, LENGTH_AT, (uint32_t)n * 8);
+	return state[0];
+}
+
+static void
+whole_block(uint32_t state[4], const unsigned char *block)
+{
+	rounds(state, block, BLOCK, 0);
+}
+
+static void
+digest_state(uint32_t state[4], const unsigned char *data, size_t n)
+{
+	uint64_t length = htole64((uint64_t)n * 8);
+	unsigned char block[BLOCK];
+
+	memcpy(state, start, sizeof(start));
+	for (; n >= BLOCK; data += BLOCK, n -= BLOCK)
+		whole_block(state, data);
+	fill(block, sizeof(block), data, n);
+	if (n >= LENGTH_AT) {
+		whole_block(state, block);
+		memset(block, 0, sizeof(block));
+	}
+	memcpy(block + LENGTH_AT, &length, sizeof(length));
+	whole_block(state, block);
+}
+
+uint32_t
+md5_word(const void *data, size_t n)
+{
+	uint32_t state[4];
+
+	if (n < SHORT)
+		return short_word(data, n);
+	if (n < LENGTH_AT)
+		return middle_word(data, n);
+	digest_state(state, data, n);
+	return state[0];
+}
+
+void
+md5(const void *data, size_t n, unsigned char digest[16])
+{
+	uint32_t state[4];
+	int i;
+
+	digest_state(state, data, n);
+	for (i = 0; i < 4; i++)
+		state[i] = htole32(state[i]);
+	memcpy(digest, state, sizeof(state));
+}
