@@ -1,0 +1,58 @@
+VERSION = 1.0.0
+PREFIX ?= /usr/local
+SBINDIR = $(PREFIX)/sbin
+MANDIR = $(PREFIX)/share/man/man8
+CFLAGS ?= -O2 -g
+BUILD = build
+
+WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+	-Wpointer-arith -Wcast-qual -Wwrite-strings -Wformat=2 -Wvla
+HARDENING = -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -DMAGENT_VERSION='"$(VERSION)"' \
+	-MMD -MP $(WARNINGS) $(HARDENING) $(CFLAGS)
+ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(LDFLAGS)
+LIBS = -levent_core -levent_extra
+
+PARTS = address block client command conn daemon dirty effect fanout ketama \
+	listener log magent md5 mirror options proto request server stats
+OBJECTS = $(PARTS:%=$(BUILD)/%.o)
+UNITS = address ketama md5 proto
+
+magent: $(BUILD)/magent
+	cp $< $@
+
+$(BUILD)/magent: $(OBJECTS)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+$(BUILD)/%.o: %.c | $(BUILD)
+	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+# A unit test links its module only (and what that is made of).
+$(BUILD)/test_ketama: $(BUILD)/md5.o
+$(BUILD)/test_%: tests/test_%.c $(BUILD)/%.o
+	$(CC) $(ALL_CFLAGS) -I. $(ALL_LDFLAGS) -o $@ $(filter %.c %.o,$^)
+
+units: $(UNITS:%=$(BUILD)/test_%)
+
+$(BUILD):
+	mkdir -p $@
+
+# The same with every check that the compiler can build in.
+asan:
+	$(MAKE) BUILD=build-asan HARDENING=-fPIE CFLAGS="-O1 -g \
+	-fno-omit-frame-pointer -fsanitize=address,undefined \
+	-fno-sanitize-recover=all" build-asan/magent units
+
+test:
+	scripts/test
+
+install: magent
+	install -D -m 755 magent $(DESTDIR)$(SBINDIR)/magent
+	install -D -m 644 magent.8 $(DESTDIR)$(MANDIR)/magent.8
+
+clean:
+	rm -rf build build-* magent
+
+.PHONY: units asan test install clean
+.SECONDARY:
+-include $(wildcard $(BUILD)/*.d)

@@ -1,0 +1,114 @@
+/*
+ * Counted pieces of memory.
+ *
+ * Invariant: a block is in the pool exactly when it has no references; the
+ * pool holds blocks of the small size only.
+ */
+
+#include "block.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { POOL_MAX = 2048 };	/* blocks that wait in the pool */
+
+static struct block *pool;
+static size_t pooled;
+static size_t total;
+
+static struct block *
+take_pooled(void)
+{
+	struct block *block = pool;
+
+	assert(pooled > 0 && block->references == 0);
+	pool = block->next;
+	pooled--;
+	return block;
+}
+
+struct block *
+block_new(size_t size)
+{
+	struct block *block;
+
+	if (size < BLOCK_SMALL)
+		size = BLOCK_SMALL;
+	if (size == BLOCK_SMALL && pool != NULL)
+		block = take_pooled();
+	else
+		block = malloc(sizeof(*block) + size);
+	if (block == NULL)
+		return NULL;
+	block->size = size;
+	block->references = 1;
+	block->next = NULL;
+	total += size;
+	return block;
+}
+
+struct block *
+block_copy(const char *bytes, size_t n)
+{
+	struct block *block = block_new(n);
+
+	if (block != NULL)
+		memcpy(block->bytes, bytes, n);
+	return block;
+}
+
+struct block *
+block_grow(struct block *block, size_t size)
+{
+	struct block *grown;
+
+	assert(block->references == 1);
+	if (size <= block->size)
+		return block;
+	grown = realloc(block, sizeof(*block) + size);
+	if (grown == NULL)
+		return NULL;
+	total += size - grown->size;
+	grown->size = size;
+	return grown;
+}
+
+struct block *
+block_reference(struct block *block)
+{
+	assert(block->references > 0);
+	block->references++;
+	return block;
+}
+
+void
+block_release(struct block *block)
+{
+	if (block == NULL)
+		return;
+	assert(block->references > 0);
+	if (--block->references > 0)
+		return;
+	total -= block->size;
+	if (block->size != BLOCK_SMALL || pooled == POOL_MAX) {
+		free(block);
+		return;
+	}
+	block->next = pool;
+	pool = block;
+	pooled++;
+}
+
+size_t
+block_total(void)
+{
+	return total;
+}
+
+void
+block_pool_free(void)
+{
+	while (pool != NULL)
+		free(take_pooled());
+}

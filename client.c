@@ -1,0 +1,763 @@
+/*
+ * The connections from applications.
+ *
+ * Invariant: the requests of a client are in its FIFO in the order in which
+ * they came, and replies are written from its head only.  A client that may
+ * not begin another request is paused: nothing is read from it.
+ *
+ *   input -> proto_request -> [ request request request ] -> output
+ *                               ^head: written when it is ready
+ */
+
+#include "client.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "block.h"
+#include "conn.h"
+#include "fanout.h"
+#include "log.h"
+#include "mirror.h"
+#include "proto.h"
+#include "request.h"
+#include "stats.h"
+
+#ifndef MAGENT_VERSION
+#define MAGENT_VERSION "unknown"
+#endif
+
+enum {
+	WINDOW_FIRST = 32,	/* requests of a client in flight: first, */
+	WINDOW_MAX = 512,	/* and at most; fewer if its replies are */
+	WINDOW_BYTES = 2 << 20,	/* large, or its requests */
+	INPUT_LARGE = 64 << 10,	/* held by a message that is not whole yet */
+	STARVED_MS = 20,	/* between looks at the memory limit */
+	STUCK_SECONDS = 30,	/* a client that takes none of its output */
+	LINGER_SECONDS = 2	/* for a client to close after we did */
+};
+
+struct client {
+	TAILQ_ENTRY(client) entry;
+	struct clients *clients;
+	struct conn *conn;
+	uint64_t number;		/* in the log */
+	STAILQ_HEAD(, request) requests;
+	struct request *last;		/* of them, while there is one */
+	unsigned int count;		/* of them */
+	size_t cost;			/* bytes of them */
+	unsigned int window;
+	size_t reply_size;		/* of late, bytes */
+	uint64_t swallow;		/* input to throw away */
+	bool eof;			/* sends nothing more */
+	bool closing;			/* no input is looked at any more */
+	bool finished;			/* all output is sent, waits for EOF */
+	bool paused;
+	struct waiter waiter;		/* for the end of a rest */
+	TAILQ_ENTRY(client) starved_entry;
+	bool starved;			/* waits for memory */
+	uint64_t received, queued, sent;	/* as last seen */
+	unsigned int still;		/* seconds in which nothing moved */
+};
+
+TAILQ_HEAD(client_list, client);
+
+struct clients {
+	struct conn_loop *loop;
+	struct mirror *mirror;
+	struct stats *stats;
+	const struct stats_settings *stats_settings;
+	struct clients_settings settings;
+	struct request_world world;
+	struct client_list list, starved;
+	uint64_t number;
+	bool stopping;
+	struct event *tick, *starved_timer;
+};
+
+static void go_on(struct client *client);
+
+/*
+ * Ending
+ */
+
+static void
+client_close(struct client *client)
+{
+	struct clients *clients = client->clients;
+	struct request *request;
+
+	while ((request = STAILQ_FIRST(&client->requests)) != NULL) {
+		STAILQ_REMOVE_HEAD(&client->requests, entry);
+		request_free(request);
+	}
+	mirror_wait_cancel(clients->mirror, &client->waiter);
+	if (client->starved)
+		TAILQ_REMOVE(&clients->starved, client, starved_entry);
+	conn_close(client->conn, false);
+	TAILQ_REMOVE(&clients->list, client, entry);
+	clients->stats->connections--;
+	free(client);
+}
+
+/* No more requests: close when all replies are written. */
+static void
+client_end(struct client *client)
+{
+	client->closing = true;
+	if (STAILQ_EMPTY(&client->requests))
+		conn_finish(client->conn);
+}
+
+/*
+ * Replies
+ */
+
+static void
+count_written(struct client *client)
+{
+	uint64_t queued = conn_queued(client->conn);
+	size_t size = (size_t)(queued - client->queued);
+
+	client->clients->stats->bytes_written += size;
+	client->queued = queued;
+	if (size > client->reply_size)
+		client->reply_size = size;
+	else
+		client->reply_size -= (client->reply_size - size) / 8;
+}
+
+static void
+pop_request(struct client *client)
+{
+	struct request *request = STAILQ_FIRST(&client->requests);
+
+	STAILQ_REMOVE_HEAD(&client->requests, entry);
+	client->count--;
+	client->cost -= request->cost;
+	if (client->window < WINDOW_MAX)
+		client->window++;
+	request_free(request);
+}
+
+static void
+push_request(struct client *client, struct request *request)
+{
+	STAILQ_INSERT_TAIL(&client->requests, request, entry);
+	client->last = request;
+	client->count++;
+	client->cost += request->cost;
+}
+
+/* Whether a new request, or a new round of one, has to wait; then it is seen
+   to that go_on() is called when that changes. */
+static bool
+must_wait(struct client *client)
+{
+	struct clients *clients = client->clients;
+	struct timeval wait = { .tv_usec = STARVED_MS * 1000 };
+
+	if (conn_backlog(client->conn) > CONN_HIGH)
+		return true;
+	if (mirror_is_resting(clients->mirror)) {
+		if (!client->waiter.waiting)
+			mirror_wait(clients->mirror, &client->waiter);
+		return true;
+	}
+	if (block_total() <= clients->settings.memory_limit)
+		return false;
+	if (!client->starved) {
+		client->starved = true;
+		if (TAILQ_EMPTY(&clients->starved))
+			event_add(clients->starved_timer, &wait);
+		TAILQ_INSERT_TAIL(&clients->starved, client, starved_entry);
+	}
+	return true;
+}
+
+/* Write what is ready, in order. */
+static void
+deliver(struct client *client)
+{
+	struct request *request;
+
+	while ((request = STAILQ_FIRST(&client->requests)) != NULL) {
+		if (request_ready(request)) {
+			if (request_write(request, client->conn))
+				pop_request(client);
+			count_written(client);
+		} else if (request_is_paused(request) && !must_wait(client)) {
+			request_continue(request);
+		} else {
+			break;
+		}
+	}
+	if (request == NULL && client->closing)
+		conn_finish(client->conn);
+}
+
+static void
+on_answered(struct request *request)
+{
+	struct client *client = request->owner;
+
+	if (request != STAILQ_FIRST(&client->requests))
+		return;
+	deliver(client);
+	if (client->paused)
+		go_on(client);
+}
+
+/* Reply to a command that takes no server. */
+static void
+reply(struct client *client, const char *text, const char *more)
+{
+	struct request *request;
+	char line[256];
+	int n;
+
+	if (STAILQ_EMPTY(&client->requests)) {
+		conn_write(client->conn, text, strlen(text));
+		conn_write(client->conn, more, strlen(more));
+		count_written(client);
+		return;
+	}
+	request = request_new(&client->clients->world, client);
+	if (request == NULL) {
+		client_end(client);
+		return;
+	}
+	push_request(client, request);
+	n = snprintf(line, sizeof(line), "%s%s", text, more);
+	assert(n >= 0 && (size_t)n < sizeof(line));
+	request_finish(request, line, (size_t)n);
+}
+
+/*
+ * Commands
+ */
+
+static void
+reply_version(struct client *client)
+{
+	char version[32], line[80];
+
+	mirror_version(client->clients->mirror, version, sizeof(version));
+	snprintf(line, sizeof(line), "VERSION %s-magent-%s\r\n", version,
+	    MAGENT_VERSION);
+	reply(client, line, "");
+}
+
+/* A request whose reply comes later. */
+static struct request *
+new_request(struct client *client)
+{
+	struct request *request = request_new(&client->clients->world, client);
+
+	if (request == NULL)
+		reply(client, "SERVER_ERROR out of memory", "\r\n");
+	else
+		push_request(client, request);
+	return request;
+}
+
+static void
+finish_out_of_memory(struct request *request)
+{
+	static const char text[] = "SERVER_ERROR out of memory\r\n";
+
+	request_finish(request, text, sizeof(text) - 1);
+}
+
+static void
+flush_all(struct client *client, const struct proto_request *r)
+{
+	struct clients *clients = client->clients;
+	struct request *request;
+
+	if (clients->settings.refuse_flush) {
+		if (!r->noreply)
+			reply(client, "CLIENT_ERROR flush_all not allowed",
+			    "\r\n");
+		return;
+	}
+	clients->stats->cmd_flush++;
+	request = new_request(client);
+	if (request == NULL)
+		return;
+	request_silence(request, r->noreply);
+	if (!fanout_flush(&clients->world, request, r))
+		finish_out_of_memory(request);
+}
+
+static struct block *
+render_general(void *arg, const struct stats_of_servers *sum, size_t *length)
+{
+	struct clients *clients = arg;
+
+	return stats_general(clients->stats, clients->mirror, sum,
+	    clients->stats_settings, conn_loop_now(clients->loop), length);
+}
+
+static bool
+is_word(const struct proto_request *r, const char *bytes, const char *word)
+{
+	return r->argument.length == strlen(word) &&
+	    memcmp(bytes + r->argument.at, word, r->argument.length) == 0;
+}
+
+/* A stats page that is made on the spot; takes the page. */
+static void
+reply_page(struct client *client, struct block *page, size_t length)
+{
+	struct request *request = new_request(client);
+
+	if (request != NULL && page != NULL)
+		request_finish(request, page->bytes, length);
+	else if (request != NULL)
+		finish_out_of_memory(request);
+	block_release(page);
+}
+
+static void
+stats(struct client *client, const struct proto_request *r, const char *bytes)
+{
+	struct clients *clients = client->clients;
+	struct request *request;
+	struct block *page;
+	size_t length;
+
+	if (r->argument.length == 0) {
+		request = new_request(client);
+		if (request != NULL && !fanout_stats(&clients->world, request,
+		    render_general, clients))
+			finish_out_of_memory(request);
+	} else if (is_word(r, bytes, "servers")) {
+		page = stats_servers(clients->mirror,
+		    conn_loop_now(clients->loop), &length);
+		reply_page(client, page, length);
+	} else if (is_word(r, bytes, "settings")) {
+		page = stats_settings(clients->mirror, clients->stats_settings,
+		    &length);
+		reply_page(client, page, length);
+	} else if (is_word(r, bytes, "reset")) {
+		stats_reset(clients->stats);
+		reply(client, "RESET", "\r\n");
+	} else if (is_word(r, bytes, "items") || is_word(r, bytes, "slabs") ||
+	    is_word(r, bytes, "sizes") || is_word(r, bytes, "conns") ||
+	    is_word(r, bytes, "cachedump") || is_word(r, bytes, "detail")) {
+		reply(client, "END", "\r\n");
+	} else {
+		reply(client, "ERROR", "\r\n");
+	}
+}
+
+/* A command about keys. */
+static void
+start(struct client *client, const struct proto_request *r, const char *bytes)
+{
+	struct request *request = request_start(&client->clients->world,
+	    client, client->conn, r, bytes);
+
+	if (request == NULL) {
+		client->clients->stats->memory_errors++;
+		if (!r->noreply)
+			reply(client, "SERVER_ERROR out of memory", "\r\n");
+		return;
+	}
+	push_request(client, request);
+	deliver(client);
+}
+
+/* memcached drops the old value when set and ms are too large. */
+static bool
+drops_value(const struct proto_request *r)
+{
+	return r->too_large &&
+	    (r->command == PROTO_SET || r->command == PROTO_MS);
+}
+
+static void
+handle(struct client *client, const struct proto_request *r,
+    const char *bytes)
+{
+	if (r->error != NULL && !drops_value(r)) {
+		if (!r->noreply)
+			reply(client, r->error, "\r\n");
+		return;
+	}
+	switch (r->command) {
+	case PROTO_MN:
+		reply(client, "MN", "\r\n");
+		break;
+	case PROTO_VERSION:
+		reply_version(client);
+		break;
+	case PROTO_VERBOSITY:
+		if (!r->noreply)
+			reply(client, "OK", "\r\n");
+		break;
+	case PROTO_FLUSH_ALL:
+		flush_all(client, r);
+		break;
+	case PROTO_STATS:
+		stats(client, r, bytes);
+		break;
+	case PROTO_QUIT:
+		client_end(client);
+		break;
+	default:
+		start(client, r, bytes);
+	}
+}
+
+/*
+ * Input
+ */
+
+/* Whether the client may not begin another request now. */
+static bool
+is_full(struct client *client)
+{
+	size_t window = client->window;
+
+	if (client->reply_size * window > WINDOW_BYTES)
+		window = 1 + WINDOW_BYTES / client->reply_size;
+	if (client->count >= window || client->cost > WINDOW_BYTES)
+		return true;
+	/* What follows must not overtake a get whose keys are asked for in
+	   rounds. */
+	return client->count > 0 && !request_is_told(client->last);
+}
+
+static void
+reject(struct client *client, enum proto_status status)
+{
+	log_debug("c#%llu: %s", (unsigned long long)client->number,
+	    status == PROTO_BAD ? "speaks no memcached text protocol" :
+	    "sends a line without end");
+	if (status == PROTO_TOO_LONG)
+		reply(client, "CLIENT_ERROR line too long", "\r\n");
+	client_end(client);
+}
+
+/* A message is not whole yet: say how much there will be, or give it up. */
+static size_t
+await_rest(struct client *client, const struct proto_request *r, size_t n)
+{
+	struct clients *clients = client->clients;
+
+	if (r->length > INPUT_LARGE && n > INPUT_LARGE &&
+	    block_total() > clients->settings.memory_limit) {
+		clients->stats->memory_errors++;
+		if (!r->noreply)
+			reply(client,
+			    "SERVER_ERROR out of memory storing object",
+			    "\r\n");
+		client->swallow = r->length - n;
+		return n;
+	}
+	if (r->length > 0)
+		conn_want(client->conn, r->length);
+	return 0;
+}
+
+/* Deal with the message at the start of n bytes.  Returns its length, or 0 if
+   it is not whole. */
+static size_t
+take_message(struct client *client, const char *bytes, size_t n)
+{
+	struct proto_request r;
+	enum proto_status status = proto_request(bytes, n,
+	    client->clients->settings.value_max, &r);
+
+	if (status == PROTO_MORE)
+		return await_rest(client, &r, n);
+	if (status != PROTO_OK) {
+		reject(client, status);
+		return n;
+	}
+	client->swallow = r.swallow;
+	handle(client, &r, bytes);
+	return r.length;
+}
+
+/* Throw away what is to be swallowed of n bytes.  Returns how many. */
+static size_t
+swallow(struct client *client, size_t n)
+{
+	if (n > client->swallow)
+		n = (size_t)client->swallow;
+	client->swallow -= n;
+	return n;
+}
+
+static size_t
+on_input(void *owner, const char *bytes, size_t n)
+{
+	struct client *client = owner;
+	uint64_t received = conn_received(client->conn);
+	size_t used = 0;
+	size_t length;
+
+	client->clients->stats->bytes_read += received - client->received;
+	client->received = received;
+	while (used < n && !client->closing) {
+		if (client->swallow > 0) {
+			used += swallow(client, n - used);
+			continue;
+		}
+		if (is_full(client) || must_wait(client)) {
+			client->clients->stats->yields++;
+			client->paused = true;
+			conn_pause(client->conn);
+			return used;
+		}
+		length = take_message(client, bytes + used, n - used);
+		if (length == 0)
+			return used;
+		used += length;
+	}
+	return client->closing ? n : used;
+}
+
+/* Something that the client may have waited for has happened. */
+static void
+go_on(struct client *client)
+{
+	if (!client->paused || is_full(client) || must_wait(client))
+		return;
+	client->paused = false;
+	conn_resume(client->conn);
+}
+
+static void
+on_drained(void *owner)
+{
+	deliver(owner);
+	go_on(owner);
+}
+
+static void
+on_wake(struct waiter *waiter)
+{
+	struct client *client = (struct client *)((char *)waiter -
+	    offsetof(struct client, waiter));
+
+	deliver(client);
+	go_on(client);
+}
+
+static void
+on_ended(void *owner, enum conn_end end)
+{
+	struct client *client = owner;
+
+	switch (end) {
+	case CONN_EOF:
+		client->eof = true;
+		if (client->finished)
+			client_close(client);
+		else
+			client_end(client);
+		break;
+	case CONN_FINISHED:
+		client->finished = true;
+		client->still = 0;
+		if (client->eof || client->clients->stopping)
+			client_close(client);
+		break;
+	case CONN_FAILED:
+		client_close(client);
+		break;
+	}
+}
+
+static const struct conn_handler handler = {
+	.input = on_input, .drained = on_drained, .ended = on_ended
+};
+
+/*
+ * Time
+ */
+
+/* See whether a client takes its output. */
+static void
+check(struct client *client)
+{
+	uint64_t sent = conn_sent(client->conn);
+
+	if (sent != client->sent || (!client->finished &&
+	    conn_backlog(client->conn) == 0))
+		client->still = 0;
+	else
+		client->still++;
+	client->sent = sent;
+	if (client->finished && client->still >= LINGER_SECONDS) {
+		client_close(client);
+	} else if (client->still >= STUCK_SECONDS || (client->still > 1 &&
+	    block_total() > client->clients->settings.memory_limit)) {
+		log_info("c#%llu: closed, has read nothing for %u s",
+		    (unsigned long long)client->number, client->still);
+		client_close(client);
+	}
+}
+
+static void
+on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct clients *clients = arg;
+	struct client *client, *next;
+
+	(void)fd;
+	(void)what;
+	for (client = TAILQ_FIRST(&clients->list); client != NULL;
+	    client = next) {
+		next = TAILQ_NEXT(client, entry);
+		check(client);
+	}
+}
+
+/* Let the clients that wait for memory go on, if there is some. */
+static void
+on_starved(evutil_socket_t fd, short what, void *arg)
+{
+	struct clients *clients = arg;
+	struct timeval wait = { .tv_usec = STARVED_MS * 1000 };
+	struct client *client;
+
+	(void)fd;
+	(void)what;
+	while (block_total() <= clients->settings.memory_limit &&
+	    (client = TAILQ_FIRST(&clients->starved)) != NULL) {
+		TAILQ_REMOVE(&clients->starved, client, starved_entry);
+		client->starved = false;
+		deliver(client);
+		go_on(client);
+	}
+	if (!TAILQ_EMPTY(&clients->starved))
+		event_add(clients->starved_timer, &wait);
+}
+
+/*
+ * Life
+ */
+
+struct clients *
+clients_new(struct conn_loop *loop, struct mirror *mirror,
+    struct stats *stats, const struct stats_settings *stats_settings,
+    const struct clients_settings *settings)
+{
+	struct event_base *base = conn_loop_base(loop);
+	struct clients *clients = calloc(1, sizeof(*clients));
+	struct timeval second = { .tv_sec = 1 };
+
+	if (clients == NULL)
+		return NULL;
+	clients->loop = loop;
+	clients->mirror = mirror;
+	clients->stats = stats;
+	clients->stats_settings = stats_settings;
+	clients->settings = *settings;
+	clients->world.mirror = mirror;
+	clients->world.stats = stats;
+	clients->world.links = settings->links;
+	clients->world.error_on_down = settings->error_on_down;
+	clients->world.answered = on_answered;
+	TAILQ_INIT(&clients->list);
+	TAILQ_INIT(&clients->starved);
+	clients->tick = event_new(base, -1, EV_PERSIST, on_tick, clients);
+	clients->starved_timer = event_new(base, -1, 0, on_starved, clients);
+	if (clients->tick == NULL || clients->starved_timer == NULL ||
+	    event_add(clients->tick, &second) == -1) {
+		clients_free(clients);
+		return NULL;
+	}
+	return clients;
+}
+
+static void
+refuse(struct clients *clients, int fd)
+{
+	static const char sorry[] = "ERROR Too many open connections\r\n";
+
+	clients->stats->rejected_connections++;
+	log_warning("more than %u clients: refused one",
+	    clients->settings.max);
+	(void)!send(fd, sorry, sizeof(sorry) - 1, MSG_NOSIGNAL);
+	close(fd);
+}
+
+void
+clients_accept(struct clients *clients, int fd)
+{
+	struct client *client;
+
+	clients->stats->total_connections++;
+	if (clients->stats->connections >= clients->settings.max) {
+		refuse(clients, fd);
+		return;
+	}
+	client = calloc(1, sizeof(*client));
+	if (client == NULL) {
+		close(fd);
+		return;
+	}
+	client->conn = conn_new(clients->loop, CONN_SECOND, &handler, client);
+	if (client->conn == NULL || !conn_attach(client->conn, fd)) {
+		if (client->conn != NULL)
+			conn_close(client->conn, false);
+		free(client);
+		close(fd);
+		return;
+	}
+	client->clients = clients;
+	client->number = ++clients->number;
+	client->window = WINDOW_FIRST;
+	client->waiter.wake = on_wake;
+	STAILQ_INIT(&client->requests);
+	TAILQ_INSERT_TAIL(&clients->list, client, entry);
+	clients->stats->connections++;
+}
+
+void
+clients_stop(struct clients *clients, bool now)
+{
+	struct client *client, *next;
+
+	clients->stopping = true;
+	for (client = TAILQ_FIRST(&clients->list); client != NULL;
+	    client = next) {
+		next = TAILQ_NEXT(client, entry);
+		if (now)
+			client_close(client);
+		else
+			client_end(client);
+	}
+}
+
+size_t
+clients_count(const struct clients *clients)
+{
+	return clients->stats->connections;
+}
+
+void
+clients_free(struct clients *clients)
+{
+	assert(TAILQ_EMPTY(&clients->list));
+	if (clients->tick != NULL)
+		event_free(clients->tick);
+	if (clients->starved_timer != NULL)
+		event_free(clients->starved_timer);
+	free(clients);
+}

@@ -1,0 +1,29 @@
+#ifndef EFFECT_H
+#define EFFECT_H
+
+/*
+ * Make the mirror of a key equal to its authority after a write: see the table
+ * of effects in effect.c.
+ */
+
+#include "proto.h"
+
+struct block;
+struct mirror;
+struct pair;
+struct peer;
+
+/*
+ * The authority, asked, has replied to request r about one key, which was
+ * parsed from bytes (in block, or block is NULL): tell the other server of the
+ * pair what follows from it.  To be called before the client is told.
+ */
+void effect_send(struct mirror *mirror, const struct pair *pair,
+    struct peer *asked, const struct proto_request *r, const char *bytes,
+    struct block *block, const struct proto_reply *reply);
+
+/* The authority failed before it replied: what it did with r is unknown. */
+void effect_lost(struct peer *asked, const struct proto_request *r,
+    const char *bytes);
+
+#endif

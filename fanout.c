@@ -1,0 +1,222 @@
+/*
+ * Carry the commands that go to all servers.
+ *
+ * Invariant: open counts the calls that are out, and one more while they are
+ * being told, so that nothing ends before all have been told.
+ */
+
+#include "fanout.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block.h"
+#include "mirror.h"
+#include "proto.h"
+#include "request.h"
+#include "server.h"
+#include "stats.h"
+
+/* The call to one server. */
+struct branch {
+	struct call call;
+	struct fanout *fanout;
+	struct peer *peer;
+};
+
+struct fanout {
+	struct rest rest;
+	struct request_world *world;
+	struct request *request;
+	unsigned int open;
+	void (*end)(struct fanout *fanout);
+	char line[32];			/* flush_all with its delay */
+	unsigned int flushed;		/* servers that said OK */
+	char refusal[128];		/* what one said instead */
+	struct stats_of_servers sum;
+	fanout_render *render;
+	void *arg;
+	struct branch branches[];	/* one per peer */
+};
+
+static struct fanout *
+fanout_new(struct request_world *world, struct request *request)
+{
+	size_t n = mirror_peer_count(world->mirror);
+	struct fanout *fanout = calloc(1, sizeof(*fanout) +
+	    n * sizeof(fanout->branches[0]));
+
+	if (fanout == NULL)
+		return NULL;
+	fanout->world = world;
+	fanout->request = request;
+	fanout->open = 1;
+	return fanout;
+}
+
+static void
+close_branch(struct fanout *fanout)
+{
+	if (--fanout->open > 0)
+		return;
+	fanout->end(fanout);
+	free(fanout);
+}
+
+static void
+tell(struct fanout *fanout, size_t i, const char *line,
+    enum proto_expect expect)
+{
+	struct branch *branch = &fanout->branches[i];
+
+	branch->fanout = fanout;
+	branch->call.expect = expect;
+	fanout->open++;
+	mirror_tell(fanout->world->mirror, branch->peer, 0, &branch->call,
+	    line, strlen(line), NULL, 0, NULL);
+}
+
+/*
+ * flush_all
+ */
+
+static void
+on_flushed(struct call *call, const struct answer *answer)
+{
+	struct branch *branch = (struct branch *)call;
+	struct fanout *fanout = branch->fanout;
+	struct mirror *mirror = fanout->world->mirror;
+
+	if (answer == NULL)
+		peer_add_all_dirty(branch->peer);
+	else if (answer->last.result == PROTO_OKAY)
+		fanout->flushed++;
+	else if (answer->length < sizeof(fanout->refusal))
+		memcpy(fanout->refusal, answer->bytes, answer->length);
+	close_branch(fanout);
+	mirror_told(mirror);
+}
+
+static void
+end_flush(struct fanout *fanout)
+{
+	static const char nobody[] = "SERVER_ERROR no server is up\r\n";
+	const char *reply = "OK\r\n";
+
+	if (fanout->refusal[0] != '\0')
+		reply = fanout->refusal;
+	else if (fanout->flushed == 0)
+		reply = nobody;
+	mirror_rest_over(fanout->world->mirror);
+	request_finish(fanout->request, reply, strlen(reply));
+}
+
+/* Nothing is in flight. */
+static void
+run_flush(struct rest *rest)
+{
+	struct fanout *fanout = (struct fanout *)rest;
+	struct mirror *mirror = fanout->world->mirror;
+	struct branch *branch;
+	size_t i;
+
+	for (i = 0; i < mirror_peer_count(mirror); i++) {
+		branch = &fanout->branches[i];
+		branch->peer = mirror_peer(mirror, i);
+		branch->call.done = on_flushed;
+		if (peer_is_mirror(branch->peer))
+			tell(fanout, i, fanout->line, PROTO_EXPECT_OK);
+		else
+			peer_add_all_dirty(branch->peer);
+	}
+	close_branch(fanout);
+}
+
+bool
+fanout_flush(struct request_world *world, struct request *request,
+    const struct proto_request *r)
+{
+	struct fanout *fanout = fanout_new(world, request);
+
+	if (fanout == NULL)
+		return false;
+	fanout->end = end_flush;
+	fanout->rest.run = run_flush;
+	if (r->has_exptime)
+		snprintf(fanout->line, sizeof(fanout->line),
+		    "flush_all %d\r\n", (int)r->exptime);
+	else
+		strcpy(fanout->line, "flush_all\r\n");
+	mirror_rest(world->mirror, &fanout->rest);
+	return true;
+}
+
+/*
+ * stats
+ */
+
+static bool
+on_stat(struct call *call, const struct proto_reply *stat, const char *bytes,
+    size_t at)
+{
+	struct branch *branch = (struct branch *)call;
+
+	stats_add(&branch->fanout->sum, bytes + at + stat->key.at,
+	    stat->key.length, bytes + at + stat->data.at, stat->data.length);
+	return true;
+}
+
+static void
+on_stats(struct call *call, const struct answer *answer)
+{
+	struct fanout *fanout = ((struct branch *)call)->fanout;
+	struct mirror *mirror = fanout->world->mirror;
+
+	(void)answer;	/* one that fails adds nothing more */
+	close_branch(fanout);
+	mirror_told(mirror);
+}
+
+static void
+end_stats(struct fanout *fanout)
+{
+	static const char sorry[] = "SERVER_ERROR out of memory\r\n";
+	size_t length;
+	struct block *page = fanout->render(fanout->arg, &fanout->sum,
+	    &length);
+
+	if (page == NULL) {
+		request_finish(fanout->request, sorry, sizeof(sorry) - 1);
+		return;
+	}
+	request_finish(fanout->request, page->bytes, length);
+	block_release(page);
+}
+
+bool
+fanout_stats(struct request_world *world, struct request *request,
+    fanout_render *render, void *arg)
+{
+	struct fanout *fanout = fanout_new(world, request);
+	struct mirror *mirror = world->mirror;
+	struct branch *branch;
+	size_t i;
+
+	if (fanout == NULL)
+		return false;
+	fanout->end = end_stats;
+	fanout->render = render;
+	fanout->arg = arg;
+	for (i = 0; i < mirror_peer_count(mirror); i++) {
+		branch = &fanout->branches[i];
+		branch->peer = mirror_peer(mirror, i);
+		branch->call.done = on_stats;
+		branch->call.element = on_stat;
+		if (peer_is_believed(branch->peer) &&
+		    peer_is_primary(branch->peer))
+			tell(fanout, i, "stats\r\n", PROTO_EXPECT_STATS);
+	}
+	close_branch(fanout);
+	return true;
+}

@@ -1,0 +1,363 @@
+/*
+ * Turn the command line into servers, rings and listening sockets, then run
+ * the loop until a signal.
+ *
+ * Order: what needs the rights of root (descriptors, ports, the pid file)
+ * comes before daemon_drop(), and whatever can fail before daemon_ready(), so
+ * that the caller's exit status tells.
+ */
+
+#include <arpa/inet.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/queue.h>
+#include <sysexits.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <event2/dns.h>
+#include <event2/event.h>
+
+#include "block.h"
+#include "client.h"
+#include "conn.h"
+#include "daemon.h"
+#include "listener.h"
+#include "log.h"
+#include "mirror.h"
+#include "options.h"
+#include "request.h"
+#include "server.h"
+#include "stats.h"
+
+enum {
+	GRACE_MS = 5000,	/* to finish what is in flight */
+	TICK_SECONDS = 2,	/* between signs of life to systemd */
+	SPARE_FILES = 64,	/* descriptors beside clients and servers */
+	VALUE_SLACK = 1 << 20	/* a server's limit may be above ours */
+};
+
+enum { TCP, UNIX, LISTENERS };
+enum { TERM, INT, SIGNALS };
+
+struct magent {
+	const struct options *options;
+	struct event_base *base;
+	struct evdns_base *dns;
+	struct conn_loop *loop;
+	struct mirror *mirror;
+	struct clients *clients;
+	struct stats stats;
+	struct stats_settings settings;
+	int sockets[LISTENERS];		/* bound; -1: none, or a listener's */
+	struct listener *listeners[LISTENERS];
+	struct event *signals[SIGNALS];
+	struct event *tick;
+	bool ready;
+	unsigned int stops;		/* signals to stop that came */
+	int64_t deadline;		/* of the grace, once stops > 0 */
+};
+
+/*
+ * Signals and time
+ */
+
+static void
+on_stop(evutil_socket_t fd, short what, void *arg)
+{
+	struct magent *magent = arg;
+	int i;
+
+	(void)fd;
+	(void)what;
+	if (++magent->stops > 1)
+		return;
+	log_info("stopping: %zu clients are connected",
+	    clients_count(magent->clients));
+	daemon_notify("STOPPING=1");
+	for (i = 0; i < LISTENERS; i++) {
+		listener_free(magent->listeners[i]);
+		magent->listeners[i] = NULL;
+	}
+	clients_stop(magent->clients, false);
+	magent->deadline = conn_loop_now(magent->loop) + GRACE_MS;
+}
+
+static void
+on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	daemon_notify("WATCHDOG=1");
+}
+
+/*
+ * Building
+ */
+
+static bool
+bind_sockets(struct magent *magent)
+{
+	const struct options *options = magent->options;
+
+	magent->sockets[TCP] = magent->sockets[UNIX] = -1;
+	if (options->listen_port > 0) {
+		magent->sockets[TCP] = listener_bind_tcp(options->listen_host,
+		    options->listen_port);
+		if (magent->sockets[TCP] == -1)
+			return false;
+	}
+	if (options->socket_path != NULL) {
+		magent->sockets[UNIX] =
+		    listener_bind_unix(options->socket_path);
+		if (magent->sockets[UNIX] == -1)
+			return false;
+	}
+	return true;
+}
+
+static bool
+is_name(const struct address *address)
+{
+	struct in6_addr parsed;
+
+	return address->port != 0 &&
+	    inet_pton(AF_INET, address->host, &parsed) != 1 &&
+	    inet_pton(AF_INET6, address->host, &parsed) != 1;
+}
+
+static bool
+needs_dns(const struct options *options)
+{
+	size_t i;
+
+	for (i = 0; i < options->primary_count; i++)
+		if (is_name(&options->primaries[i]))
+			return true;
+	for (i = 0; i < options->backup_count; i++)
+		if (is_name(&options->backups[i]))
+			return true;
+	return false;
+}
+
+static void
+set_settings(struct magent *magent, unsigned int max_clients)
+{
+	const struct options *options = magent->options;
+
+	magent->settings = (struct stats_settings){
+		.max_clients = max_clients, .port = options->listen_port,
+		.timeout_ms = options->timeout_ms, .links = options->links,
+		.item_size = options->item_size,
+		.memory_limit = options->memory_limit,
+		.listen_host = options->listen_host,
+		.socket_path = options->socket_path,
+		.verbosity = options->verbose,
+		.refuse_flush = options->refuse_flush,
+		.error_on_down = options->error_on_down,
+		.started_ms = conn_loop_now(magent->loop)
+	};
+}
+
+/* The rings, the servers and the clients. */
+static bool
+build_proxy(struct magent *magent, unsigned int max_clients)
+{
+	const struct options *options = magent->options;
+	struct mirror_servers servers = {
+		.primaries = options->primaries,
+		.primary_count = options->primary_count,
+		.backups = options->backups,
+		.backup_count = options->backup_count,
+		.ring = options->ring
+	};
+	struct server_settings server_settings = {
+		.links = options->links, .timeout_ms = options->timeout_ms,
+		.value_max = options->item_size + VALUE_SLACK
+	};
+	struct clients_settings clients_settings = {
+		.value_max = options->item_size,
+		.memory_limit = options->memory_limit,
+		.max = max_clients, .links = options->links,
+		.refuse_flush = options->refuse_flush,
+		.error_on_down = options->error_on_down
+	};
+
+	if (needs_dns(options)) {
+		magent->dns = evdns_base_new(magent->base,
+		    EVDNS_BASE_INITIALIZE_NAMESERVERS);
+		if (magent->dns == NULL)
+			return false;
+	}
+	magent->mirror = mirror_new(magent->loop, magent->dns, &servers,
+	    &server_settings);
+	if (magent->mirror == NULL)
+		return false;
+	set_settings(magent, max_clients);
+	magent->clients = clients_new(magent->loop, magent->mirror,
+	    &magent->stats, &magent->settings, &clients_settings);
+	return magent->clients != NULL;
+}
+
+static bool
+build_events(struct magent *magent)
+{
+	static const int numbers[SIGNALS] = { SIGTERM, SIGINT };
+	struct timeval every = { .tv_sec = TICK_SECONDS };
+	int i;
+
+	for (i = 0; i < LISTENERS; i++) {
+		if (magent->sockets[i] == -1)
+			continue;
+		magent->listeners[i] = listener_new(magent->base,
+		    magent->sockets[i], magent->clients, &magent->stats);
+		if (magent->listeners[i] == NULL)
+			return false;
+		magent->sockets[i] = -1;
+	}
+	for (i = 0; i < SIGNALS; i++) {
+		magent->signals[i] = evsignal_new(magent->base, numbers[i],
+		    on_stop, magent);
+		if (magent->signals[i] == NULL ||
+		    event_add(magent->signals[i], NULL) == -1)
+			return false;
+	}
+	magent->tick = event_new(magent->base, -1, EV_PERSIST, on_tick,
+	    magent);
+	return magent->tick != NULL && event_add(magent->tick, &every) == 0;
+}
+
+static bool
+build(struct magent *magent, unsigned int max_clients)
+{
+	magent->base = event_base_new();
+	if (magent->base == NULL)
+		return false;
+	magent->loop = conn_loop_new(magent->base);
+	return magent->loop != NULL && build_proxy(magent, max_clients) &&
+	    build_events(magent);
+}
+
+/* Accepts what is half built. */
+static void
+demolish(struct magent *magent)
+{
+	int i;
+
+	for (i = 0; i < LISTENERS; i++)
+		listener_free(magent->listeners[i]);
+	if (magent->clients != NULL)
+		clients_free(magent->clients);
+	if (magent->mirror != NULL)
+		mirror_free(magent->mirror);
+	if (magent->dns != NULL)
+		evdns_base_free(magent->dns, 0);
+	for (i = 0; i < SIGNALS; i++)
+		if (magent->signals[i] != NULL)
+			event_free(magent->signals[i]);
+	if (magent->tick != NULL)
+		event_free(magent->tick);
+	if (magent->loop != NULL)
+		conn_loop_free(magent->loop);
+	if (magent->base != NULL)
+		event_base_free(magent->base);
+	request_pool_free();
+	block_pool_free();
+}
+
+/*
+ * Running
+ */
+
+/* Everybody has been heard of, or has not answered in time. */
+static void
+become_ready(struct magent *magent)
+{
+	const struct options *options = magent->options;
+
+	magent->ready = true;
+	log_info("ready: %zu servers, %zu pairs without one that is up",
+	    mirror_peer_count(magent->mirror),
+	    mirror_uncovered(magent->mirror));
+	daemon_ready();
+	if (!options->foreground)
+		log_open(true, log_level());
+}
+
+/* Whether there is still something to do after the first signal. */
+static bool
+is_busy(struct magent *magent)
+{
+	return conn_loop_now(magent->loop) < magent->deadline &&
+	    (clients_count(magent->clients) > 0 ||
+	    mirror_is_busy(magent->mirror));
+}
+
+static void
+run(struct magent *magent)
+{
+	mirror_start(magent->mirror);
+	while (magent->stops == 0 ||
+	    (magent->stops == 1 && is_busy(magent))) {
+		conn_loop_turn(magent->loop);
+		if (!magent->ready && !mirror_is_starting(magent->mirror))
+			become_ready(magent);
+	}
+	log_info("stopped");
+	daemon_pid_file_remove();
+	if (magent->options->socket_path != NULL)
+		unlink(magent->options->socket_path);
+	/* Those who did not finish in time keep what they have. */
+	if (clients_count(magent->clients) > 0 ||
+	    mirror_is_busy(magent->mirror))
+		_exit(EX_OK);
+}
+
+static void
+seed_random(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	srandom((unsigned int)now.tv_nsec ^ (unsigned int)getpid());
+}
+
+int
+main(int argc, char *argv[])
+{
+	struct magent magent = { .stops = 0 };
+	struct options options;
+	unsigned int max_clients;
+	int status;
+
+	if (!options_parse(&options, argc, argv, &status))
+		return status;
+	magent.options = &options;
+	log_open(false, options.verbose > 0 ? LOG_LEVEL_DEBUG :
+	    LOG_LEVEL_INFO);
+	seed_random();
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGUSR1, SIG_IGN);
+	signal(SIGUSR2, SIG_IGN);
+	max_clients = daemon_files(options.max_clients, SPARE_FILES +
+	    (unsigned int)(options.primary_count + options.backup_count) *
+	    2 * options.links);
+	if (!options.foreground)
+		daemon_fork();
+	if (!bind_sockets(&magent))
+		return EX_OSERR;
+	if (options.pid_file != NULL)
+		daemon_pid_file(options.pid_file);
+	daemon_drop(options.user, options.group);
+	if (!build(&magent, max_clients)) {
+		log_error("cannot start: out of memory");
+		return EX_OSERR;
+	}
+	run(&magent);
+	demolish(&magent);
+	options_free(&options);
+	return EX_OK;
+}
