@@ -1,6 +1,7 @@
 VERSION = 1.0.0
 PREFIX ?= /usr/local
 SBINDIR = $(PREFIX)/sbin
+LIBDIR = $(PREFIX)/lib/magent
 MANDIR = $(PREFIX)/share/man/man8
 CFLAGS ?= -O2 -g
 BUILD = build
@@ -19,7 +20,7 @@ OBJECTS = $(PARTS:%=$(BUILD)/%.o)
 UNITS = address ketama md5 proto
 
 magent: $(BUILD)/magent
-	cp $< $@
+	install -m 755 $< $@
 
 $(BUILD)/magent: $(OBJECTS)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
@@ -31,6 +32,9 @@ $(BUILD)/%.o: %.c | $(BUILD)
 $(BUILD)/test_ketama: $(BUILD)/md5.o
 $(BUILD)/test_%: tests/test_%.c $(BUILD)/%.o
 	$(CC) $(ALL_CFLAGS) -I. $(ALL_LDFLAGS) -o $@ $(filter %.c %.o,$^)
+
+$(BUILD)/load: tests/load.c | $(BUILD)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $<
 
 units: $(UNITS:%=$(BUILD)/test_%)
 
@@ -48,6 +52,7 @@ test:
 
 install: magent
 	install -D -m 755 magent $(DESTDIR)$(SBINDIR)/magent
+	install -D -m 755 scripts/check-magent $(DESTDIR)$(LIBDIR)/check-magent
 	install -D -m 644 magent.8 $(DESTDIR)$(MANDIR)/magent.8
 
 clean:

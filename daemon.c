@@ -1,0 +1,418 @@
+/*
+ * Make a daemon of the process: descriptors, background, user, pid file, and
+ * word to systemd.
+ *
+ * Invariant: until daemon_ready() every failure ends the process with one line
+ * and a status that the caller of a daemon sees; from then on nothing here
+ * ends it or waits.
+ */
+
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include <assert.h>
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "daemon.h"
+#include "log.h"
+
+static int parent_fd = -1;	/* a byte: we are ready; EOF: we have died */
+static int null_fd = -1;	/* /dev/null for the standard descriptors */
+static int pid_fd = -1;		/* holds the lock on the pid file */
+static const char *pid_path;	/* borrowed */
+static int notify_fd = -1;	/* made early: there may be no other later */
+
+/* Raise the limit of open files as near to need as it goes; returns it. */
+static rlim_t
+raise_files(rlim_t need)
+{
+	struct rlimit limit, higher;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == -1) {
+		log_error("cannot read the limit of open files: %m");
+		exit(EX_OSERR);
+	}
+	if (limit.rlim_cur >= need)
+		return limit.rlim_cur;
+	higher.rlim_cur = need;
+	higher.rlim_max = need > limit.rlim_max ? need : limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &higher) == 0)
+		return need;
+	/* The hard limit is for root to raise. */
+	if (limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		if (setrlimit(RLIMIT_NOFILE, &limit) == -1)
+			log_warning("cannot raise the limit of open files: %m");
+	}
+	if (getrlimit(RLIMIT_NOFILE, &limit) == -1)
+		return 0;
+	return limit.rlim_cur;
+}
+
+unsigned int
+daemon_files(unsigned int clients, unsigned int other)
+{
+	rlim_t limit, need = (rlim_t)clients + other;
+	unsigned int fit;
+	int fd;
+
+	assert(clients > 0);
+	closefrom(STDERR_FILENO + 1);
+	do {
+		fd = open("/dev/null", O_RDWR);
+		if (fd == -1) {
+			log_error("cannot open /dev/null: %m");
+			exit(EX_OSERR);
+		}
+	} while (fd <= STDERR_FILENO);
+	close(fd);
+	limit = raise_files(need);
+	if (limit >= need)
+		return clients;
+	fit = limit > other ? (unsigned int)(limit - other) : 1;
+	log_warning("the limit of %ju open files leaves room for %u clients, "
+	    "not for -n %u", (uintmax_t)limit, fit, clients);
+	return fit;
+}
+
+/* In the parent: end as the child does, or with 0 when it is ready. */
+static _Noreturn void
+wait_for_child(int fd, pid_t child)
+{
+	char byte;
+	ssize_t n;
+	int status;
+
+	assert(fd > STDERR_FILENO && child > 0);
+	do
+		n = read(fd, &byte, 1);
+	while (n == -1 && errno == EINTR);
+	if (n == 1)
+		_exit(EX_OK);
+	while (waitpid(child, &status, 0) == -1)
+		if (errno != EINTR)
+			_exit(EX_OSERR);
+	if (WIFEXITED(status))
+		_exit(WEXITSTATUS(status));
+	log_error("the daemon died of signal %d before it was ready",
+	    WTERMSIG(status));
+	_exit(EX_SOFTWARE);
+}
+
+void
+daemon_fork(void)
+{
+	int ends[2];
+	pid_t child;
+
+	assert(parent_fd == -1);
+	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null_fd == -1 || pipe2(ends, O_CLOEXEC) == -1 ||
+	    (child = fork()) == -1) {
+		log_error("cannot go to the background: %m");
+		exit(EX_OSERR);
+	}
+	if (child > 0) {
+		close(ends[1]);
+		wait_for_child(ends[0], child);
+	}
+	close(ends[0]);
+	parent_fd = ends[1];
+	assert(null_fd > STDERR_FILENO && parent_fd > STDERR_FILENO);
+	/* Fails only for the leader of a group, which a child never is. */
+	if (setsid() == -1)
+		log_warning("cannot start a session: %m");
+}
+
+/* Whether path still names the open file. */
+static bool
+is_file(int fd, const char *path)
+{
+	struct stat ours, there;
+
+	return fstat(fd, &ours) == 0 && lstat(path, &there) == 0 &&
+	    ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
+}
+
+/* Another process has the lock: say which, and end. */
+static _Noreturn void
+pid_file_is_held(int fd, const char *path)
+{
+	char holder[16];
+	ssize_t n = read(fd, holder, sizeof(holder) - 1);
+
+	holder[n > 0 ? n : 0] = '\0';
+	holder[strspn(holder, "0123456789")] = '\0';
+	log_error("-P %s: magent is running already, with pid %s", path,
+	    holder[0] == '\0' ? "unknown" : holder);
+	exit(EX_TEMPFAIL);
+}
+
+static _Noreturn void
+pid_file_failed(const char *path)
+{
+	log_error("-P %s: cannot write the pid file: %m", path);
+	exit(EX_CANTCREAT);
+}
+
+/* Open the pid file and lock it.  Between the two its last owner may have
+   removed it; then there is a new one to make. */
+static int
+pid_file_open(const char *path)
+{
+	int fd;
+
+	for (;;) {
+		fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW |
+		    O_NONBLOCK, 0644);
+		if (fd == -1)
+			pid_file_failed(path);
+		if (flock(fd, LOCK_EX | LOCK_NB) == -1) {
+			if (errno == EWOULDBLOCK)
+				pid_file_is_held(fd, path);
+			pid_file_failed(path);
+		}
+		if (is_file(fd, path))
+			return fd;
+		close(fd);
+	}
+}
+
+void
+daemon_pid_file(const char *path)
+{
+	assert(pid_fd == -1 && path[0] == '/');
+	pid_fd = pid_file_open(path);
+	pid_path = path;
+	if (ftruncate(pid_fd, 0) == -1 ||
+	    dprintf(pid_fd, "%ld\n", (long)getpid()) < 0)
+		pid_file_failed(path);
+}
+
+void
+daemon_pid_file_remove(void)
+{
+	if (pid_fd == -1)
+		return;
+	assert(pid_path != NULL);
+	/* A name in a directory of root stays, but no pid is left behind it. */
+	if (ftruncate(pid_fd, 0) == -1)
+		log_warning("-P %s: cannot empty the pid file: %m", pid_path);
+	if (is_file(pid_fd, pid_path) && unlink(pid_path) == -1)
+		log_debug("-P %s: cannot remove the pid file: %m", pid_path);
+	close(pid_fd);
+	pid_fd = -1;
+}
+
+/* Whom to become. */
+struct identity {
+	uid_t user;
+	gid_t group;
+	const char *name;	/* owned by getpwnam(); NULL: not listed */
+};
+
+/* Read a number that can be a user or group; -1 means "leave it". */
+static bool
+parse_id(const char *text, unsigned int *id)
+{
+	unsigned long long n;
+	char *end;
+
+	if (!isdigit((unsigned char)text[0]))
+		return false;
+	errno = 0;
+	n = strtoull(text, &end, 10);
+	if (errno != 0 || *end != '\0' || n >= (uid_t)-1)
+		return false;
+	*id = (unsigned int)n;
+	return true;
+}
+
+/* A number need not be listed, but then its group must be given. */
+static void
+find_user(struct identity *identity, const char *user, bool has_group)
+{
+	const struct passwd *entry = getpwnam(user);
+	uid_t number;
+
+	if (entry == NULL && parse_id(user, &number)) {
+		entry = getpwuid(number);
+		if (entry == NULL && has_group) {
+			identity->user = number;
+			return;
+		}
+	}
+	if (entry == NULL) {
+		log_error("-u %s: there is no such user", user);
+		exit(EX_NOUSER);
+	}
+	identity->user = entry->pw_uid;
+	identity->group = entry->pw_gid;
+	identity->name = entry->pw_name;
+}
+
+static void
+find_group(struct identity *identity, const char *group)
+{
+	const struct group *entry = getgrnam(group);
+
+	if (entry != NULL)
+		identity->group = entry->gr_gid;
+	else if (!parse_id(group, &identity->group)) {
+		log_error("-g %s: there is no such group", group);
+		exit(EX_NOUSER);
+	}
+}
+
+/* Whether we are who we wanted to become, and for good. */
+static bool
+is_final(const struct identity *identity)
+{
+	uid_t user, effective_user, saved_user;
+	gid_t group, effective_group, saved_group;
+
+	if (getresuid(&user, &effective_user, &saved_user) == -1 ||
+	    getresgid(&group, &effective_group, &saved_group) == -1)
+		return false;
+	if (user != identity->user || effective_user != user ||
+	    saved_user != user || group != identity->group ||
+	    effective_group != group || saved_group != group)
+		return false;
+	return user == 0 || (setuid(0) == -1 && seteuid(0) == -1);
+}
+
+static void
+become(const struct identity *identity)
+{
+	int failed;
+
+	assert(geteuid() == 0);
+	if (identity->name != NULL)
+		failed = initgroups(identity->name, identity->group);
+	else
+		failed = setgroups(1, &identity->group);
+	if (failed == -1 ||
+	    setresgid(identity->group, identity->group,
+	    identity->group) == -1 ||
+	    setresuid(identity->user, identity->user, identity->user) == -1) {
+		log_error("cannot become user %u, group %u: %m",
+		    identity->user, identity->group);
+		exit(EX_OSERR);
+	}
+	if (!is_final(identity)) {
+		log_error("could become root again after becoming user %u, "
+		    "group %u", identity->user, identity->group);
+		exit(EX_OSERR);
+	}
+}
+
+void
+daemon_drop(const char *user, const char *group)
+{
+	struct identity identity = { .user = geteuid(), .group = getegid() };
+	bool is_root = identity.user == 0;
+
+	if (user == NULL && is_root) {
+		log_warning("started as root without -u: becoming nobody");
+		user = "nobody";
+	}
+	if (user != NULL)
+		find_user(&identity, user, group != NULL);
+	if (group != NULL)
+		find_group(&identity, group);
+	if (is_root)
+		become(&identity);
+	else if (identity.user != geteuid() || identity.group != getegid())
+		log_warning("only root can become another user or group: "
+		    "staying user %u, group %u", geteuid(), getegid());
+	if (geteuid() == 0)
+		log_warning("running as root");
+	/* Nor does any program that could be started from here on. */
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
+		log_warning("cannot give up new privileges: %m");
+}
+
+/* Send state to systemd.  Returns false if it could not be sent. */
+static bool
+notify(const char *state, int flags)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const char *path = getenv("NOTIFY_SOCKET");
+	size_t length;
+
+	assert(state[0] != '\0');
+	if (path == NULL || (path[0] != '/' && path[0] != '@'))
+		return true;
+	length = strlen(path);
+	if (length < 2 || length > sizeof(address.sun_path)) {
+		errno = ENAMETOOLONG;
+		return false;
+	}
+	memcpy(address.sun_path, path, length);
+	if (path[0] == '@')
+		address.sun_path[0] = '\0';	/* abstract */
+	if (notify_fd == -1)
+		notify_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (notify_fd == -1)
+		return false;
+	return sendto(notify_fd, state, strlen(state), MSG_NOSIGNAL | flags,
+	    (struct sockaddr *)&address,
+	    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) != -1;
+}
+
+static void
+leave_caller(void)
+{
+	int fd;
+	ssize_t n;
+
+	assert(null_fd > STDERR_FILENO);
+	if (chdir("/") == -1)
+		log_warning("cannot go to the root directory: %m");
+	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		dup2(null_fd, fd);
+	close(null_fd);
+	null_fd = -1;
+	/* The caller may have killed the parent; that is no matter to us. */
+	do
+		n = write(parent_fd, "", 1);
+	while (n == -1 && errno == EINTR);
+	close(parent_fd);
+	parent_fd = -1;
+}
+
+void
+daemon_ready(void)
+{
+	/* systemd itself waits for this one, so it may wait for systemd. */
+	if (!notify("READY=1", 0))
+		log_warning("cannot tell systemd that we are ready: %m");
+	if (parent_fd != -1)
+		leave_caller();
+}
+
+void
+daemon_notify(const char *state)
+{
+	if (!notify(state, MSG_DONTWAIT))
+		log_debug("cannot tell systemd %s: %m", state);
+}

@@ -1,0 +1,420 @@
+/*
+ * Write one line per message to stderr or syslog, and not too many of them.
+ *
+ * Invariant: no call in here can wait, and none changes errno.  That is why
+ * syslog(3) is not used: it waits for a syslogd that does not read.
+ */
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/un.h>
+
+#include <assert.h>
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "log.h"
+
+enum {
+	TEXT_SIZE = 1024,	/* of a message; the rest is cut off */
+	PRINTABLE_SIZE = 2048,	/* of a message, escaped; likewise */
+	LINE_SIZE = 4096,	/* with all that stands around it; a pipe that
+				   is writable takes so much without waiting */
+	SITES = 128,		/* call sites; more than the program has */
+	OBJECTS = 256,
+	SITE_LINES = 20,	/* a second */
+	OBJECT_LINES = 5,	/* a second and call site */
+	WINDOW_MS = 1000
+};
+
+/* Lines written since start. */
+struct window {
+	int64_t start;		/* ms */
+	unsigned int lines;
+};
+
+struct site {
+	const char *format;	/* NULL: free */
+	struct window window;
+	unsigned long left_out;	/* lines since the last one written */
+};
+
+/* What one call site says of one object.  Two that fall on the same place
+   drive each other out and are then limited by their sites alone. */
+struct object {
+	uint64_t hash;
+	struct window window;
+};
+
+static struct site sites[SITES];
+static struct object objects[OBJECTS];
+static enum log_level most_level = LOG_LEVEL_INFO;
+static bool to_syslog_now;
+static bool stderr_is_journal;
+static int syslog_fd = -1;
+
+/* A line under construction; always ends in NUL. */
+struct line {
+	size_t length;
+	char text[LINE_SIZE];
+};
+
+static void
+line_add(struct line *line, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void
+line_add(struct line *line, const char *format, ...)
+{
+	size_t room = sizeof(line->text) - line->length;
+	va_list arguments;
+	int n;
+
+	assert(room > 0);
+	va_start(arguments, format);
+	n = vsnprintf(line->text + line->length, room, format, arguments);
+	va_end(arguments);
+	if (n > 0)
+		line->length += (size_t)n < room ? (size_t)n : room - 1;
+	assert(line->text[line->length] == '\0');
+}
+
+/* Write one byte as it may stand in a line to out (5 bytes); returns its
+   length there. */
+static size_t
+escape_byte(char byte, bool backslash, char out[5])
+{
+	static const char names[] = "n\nr\rt\t\\\\";
+	const char *name;
+
+	if (isprint((unsigned char)byte) && (byte != '\\' || !backslash)) {
+		out[0] = byte;
+		out[1] = '\0';
+		return 1;
+	}
+	for (name = names; *name != '\0'; name += 2)
+		if (name[1] == byte) {
+			snprintf(out, 5, "\\%c", name[0]);
+			return 2;
+		}
+	snprintf(out, 5, "\\x%02x", (unsigned int)(unsigned char)byte);
+	return 4;
+}
+
+static void
+escape(const char *bytes, size_t n, bool backslash, char *out, size_t size)
+{
+	char one[5];
+	size_t i, length;
+
+	assert(size > 0);
+	for (i = 0; i < n; i++) {
+		length = escape_byte(bytes[i], backslash, one);
+		if (length >= size)
+			break;
+		memcpy(out, one, length);
+		out += length;
+		size -= length;
+	}
+	*out = '\0';
+}
+
+const char *
+log_escape(const char *bytes, size_t n, char *out, size_t size)
+{
+	escape(bytes, n, true, out, size);
+	return out;
+}
+
+static int64_t
+now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static bool
+window_has_room(struct window *window, unsigned int lines, int64_t now)
+{
+	assert(window->lines == 0 || window->start <= now);
+	if (window->lines > 0 && now - window->start >= WINDOW_MS)
+		window->lines = 0;
+	if (window->lines == 0)
+		window->start = now;
+	return window->lines < lines;
+}
+
+static struct site *
+site_find(const char *format)
+{
+	size_t i, first = (size_t)((uintptr_t)format >> 2) % SITES;
+	struct site *site;
+
+	assert(format != NULL);
+	for (i = 0; i < SITES; i++) {
+		site = &sites[(first + i) % SITES];
+		if (site->format == NULL)
+			site->format = format;
+		if (site->format == format)
+			return site;
+	}
+	return &sites[first];
+}
+
+/* The object of a message is its first two words. */
+static struct object *
+object_find(const char *format, const char *text)
+{
+	uint64_t hash = (uint64_t)(uintptr_t)format ^ 0xcbf29ce484222325;
+	struct object *object;
+	unsigned int words = 0;
+
+	for (; *text != '\0'; text++) {
+		if (*text == ' ' && ++words == 2)
+			break;
+		hash = (hash ^ (unsigned char)*text) * 0x100000001b3;
+	}
+	object = &objects[(hash >> 32) % OBJECTS];
+	if (object->hash != hash) {
+		object->hash = hash;
+		object->window.lines = 0;
+	}
+	return object;
+}
+
+/* Whether this line may be written now.  If so *left_out says how many of its
+   call site were not since the last one. */
+static bool
+admit(const char *format, const char *text, unsigned long *left_out)
+{
+	struct site *site = site_find(format);
+	struct object *object = object_find(format, text);
+	int64_t now = now_ms();
+
+	if (!window_has_room(&site->window, SITE_LINES, now) ||
+	    !window_has_room(&object->window, OBJECT_LINES, now)) {
+		site->left_out++;
+		return false;
+	}
+	site->window.lines++;
+	object->window.lines++;
+	*left_out = site->left_out;
+	site->left_out = 0;
+	return true;
+}
+
+/* Whether stderr is the socket that systemd has named in the environment, and
+   not what some program in between made of it. */
+static bool
+is_journal(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	uintmax_t device, inode;
+	struct stat st;
+
+	if (stream == NULL || fstat(STDERR_FILENO, &st) == -1)
+		return false;
+	if (sscanf(stream, "%ju:%ju", &device, &inode) != 2)
+		return false;
+	return device == st.st_dev && inode == st.st_ino;
+}
+
+static void
+syslog_connect(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX,
+	    .sun_path = "/dev/log" };
+
+	if (syslog_fd != -1)
+		close(syslog_fd);
+	syslog_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+	    0);
+	if (syslog_fd == -1)
+		return;
+	if (connect(syslog_fd, (struct sockaddr *)&address,
+	    sizeof(address)) == -1) {
+		close(syslog_fd);
+		syslog_fd = -1;
+	}
+}
+
+static bool
+syslog_send(const struct line *line)
+{
+	return syslog_fd != -1 && (send(syslog_fd, line->text, line->length,
+	    MSG_DONTWAIT | MSG_NOSIGNAL) != -1 || errno == EAGAIN);
+}
+
+/* The old form of RFC 3164: that is what /dev/log takes. */
+static void
+write_syslog(int priority, const char *text)
+{
+	struct line line = { .length = 0 };
+	time_t now = time(NULL);
+	struct tm local;
+	char date[32] = "";
+
+	if (localtime_r(&now, &local) != NULL)
+		strftime(date, sizeof(date), "%b %e %H:%M:%S ", &local);
+	line_add(&line, "<%d>%smagent[%ld]: %s", LOG_DAEMON | priority, date,
+	    (long)getpid(), text);
+	if (!syslog_send(&line)) {
+		/* A syslogd that was restarted has a new socket. */
+		syslog_connect();
+		syslog_send(&line);
+	}
+}
+
+static void
+add_stamp(struct line *line)
+{
+	struct timespec now;
+	struct tm utc;
+	char date[32] = "";
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (gmtime_r(&now.tv_sec, &utc) != NULL)
+		strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &utc);
+	line_add(line, "%s.%03ldZ ", date, now.tv_nsec / 1000000);
+}
+
+static void
+write_stderr(int priority, const char *text)
+{
+	struct pollfd ready = { .fd = STDERR_FILENO, .events = POLLOUT };
+	struct line line = { .length = 0 };
+
+	if (stderr_is_journal)
+		line_add(&line, "<%d>", priority);
+	else {
+		add_stamp(&line);
+		line_add(&line, "magent: ");
+	}
+	line_add(&line, "%s\n", text);
+	assert(line.text[line.length - 1] == '\n');
+	/* stderr is shared with others and cannot be made nonblocking. */
+	if (poll(&ready, 1, 0) != 1 || (ready.revents & POLLOUT) == 0)
+		return;
+	if (write(STDERR_FILENO, line.text, line.length) == -1)
+		return;		/* there is nobody to tell */
+}
+
+static void
+write_line(enum log_level level, const char *text, unsigned long left_out)
+{
+	static const struct {
+		int priority;
+		const char *name;
+	} levels[] = {
+		[LOG_LEVEL_ERROR] = { LOG_ERR, "error: " },
+		[LOG_LEVEL_WARNING] = { LOG_WARNING, "warning: " },
+		[LOG_LEVEL_INFO] = { LOG_INFO, "" },
+		[LOG_LEVEL_DEBUG] = { LOG_DEBUG, "" },
+	};
+	char printable[PRINTABLE_SIZE];
+	struct line line = { .length = 0 };
+
+	assert((size_t)level < sizeof(levels) / sizeof(levels[0]));
+	escape(text, strlen(text), false, printable, sizeof(printable));
+	line_add(&line, "%s%s", levels[level].name, printable);
+	if (left_out > 0)
+		line_add(&line, " (%lu such lines were left out)", left_out);
+	if (to_syslog_now)
+		write_syslog(levels[level].priority, line.text);
+	else
+		write_stderr(levels[level].priority, line.text);
+}
+
+static void
+message(enum log_level level, const char *format, va_list arguments)
+    __attribute__((format(printf, 2, 0)));
+
+static void
+message(enum log_level level, const char *format, va_list arguments)
+{
+	char text[TEXT_SIZE];
+	unsigned long left_out = 0;
+	int error = errno;
+
+	if (level > most_level)
+		return;
+	vsnprintf(text, sizeof(text), format, arguments);
+	if (level == LOG_LEVEL_DEBUG || admit(format, text, &left_out))
+		write_line(level, text, left_out);
+	errno = error;
+}
+
+void
+log_open(bool to_syslog, enum log_level most)
+{
+	int error = errno;
+
+	assert(most <= LOG_LEVEL_DEBUG);
+	signal(SIGPIPE, SIG_IGN);
+	most_level = most;
+	to_syslog_now = to_syslog;
+	stderr_is_journal = is_journal();
+	if (to_syslog)
+		syslog_connect();
+	errno = error;
+}
+
+enum log_level
+log_level(void)
+{
+	return most_level;
+}
+
+void
+log_error(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	message(LOG_LEVEL_ERROR, format, arguments);
+	va_end(arguments);
+}
+
+void
+log_warning(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	message(LOG_LEVEL_WARNING, format, arguments);
+	va_end(arguments);
+}
+
+void
+log_info(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	message(LOG_LEVEL_INFO, format, arguments);
+	va_end(arguments);
+}
+
+void
+log_debug(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	message(LOG_LEVEL_DEBUG, format, arguments);
+	va_end(arguments);
+}

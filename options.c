@@ -1,0 +1,563 @@
+/*
+ * Read and check the command line.
+ *
+ * Invariant: entries[] is the only place that knows an option; the arguments
+ * of getopt_long(), the defaults and the usage text are made from it.  What
+ * options_parse() lets through needs no further check of form.
+ */
+
+#include <assert.h>
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "options.h"
+
+#ifndef MAGENT_VERSION
+#define MAGENT_VERSION "0.0.0"
+#endif
+
+enum {
+	LETTERLESS = 256,	/* values of options that are long only */
+	OPTION_RING = LETTERLESS,
+	OPTION_ON_DOWN,
+	LONGEST_HOST = 253,
+	HELP_COLUMN = 28
+};
+
+#define KILO ((uint64_t)1 << 10)
+#define MEGA ((uint64_t)1 << 20)
+#define GIGA ((uint64_t)1 << 30)
+
+/* Take the argument of an option.  Returns NULL, or what is wrong with it
+   (valid until the next call). */
+typedef const char *take(struct options *options, const char *argument);
+
+struct entry {
+	int letter;		/* or LETTERLESS and up */
+	const char *name;
+	const char *argument;	/* NULL: takes none */
+	const char *initial;	/* the default; NULL: none */
+	const char *help;
+	take *take;		/* NULL: ends the program with a text */
+};
+
+/* Read a decimal number, digits only.  Returns what follows it, or NULL. */
+static const char *
+read_number(const char *text, uint64_t *number)
+{
+	char *end;
+
+	if (!isdigit((unsigned char)text[0]))
+		return NULL;
+	errno = 0;
+	*number = strtoumax(text, &end, 10);
+	return errno == 0 ? end : NULL;
+}
+
+static const char *
+take_number(const char *text, unsigned int least, unsigned int most,
+    unsigned int *number)
+{
+	static char problem[64];
+	const char *end;
+	uint64_t n;
+
+	assert(least <= most);
+	end = read_number(text, &n);
+	if (end == NULL || *end != '\0' || n < least || n > most) {
+		snprintf(problem, sizeof(problem),
+		    "must be a number from %u to %u", least, most);
+		return problem;
+	}
+	*number = (unsigned int)n;
+	return NULL;
+}
+
+/* Read a size: a number and k, m or g, or nothing, which stands for unit. */
+static bool
+read_size(const char *text, uint64_t unit, uint64_t *size)
+{
+	const char *end = read_number(text, size);
+
+	assert(unit > 0);
+	if (end == NULL)
+		return false;
+	switch (tolower((unsigned char)*end)) {
+	case 'k':
+		unit = KILO;
+		end++;
+		break;
+	case 'm':
+		unit = MEGA;
+		end++;
+		break;
+	case 'g':
+		unit = GIGA;
+		end++;
+		break;
+	}
+	if (*end != '\0' || *size > SIZE_MAX / unit)
+		return false;
+	*size *= unit;
+	return true;
+}
+
+static const char *
+add_server(struct address **list, size_t *count, const char *text)
+{
+	struct address *longer;
+	const char *problem;
+	size_t i;
+
+	longer = realloc(*list, (*count + 1) * sizeof(**list));
+	if (longer == NULL)
+		return "out of memory";
+	*list = longer;
+	problem = address_parse(&longer[*count], text);
+	if (problem != NULL)
+		return problem;
+	for (i = 0; i < *count; i++)
+		if (strcmp(longer[i].name, longer[*count].name) == 0) {
+			address_free(&longer[*count]);
+			return "this server is given twice";
+		}
+	++*count;
+	return NULL;
+}
+
+static const char *
+take_primary(struct options *options, const char *argument)
+{
+	return add_server(&options->primaries, &options->primary_count,
+	    argument);
+}
+
+static const char *
+take_backup(struct options *options, const char *argument)
+{
+	return add_server(&options->backups, &options->backup_count, argument);
+}
+
+/* Paths are made absolute: a daemon leaves the directory they start from. */
+static const char *
+take_path(char **path, const char *argument)
+{
+	char *here = NULL;
+
+	free(*path);
+	*path = NULL;
+	if (argument[0] == '\0')
+		return "the path is empty";
+	if (argument[0] == '/')
+		*path = strdup(argument);
+	else {
+		here = getcwd(NULL, 0);
+		if (here == NULL)
+			return strerror(errno);
+		if (asprintf(path, "%s/%s", here, argument) == -1)
+			*path = NULL;
+		free(here);
+	}
+	return *path == NULL ? "out of memory" : NULL;
+}
+
+static const char *
+take_listen(struct options *options, const char *argument)
+{
+	if (argument[0] == '\0')
+		return "the host is empty";
+	if (strlen(argument) > LONGEST_HOST)
+		return "the host name has more than 253 bytes";
+	options->listen_host = argument;
+	return NULL;
+}
+
+static const char *
+take_port(struct options *options, const char *argument)
+{
+	return take_number(argument, 0, 65535, &options->listen_port);
+}
+
+static const char *
+take_socket(struct options *options, const char *argument)
+{
+	const char *problem = take_path(&options->socket_path, argument);
+
+	if (problem == NULL && strlen(options->socket_path) > ADDRESS_PATH_MAX)
+		return "the absolute path has more than 107 bytes";
+	return problem;
+}
+
+static const char *
+take_clients(struct options *options, const char *argument)
+{
+	return take_number(argument, 1, 1000000, &options->max_clients);
+}
+
+static const char *
+take_links(struct options *options, const char *argument)
+{
+	return take_number(argument, 1, 64, &options->links);
+}
+
+static const char *
+take_user(struct options *options, const char *argument)
+{
+	options->user = argument;
+	return argument[0] == '\0' ? "the user is empty" : NULL;
+}
+
+static const char *
+take_group(struct options *options, const char *argument)
+{
+	options->group = argument;
+	return argument[0] == '\0' ? "the group is empty" : NULL;
+}
+
+static const char *
+take_pid_file(struct options *options, const char *argument)
+{
+	return take_path(&options->pid_file, argument);
+}
+
+static const char *
+take_timeout(struct options *options, const char *argument)
+{
+	return take_number(argument, 10, 60000, &options->timeout_ms);
+}
+
+static const char *
+take_item_size(struct options *options, const char *argument)
+{
+	uint64_t size;
+
+	if (!read_size(argument, 1, &size) || size < KILO || size > GIGA)
+		return "must be a size from 1k to 1g";
+	options->item_size = (size_t)size;
+	return NULL;
+}
+
+static const char *
+take_memory(struct options *options, const char *argument)
+{
+	uint64_t size;
+
+	if (!read_size(argument, MEGA, &size) || size < 8 * MEGA ||
+	    size > 1024 * GIGA)
+		return "must be a number of megabytes, or a size, from 8m to "
+		    "1024g";
+	options->memory_limit = (size_t)size;
+	return NULL;
+}
+
+static const char *
+take_foreground(struct options *options, const char *argument)
+{
+	(void)argument;
+	options->foreground = true;
+	return NULL;
+}
+
+static const char *
+take_verbose(struct options *options, const char *argument)
+{
+	options->verbose++;
+	return take_foreground(options, argument);
+}
+
+static const char *
+take_refuse_flush(struct options *options, const char *argument)
+{
+	(void)argument;
+	options->refuse_flush = true;
+	return NULL;
+}
+
+static const char *
+take_ring(struct options *options, const char *argument)
+{
+	if (!ketama_kind(argument, &options->ring))
+		return "must be ketama, libketama, twemproxy, magent or modula";
+	return NULL;
+}
+
+static const char *
+take_on_down(struct options *options, const char *argument)
+{
+	options->error_on_down = strcmp(argument, "error") == 0;
+	if (!options->error_on_down && strcmp(argument, "miss") != 0)
+		return "must be miss or error";
+	return NULL;
+}
+
+/* Command lines of old installations have it. */
+static const char *
+take_nothing(struct options *options, const char *argument)
+{
+	(void)options;
+	(void)argument;
+	return NULL;
+}
+
+static const struct entry entries[] = {
+	{ 's', "server", "SERVER", NULL,
+	    "a primary server; repeat for each", take_primary },
+	{ 'b', "backup", "SERVER", NULL,
+	    "a backup server; repeat for each", take_backup },
+	{ 'l', "listen", "HOST", "0.0.0.0",
+	    "address to listen on", take_listen },
+	{ 'p', "port", "PORT", "11211",
+	    "TCP port to listen on; 0: none", take_port },
+	{ 'f', "socket", "PATH", NULL,
+	    "unix socket to listen on", take_socket },
+	{ 'n', "max-clients", "NUMBER", "4096",
+	    "clients at a time", take_clients },
+	{ 'i', "connections", "NUMBER", "1",
+	    "connections per server, 1 to 64", take_links },
+	{ 't', "timeout", "MS", "250",
+	    "milliseconds for a server to answer", take_timeout },
+	{ 'I', "item-size", "SIZE", "1m",
+	    "largest value, 1k to 1g", take_item_size },
+	{ 'm', "memory", "MB", "256",
+	    "memory for buffers", take_memory },
+	{ 'k', "ketama", NULL, NULL,
+	    "accepted and ignored: see --ring", take_nothing },
+	{ OPTION_RING, "ring", "KIND", "ketama",
+	    "how keys find servers: ketama,\n"
+	    "libketama, twemproxy, magent or\n"
+	    "modula", take_ring },
+	{ OPTION_ON_DOWN, "on-down", "ANSWER", "miss",
+	    "to a read no server can answer:\nmiss or error", take_on_down },
+	{ 'F', "refuse-flush", NULL, NULL,
+	    "refuse flush_all", take_refuse_flush },
+	{ 'u', "user", "USER", NULL,
+	    "user to become; root without -u: nobody", take_user },
+	{ 'g', "group", "GROUP", NULL,
+	    "group to become, if not that of the user", take_group },
+	{ 'P', "pid-file", "PATH", NULL,
+	    "file for the process id", take_pid_file },
+	{ 'D', "foreground", NULL, NULL,
+	    "stay in the foreground", take_foreground },
+	{ 'v', "verbose", NULL, NULL,
+	    "log more; implies -D", take_verbose },
+	{ 'h', "help", NULL, NULL, "print this text", NULL },
+	{ 'V', "version", NULL, NULL, "print the version", NULL },
+};
+
+enum { ENTRIES = sizeof(entries) / sizeof(entries[0]) };
+
+static void
+print_entry(FILE *out, const struct entry *entry)
+{
+	char head[64];
+	const char *line, *end;
+	int n;
+
+	n = entry->letter >= LETTERLESS ? snprintf(head, sizeof(head), "    ") :
+	    snprintf(head, sizeof(head), "-%c, ", entry->letter);
+	assert(n == 4);
+	snprintf(head + n, sizeof(head) - (size_t)n, "--%s%s%s", entry->name,
+	    entry->argument == NULL ? "" : "=",
+	    entry->argument == NULL ? "" : entry->argument);
+	fprintf(out, "  %-*s", HELP_COLUMN - 2, head);
+	line = entry->help;
+	while ((end = strchr(line, '\n')) != NULL) {
+		fprintf(out, "%.*s\n%*s", (int)(end - line), line, HELP_COLUMN,
+		    "");
+		line = end + 1;
+	}
+	fputs(line, out);
+	if (entry->initial != NULL)
+		fprintf(out, " (default %s)", entry->initial);
+	fputc('\n', out);
+}
+
+static void
+print_usage(FILE *out)
+{
+	size_t i;
+
+	fputs("usage: magent -s SERVER [-s SERVER ...] [-b SERVER ...] "
+	    "[OPTION ...]\n"
+	    "SERVER is HOST[:PORT[:WEIGHT]], [IPV6][:PORT[:WEIGHT]] or\n"
+	    "unix:/PATH[:WEIGHT].  SIZE and MB take a suffix k, m or g.\n",
+	    out);
+	for (i = 0; i < ENTRIES; i++)
+		print_entry(out, &entries[i]);
+}
+
+/* Say in one line what is wrong with the value of an option. */
+static void
+complain(const struct entry *entry, const char *value, const char *problem)
+{
+	char shown[128], option[64];
+	size_t length = strlen(value);
+
+	assert(entry->argument != NULL && problem[0] != '\0');
+	if (entry->letter >= LETTERLESS)
+		snprintf(option, sizeof(option), "--%s", entry->name);
+	else
+		snprintf(option, sizeof(option), "-%c", entry->letter);
+	if (length == 0)
+		snprintf(shown, sizeof(shown), "''");
+	else
+		log_escape(value, length, shown, sizeof(shown));
+	fprintf(stderr, "magent: %s %s%s: %s\n", option, shown,
+	    length >= sizeof(shown) ? "..." : "", problem);
+}
+
+static const struct entry *
+entry_find(int letter)
+{
+	size_t i;
+
+	for (i = 0; i < ENTRIES; i++)
+		if (entries[i].letter == letter)
+			return &entries[i];
+	return NULL;
+}
+
+static void
+set_defaults(struct options *options)
+{
+	const char *problem;
+	size_t i;
+
+	memset(options, 0, sizeof(*options));
+	for (i = 0; i < ENTRIES; i++) {
+		if (entries[i].initial == NULL)
+			continue;
+		problem = entries[i].take(options, entries[i].initial);
+		assert(problem == NULL);
+		(void)problem;
+	}
+}
+
+/* Make the two descriptions that getopt_long() wants. */
+static void
+describe(struct option longs[ENTRIES + 1], char letters[2 * ENTRIES + 1])
+{
+	size_t i;
+
+	for (i = 0; i < ENTRIES; i++) {
+		assert(entries[i].take != NULL || entries[i].argument == NULL);
+		longs[i].name = entries[i].name;
+		longs[i].has_arg = entries[i].argument == NULL ? no_argument :
+		    required_argument;
+		longs[i].flag = NULL;
+		longs[i].val = entries[i].letter;
+		if (entries[i].letter >= LETTERLESS)
+			continue;
+		*letters++ = (char)entries[i].letter;
+		if (entries[i].argument != NULL)
+			*letters++ = ':';
+	}
+	memset(&longs[ENTRIES], 0, sizeof(longs[ENTRIES]));
+	*letters = '\0';
+}
+
+/* Take one option.  Returns true to go on with the next; otherwise the program
+   ends with *status, which is set only if that is no error. */
+static bool
+take_option(struct options *options, int letter, int *status)
+{
+	const struct entry *entry = entry_find(letter);
+	const char *problem;
+
+	if (entry == NULL)
+		return false;	/* getopt has said why */
+	if (entry->take == NULL) {
+		if (letter == 'h')
+			print_usage(stdout);
+		else
+			printf("magent %s\n", MAGENT_VERSION);
+		*status = EX_OK;
+		return false;
+	}
+	problem = entry->take(options, optarg);
+	if (problem == NULL)
+		return true;
+	complain(entry, optarg, problem);
+	return false;
+}
+
+/* What only the whole command line shows. */
+static bool
+check(const struct options *options)
+{
+	if (options->primary_count == 0) {
+		fputs("magent: -s: no server is given; one at least is "
+		    "needed\n", stderr);
+		return false;
+	}
+	if (options->listen_port == 0 && options->socket_path == NULL) {
+		fputs("magent: -p 0: without -f there is nothing to listen "
+		    "on\n", stderr);
+		return false;
+	}
+	if (options->item_size > options->memory_limit / 2) {
+		fprintf(stderr, "magent: -I %zu: more than half of the memory "
+		    "for buffers (-m, %zu bytes)\n", options->item_size,
+		    options->memory_limit);
+		return false;
+	}
+	return true;
+}
+
+bool
+options_parse(struct options *options, int argc, char *argv[], int *status)
+{
+	struct option longs[ENTRIES + 1];
+	char letters[2 * ENTRIES + 1];
+	int letter;
+	bool good = true;
+
+	assert(argv[argc] == NULL);
+	set_defaults(options);
+	*status = EX_USAGE;
+	if (argc <= 1) {
+		print_usage(stderr);
+		return false;
+	}
+	describe(longs, letters);
+	while (good &&
+	    (letter = getopt_long(argc, argv, letters, longs, NULL)) != -1)
+		good = take_option(options, letter, status);
+	if (good && optind < argc) {
+		fprintf(stderr, "magent: %s: not an option\n", argv[optind]);
+		good = false;
+	}
+	good = good && check(options);
+	if (!good)
+		options_free(options);
+	return good;
+}
+
+static void
+free_servers(struct address **list, size_t *count)
+{
+	while (*count > 0)
+		address_free(&(*list)[--*count]);
+	free(*list);
+	*list = NULL;
+}
+
+void
+options_free(struct options *options)
+{
+	free_servers(&options->primaries, &options->primary_count);
+	free_servers(&options->backups, &options->backup_count);
+	free(options->socket_path);
+	free(options->pid_file);
+	options->socket_path = NULL;
+	options->pid_file = NULL;
+}

@@ -1,0 +1,279 @@
+"""The command line: what is taken, what is refused and how, and that the
+usage text, the manual and README say the same of it."""
+import os
+import random
+import re
+import subprocess
+
+import pytest
+
+from lib.servers import MAGENT, ROOT
+
+USAGE, OK = 64, 0
+
+
+def run(*arguments):
+    """Run magent to its end: status, stdout, stderr."""
+    done = subprocess.run(
+        [MAGENT, *arguments], stdin=subprocess.DEVNULL, capture_output=True,
+        timeout=60)
+    return (done.returncode, done.stdout.decode(),
+            done.stderr.decode(errors="surrogateescape"))
+
+
+def refused(*arguments):
+    """The one line about a wrong command line."""
+    status, out, err = run(*arguments)
+    assert status == USAGE and out == ""
+    assert err.endswith("\n") and err.count("\n") == 1, err
+    assert len(err) < 400
+    return err
+
+
+def taken(*arguments):
+    """-V ends the program when all before it has been read."""
+    status, out, err = run(*arguments, "-V")
+    assert (status, err) == (OK, "") and out.startswith("magent ")
+
+
+def test_version():
+    for option in "-V", "--version":
+        status, out, err = run(option)
+        assert (status, err) == (OK, "")
+        assert re.fullmatch(r"magent \d+\.\d+\.\d+\S*\n", out)
+
+
+def test_help_goes_to_stdout():
+    status, out, err = run("-h")
+    assert (status, err) == (OK, "")
+    assert out.startswith("usage: magent ")
+    assert max(map(len, out.splitlines())) <= 80
+    assert run("--help") == (OK, out, "")
+
+
+def test_alone_prints_the_usage_to_stderr():
+    assert run() == (USAGE, "", run("-h")[1])
+
+
+# Command lines of tutorials for magent 0.5 to 0.7.
+@pytest.mark.parametrize("line", [
+    "-u root -n 51200 -l 192.168.1.1 -p 12000 -s 192.168.1.1:11211 "
+    "-b 192.168.1.2:11211",
+    "-u root -n 51200 -l 127.0.0.1 -p 11211 -s 10.0.0.1:11211 "
+    "-s 10.0.0.2:11211 -b 10.0.0.3:11211",
+    "-u nobody -g nogroup -n 4096 -l 0.0.0.0 -p 0 -f /tmp/magent.sock "
+    "-s 10.0.0.1 -b 10.0.0.2 -i 20 -k -D -v",
+    "-s 127.0.0.1:11211 -s 127.0.0.1:11212 -p 11210 -i 64 -v -v -v",
+])
+def test_old_command_lines(line):
+    taken(*line.split())
+
+
+@pytest.mark.parametrize("line", [
+    "-s cache.example.org:11211:3", "-s [::1]", "-s [2001:db8::1]:1:2",
+    "-s unix:/run/memcached.sock:2", "-s a -b a", "-s a:1 -s a:2",
+    "-p 0 -f x", "-p 65535", "-p 1", "-n 1", "-n 1000000", "-i 1",
+    "-t 10", "-t 60000", "-I 1k", "-I 1024", "-I 128m", "-I 1G -m 2g",
+    "-m 8", "-m 8192k", "-m 1024g", "-m 256M", "-F", "-P /tmp/a", "-P b",
+    "--on-down=miss", "--on-down error", "--ring modula", "--ring=magent",
+    "--ring=ketama", "--ring=libketama", "--ring=twemproxy",
+    "-u 12345 -g 12345", "-l ::1", "-l localhost", "-f /" + 106 * "f",
+    "--server=a --backup=b --listen=c --port=1 --socket=d --max-clients=5 "
+    "--connections=6 --timeout=70 --item-size=8k --memory=9 --ketama "
+    "--refuse-flush --user=u --group=g --pid-file=p --foreground --verbose",
+])
+def test_taken(line):
+    taken(*line.split())
+
+
+# Option, value, a word of the reason.
+BAD = [
+    ("-p", "70000", "65535"), ("-p", "65536", "65535"), ("-p", "-1", "0"),
+    ("-p", "", "number"), ("-p", "x", "number"), ("-p", "1x", "number"),
+    ("-p", " 1", "number"), ("-p", "0x10", "number"), ("-p", "1.5", "number"),
+    ("-p", "99999999999999999999", "number"), ("-p", "4294967297", "number"),
+    ("-n", "0", "from 1"), ("-n", "1000001", "1000000"), ("-n", "-5", "1"),
+    ("-i", "0", "1 to 64"), ("-i", "65", "1 to 64"),
+    ("-t", "9", "10"), ("-t", "60001", "60000"), ("-t", "1s", "number"),
+    ("-I", "1023", "1k"), ("-I", "0", "1k"), ("-I", "2g", "1g"),
+    ("-I", "1t", "1k"), ("-I", "1mm", "1k"), ("-I", "1 m", "1k"),
+    ("-I", "m", "1k"), ("-I", "17179869184g", "1g"), ("-I", "-1m", "1k"),
+    ("-m", "7", "8m"), ("-m", "1k", "8m"), ("-m", "1025g", "1024g"),
+    ("-m", "99999999999999999999g", "1024g"),
+    ("-s", "", "empty"), ("-s", ":", "empty"), ("-s", ":11211", "empty"),
+    ("-s", "a:", "port"), ("-s", "a:0", "port"), ("-s", "a:65536", "port"),
+    ("-s", "a:1:0", "weight"), ("-s", "a:1:x", "weight"),
+    ("-s", "[::1]:x", "port"), ("-s", "[::1", "]"), ("-s", "::1", "brackets"),
+    ("-s", "[" + 5000 * "a" + "]:1", "IPv6"), ("-s", 5000 * "a", "253"),
+    ("-s", "10.0.0.256", "IPv4"), ("-s", "a b", "host name"),
+    ("-s", "unix:x", "/"), ("-s", "unix:/" + 107 * "x", "107"),
+    ("-b", "", "empty"), ("-b", "2001:db8::1", "brackets"),
+    ("-l", "", "empty"), ("-l", 300 * "l", "253"),
+    ("-f", "", "empty"), ("-f", "/" + 107 * "f", "107"),
+    ("-P", "", "empty"), ("-u", "", "empty"), ("-g", "", "empty"),
+    ("--ring", "ketamax", "libketama"), ("--ring", "", "ketama"),
+    ("--on-down", "maybe", "miss"), ("--on-down", "", "error"),
+]
+
+
+@pytest.mark.parametrize("option, value, word", BAD)
+def test_bad_value(option, value, word):
+    line = refused(option, value, "-V")
+    shown = value[:60] or "''"
+    assert line.startswith("magent: %s %s" % (option, shown))
+    assert word in line.split(": ", 2)[2]
+
+
+def test_bad_value_names_the_letter_of_a_long_option():
+    assert refused("-s", "a", "--port=70000").startswith("magent: -p 70000: ")
+
+
+@pytest.mark.parametrize("option", ["-s", "-b"])
+def test_a_server_given_twice(option):
+    for other in "10.0.0.1", "10.0.0.1:11211", "10.0.0.1:11211:5":
+        assert refused("-s", "a", option, "10.0.0.1", option,
+                       other).startswith("magent: %s %s: " % (option, other))
+    refused("-s", "x", option, "host", option, "HOST")
+    refused("-s", "x", option, "[::1]", option, "[0:0:0:0:0:0:0:1]:11211")
+    refused("-s", "x", option, "unix:/a", option, "unix:/a:2")
+
+
+def test_what_only_the_whole_line_shows():
+    assert refused("-p", "11211").startswith("magent: -s: ")
+    assert refused("-b", "a").startswith("magent: -s: ")
+    assert refused("-s", "a", "-p", "0").startswith("magent: -p 0: ")
+    assert refused("-s", "a", "-I", "1g").startswith("magent: -I 1073741824: ")
+    assert refused("-s", "a", "-m", "8", "-I", "5m").startswith("magent: -I ")
+    assert refused("-s", "a", "b").startswith("magent: b: ")
+
+
+@pytest.mark.parametrize("arguments", [
+    ["-x"], ["--nonsense"], ["-s"], ["-s", "a", "-p"], ["--port"],
+    ["--foreground=1"], ["--p=1"], ["-"], ["x"],
+])
+def test_what_getopt_refuses(arguments):
+    refused(*arguments)
+
+
+def test_a_value_cannot_forge_a_line():
+    line = refused("-s", "a\nmagent: all is well\033[2J\377", "-V")
+    assert "\\n" in line and "\\x1b" in line and "\033" not in line
+
+
+def random_argument(chance):
+    texts = ["", ":", "[", "]", "::", "[]", "%", "unix:", "/", "a", "0", "-1",
+             "1", "65536", "99999999999999999999", "k", "g", "\n", "\t", "\xff",
+             "%s%n", "ketama", "miss", "--", "-", "x" * 300, "=", ".", "1.2.3.4"]
+    return "".join(chance.choice(texts) for _ in range(chance.randrange(1, 6)))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_arguments(seed):
+    """Each is taken or refused in one line.  A bad port keeps it from
+    starting if all is taken before."""
+    chance = random.Random(seed)
+    options = [name for names in documented_in_help() for name in names]
+    for _ in range(40):
+        arguments = []
+        for _ in range(chance.randrange(1, 5)):
+            arguments += [chance.choice(options), random_argument(chance)]
+        arguments = ["-p", "x"] + arguments if chance.random() < .1 \
+            else arguments + ["-p", "x"]
+        status, _, err = run(*arguments)
+        assert status in (OK, USAGE), arguments
+        assert status == OK or err.count("\n") == 1, arguments
+
+
+def test_a_full_stdout_is_no_reason_to_hang():
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([MAGENT, "-h"], stdout=full, timeout=20,
+                              stderr=subprocess.DEVNULL)
+    assert done.returncode >= 0
+
+
+# What the documents say of an option: (letter, long name) -> default.
+
+def documented_in_help():
+    found, last = {}, None
+    for line in run("-h")[1].splitlines():
+        match = re.match(r"  (?:(-\w), |    )(--[\w-]+)", line)
+        if match:
+            last = tuple(filter(None, match.groups()))
+            found[last] = None
+        match = re.search(r"\(default (\S+)\)$", line)
+        if match:
+            found[last] = match.group(1)
+    return found
+
+
+def documented_in_manual():
+    found, last = {}, None
+    for line in (ROOT / "magent.8").read_text().splitlines():
+        match = re.match(r"\.It (?:Fl (\w) , )?Fl -([\w-]+)( Ns = Ns Ar \w+)?$",
+                         line)
+        if match:
+            letter, name, _ = match.groups()
+            last = (("-" + letter,) if letter else ()) + ("--" + name,)
+            found[last] = None
+        match = re.match(r"The default is (\S+)\.$", line)
+        if match:
+            found[last] = match.group(1)
+    return found
+
+
+def documented_in_readme():
+    rows = re.findall(
+        r"^\| (?:`(-\w)`, )?`(--[\w-]+)(?:=\w+)?` \|[^|]*\|([^|]*)\|$",
+        (ROOT / "README").read_text(), re.M)
+    return {tuple(filter(None, (letter, name))): default.strip() or None
+            for letter, name, default in rows}
+
+
+def with_argument(text, pattern):
+    return set(re.findall(pattern, text, re.M))
+
+
+def test_the_documents_agree():
+    said = documented_in_help()
+    assert len(said) == 21
+    assert documented_in_manual() == said
+    assert documented_in_readme() == said
+
+
+def test_the_documents_agree_on_arguments():
+    said = with_argument(run("-h")[1], r"(--[\w-]+)=\w+")
+    manual = (ROOT / "magent.8").read_text()
+    readme = (ROOT / "README").read_text()
+    assert {"--" + name for name in with_argument(
+        manual, r"^\.It .*Fl -([\w-]+) Ns = Ns Ar \w+$")} == said
+    assert with_argument(readme, r"^\| .*`(?:-\w`, `)?(--[\w-]+)=\w+`") == said
+
+
+def test_the_synopsis_names_every_letter():
+    manual = (ROOT / "magent.8").read_text()
+    synopsis = manual.split(".Sh SYNOPSIS")[1].split(".Sh")[0]
+    flags = re.search(r"^\.Op Fl (\w{3,})$", synopsis, re.M).group(1)
+    named = set(flags) | set(re.findall(r"Fl (\w) Ar", synopsis))
+    assert {"-" + letter for letter in named} | set(
+        "-" + name for name in re.findall(r"Fl (-[\w-]+) Ar", synopsis)) == {
+            names[0] for names in documented_in_help()}
+
+
+def test_the_tour_names_every_file():
+    readme = (ROOT / "README").read_text()
+    assert set(re.findall(r"^\| `(\w+\.c)` \|", readme, re.M)) == {
+        path.name for path in ROOT.glob("*.c")}
+
+
+def tool(*command):
+    try:
+        return subprocess.run(command, capture_output=True, text=True,
+                              cwd=ROOT, timeout=60,
+                              env={**os.environ, "LC_ALL": "C.UTF-8"})
+    except FileNotFoundError:
+        return pytest.skip("%s is not installed" % command[0])
+
+
+def test_the_manual_has_no_faults():
+    assert tool("mandoc", "-T", "lint", "magent.8").stdout == ""
+    assert tool("man", "--warnings", "-l", "magent.8").stderr == ""
