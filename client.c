@@ -43,7 +43,8 @@ enum {
 	INPUT_LARGE = 64 << 10,	/* held by a message that is not whole yet */
 	STARVED_MS = 20,	/* between looks at the memory limit */
 	STUCK_SECONDS = 30,	/* a client that takes none of its output */
-	LINGER_SECONDS = 2	/* for a client to close after we did */
+	LINGER_SECONDS = 2,	/* for a client to close after we did */
+	BINARY_HEADER = 24
 };
 
 struct client {
@@ -439,14 +440,42 @@ is_full(struct client *client)
 	return client->count > 0 && !request_is_told(client->last);
 }
 
+/* The answer of the binary protocol to a command that is not known. */
 static void
-reject(struct client *client, enum proto_status status)
+reply_binary(struct client *client, const char *bytes, size_t n)
 {
-	log_debug("c#%llu: %s", (unsigned long long)client->number,
-	    status == PROTO_BAD ? "speaks no memcached text protocol" :
-	    "sends a line without end");
-	if (status == PROTO_TOO_LONG)
+	static const char text[] = "magent: binary protocol not supported, "
+	    "set memcached.sess_binary_protocol=0";
+	char header[BINARY_HEADER] = {
+		[0] = '\x81', [7] = '\x81', [11] = sizeof(text) - 1
+	};
+
+	if (n > 1)
+		header[1] = bytes[1];		/* the opcode */
+	if (n >= BINARY_HEADER)
+		memcpy(header + 12, bytes + 12, 4);	/* the opaque */
+	conn_write(client->conn, header, sizeof(header));
+	conn_write(client->conn, text, sizeof(text) - 1);
+}
+
+/* What has come is no message. */
+static void
+reject(struct client *client, enum proto_status status, const char *bytes,
+    size_t n)
+{
+	unsigned long long number = client->number;
+
+	if (status == PROTO_TOO_LONG) {
+		log_info("c#%llu: closed, sends a line without end", number);
 		reply(client, "CLIENT_ERROR line too long", "\r\n");
+	} else if (bytes[0] == '\x80') {
+		log_info("c#%llu: closed, speaks the binary protocol", number);
+		/* Behind replies in text it would mean nothing. */
+		if (STAILQ_EMPTY(&client->requests))
+			reply_binary(client, bytes, n);
+	} else {
+		log_info("c#%llu: closed, speaks no memcached", number);
+	}
 	client_end(client);
 }
 
@@ -483,7 +512,7 @@ take_message(struct client *client, const char *bytes, size_t n)
 	if (status == PROTO_MORE)
 		return await_rest(client, &r, n);
 	if (status != PROTO_OK) {
-		reject(client, status);
+		reject(client, status, bytes, n);
 		return n;
 	}
 	client->swallow = r.swallow;

@@ -325,12 +325,35 @@ seed_random(void)
 	srandom((unsigned int)now.tv_nsec ^ (unsigned int)getpid());
 }
 
+/* From the checked command line to the end.  Returns the exit status. */
+static int
+serve(struct magent *magent)
+{
+	const struct options *options = magent->options;
+	unsigned int max_clients = daemon_files(options->max_clients,
+	    SPARE_FILES + (unsigned int)(options->primary_count +
+	    options->backup_count) * 2 * options->links);
+
+	if (!options->foreground)
+		daemon_fork();
+	if (!bind_sockets(magent))
+		return EX_OSERR;
+	if (options->pid_file != NULL)
+		daemon_pid_file(options->pid_file);
+	daemon_drop(options->user, options->group);
+	if (!build(magent, max_clients)) {
+		log_error("cannot start: out of memory");
+		return EX_OSERR;
+	}
+	run(magent);
+	return EX_OK;
+}
+
 int
 main(int argc, char *argv[])
 {
 	struct magent magent = { .stops = 0 };
 	struct options options;
-	unsigned int max_clients;
 	int status;
 
 	if (!options_parse(&options, argc, argv, &status))
@@ -342,22 +365,8 @@ main(int argc, char *argv[])
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGUSR1, SIG_IGN);
 	signal(SIGUSR2, SIG_IGN);
-	max_clients = daemon_files(options.max_clients, SPARE_FILES +
-	    (unsigned int)(options.primary_count + options.backup_count) *
-	    2 * options.links);
-	if (!options.foreground)
-		daemon_fork();
-	if (!bind_sockets(&magent))
-		return EX_OSERR;
-	if (options.pid_file != NULL)
-		daemon_pid_file(options.pid_file);
-	daemon_drop(options.user, options.group);
-	if (!build(&magent, max_clients)) {
-		log_error("cannot start: out of memory");
-		return EX_OSERR;
-	}
-	run(&magent);
+	status = serve(&magent);
 	demolish(&magent);
 	options_free(&options);
-	return EX_OK;
+	return status;
 }
