@@ -376,7 +376,8 @@ start(struct client *client, const struct proto_request *r, const char *bytes)
 		return;
 	}
 	push_request(client, request);
-	deliver(client);
+	if (request_ready(request))
+		deliver(client);
 }
 
 /* memcached drops the old value when set and ms are too large. */

@@ -21,7 +21,7 @@ static const char *const names[] = {
 	[PROTO_MA] = "ma", [PROTO_ME] = "me"
 };
 
-static void
+static inline void
 put(struct command *c, const char *bytes, size_t n)
 {
 	assert(c->length + n <= sizeof(c->line));
@@ -199,6 +199,9 @@ command_forward(struct command *c, const struct proto_request *r,
 	case PROTO_TOUCH:
 		start(c, "touch", r, bytes, PROTO_EXPECT_TOUCHED);
 		put_signed(c, r->exptime);
+		break;
+	case PROTO_GET:
+		start(c, "get", r, bytes, PROTO_EXPECT_VALUES);
 		break;
 	default:
 		assert(r->command == PROTO_DELETE);

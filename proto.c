@@ -55,7 +55,7 @@ struct line {
 	struct proto_span token[TOKENS_MAX];
 };
 
-/* Is no byte of these below a space?  Eight at a time. */
+/* Is no byte of these below a space?  Eight at a time, if there are as many. */
 static inline bool
 is_plain(const char *bytes, size_t n)
 {
@@ -63,8 +63,11 @@ is_plain(const char *bytes, size_t n)
 	uint64_t word, low = 0;
 	size_t i;
 
-	if (n < sizeof(word))
-		return false;
+	if (n < sizeof(word)) {
+		for (i = 0; i < n && (unsigned char)bytes[i] >= ' '; i++)
+			;
+		return i == n;
+	}
 	for (i = 0; i + sizeof(word) < n; i += sizeof(word)) {
 		memcpy(&word, bytes + i, sizeof(word));
 		low |= (word - each * ' ') & ~word;
@@ -1457,6 +1460,66 @@ find_reply(const char *bytes, size_t n, enum proto_expect expect)
 	return word != NULL ? word : find_word(words_error, bytes, n);
 }
 
+/* At most 9 digits at *at, which is moved behind them, and the byte that has
+   to follow. */
+static inline bool
+quick_number(const char *bytes, size_t n, size_t *at, char behind,
+    uint32_t *number)
+{
+	size_t end = *at + 9 < n ? *at + 9 : n;
+	size_t i = *at;
+
+	*number = 0;
+	while (i < end && (unsigned char)(bytes[i] - '0') <= 9)
+		*number = *number * 10 + (uint32_t)(bytes[i++] - '0');
+	if (i == *at || i == n || bytes[i] != behind)
+		return false;
+	*at = i + 1;
+	return true;
+}
+
+/*
+ * The two elements of nearly all replies to a get, the short way.  What it does
+ * not take (false) is for the long way, even if it is only not whole yet.  A
+ * key with a byte below a space is too: it may be no key, or even hold a line
+ * end, and then the result would depend on how many bytes are here.
+ */
+static inline bool
+quick_reply(const char *bytes, size_t n, size_t value_max,
+    struct proto_reply *r)
+{
+	size_t at = sizeof("VALUE ") - 1;
+	uint32_t flags, length;
+	const char *space;
+
+	if (n >= 5 && memcmp(bytes, "END\r\n", 5) == 0) {
+		r->result = PROTO_END;
+		r->length = 5;
+		return true;
+	}
+	if (n < at || memcmp(bytes, "VALUE ", at) != 0)
+		return false;
+	space = memchr(bytes + at, ' ', n - at < PROTO_KEY_MAX + 1 ? n - at :
+	    PROTO_KEY_MAX + 1);
+	if (space == NULL)
+		return false;
+	r->key.at = (uint32_t)at;
+	at = (size_t)(space - bytes) + 1;
+	r->key.length = (uint32_t)at - 1 - r->key.at;
+	if (r->key.length == 0 || !is_plain(bytes + r->key.at, r->key.length) ||
+	    !quick_number(bytes, n, &at, ' ', &flags) ||
+	    !quick_number(bytes, n, &at, '\r', &length) ||
+	    length > value_max || n - at < (size_t)length + 3 ||
+	    bytes[at] != '\n' || bytes[at + 1 + length] != '\r' ||
+	    bytes[at + 2 + length] != '\n')
+		return false;
+	r->result = PROTO_VALUE;
+	r->data.at = (uint32_t)at + 1;
+	r->data.length = length;
+	r->length = at + 3 + length;
+	return true;
+}
+
 enum proto_status
 proto_reply(const char *bytes, size_t n, enum proto_expect expect,
     size_t value_max, struct proto_reply *r)
@@ -1470,6 +1533,10 @@ proto_reply(const char *bytes, size_t n, enum proto_expect expect,
 	if (n == 0)
 		return PROTO_MORE;
 	assert(bytes != NULL);
+	if (expect == PROTO_EXPECT_VALUES &&
+	    quick_reply(bytes, n, value_max, r))
+		return PROTO_OK;
+	*r = (struct proto_reply){ .length = 0 };
 	word = find_reply(bytes, n, expect);
 	if (word == NULL)
 		return PROTO_BAD;

@@ -42,6 +42,8 @@ struct slot {
 	struct slot *next;		/* of the same part */
 };
 
+static const char no_server[] = "SERVER_ERROR no server is up for this key\r\n";
+
 enum { ROUND_FIRST = BLOCK_SMALL / sizeof(struct slot) };
 
 /* What one server is asked for a work. */
@@ -56,11 +58,12 @@ struct part {
 	struct slot *first, *last;	/* get family: its keys */
 	struct slot *next;		/* the first that may come next */
 	unsigned int keys, hits;
-	struct proto_reply end;		/* the last element of the reply, */
-	size_t end_at;			/* which is at this offset */
-	uint64_t tag;			/* of the cas tokens in it */
 	struct block *reply;		/* the reply, if it had to be kept */
 	size_t offset, length;
+	/* Set when the reply has come: */
+	struct proto_reply end;		/* its last element, */
+	size_t end_at;			/* which is at this offset */
+	uint64_t tag;			/* of the cas tokens in it */
 };
 
 STAILQ_HEAD(part_list, part);
@@ -72,30 +75,29 @@ struct work {
 	struct request_world *world;
 	enum work_state state;
 	bool telling, over;		/* in answered(); freed in there */
-	struct proto_request r;
-	const char *bytes;		/* of r: in message or small */
-	struct block *message;
-	struct pair pair;		/* a command about one key */
-	struct part_list parts;
-	struct part own;		/* most works need one part only */
 	bool own_used;
-	unsigned int open;
-
-	struct slot *slots;		/* get family: of this round */
-	unsigned int slot_count;
-	struct slot one;
-	struct block *slot_block;
-	size_t key_at;			/* where the next round begins */
-	unsigned int keys_left;
-	unsigned int round;		/* keys in it at most */
 	bool begun;			/* a round has been written */
 	bool unserved;			/* a key had nobody to be asked */
-
+	unsigned int open;
+	struct part_list parts;
+	struct block *message;		/* what r was parsed from, if large */
+	struct block *slot_block;
 	const char *text;		/* the reply, if we make it */
 	size_t text_length;
 	struct block *text_block;
 	const struct answer *live;	/* the reply to live_part, in place */
+	unsigned int keys_left;		/* for the rounds to come */
+	/* All above begins as zero. */
+	struct proto_request r;
+	const char *bytes;		/* of r: in message or small */
+	struct pair pair;		/* a command about one key */
+	struct slot *slots;		/* of this round */
+	unsigned int slot_count;
+	unsigned int round;		/* keys in it at most */
+	size_t key_at;			/* where the next round begins */
+	struct slot one;
 	struct part *live_part;
+	struct part own;		/* most works need one part only */
 	struct work *next_spare;
 	char small[MESSAGE_SMALL];
 };
@@ -109,10 +111,13 @@ work_of(struct request *request)
 	return (struct work *)request;
 }
 
+/* Whether it is carried out in rounds; a get of one key takes the short way
+   of all commands about one key. */
 static bool
-is_get(const struct proto_request *r)
+has_rounds(const struct proto_request *r)
 {
-	return r->command <= PROTO_GATS;
+	return r->command <= PROTO_GATS &&
+	    (r->command != PROTO_GET || r->key_count > 1);
 }
 
 /*
@@ -130,10 +135,8 @@ work_new(struct request_world *world, void *owner)
 		work = malloc(sizeof(*work));
 	if (work == NULL)
 		return NULL;
-	/* All but r and small[], which are large and written anyway. */
+	/* The rest is large, and is written before it is read. */
 	memset(work, 0, offsetof(struct work, r));
-	memset(&work->message, 0, offsetof(struct work, small) -
-	    offsetof(struct work, message));
 	work->world = world;
 	work->request.owner = owner;
 	STAILQ_INIT(&work->parts);
@@ -155,7 +158,7 @@ part_new(struct work *work)
 			return NULL;
 	}
 	work->own_used = true;
-	memset(part, 0, sizeof(*part));
+	memset(part, 0, offsetof(struct part, end));
 	part->work = work;
 	STAILQ_INSERT_TAIL(&work->parts, part, entry);
 	return part;
@@ -238,13 +241,17 @@ set_text(struct work *work, const char *text)
 static void
 refuse(struct work *work)
 {
-	bool read = work->r.command == PROTO_MG || work->r.command == PROTO_ME;
+	enum proto_command command = work->r.command;
 
 	work->world->stats->no_server_errors++;
-	if (read && !work->world->error_on_down)
+	if (work->world->error_on_down)
+		set_text(work, no_server);
+	else if (command == PROTO_GET)
+		set_text(work, "END\r\n");
+	else if (command == PROTO_MG || command == PROTO_ME)
 		set_text(work, work->r.quiet ? "" : "EN\r\n");
 	else
-		set_text(work, "SERVER_ERROR no server is up for this key\r\n");
+		set_text(work, no_server);
 }
 
 /* EX with what the client wants to see in it: O and k. */
@@ -364,6 +371,19 @@ close_part(struct part *part, const struct answer *answer)
 
 static void on_reply(struct call *call, const struct answer *answer);
 
+/* The VALUE of a get. */
+static bool
+on_hit(struct call *call, const struct proto_reply *value, const char *bytes,
+    size_t at)
+{
+	struct part *part = (struct part *)call;
+	const struct proto_request *r = &part->work->r;
+
+	return part->hits++ == 0 && value->key.length == r->key.length &&
+	    memcmp(part->work->bytes + r->key.at, bytes + at + value->key.at,
+	    r->key.length) == 0;
+}
+
 /* Ask the authority; or make the reply, if there is none to be asked. */
 static void
 ask_key(struct work *work, unsigned int tries)
@@ -385,13 +405,15 @@ ask_key(struct work *work, unsigned int tries)
 			set_meta_exists(work);
 		return;
 	}
-	free_parts(work);
+	if (!STAILQ_EMPTY(&work->parts))
+		free_parts(work);
 	part = part_new(work);
 	part->peer = peer;
 	part->tries = tries;
 	command_forward(&command, &work->r, work->bytes, cas);
 	part->call.expect = command.expect;
 	part->call.done = on_reply;
+	part->call.element = work->r.command == PROTO_GET ? on_hit : NULL;
 	work->open++;
 	mirror_tell(mirror, peer, work->pair.hash, &part->call, command.line,
 	    command.length, work->bytes + work->r.data.at,
@@ -408,6 +430,8 @@ on_reply(struct call *call, const struct answer *answer)
 	if (answer == NULL) {
 		effect_lost(part->peer, &work->r, work->bytes);
 		ask_key(work, part->tries + 1);
+	} else if (work->r.command == PROTO_GET) {
+		stats_count_get(work->world->stats, PROTO_GET, 1, part->hits);
 	} else {
 		effect_send(mirror, &work->pair, part->peer, &work->r,
 		    work->bytes, work->message, &answer->last);
@@ -801,7 +825,7 @@ write_values(struct work *work, struct conn *conn)
 	if (work->keys_left > 0)
 		return;
 	if (work->unserved && work->world->error_on_down)
-		conn_write(conn, "SERVER_ERROR no server is up\r\n", 30);
+		conn_write(conn, no_server, sizeof(no_server) - 1);
 	else
 		conn_write(conn, "END\r\n", 5);
 }
@@ -825,7 +849,7 @@ request_write(struct request *request, struct conn *conn)
 		conn_write(conn, "\r\n", 2);
 		return true;
 	}
-	if (!is_get(&work->r)) {
+	if (!has_rounds(&work->r)) {
 		write_reply(work, conn);
 		return true;
 	}
@@ -852,7 +876,7 @@ request_start(struct request_world *world, void *owner, struct conn *conn,
 		return NULL;
 	}
 	work->request.cost = r->length;
-	if (is_get(r)) {
+	if (has_rounds(r)) {
 		work->keys_left = r->key_count;
 		work->key_at = r->keys.at;
 		work->round = ROUND_FIRST;

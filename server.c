@@ -585,7 +585,9 @@ server_submit(struct server *server, uint32_t hash, struct call *call,
 	if (length > 0)
 		conn_write_block(link->conn, block, data, length);
 	call->end = conn_queued(link->conn);
-	call->since = conn_loop_now(server->loop);
+	/* Otherwise its time begins when the one before it is answered. */
+	if (TAILQ_EMPTY(&link->calls))
+		call->since = conn_loop_now(server->loop);
 	TAILQ_INSERT_TAIL(&link->calls, call, entry);
 	server->counters.requests++;
 	server->counters.waiting++;
