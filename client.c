@@ -37,7 +37,8 @@
 #endif
 
 enum {
-	WINDOW_FIRST = 32,	/* requests of a client in flight: first, */
+	WINDOW_FIRST = 2,	/* requests of a client in flight: at first, */
+	WINDOW_STEP = 2,	/* more with each reply, */
 	WINDOW_MAX = 512,	/* and at most; fewer if its replies are */
 	WINDOW_BYTES = 2 << 20,	/* large, or its requests */
 	INPUT_LARGE = 64 << 10,	/* held by a message that is not whole yet */
@@ -146,7 +147,7 @@ pop_request(struct client *client)
 	client->count--;
 	client->cost -= request->cost;
 	if (client->window < WINDOW_MAX)
-		client->window++;
+		client->window += WINDOW_STEP;
 	request_free(request);
 }
 
@@ -159,29 +160,52 @@ push_request(struct client *client, struct request *request)
 	client->cost += request->cost;
 }
 
+/*
+ * Whether the buffers hold too much for this client to begin something.  Those
+ * who hold some of it wait first; who is served at once, and costs little,
+ * need not wait for the others to give it back.
+ */
+static bool
+lacks_memory(const struct client *client)
+{
+	size_t limit = client->clients->settings.memory_limit;
+	size_t total = block_total();
+
+	return total > limit && (total > 2 * limit || client->count > 0 ||
+	    conn_backlog(client->conn) > 0);
+}
+
+static void
+wait_for_memory(struct client *client)
+{
+	struct clients *clients = client->clients;
+	struct timeval wait = { .tv_usec = STARVED_MS * 1000 };
+
+	if (client->starved)
+		return;
+	client->starved = true;
+	if (TAILQ_EMPTY(&clients->starved))
+		event_add(clients->starved_timer, &wait);
+	TAILQ_INSERT_TAIL(&clients->starved, client, starved_entry);
+}
+
 /* Whether a new request, or a new round of one, has to wait; then it is seen
    to that go_on() is called when that changes. */
 static bool
 must_wait(struct client *client)
 {
-	struct clients *clients = client->clients;
-	struct timeval wait = { .tv_usec = STARVED_MS * 1000 };
+	struct mirror *mirror = client->clients->mirror;
 
 	if (conn_backlog(client->conn) > CONN_HIGH)
 		return true;
-	if (mirror_is_resting(clients->mirror)) {
+	if (mirror_is_resting(mirror)) {
 		if (!client->waiter.waiting)
-			mirror_wait(clients->mirror, &client->waiter);
+			mirror_wait(mirror, &client->waiter);
 		return true;
 	}
-	if (block_total() <= clients->settings.memory_limit)
+	if (!lacks_memory(client))
 		return false;
-	if (!client->starved) {
-		client->starved = true;
-		if (TAILQ_EMPTY(&clients->starved))
-			event_add(clients->starved_timer, &wait);
-		TAILQ_INSERT_TAIL(&clients->starved, client, starved_entry);
-	}
+	wait_for_memory(client);
 	return true;
 }
 
@@ -426,19 +450,31 @@ handle(struct client *client, const struct proto_request *r,
  * Input
  */
 
+/* How many bytes the requests of a client, and their replies, may take: at
+   most its share of half of the memory. */
+static size_t
+share(const struct clients *clients)
+{
+	size_t bytes = clients->settings.memory_limit / 2 /
+	    clients->stats->connections;
+
+	return bytes < WINDOW_BYTES ? bytes : WINDOW_BYTES;
+}
+
 /* Whether the client may not begin another request now. */
 static bool
-is_full(struct client *client)
+is_full(const struct client *client)
 {
-	size_t window = client->window;
+	size_t bytes;
 
-	if (client->reply_size * window > WINDOW_BYTES)
-		window = 1 + WINDOW_BYTES / client->reply_size;
-	if (client->count >= window || client->cost > WINDOW_BYTES)
-		return true;
+	if (client->count == 0)
+		return false;
+	bytes = share(client->clients);
 	/* What follows must not overtake a get whose keys are asked for in
 	   rounds. */
-	return client->count > 0 && !request_is_told(client->last);
+	return client->count >= client->window || client->cost > bytes ||
+	    (client->count - 1) * client->reply_size > bytes ||
+	    !request_is_told(client->last);
 }
 
 /* The answer of the binary protocol to a command that is not known. */
@@ -657,25 +693,23 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
-/* Let the clients that wait for memory go on, if there is some. */
+/* Let the clients that wait for memory look again. */
 static void
 on_starved(evutil_socket_t fd, short what, void *arg)
 {
 	struct clients *clients = arg;
-	struct timeval wait = { .tv_usec = STARVED_MS * 1000 };
+	struct client_list list = TAILQ_HEAD_INITIALIZER(list);
 	struct client *client;
 
 	(void)fd;
 	(void)what;
-	while (block_total() <= clients->settings.memory_limit &&
-	    (client = TAILQ_FIRST(&clients->starved)) != NULL) {
-		TAILQ_REMOVE(&clients->starved, client, starved_entry);
+	TAILQ_CONCAT(&list, &clients->starved, starved_entry);
+	while ((client = TAILQ_FIRST(&list)) != NULL) {
+		TAILQ_REMOVE(&list, client, starved_entry);
 		client->starved = false;
 		deliver(client);
 		go_on(client);
 	}
-	if (!TAILQ_EMPTY(&clients->starved))
-		event_add(clients->starved_timer, &wait);
 }
 
 /*

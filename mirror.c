@@ -408,8 +408,12 @@ on_version(struct call *call, const struct answer *answer)
 {
 	struct peer *peer = PEER_OF(call, ask_version);
 
-	if (answer == NULL || answer->last.result != PROTO_VERSION_LINE)
+	if (answer == NULL)
 		return;
+	if (answer->last.result != PROTO_VERSION_LINE) {
+		server_fail(peer->server, "is no memcached");
+		return;
+	}
 	parse_version(answer->bytes + answer->last.data.at,
 	    answer->last.data.length, peer->identity.version);
 }

@@ -237,26 +237,9 @@ set_text(struct work *work, const char *text)
 	work->text_length = strlen(text);
 }
 
-/* The reply when nobody can be asked. */
+/* A meta reply of ours: the word, and of the flags O and k. */
 static void
-refuse(struct work *work)
-{
-	enum proto_command command = work->r.command;
-
-	work->world->stats->no_server_errors++;
-	if (work->world->error_on_down)
-		set_text(work, no_server);
-	else if (command == PROTO_GET)
-		set_text(work, "END\r\n");
-	else if (command == PROTO_MG || command == PROTO_ME)
-		set_text(work, work->r.quiet ? "" : "EN\r\n");
-	else
-		set_text(work, no_server);
-}
-
-/* EX with what the client wants to see in it: O and k. */
-static void
-set_meta_exists(struct work *work)
+set_meta_text(struct work *work, const char *word)
 {
 	const struct proto_request *r = &work->r;
 	size_t at = r->meta.at, end = r->meta.at + r->meta.length;
@@ -269,7 +252,7 @@ set_meta_exists(struct work *work)
 		return;
 	}
 	to = work->text_block->bytes;
-	to = mempcpy(to, "EX", 2);
+	to = mempcpy(to, word, 2);
 	while (proto_token(work->bytes, end, &at, &token)) {
 		if (work->bytes[token.at] == 'O') {
 			*to++ = ' ';
@@ -284,6 +267,25 @@ set_meta_exists(struct work *work)
 	to = mempcpy(to, "\r\n", 2);
 	work->text = work->text_block->bytes;
 	work->text_length = (size_t)(to - work->text);
+}
+
+/* The reply when nobody can be asked. */
+static void
+refuse(struct work *work)
+{
+	enum proto_command command = work->r.command;
+
+	work->world->stats->no_server_errors++;
+	if (work->world->error_on_down)
+		set_text(work, no_server);
+	else if (command == PROTO_GET)
+		set_text(work, "END\r\n");
+	else if (command == PROTO_ME || (command == PROTO_MG && work->r.quiet))
+		set_text(work, command == PROTO_ME ? "EN\r\n" : "");
+	else if (command == PROTO_MG)
+		set_meta_text(work, "EN");
+	else
+		set_text(work, no_server);
 }
 
 /*
@@ -402,7 +404,7 @@ ask_key(struct work *work, unsigned int tries)
 		if (work->r.command == PROTO_CAS)
 			set_text(work, "EXISTS\r\n");
 		else
-			set_meta_exists(work);
+			set_meta_text(work, "EX");
 		return;
 	}
 	if (!STAILQ_EMPTY(&work->parts))

@@ -39,6 +39,7 @@ enum {
 	RETRY_MAX_MS = 5000,
 	RETRY_JITTER = 20,		/* percent, both ways */
 	PROBE_SECONDS = 1,
+	LATE_MS = 20,			/* for a timer of ours */
 	RESOLVED_MAX = 8		/* addresses of a name that are tried */
 };
 
@@ -76,6 +77,7 @@ struct server {
 	struct link *links;
 	struct event *timer;		/* reply overdue; or connect again */
 	bool timer_set;
+	int64_t timer_due;		/* when it was to fire */
 	struct event *tick;		/* probes */
 	unsigned int retry_ms;		/* the wait before the next connect */
 
@@ -472,6 +474,7 @@ set_timer(struct server *server, int64_t ms)
 	};
 
 	server->timer_set = true;
+	server->timer_due = conn_loop_now(server->loop) + ms;
 	event_add(server->timer, &wait);
 }
 
@@ -506,10 +509,25 @@ time_left(const struct server *server, bool *waiting)
 	return least > 0 ? least : 0;
 }
 
+/* We ourselves were held up for ms: that time does not count. */
+static void
+excuse(struct server *server, int64_t ms)
+{
+	struct call *call;
+	unsigned int i;
+
+	for (i = 0; i < server->settings.links; i++) {
+		call = TAILQ_FIRST(&server->links[i].calls);
+		if (call != NULL)
+			call->since += ms;
+	}
+}
+
 static void
 on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct server *server = arg;
+	int64_t late = conn_loop_now(server->loop) - server->timer_due;
 	bool waiting;
 	int64_t left;
 
@@ -524,6 +542,8 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 		server_fail(server, server->doomed);
 		return;
 	}
+	if (late >= LATE_MS)
+		excuse(server, late);
 	left = time_left(server, &waiting);
 	if (waiting && left == 0) {
 		server->counters.timeouts++;

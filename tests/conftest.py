@@ -1,0 +1,38 @@
+"""Fixtures: what a test starts is ended after it, whatever happens."""
+import pytest
+
+from lib.stage import Stage
+
+
+@pytest.fixture
+def stage():
+    with Stage() as stage:
+        yield stage
+
+
+@pytest.fixture(scope="module")
+def module_stage():
+    with Stage() as stage:
+        yield stage
+
+
+@pytest.fixture(scope="module", params=["memcached", "magent"])
+def speaker(request, module_stage):
+    """A memcached, and a magent before one: both must say the same."""
+    memcached = module_stage.memcached()
+    if request.param == "memcached":
+        return memcached
+    return module_stage.magent([memcached])
+
+
+@pytest.fixture(scope="module")
+def proxy(module_stage):
+    """A magent before one memcached."""
+    return module_stage.magent([module_stage.memcached()])
+
+
+@pytest.fixture
+def pair(stage):
+    """A primary, its backup and a magent before them."""
+    primary, backup = stage.memcacheds(2)
+    return primary, backup, stage.magent([primary], [backup])

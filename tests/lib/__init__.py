@@ -1,0 +1,1 @@
+"""What the tests share: ports, a raw client, servers real and scripted."""

@@ -1,0 +1,181 @@
+"""The processes under test: memcached and magent, each by its own pid."""
+import functools
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import tempfile
+
+from lib.net import Client, free_port, wait_for
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MAGENT = os.environ.get("MAGENT", str(ROOT / "magent"))
+
+TROUBLE = re.compile(
+    r"Sanitizer|runtime error:|Assertion .* failed|stack smashing|\*\*\* ")
+
+
+@functools.lru_cache(maxsize=None)
+def sanitized():
+    """Whether magent was built with sanitizers: slow, and large in memory."""
+    return b"__asan_init" in pathlib.Path(MAGENT).read_bytes()
+
+
+class Process:
+    """A child that listens on a port of 127.0.0.1."""
+
+    def __init__(self):
+        self.process = None
+        self.port = None
+        self.log = tempfile.TemporaryFile()
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    @property
+    def address(self):
+        return "127.0.0.1:%d" % self.port
+
+    def start(self, port=None):
+        """Start on this port, or on any; return when it serves."""
+        self.port = port or free_port()
+        self.process = subprocess.Popen(
+            self.command(), stdin=subprocess.DEVNULL,
+            stdout=self.log, stderr=self.log)
+        wait_for(lambda: self.serves() or not self.is_running(),
+                 "%s to serve" % self.command())
+        if not self.is_running():
+            raise RuntimeError("%s ended with %s:\n%s" % (
+                self.command(), self.process.returncode, self.output()))
+        return self
+
+    def serves(self):
+        try:
+            self.client().close()
+        except OSError:
+            return False
+        return True
+
+    def command(self):
+        raise NotImplementedError
+
+    def output(self):
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace")
+
+    def is_running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def signal(self, number):
+        if self.is_running():
+            self.process.send_signal(number)
+
+    def kill(self):
+        """End it at once and reap it."""
+        self.signal(signal.SIGKILL)
+        if self.process is not None:
+            self.process.wait()
+
+    def stop(self):
+        """SIGSTOP; return when it has stopped."""
+        self.signal(signal.SIGSTOP)
+        wait_for(lambda: self._state() == "T", "pid to stop")
+
+    def cont(self):
+        self.signal(signal.SIGCONT)
+
+    def _state(self):
+        stat = pathlib.Path("/proc/%d/stat" % self.pid).read_text()
+        return stat.rsplit(")", 1)[1].split()[0]
+
+    def client(self, **options):
+        return Client(self.port, **options)
+
+    def talk(self, data, **options):
+        with self.client() as client:
+            return client.talk(data, **options)
+
+    def stats(self, argument=""):
+        """The answer to stats as a dictionary of strings."""
+        with self.client() as client:
+            client.send(("stats %s\r\n" % argument).encode())
+            text = client.read_until(b"END\r\n").decode()
+        return dict(line.split(" ", 2)[1:]
+                    for line in text.splitlines() if line.startswith("STAT "))
+
+    def rss(self):
+        """Resident memory in bytes."""
+        status = pathlib.Path("/proc/%d/status" % self.pid).read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) << 10
+
+    def cpu_seconds(self):
+        fields = pathlib.Path("/proc/%d/stat" % self.pid).read_text()
+        user, system = fields.rsplit(")", 1)[1].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+class Memcached(Process):
+    def __init__(self, *options):
+        super().__init__()
+        self.options = options
+
+    def command(self):
+        return ["memcached", "-U", "0", "-l", "127.0.0.1", "-u", "root",
+                "-p", str(self.port), *self.options]
+
+    def serves(self):
+        try:
+            return self.stats().get("pid") == str(self.pid)
+        except (OSError, EOFError):
+            return False
+
+    def restart(self):
+        """End this life and begin another, empty, on the same port."""
+        self.kill()
+        return self.start(self.port)
+
+    def holds(self, key):
+        """Value, flags and TTL of a key as this server has them."""
+        return self.talk(b"mg %s s v f t\r\n" % key)
+
+    def close(self):
+        self.kill()
+        self.log.close()
+
+
+class Magent(Process):
+    def __init__(self, primaries, backups=(), *options):
+        super().__init__()
+        self.primaries = primaries
+        self.backups = backups
+        self.options = options
+
+    def command(self):
+        servers = [word for flag, group in
+                   (("-s", self.primaries), ("-b", self.backups))
+                   for server in group for word in (flag, server.address)]
+        return [MAGENT, "-D", "-u", "root", "-l", "127.0.0.1",
+                "-p", str(self.port), *servers, *map(str, self.options)]
+
+    def terminate(self):
+        """SIGTERM; its exit status."""
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        try:
+            return self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return "nothing within 20 s of SIGTERM"
+
+    def close(self):
+        if self.process is None:
+            return
+        was_running = self.is_running()
+        code = self.terminate()
+        output = self.output()
+        self.log.close()
+        assert was_running, "magent ended with %s:\n%s" % (code, output)
+        assert code == 0, "SIGTERM: %s\n%s" % (code, output)
+        assert not TROUBLE.search(output), output

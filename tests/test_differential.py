@@ -1,0 +1,20 @@
+"""200,000 random commands: magent answers as memcached does.
+
+DIFFERENTIAL says how many, SEED which; a build with sanitizers does fewer.
+"""
+import os
+
+import pytest
+
+import differential
+from lib.servers import sanitized
+
+
+@pytest.mark.parametrize("setup", differential.SETUPS)
+def test_replies_are_memcacheds(stage, setup):
+    default = 30000 if sanitized() else 200000
+    commands = int(os.environ.get("DIFFERENTIAL", default))
+    seed = int(os.environ.get("SEED", 1))
+    trouble = differential.compare(
+        stage, setup, seed, commands // len(differential.SETUPS))
+    assert trouble is None, trouble

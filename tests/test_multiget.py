@@ -1,0 +1,88 @@
+"""A get of many keys: all shards, in the order asked for, one END."""
+import pytest
+
+
+@pytest.fixture(scope="module", params=[1, 5])
+def shards(request, module_stage):
+    return module_stage.magent(module_stage.memcacheds(request.param))
+
+
+def store(server, values):
+    data = b"".join(
+        b"set %s 0 0 %d noreply\r\n%s\r\n" % (key, len(value), value)
+        for key, value in values.items())
+    assert server.talk(data) == b""
+
+
+def expected(values, keys):
+    return b"".join(b"VALUE %s 0 %d\r\n%s\r\n" % (key, len(values[key]),
+                                                 values[key])
+                    for key in keys if key in values) + b"END\r\n"
+
+
+def test_10000_keys(shards):
+    keys = [b"many:%d" % i for i in range(10000)]
+    values = {key: b"v" + key for key in keys[::2]}
+    store(shards, values)
+    request = b"get " + b" ".join(keys) + b"\r\n"
+    assert shards.talk(request) == expected(values, keys)
+    assert shards.talk(request * 3) == expected(values, keys) * 3
+
+
+def test_line_of_one_megabyte(shards):
+    keys = [b"%0249d" % i for i in range(4300)]
+    values = {key: key[-5:] for key in keys[::7]}
+    store(shards, values)
+    request = b"get " + b" ".join(keys) + b"\r\n"
+    assert len(request) > 1 << 20
+    assert shards.talk(request) == expected(values, keys)
+
+
+def test_line_without_end_closes(shards):
+    """Over 2 MiB of keys; and the others are still served."""
+    with shards.client() as client:
+        reply = client.exchange(
+            [b"get " + b"k " * (3 << 20)], b"\r\nMN\r\n")
+        assert client.ended and reply in (
+            b"", b"CLIENT_ERROR line too long\r\n")
+    assert shards.talk(b"get k\r\n") == b"END\r\n"
+
+
+def test_many_spaces(shards):
+    store(shards, {b"sp": b"x"})
+    assert shards.talk(b"get " + b" " * 3000 + b"sp\r\n") == (
+        b"VALUE sp 0 1\r\nx\r\nEND\r\n")
+    assert shards.talk(b"get" + b"  sp" * 3000 + b"  \r\n") == (
+        b"VALUE sp 0 1\r\nx\r\n" * 3000 + b"END\r\n")
+
+
+@pytest.mark.parametrize("name", [b"get", b"gat 0"])
+def test_duplicates_and_misses(shards, name):
+    values = {b"d%d" % i: b"%d" % i for i in range(10)}
+    store(shards, values)
+    keys = [b"d%d" % (i * 7 % 13) for i in range(60)]
+    assert shards.talk(name + b" " + b" ".join(keys) + b"\r\n") == (
+        expected(values, keys))
+    assert shards.talk(name + b" x y z x\r\n") == b"END\r\n"
+
+
+def test_gets_has_a_token_for_each(shards):
+    values = {b"t%d" % i: b"%d" % i for i in range(20)}
+    store(shards, values)
+    lines = shards.talk(
+        b"gets " + b" ".join(values) + b"\r\n").split(b"\r\n")
+    heads = [line.split() for line in lines if line.startswith(b"VALUE")]
+    assert [head[1] for head in heads] == list(values)
+    assert all(head[4].isdigit() for head in heads)
+    cas = b"".join(b"cas %s 0 0 1 %s\r\nn\r\n" % (head[1], head[4])
+                   for head in heads)
+    assert shards.talk(cas) == b"STORED\r\n" * 20
+    assert shards.talk(cas) == b"EXISTS\r\n" * 20
+
+
+def test_large_values(shards):
+    values = {b"big%d" % i: bytes([65 + i]) * 1000000 for i in range(12)}
+    store(shards, values)
+    keys = list(values) + [b"none"] + list(values)[::-1]
+    assert shards.talk(b"get " + b" ".join(keys) + b"\r\nget big3\r\n") == (
+        expected(values, keys) + expected(values, [b"big3"]))

@@ -1,0 +1,86 @@
+"""A client that does not read costs little and delays nobody."""
+import time
+
+import pytest
+
+from lib.net import wait_for
+from lib.servers import sanitized
+
+SIZE = 500000
+MIB = 1 << 20
+
+
+@pytest.fixture
+def proxy(stage):
+    proxy = stage.magent([stage.memcached()], [], "-m", 32)
+    assert proxy.talk(b"set big 0 0 %d\r\n%s\r\n" % (SIZE, b"b" * SIZE)
+                      ) == b"STORED\r\n"
+    return proxy
+
+
+def stuck(stage, proxy, count):
+    """A client that asks for count large values and reads none."""
+    client = stage.client(proxy, receive_buffer=4096)
+    client.send(b"get big\r\n" * count)
+    return client
+
+
+def others_are_served(proxy):
+    with proxy.client() as client:
+        worst = 0
+        for i in range(200):
+            start = time.monotonic()
+            assert client.talk(b"set small 0 0 1\r\n%d\r\nget small\r\n"
+                               % (i % 10)) == (
+                b"STORED\r\nVALUE small 0 1\r\n%d\r\nEND\r\n" % (i % 10))
+            worst = max(worst, time.monotonic() - start)
+    return worst < 1
+
+
+def at_rest(proxy):
+    """Wait until it uses no more processor time; its memory then."""
+    def resting():
+        before = proxy.cpu_seconds()
+        time.sleep(0.1)
+        return proxy.cpu_seconds() - before < 0.03
+    wait_for(resting, "magent to come to rest")
+    return proxy.rss()
+
+
+@pytest.mark.parametrize("clients", [1, 30])
+def test_memory_is_bounded(stage, proxy, clients):
+    before = proxy.rss()
+    held = [stuck(stage, proxy, 2000) for _ in range(clients)]
+    assert others_are_served(proxy)
+    grown = at_rest(proxy) - before
+    assert grown < (64 * MIB if clients > 1 else 16 * MIB) or sanitized()
+    assert others_are_served(proxy)
+    for client in held:
+        client.close()
+    assert others_are_served(proxy)
+
+
+def test_slow_reader_gets_it_all(stage, proxy):
+    client = stuck(stage, proxy, 60)
+    assert others_are_served(proxy)
+    value = b"VALUE big 0 %d\r\n%s\r\nEND\r\n" % (SIZE, b"b" * SIZE)
+    for _ in range(60):
+        assert client.read_exactly(len(value)) == value
+
+
+def test_slow_writer_delays_nobody(stage, proxy):
+    client = stage.client(proxy)
+    client.send(b"set slow 0 0 10\r\n")
+    for byte in b"0123456789\r\n":
+        client.send(bytes([byte]))
+        assert others_are_served(proxy)
+    assert client.read_line() == b"STORED\r\n"
+
+
+def test_many_large_values_do_not_stay(stage, proxy):
+    """Memory that large values took is used again or given back."""
+    before = proxy.rss()
+    with proxy.client() as client:
+        for _ in range(200):
+            assert len(client.talk(b"get big\r\n")) > SIZE
+    assert proxy.rss() - before < 16 * MIB or sanitized()
