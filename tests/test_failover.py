@@ -101,6 +101,19 @@ def test_timeout_option(stage):
     assert 0.9 < time.monotonic() - start < 3
 
 
+def test_stalled_proxy_blames_nobody(stage, pair):
+    """Replies that wait when it wakes are read before the clock is."""
+    _, _, proxy = pair
+    client = stage.client(proxy)
+    client.talk(BEFORE)
+    client.send(b"get a\r\nset a 0 0 1\r\nx\r\n" * 1000)
+    proxy.stop()
+    time.sleep(0.6)     # over the timeout
+    proxy.cont()
+    assert client.talk(b"").endswith(b"STORED\r\n")
+    assert proxy.stats()["server_failures"] == "0"
+
+
 def test_hung_server_is_found_without_requests(pair):
     primary, _, proxy = pair
     proxy.talk(BEFORE)

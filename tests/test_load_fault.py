@@ -237,7 +237,8 @@ class Scene:
 
     def __init__(self, stage):
         self.primaries = stage.memcacheds(3)
-        self.proxy = stage.magent(self.primaries, stage.memcacheds(2))
+        self.proxy = stage.magent(
+            self.primaries, stage.memcacheds(2), "-v")
         self.control = Control(stage.memcached(), 1000)
         self.workers = [Worker(self.proxy, i) for i in range(CLIENTS)]
         for counter in SHARED:
@@ -247,7 +248,11 @@ class Scene:
     def run(self, *events, seconds=SECONDS):
         for worker in (*self.workers, self.control):
             worker.worst = 0
-        load([*self.workers, self.control], seconds, events)
+        try:
+            load([*self.workers, self.control], seconds, events)
+        except AssertionError as error:
+            pytest.fail("%s\nmagent said:\n%s" % (
+                error, self.proxy.output()))
 
     def check(self, role_changes=1):
         for worker in self.workers:

@@ -177,6 +177,20 @@ def test_invalidated_value_is_not_fresh_on_the_mirror(trio):
              "the stale mark or no value")
 
 
+def test_stale_store_is_not_fresh_on_the_mirror(trio):
+    """ms with I and an older token stores what is marked as stale."""
+    primary, backup, proxy = trio
+    proxy.talk(OLD)
+    token = proxy.talk(b"gets k\r\n").split()[4]
+    proxy.talk(OLD)
+    assert proxy.talk(b"ms k 1 I C%s\r\nz\r\n" % token) == b"HD\r\n"
+    proxy.talk(b"set other 0 0 5\r\nstale\r\n")
+    wait_for(lambda: b"stale" in holds(backup, b"other"), "the set")
+    assert b" X" in primary.talk(b"mg k v\r\n")
+    assert backup.talk(b"mg k v\r\n") in (
+        b"EN\r\n", b"VA 1 X W\r\nz\r\n", b"VA 1 W X\r\nz\r\n")
+
+
 def test_order_of_a_thousand_writes(trio):
     """From two clients, to one key: the last on one is the last on both."""
     primary, backup, proxy = trio

@@ -28,7 +28,7 @@ class Process:
     def __init__(self):
         self.process = None
         self.port = None
-        self.log = tempfile.TemporaryFile()
+        self.log = tempfile.TemporaryFile("a+b")
 
     @property
     def pid(self):
