@@ -14,8 +14,9 @@ ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -DMAGENT_VERSION='"$(VERSION)"' \
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(LDFLAGS)
 LIBS = -levent_core -levent_extra
 
-PARTS = address block client command conn daemon dirty effect fanout ketama \
-	listener log magent md5 mirror options proto request server stats
+PARTS = address block client command conn daemon dirty effect fanout gate \
+	identity ketama keys listener log magent md5 mirror options pair proto \
+	rebuild request server stats
 OBJECTS = $(PARTS:%=$(BUILD)/%.o)
 UNITS = address ketama md5 proto
 

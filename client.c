@@ -27,7 +27,8 @@
 #include "conn.h"
 #include "fanout.h"
 #include "log.h"
-#include "mirror.h"
+#include "gate.h"
+#include "pair.h"
 #include "proto.h"
 #include "request.h"
 #include "stats.h"
@@ -75,7 +76,7 @@ TAILQ_HEAD(client_list, client);
 
 struct clients {
 	struct conn_loop *loop;
-	struct mirror *mirror;
+	struct pairs *pairs;
 	struct stats *stats;
 	const struct stats_settings *stats_settings;
 	struct clients_settings settings;
@@ -102,7 +103,7 @@ client_close(struct client *client)
 		STAILQ_REMOVE_HEAD(&client->requests, entry);
 		request_free(request);
 	}
-	mirror_wait_cancel(clients->mirror, &client->waiter);
+	gate_wait_cancel(pairs_gate(clients->pairs), &client->waiter);
 	if (client->starved)
 		TAILQ_REMOVE(&clients->starved, client, starved_entry);
 	conn_close(client->conn, false);
@@ -194,13 +195,13 @@ wait_for_memory(struct client *client)
 static bool
 must_wait(struct client *client)
 {
-	struct mirror *mirror = client->clients->mirror;
+	struct gate *gate = pairs_gate(client->clients->pairs);
 
 	if (conn_backlog(client->conn) > CONN_HIGH)
 		return true;
-	if (mirror_is_resting(mirror)) {
+	if (gate_is_closed(gate)) {
 		if (!client->waiter.waiting)
-			mirror_wait(mirror, &client->waiter);
+			gate_wait(gate, &client->waiter);
 		return true;
 	}
 	if (!lacks_memory(client))
@@ -276,7 +277,7 @@ reply_version(struct client *client)
 {
 	char version[32], line[80];
 
-	mirror_version(client->clients->mirror, version, sizeof(version));
+	pairs_version(client->clients->pairs, version, sizeof(version));
 	snprintf(line, sizeof(line), "VERSION %s-magent-%s\r\n", version,
 	    MAGENT_VERSION);
 	reply(client, line, "");
@@ -329,7 +330,7 @@ render_general(void *arg, const struct stats_of_servers *sum, size_t *length)
 {
 	struct clients *clients = arg;
 
-	return stats_general(clients->stats, clients->mirror, sum,
+	return stats_general(clients->stats, clients->pairs, sum,
 	    clients->stats_settings, conn_loop_now(clients->loop), length);
 }
 
@@ -367,11 +368,11 @@ stats(struct client *client, const struct proto_request *r, const char *bytes)
 		    render_general, clients))
 			finish_out_of_memory(request);
 	} else if (is_word(r, bytes, "servers")) {
-		page = stats_servers(clients->mirror,
+		page = stats_servers(clients->pairs,
 		    conn_loop_now(clients->loop), &length);
 		reply_page(client, page, length);
 	} else if (is_word(r, bytes, "settings")) {
-		page = stats_settings(clients->mirror, clients->stats_settings,
+		page = stats_settings(clients->pairs, clients->stats_settings,
 		    &length);
 		reply_page(client, page, length);
 	} else if (is_word(r, bytes, "reset")) {
@@ -717,7 +718,7 @@ on_starved(evutil_socket_t fd, short what, void *arg)
  */
 
 struct clients *
-clients_new(struct conn_loop *loop, struct mirror *mirror,
+clients_new(struct conn_loop *loop, struct pairs *pairs,
     struct stats *stats, const struct stats_settings *stats_settings,
     const struct clients_settings *settings)
 {
@@ -728,11 +729,11 @@ clients_new(struct conn_loop *loop, struct mirror *mirror,
 	if (clients == NULL)
 		return NULL;
 	clients->loop = loop;
-	clients->mirror = mirror;
+	clients->pairs = pairs;
 	clients->stats = stats;
 	clients->stats_settings = stats_settings;
 	clients->settings = *settings;
-	clients->world.mirror = mirror;
+	clients->world.pairs = pairs;
 	clients->world.stats = stats;
 	clients->world.links = settings->links;
 	clients->world.error_on_down = settings->error_on_down;

@@ -11,7 +11,7 @@
 
 struct clients;
 struct conn_loop;
-struct mirror;
+struct pairs;
 struct stats;
 struct stats_settings;
 
@@ -25,7 +25,7 @@ struct clients_settings {
 };
 
 /* All pointers but settings are borrowed.  Returns NULL when out of memory. */
-struct clients *clients_new(struct conn_loop *loop, struct mirror *mirror,
+struct clients *clients_new(struct conn_loop *loop, struct pairs *pairs,
     struct stats *stats, const struct stats_settings *stats_settings,
     const struct clients_settings *settings);
 

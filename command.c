@@ -99,8 +99,15 @@ is_meta(const struct proto_request *r)
 	return r->command >= PROTO_MG && r->command <= PROTO_ME;
 }
 
+static bool
+takes_argument(char flag)
+{
+	return memchr("DFJMNORT", flag, 8) != NULL;
+}
+
 /*
- * The meta flags that pass chosen() say.  A C becomes cas.
+ * The meta flags that chosen() picks.  A C becomes cas; of a flag that takes no
+ * argument only its letter stays.
  */
 static void
 put_flags(struct command *c, const struct proto_request *r, const char *bytes,
@@ -119,7 +126,8 @@ put_flags(struct command *c, const struct proto_request *r, const char *bytes,
 			continue;
 		}
 		put(c, " ", 1);
-		put(c, bytes + token.at, token.length);
+		put(c, bytes + token.at,
+		    takes_argument(bytes[token.at]) ? token.length : 1);
 	}
 }
 
@@ -334,5 +342,8 @@ command_tag(char *token, const char *digits, size_t n, uint64_t tag)
 
 	for (i = 0; i < n; i++)
 		number = number * 10 + (uint64_t)(digits[i] - '0');
-	return format_number(token, (number & COMMAND_CAS_MASK) | tag);
+	/* 0 stands for none. */
+	if (number != 0)
+		number = (number & COMMAND_CAS_MASK) | tag;
+	return format_number(token, number);
 }

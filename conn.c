@@ -15,6 +15,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -547,6 +548,22 @@ uint64_t
 conn_received(const struct conn *conn)
 {
 	return conn->received;
+}
+
+unsigned int
+conn_local_port(const struct conn *conn)
+{
+	struct sockaddr_storage address;
+	socklen_t length = sizeof(address);
+
+	if (conn->fd == -1 || getsockname(conn->fd,
+	    (struct sockaddr *)&address, &length) == -1)
+		return 0;
+	if (address.ss_family == AF_INET)
+		return ntohs(((struct sockaddr_in *)&address)->sin_port);
+	if (address.ss_family == AF_INET6)
+		return ntohs(((struct sockaddr_in6 *)&address)->sin6_port);
+	return 0;
 }
 
 int

@@ -105,6 +105,9 @@ uint64_t conn_queued(const struct conn *conn);
 uint64_t conn_sent(const struct conn *conn);
 uint64_t conn_received(const struct conn *conn);
 
+/* The port of this side of a TCP connection; 0 if it has none. */
+unsigned int conn_local_port(const struct conn *conn);
+
 int conn_error(const struct conn *conn);	/* errno of CONN_FAILED */
 
 #endif

@@ -101,6 +101,22 @@ dirty_add(struct dirty *dirty, const char *key, size_t length, bool base64)
 }
 
 bool
+dirty_take(struct dirty *dirty, char *key, size_t *length, bool *base64)
+{
+	struct entry *entry = dirty->table;
+
+	if (entry == NULL)
+		return false;
+	*length = entry->length - 1;
+	*base64 = entry->key[0] == 'b';
+	memcpy(key, entry->key + 1, *length);
+	dirty->bytes -= sizeof(*entry) + entry->length;
+	HASH_DEL(dirty->table, entry);
+	free(entry);
+	return true;
+}
+
+bool
 dirty_is_all(const struct dirty *dirty)
 {
 	return dirty->all;

@@ -13,13 +13,12 @@
 #include <string.h>
 
 #include "command.h"
-#include "mirror.h"
+#include "pair.h"
 #include "server.h"
 
 /* An effect on its way. */
 struct effect {
 	struct call call;
-	struct mirror *mirror;
 	struct peer *peer;		/* the mirror of the key */
 	uint32_t hash;
 	bool is_number;			/* the mirror must reply number */
@@ -68,9 +67,11 @@ effect_of(const struct proto_request *r, enum proto_result result)
 			return COMMAND_DELETE;
 		if (r->command == PROTO_MG)
 			return r->has_ttl ? COMMAND_TOUCH : COMMAND_NOTHING;
+		/* Whether it was stored as stale, the reply does not say ... */
 		if (!is_append(r))
-			return COMMAND_SET;
-		/* Whether it made the item, the reply does not say. */
+			return r->has_invalidate && r->has_cas ?
+			    COMMAND_DELETE : COMMAND_SET;
+		/* ... nor whether it made the item. */
 		return r->has_vivify ? COMMAND_DELETE : COMMAND_SAME;
 	case PROTO_SERVER_ERROR:
 		/* memcached has dropped the value that was to go. */
@@ -98,22 +99,23 @@ tell(struct effect *effect, const struct command *command, const char *data,
     size_t length, struct block *block)
 {
 	effect->call.expect = command->expect;
-	mirror_tell(effect->mirror, effect->peer, effect->hash, &effect->call,
-	    command->line, command->length, data, length, block);
+	peer_tell(effect->peer, effect->hash, &effect->call, command->line,
+	    command->length, data, length, block);
 }
 
 /* The mirror has not done what the authority did: the key must go there. */
 static void
 repair(struct effect *effect)
 {
+	struct pairs_counters *counters = pairs_counters(effect->peer->pairs);
 	struct command command;
 
-	mirror_counters(effect->mirror)->mismatches++;
+	counters->mismatches++;
 	if (effect->repair) {
-		server_fail(peer_server(effect->peer), "refuses a delete");
+		server_fail(effect->peer->server, "refuses a delete");
 		return;
 	}
-	mirror_counters(effect->mirror)->repairs++;
+	counters->repairs++;
 	effect->repair = true;
 	effect->is_number = false;
 	command_delete(&command, &effect->request, effect->key);
@@ -140,23 +142,23 @@ static void
 on_reply(struct call *call, const struct answer *answer)
 {
 	struct effect *effect = (struct effect *)call;
-	struct mirror *mirror = effect->mirror;
+	struct peer *peer = effect->peer;
 	bool was_repair = effect->repair;
 
 	if (answer == NULL)
-		peer_add_dirty(effect->peer, effect->key,
+		peer_add_dirty(peer, effect->key,
 		    effect->request.key.length, effect->request.base64);
 	else if (!agrees(effect, &answer->last))
 		repair(effect);
 	/* Now it is done with, unless repair() has sent it again. */
 	if (effect->repair == was_repair)
 		free(effect);
-	mirror_told(mirror);
+	peer_told(peer);
 }
 
 static struct effect *
-effect_new(struct mirror *mirror, struct peer *peer, uint32_t hash,
-    const struct proto_request *r, const char *bytes)
+effect_new(struct peer *peer, uint32_t hash, const struct proto_request *r,
+    const char *bytes)
 {
 	struct effect *effect = malloc(sizeof(*effect));
 
@@ -165,7 +167,6 @@ effect_new(struct mirror *mirror, struct peer *peer, uint32_t hash,
 	assert(r->key.length <= sizeof(effect->key));
 	effect->call.done = on_reply;
 	effect->call.element = NULL;
-	effect->mirror = mirror;
 	effect->peer = peer;
 	effect->hash = hash;
 	effect->is_number = false;
@@ -178,21 +179,21 @@ effect_new(struct mirror *mirror, struct peer *peer, uint32_t hash,
 }
 
 void
-effect_send(struct mirror *mirror, const struct pair *pair,
-    struct peer *asked, const struct proto_request *r, const char *bytes,
-    struct block *block, const struct proto_reply *reply)
+effect_send(const struct pair *pair, struct peer *asked,
+    const struct proto_request *r, const char *bytes, struct block *block,
+    const struct proto_reply *reply)
 {
 	enum command_effect what = effect_of(r, reply->result);
-	struct peer *peer = mirror_partner(pair, asked);
+	struct peer *peer = pair_partner(pair, asked);
 	struct effect *effect = NULL;
 	struct command command;
 
 	if (what == COMMAND_NOTHING || peer == NULL)
 		return;
 	if (peer_is_mirror(peer)) {
-		effect = effect_new(mirror, peer, pair->hash, r, bytes);
+		effect = effect_new(peer, pair->hash, r, bytes);
 		if (effect == NULL)
-			server_fail(peer_server(peer), "out of memory");
+			server_fail(peer->server, "out of memory");
 	}
 	if (effect == NULL) {
 		peer_add_dirty(peer, bytes + r->key.at, r->key.length,
@@ -203,7 +204,7 @@ effect_send(struct mirror *mirror, const struct pair *pair,
 		effect->is_number = true;
 		effect->number = reply->number;
 	}
-	mirror_counters(mirror)->effects++;
+	pairs_counters(peer->pairs)->effects++;
 	command_mirror(&command, r, bytes, what);
 	tell(effect, &command, bytes + r->data.at,
 	    command.data ? r->data.length + 2 : 0, block);

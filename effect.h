@@ -9,7 +9,6 @@
 #include "proto.h"
 
 struct block;
-struct mirror;
 struct pair;
 struct peer;
 
@@ -18,9 +17,9 @@ struct peer;
  * parsed from bytes (in block, or block is NULL): tell the other server of the
  * pair what follows from it.  To be called before the client is told.
  */
-void effect_send(struct mirror *mirror, const struct pair *pair,
-    struct peer *asked, const struct proto_request *r, const char *bytes,
-    struct block *block, const struct proto_reply *reply);
+void effect_send(const struct pair *pair, struct peer *asked,
+    const struct proto_request *r, const char *bytes, struct block *block,
+    const struct proto_reply *reply);
 
 /* The authority failed before it replied: what it did with r is unknown. */
 void effect_lost(struct peer *asked, const struct proto_request *r,

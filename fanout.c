@@ -12,7 +12,8 @@
 #include <string.h>
 
 #include "block.h"
-#include "mirror.h"
+#include "gate.h"
+#include "pair.h"
 #include "proto.h"
 #include "request.h"
 #include "server.h"
@@ -43,7 +44,7 @@ struct fanout {
 static struct fanout *
 fanout_new(struct request_world *world, struct request *request)
 {
-	size_t n = mirror_peer_count(world->mirror);
+	size_t n = pairs_peer_count(world->pairs);
 	struct fanout *fanout = calloc(1, sizeof(*fanout) +
 	    n * sizeof(fanout->branches[0]));
 
@@ -73,8 +74,8 @@ tell(struct fanout *fanout, size_t i, const char *line,
 	branch->fanout = fanout;
 	branch->call.expect = expect;
 	fanout->open++;
-	mirror_tell(fanout->world->mirror, branch->peer, 0, &branch->call,
-	    line, strlen(line), NULL, 0, NULL);
+	peer_tell(branch->peer, 0, &branch->call, line, strlen(line), NULL, 0,
+	    NULL);
 }
 
 /*
@@ -86,16 +87,16 @@ on_flushed(struct call *call, const struct answer *answer)
 {
 	struct branch *branch = (struct branch *)call;
 	struct fanout *fanout = branch->fanout;
-	struct mirror *mirror = fanout->world->mirror;
+	struct peer *peer = branch->peer;
 
 	if (answer == NULL)
-		peer_add_all_dirty(branch->peer);
+		peer_add_all_dirty(peer);
 	else if (answer->last.result == PROTO_OKAY)
 		fanout->flushed++;
 	else if (answer->length < sizeof(fanout->refusal))
 		memcpy(fanout->refusal, answer->bytes, answer->length);
 	close_branch(fanout);
-	mirror_told(mirror);
+	peer_told(peer);
 }
 
 static void
@@ -108,7 +109,7 @@ end_flush(struct fanout *fanout)
 		reply = fanout->refusal;
 	else if (fanout->flushed == 0)
 		reply = nobody;
-	mirror_rest_over(fanout->world->mirror);
+	gate_open(pairs_gate(fanout->world->pairs));
 	request_finish(fanout->request, reply, strlen(reply));
 }
 
@@ -117,13 +118,13 @@ static void
 run_flush(struct rest *rest)
 {
 	struct fanout *fanout = (struct fanout *)rest;
-	struct mirror *mirror = fanout->world->mirror;
+	struct pairs *pairs = fanout->world->pairs;
 	struct branch *branch;
 	size_t i;
 
-	for (i = 0; i < mirror_peer_count(mirror); i++) {
+	for (i = 0; i < pairs_peer_count(pairs); i++) {
 		branch = &fanout->branches[i];
-		branch->peer = mirror_peer(mirror, i);
+		branch->peer = pairs_peer(pairs, i);
 		branch->call.done = on_flushed;
 		if (peer_is_mirror(branch->peer))
 			tell(fanout, i, fanout->line, PROTO_EXPECT_OK);
@@ -148,7 +149,7 @@ fanout_flush(struct request_world *world, struct request *request,
 		    "flush_all %d\r\n", (int)r->exptime);
 	else
 		strcpy(fanout->line, "flush_all\r\n");
-	mirror_rest(world->mirror, &fanout->rest);
+	gate_rest(pairs_gate(world->pairs), &fanout->rest);
 	return true;
 }
 
@@ -171,11 +172,11 @@ static void
 on_stats(struct call *call, const struct answer *answer)
 {
 	struct fanout *fanout = ((struct branch *)call)->fanout;
-	struct mirror *mirror = fanout->world->mirror;
+	struct peer *peer = ((struct branch *)call)->peer;
 
 	(void)answer;	/* one that fails adds nothing more */
 	close_branch(fanout);
-	mirror_told(mirror);
+	peer_told(peer);
 }
 
 static void
@@ -199,7 +200,7 @@ fanout_stats(struct request_world *world, struct request *request,
     fanout_render *render, void *arg)
 {
 	struct fanout *fanout = fanout_new(world, request);
-	struct mirror *mirror = world->mirror;
+	struct pairs *pairs = world->pairs;
 	struct branch *branch;
 	size_t i;
 
@@ -208,13 +209,13 @@ fanout_stats(struct request_world *world, struct request *request,
 	fanout->end = end_stats;
 	fanout->render = render;
 	fanout->arg = arg;
-	for (i = 0; i < mirror_peer_count(mirror); i++) {
+	for (i = 0; i < pairs_peer_count(pairs); i++) {
 		branch = &fanout->branches[i];
-		branch->peer = mirror_peer(mirror, i);
+		branch->peer = pairs_peer(pairs, i);
 		branch->call.done = on_stats;
 		branch->call.element = on_stat;
 		if (peer_is_believed(branch->peer) &&
-		    peer_is_primary(branch->peer))
+		    branch->peer->primary)
 			tell(fanout, i, "stats\r\n", PROTO_EXPECT_STATS);
 	}
 	close_branch(fanout);

@@ -26,8 +26,10 @@
 #include "daemon.h"
 #include "listener.h"
 #include "log.h"
+#include "gate.h"
 #include "mirror.h"
 #include "options.h"
+#include "pair.h"
 #include "request.h"
 #include "server.h"
 #include "stats.h"
@@ -48,6 +50,7 @@ struct magent {
 	struct evdns_base *dns;
 	struct conn_loop *loop;
 	struct mirror *mirror;
+	struct pairs *pairs;
 	struct clients *clients;
 	struct stats stats;
 	struct stats_settings settings;
@@ -82,6 +85,7 @@ on_stop(evutil_socket_t fd, short what, void *arg)
 		magent->listeners[i] = NULL;
 	}
 	clients_stop(magent->clients, false);
+	mirror_stop(magent->mirror);
 	magent->deadline = conn_loop_now(magent->loop) + GRACE_MS;
 }
 
@@ -167,7 +171,7 @@ static bool
 build_proxy(struct magent *magent, unsigned int max_clients)
 {
 	const struct options *options = magent->options;
-	struct mirror_servers servers = {
+	struct pairs_servers servers = {
 		.primaries = options->primaries,
 		.primary_count = options->primary_count,
 		.backups = options->backups,
@@ -193,11 +197,12 @@ build_proxy(struct magent *magent, unsigned int max_clients)
 			return false;
 	}
 	magent->mirror = mirror_new(magent->loop, magent->dns, &servers,
-	    &server_settings);
+	    &server_settings, options->memory_limit / 2);
 	if (magent->mirror == NULL)
 		return false;
 	set_settings(magent, max_clients);
-	magent->clients = clients_new(magent->loop, magent->mirror,
+	magent->pairs = mirror_pairs(magent->mirror);
+	magent->clients = clients_new(magent->loop, magent->pairs,
 	    &magent->stats, &magent->settings, &clients_settings);
 	return magent->clients != NULL;
 }
@@ -280,8 +285,7 @@ become_ready(struct magent *magent)
 
 	magent->ready = true;
 	log_info("ready: %zu servers, %zu pairs without one that is up",
-	    mirror_peer_count(magent->mirror),
-	    mirror_uncovered(magent->mirror));
+	    pairs_peer_count(magent->pairs), pairs_uncovered(magent->pairs));
 	daemon_ready();
 	if (!options->foreground)
 		log_open(true, log_level());
@@ -293,7 +297,7 @@ is_busy(struct magent *magent)
 {
 	return conn_loop_now(magent->loop) < magent->deadline &&
 	    (clients_count(magent->clients) > 0 ||
-	    mirror_is_busy(magent->mirror));
+	    !gate_is_empty(pairs_gate(magent->pairs)));
 }
 
 static void
@@ -312,7 +316,7 @@ run(struct magent *magent)
 		unlink(magent->options->socket_path);
 	/* Those who did not finish in time keep what they have. */
 	if (clients_count(magent->clients) > 0 ||
-	    mirror_is_busy(magent->mirror))
+	    !gate_is_empty(pairs_gate(magent->pairs)))
 		_exit(EX_OK);
 }
 

@@ -1,357 +1,329 @@
 /*
- * Decide who is the authority of a key, and bring servers back.
+ * Bring a server that was away back.
  *
- * Invariant: the authority of a pair changes only when its server goes down,
- * before the unanswered calls of that server are returned, or while nothing is
- * in flight.  So all that a key's old authority has answered is in the FIFO of
- * the new one before anything else of that key.
+ * Invariant: a server is believed only if all that it was not told is gone from
+ * it, and it has all that its partners have.  The authority of a pair changes
+ * when a server goes down, before its unanswered calls are returned, or at a
+ * moment at rest; so what the old authority has answered is in the FIFO of the
+ * new one before anything else.
  *
- *                +-----------------------------------------------+
- *                v                                               | any failure
- *   STARTING   DOWN -> IDENTIFY -> INVALIDATE -> HANDBACK -> UP -+
- *      |                   |                                 ^
- *      |                   +--- it has no partner -----------+
- *      +--- identified --------------------------------------+
+ *   STARTING --------------------------------------------------------> UP
+ *   DOWN -> IDENTIFY -> DRAIN -> INVALIDATE -> REBUILD -> HANDBACK --> UP
+ *    ^         |          |          |            |          |         |
+ *    +---------+----------+----------+------------+----------+---------+
+ *                           any failure
  */
 
 #include "mirror.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <event2/event.h>
 
-#include "address.h"
+#include "command.h"
 #include "conn.h"
 #include "dirty.h"
+#include "gate.h"
 #include "log.h"
+#include "pair.h"
+#include "proto.h"
+#include "rebuild.h"
 #include "server.h"
 
 enum {
-	STEADY_SECONDS = 10,	/* up this long: the server does not flap */
-	TAG_SHIFT = 48,
-	TAG_BITS = 15
+	STEADY_MS = 10000,	/* up this long: the server does not flap */
+	DRAIN_MS = 1200,	/* an old connection that is idle this long,
+				   while the server answers, has nothing */
+	DRAIN_PAUSE_MS = 20,	/* between two looks */
+	DELETES_MAX = 64,	/* of dirty keys, in flight */
+	LAZY_MS = 20000		/* how long clients' reads rebuild */
 };
 
-struct peer {
+/* The delete of a dirty key. */
+struct deletion {
+	struct call call;
+	struct keeper *keeper;
+	struct deletion *next_idle;
+	size_t length;
+	bool base64;
+	char key[PROTO_KEY_MAX];
+};
+
+/* What brings one peer back. */
+struct keeper {
+	struct peer *peer;
 	struct mirror *mirror;
-	struct server *server;
-	const struct address *address;
-	bool primary, backup;
-	enum peer_state state;
-	int64_t changed_ms;
-	struct dirty *dirty;
-	struct peer_identity identity;
-	struct call ask_version, ask_stats, invalidate;
+	struct identity found;		/* who answers now */
+	struct call ask_version, ask_stats, ask_settings, ask_conns, flush;
+	struct event *timer;		/* of the state */
+	bool all;			/* it may lack anything, not only what
+					   was dirty, until it is handed back */
+	bool flushing, zombies;		/* INVALIDATE; DRAIN: seen some */
+	int64_t drain_ms;		/* when the drain began */
+	uint64_t conn_id;		/* DRAIN: the old connection that the
+					   lines of stats conns are about */
+	bool conn_is_old;
+	unsigned int old_conns, busy_conns;	/* DRAIN: as listed */
+	struct deletion deletions[DELETES_MAX];
+	struct deletion *idle;
+	struct rebuild *rebuild;	/* INVALIDATE, REBUILD */
 	struct rest handback;
 };
 
-TAILQ_HEAD(rest_list, rest);
-TAILQ_HEAD(waiter_list, waiter);
-
 struct mirror {
 	struct conn_loop *loop;
-	enum ketama_kind kind;
-	struct ketama *primary_ring, *backup_ring;
-	struct peer **primaries, **backups;	/* as their rings count them */
-	size_t primary_count, backup_count;
-	struct peer *peers;
-	size_t peer_count;
-	bool hashes;		/* whether the hash of a key matters */
-	bool pairs;		/* whether keys have two servers */
-
-	size_t in_flight;
-	struct rest_list rests;
-	struct rest *resting;	/* it runs: new requests are stopped */
-	struct waiter_list waiters;
-	struct event *rest_event;
+	struct pairs *pairs;
+	size_t memory;
+	struct keeper *keepers;		/* one per peer */
+	bool stopping;
 	struct event *steady;
-	struct mirror_counters counters;
 };
 
-static const char *const state_names[] = {
-	[PEER_DOWN] = "down", [PEER_STARTING] = "starting",
-	[PEER_IDENTIFY] = "identify", [PEER_INVALIDATE] = "invalidate",
-	[PEER_HANDBACK] = "handback", [PEER_UP] = "up"
-};
+#define KEEPER_OF(member, field) \
+	((struct keeper *)((char *)(member) - offsetof(struct keeper, field)))
+
+static void delete_dirty(struct keeper *keeper);
 
 static void
-set_state(struct peer *peer, enum peer_state state)
+set_state(struct keeper *keeper, enum peer_state state)
 {
+	struct peer *peer = keeper->peer;
+
 	if (peer->state == state)
 		return;
-	log_info("s %s: %s, was %s", peer_name(peer), state_names[state],
-	    state_names[peer->state]);
+	log_info("s %s: %s, was %s", peer_name(peer), peer_state_name(state),
+	    peer_state_name(peer->state));
 	peer->state = state;
-	peer->changed_ms = conn_loop_now(peer->mirror->loop);
+	peer->changed_ms = conn_loop_now(keeper->mirror->loop);
+}
+
+static void
+set_timer(struct keeper *keeper, int ms)
+{
+	struct timeval wait = {
+		.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000
+	};
+
+	event_add(keeper->timer, &wait);
 }
 
 /*
- * Keys
+ * HANDBACK
  */
-
-struct pair
-mirror_pair(const struct mirror *mirror, const char *key, size_t length)
-{
-	struct pair pair = { .primary = mirror->primaries[0] };
-	size_t owner;
-
-	if (mirror->hashes)
-		pair.hash = ketama_hash(mirror->kind, key, length);
-	owner = ketama_find(mirror->primary_ring, pair.hash);
-	pair.primary = mirror->primaries[owner];
-	if (mirror->backup_count == 0)
-		return pair;
-	owner = ketama_find(mirror->backup_ring, pair.hash);
-	if (mirror->backups[owner] == pair.primary)
-		owner = ketama_find_other(mirror->backup_ring, pair.hash,
-		    owner);
-	if (owner < mirror->backup_count)
-		pair.backup = mirror->backups[owner];
-	return pair;
-}
-
-bool
-peer_is_believed(const struct peer *peer)
-{
-	return peer->state == PEER_UP || peer->state == PEER_STARTING;
-}
-
-bool
-peer_is_mirror(const struct peer *peer)
-{
-	return peer_is_believed(peer) || peer->state == PEER_HANDBACK;
-}
-
-struct peer *
-mirror_authority(const struct pair *pair)
-{
-	if (peer_is_believed(pair->primary))
-		return pair->primary;
-	if (pair->backup != NULL && peer_is_believed(pair->backup))
-		return pair->backup;
-	/* The last one that knows anything: misses are better than errors. */
-	if (pair->primary->state == PEER_HANDBACK)
-		return pair->primary;
-	if (pair->backup != NULL && pair->backup->state == PEER_HANDBACK)
-		return pair->backup;
-	return NULL;
-}
-
-struct peer *
-mirror_partner(const struct pair *pair, const struct peer *peer)
-{
-	assert(peer == pair->primary || peer == pair->backup);
-	return peer == pair->primary ? pair->backup : pair->primary;
-}
-
-bool
-mirror_is_tagging(const struct mirror *mirror)
-{
-	return mirror->backup_count > 0;
-}
-
-uint64_t
-peer_tag(const struct peer *peer)
-{
-	uint64_t mix;
-
-	mix = (uint64_t)peer->identity.pid * 4 + (uint64_t)peer->primary * 2 +
-	    (uint64_t)peer->backup;
-	mix = mix * 0x9e3779b97f4a7c15u ^ (uint64_t)peer->identity.start;
-	mix *= 0xbf58476d1ce4e5b9u;
-	return mix >> (64 - TAG_BITS) << TAG_SHIFT;
-}
-
-void
-peer_add_dirty(struct peer *peer, const char *key, size_t length, bool base64)
-{
-	dirty_add(peer->dirty, key, length, base64);
-}
-
-void
-peer_add_all_dirty(struct peer *peer)
-{
-	dirty_add_all(peer->dirty);
-}
-
-void
-mirror_tell(struct mirror *mirror, struct peer *peer, uint32_t hash,
-    struct call *call, const char *line, size_t line_length, const char *data,
-    size_t length, struct block *block)
-{
-	mirror->in_flight++;
-	server_submit(peer->server, hash, call, line, line_length, data,
-	    length, block);
-}
-
-/*
- * Rest
- */
-
-static void
-try_rest(struct mirror *mirror)
-{
-	if (mirror->in_flight == 0 && mirror->resting == NULL &&
-	    !TAILQ_EMPTY(&mirror->rests))
-		event_active(mirror->rest_event, EV_TIMEOUT, 0);
-}
-
-void
-mirror_told(struct mirror *mirror)
-{
-	assert(mirror->in_flight > 0);
-	if (--mirror->in_flight == 0)
-		try_rest(mirror);
-}
-
-static void
-on_rest(evutil_socket_t fd, short what, void *arg)
-{
-	struct mirror *mirror = arg;
-	struct rest *rest = TAILQ_FIRST(&mirror->rests);
-
-	(void)fd;
-	(void)what;
-	if (mirror->in_flight > 0 || mirror->resting != NULL || rest == NULL)
-		return;
-	TAILQ_REMOVE(&mirror->rests, rest, entry);
-	rest->waiting = false;
-	mirror->resting = rest;
-	rest->run(rest);
-}
-
-void
-mirror_rest(struct mirror *mirror, struct rest *rest)
-{
-	assert(!rest->waiting && mirror->resting != rest);
-	rest->waiting = true;
-	TAILQ_INSERT_TAIL(&mirror->rests, rest, entry);
-	try_rest(mirror);
-}
-
-static void
-wake_all(struct mirror *mirror)
-{
-	struct waiter *waiter;
-
-	while (!mirror_is_resting(mirror) &&
-	    (waiter = TAILQ_FIRST(&mirror->waiters)) != NULL) {
-		mirror_wait_cancel(mirror, waiter);
-		waiter->wake(waiter);
-	}
-}
-
-void
-mirror_rest_over(struct mirror *mirror)
-{
-	assert(mirror->resting != NULL);
-	mirror->resting = NULL;
-	wake_all(mirror);
-	try_rest(mirror);
-}
-
-static void
-rest_cancel(struct mirror *mirror, struct rest *rest)
-{
-	if (!rest->waiting)
-		return;
-	rest->waiting = false;
-	TAILQ_REMOVE(&mirror->rests, rest, entry);
-	wake_all(mirror);
-}
-
-bool
-mirror_is_resting(const struct mirror *mirror)
-{
-	return mirror->resting != NULL || !TAILQ_EMPTY(&mirror->rests);
-}
-
-void
-mirror_wait(struct mirror *mirror, struct waiter *waiter)
-{
-	assert(!waiter->waiting);
-	waiter->waiting = true;
-	TAILQ_INSERT_TAIL(&mirror->waiters, waiter, entry);
-}
-
-void
-mirror_wait_cancel(struct mirror *mirror, struct waiter *waiter)
-{
-	if (!waiter->waiting)
-		return;
-	waiter->waiting = false;
-	TAILQ_REMOVE(&mirror->waiters, waiter, entry);
-}
-
-/*
- * How a server comes back
- */
-
-#define PEER_OF(member, field) \
-	((struct peer *)((char *)(member) - offsetof(struct peer, field)))
 
 /* Nothing is in flight: from here on the server is believed. */
 static void
 run_handback(struct rest *rest)
 {
-	struct peer *peer = PEER_OF(rest, handback);
+	struct keeper *keeper = KEEPER_OF(rest, handback);
 
-	assert(peer->state == PEER_HANDBACK);
-	set_state(peer, PEER_UP);
-	mirror_rest_over(peer->mirror);
+	assert(keeper->peer->state == PEER_HANDBACK);
+	set_state(keeper, PEER_UP);
+	gate_open(pairs_gate(keeper->mirror->pairs));
 }
 
 static void
-on_invalidated(struct call *call, const struct answer *answer)
+hand_back(struct keeper *keeper)
 {
-	struct peer *peer = PEER_OF(call, invalidate);
-
-	if (answer == NULL)
-		return;
-	if (answer->last.result != PROTO_OKAY) {
-		server_fail(peer->server, "refuses flush_all");
-		return;
-	}
-	dirty_clear(peer->dirty);
-	set_state(peer, PEER_HANDBACK);
-	mirror_rest(peer->mirror, &peer->handback);
-}
-
-static void
-invalidate(struct peer *peer)
-{
-	static const char flush[] = "flush_all\r\n";
-
-	set_state(peer, PEER_INVALIDATE);
-	peer->invalidate = (struct call){
-		.expect = PROTO_EXPECT_OK, .done = on_invalidated
-	};
-	server_submit(peer->server, 0, &peer->invalidate, flush,
-	    sizeof(flush) - 1, NULL, 0, NULL);
-}
-
-static void
-on_identified(struct peer *peer)
-{
-	const struct peer_identity *identity = &peer->identity;
-
-	log_info("s %s: version %u.%u.%u, pid %lld, started %lld",
-	    peer_name(peer), identity->version[0], identity->version[1],
-	    identity->version[2], (long long)identity->pid,
-	    (long long)identity->start);
-	server_attach_links(peer->server);
-	if (peer->state == PEER_IDENTIFY && peer->mirror->pairs)
-		invalidate(peer);
-	else
-		set_state(peer, PEER_UP);
+	keeper->all = false;
+	set_state(keeper, PEER_HANDBACK);
+	gate_rest(pairs_gate(keeper->mirror->pairs), &keeper->handback);
 }
 
 /*
- * Identity
+ * REBUILD
  */
+
+static void
+on_rebuilt(void *owner)
+{
+	struct keeper *keeper = owner;
+	struct rebuild_progress progress = rebuild_progress(keeper->rebuild);
+
+	log_info("s %s: %llu keys copied, %llu overtaken by clients, "
+	    "%llu gone meanwhile", peer_name(keeper->peer),
+	    (unsigned long long)progress.copied,
+	    (unsigned long long)progress.overtaken,
+	    (unsigned long long)progress.gone);
+	pairs_counters(keeper->mirror->pairs)->copied += progress.copied;
+	pairs_counters(keeper->mirror->pairs)->overtaken += progress.overtaken;
+	keeper->rebuild = NULL;
+	hand_back(keeper);
+}
+
+/* What it lacks cannot be listed: let it learn from what clients read. */
+static void
+on_impossible(void *owner)
+{
+	struct keeper *keeper = owner;
+
+	log_warning("s %s: its partners have no metadump: rebuilt from what "
+	    "clients read, for %d s", peer_name(keeper->peer),
+	    LAZY_MS / 1000);
+	keeper->rebuild = NULL;
+	keeper->peer->lazy = true;
+	set_timer(keeper, LAZY_MS);
+}
+
+static const struct rebuild_news rebuild_news = {
+	.done = on_rebuilt, .impossible = on_impossible
+};
+
+/* From here on it is a mirror. */
+static void
+rebuild(struct keeper *keeper)
+{
+	set_state(keeper, PEER_REBUILD);
+	rebuild_start(keeper->rebuild, keeper->all);
+}
+
+/*
+ * INVALIDATE
+ */
+
+static void
+on_flushed(struct call *call, const struct answer *answer)
+{
+	struct keeper *keeper = KEEPER_OF(call, flush);
+
+	keeper->flushing = false;
+	if (answer == NULL)
+		return;
+	if (answer->last.result != PROTO_OKAY) {
+		server_fail(keeper->peer->server, "refuses flush_all");
+		return;
+	}
+	dirty_clear(keeper->peer->dirty);
+	keeper->all = true;
+	rebuild(keeper);
+}
+
+static void
+flush(struct keeper *keeper)
+{
+	static const char line[] = "flush_all\r\n";
+
+	if (keeper->flushing)
+		return;
+	keeper->flushing = true;
+	keeper->flush = (struct call){
+		.expect = PROTO_EXPECT_OK, .done = on_flushed
+	};
+	server_submit(keeper->peer->server, 0, &keeper->flush, line,
+	    sizeof(line) - 1, NULL, 0, NULL);
+}
+
+static void
+on_deleted(struct call *call, const struct answer *answer)
+{
+	struct deletion *deletion = (struct deletion *)call;
+	struct keeper *keeper = deletion->keeper;
+
+	deletion->next_idle = keeper->idle;
+	keeper->idle = deletion;
+	if (answer == NULL) {
+		peer_add_dirty(keeper->peer, deletion->key, deletion->length,
+		    deletion->base64);
+		return;
+	}
+	switch (answer->last.result) {
+	case PROTO_ERROR: case PROTO_CLIENT_ERROR: case PROTO_SERVER_ERROR:
+		server_fail(keeper->peer->server, "refuses a delete");
+		break;
+	default:
+		if (keeper->peer->state == PEER_INVALIDATE)
+			delete_dirty(keeper);
+	}
+}
+
+static void
+delete_key(struct keeper *keeper, struct deletion *deletion)
+{
+	struct pair pair = pairs_find_wire(keeper->mirror->pairs,
+	    deletion->key, deletion->length, deletion->base64);
+	struct proto_request r = {
+		.key = { 0, (uint32_t)deletion->length },
+		.base64 = deletion->base64
+	};
+	struct command command;
+
+	command_delete(&command, &r, deletion->key);
+	deletion->call.expect = command.expect;
+	deletion->call.done = on_deleted;
+	server_submit(keeper->peer->server, pair.hash, &deletion->call,
+	    command.line, command.length, NULL, 0, NULL);
+}
+
+/*
+ * Delete the dirty keys, and have them copied.  When none is left the server is
+ * a mirror at once: the last deletes are ahead of all effects.
+ */
+static void
+delete_dirty(struct keeper *keeper)
+{
+	struct dirty *dirty = keeper->peer->dirty;
+	struct deletion *deletion;
+
+	while (!dirty_is_all(dirty) && (deletion = keeper->idle) != NULL &&
+	    dirty_take(dirty, deletion->key, &deletion->length,
+	    &deletion->base64)) {
+		keeper->idle = deletion->next_idle;
+		if (!rebuild_add(keeper->rebuild, deletion->key,
+		    deletion->length, deletion->base64))
+			dirty_add_all(dirty);
+		delete_key(keeper, deletion);
+	}
+	if (dirty_is_all(dirty))
+		flush(keeper);
+	else if (dirty_count(dirty) == 0)
+		rebuild(keeper);
+}
+
+static void
+invalidate(struct keeper *keeper)
+{
+	struct peer *peer = keeper->peer;
+	struct mirror *mirror = keeper->mirror;
+
+	if (mirror->stopping)
+		return;
+	server_attach_links(peer->server);
+	if (!pairs_are_mirrored(mirror->pairs)) {
+		dirty_clear(peer->dirty);
+		keeper->all = false;
+		set_state(keeper, PEER_UP);
+		return;
+	}
+	set_state(keeper, PEER_INVALIDATE);
+	keeper->rebuild = rebuild_new(mirror->loop, mirror->pairs, peer,
+	    mirror->memory, &rebuild_news, keeper);
+	if (keeper->rebuild == NULL)
+		server_fail(peer->server, "out of memory");
+	else
+		delete_dirty(keeper);
+}
+
+/*
+ * DRAIN
+ */
+
+static void look_for_old(struct keeper *keeper);
+
+static bool
+is_old_port(const struct peer *peer, uint64_t port)
+{
+	const uint16_t *ports;
+	size_t n = server_old_ports(peer->server, &ports);
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if (ports[i] == port)
+			return true;
+	return false;
+}
 
 static uint64_t
 parse_number(const char *bytes, size_t n)
@@ -364,104 +336,258 @@ parse_number(const char *bytes, size_t n)
 	return number;
 }
 
-/* x.y.z, as far as it goes. */
-static void
-parse_version(const char *bytes, size_t n, unsigned int version[3])
+/*
+ * A line of stats conns.  Of each connection there are several:
+ *	N:addr tcp:ADDRESS:PORT
+ *	N:secs_since_last_cmd SECONDS
+ */
+static bool
+on_conn(struct call *call, const struct proto_reply *stat, const char *bytes,
+    size_t at)
 {
-	const char *end = bytes + n;
-	int i;
+	struct keeper *keeper = KEEPER_OF(call, ask_conns);
+	const char *name = bytes + at + stat->key.at;
+	const char *value = bytes + at + stat->data.at;
+	const char *what = memchr(name, ':', stat->key.length);
+	const char *port = memrchr(value, ':', stat->data.length);
+	uint64_t id = parse_number(name, stat->key.length);
+	size_t length;
 
-	for (i = 0; i < 3; i++) {
-		version[i] = (unsigned int)parse_number(bytes,
-		    (size_t)(end - bytes)) % 1000;
-		bytes = memchr(bytes, '.', (size_t)(end - bytes));
-		if (bytes == NULL)
-			return;
-		bytes++;
+	if (what == NULL)
+		return true;
+	length = (size_t)(name + stat->key.length - ++what);
+	if (length == 4 && memcmp(what, "addr", 4) == 0) {
+		keeper->conn_id = id;
+		keeper->conn_is_old = port != NULL && is_old_port(
+		    keeper->peer, parse_number(port + 1,
+		    (size_t)(value + stat->data.length - port - 1)));
+		keeper->old_conns += keeper->conn_is_old;
+	} else if (keeper->conn_is_old && id == keeper->conn_id &&
+	    length == 19 && memcmp(what, "secs_since_last_cmd", 19) == 0 &&
+	    parse_number(value, stat->data.length) == 0) {
+		keeper->busy_conns++;
 	}
+	return true;
+}
+
+/*
+ * What was sent on an old connection is carried out when the server wakes, even
+ * after our RST.  Wait until it has closed them all.  After a partition it has
+ * not heard of the RST, and they stay, idle, with nothing in them.
+ */
+static void
+on_conns(struct call *call, const struct answer *answer)
+{
+	struct keeper *keeper = KEEPER_OF(call, ask_conns);
+	struct pairs *pairs = keeper->mirror->pairs;
+	int64_t waited = conn_loop_now(keeper->mirror->loop) -
+	    keeper->drain_ms;
+	bool listed;
+
+	if (answer == NULL)
+		return;
+	/* Servers before 1.4.18 have no such list. */
+	listed = answer->last.result == PROTO_END;
+	if ((listed && keeper->old_conns == 0) ||
+	    (waited >= DRAIN_MS && (!listed || keeper->busy_conns == 0))) {
+		server_forget_ports(keeper->peer->server);
+		invalidate(keeper);
+		return;
+	}
+	pairs_counters(pairs)->zombies += !keeper->zombies;
+	keeper->zombies = true;
+	set_timer(keeper, DRAIN_PAUSE_MS);
+}
+
+static void
+look_for_old(struct keeper *keeper)
+{
+	static const char line[] = "stats conns\r\n";
+
+	keeper->old_conns = keeper->busy_conns = 0;
+	keeper->conn_is_old = false;
+	keeper->ask_conns = (struct call){
+		.expect = PROTO_EXPECT_STATS, .done = on_conns,
+		.element = on_conn
+	};
+	server_submit(keeper->peer->server, 0, &keeper->ask_conns, line,
+	    sizeof(line) - 1, NULL, 0, NULL);
+}
+
+static void
+drain(struct keeper *keeper)
+{
+	const uint16_t *ports;
+
+	set_state(keeper, PEER_DRAIN);
+	keeper->zombies = false;
+	keeper->drain_ms = conn_loop_now(keeper->mirror->loop);
+	if (server_old_ports(keeper->peer->server, &ports) > 0)
+		look_for_old(keeper);
+	else
+		invalidate(keeper);
+}
+
+/*
+ * IDENTIFY
+ */
+
+/* What does a server have that is another one than before, or may be? */
+static void
+judge(struct keeper *keeper)
+{
+	struct peer *peer = keeper->peer;
+
+	switch (identity_compare(&peer->identity, &keeper->found)) {
+	case IDENTITY_SAME:
+		break;
+	case IDENTITY_NEW:
+		/* Empty, but for what other proxies have put there; unless it
+		   keeps its items over a restart. */
+		keeper->all = true;
+		server_forget_ports(peer->server);
+		dirty_clear(peer->dirty);
+		if (keeper->found.restartable)
+			dirty_add_all(peer->dirty);
+		break;
+	case IDENTITY_UNSURE:
+		keeper->all = true;
+		dirty_clear(peer->dirty);
+		if (keeper->found.stored > 0)
+			dirty_add_all(peer->dirty);
+		break;
+	}
+}
+
+static void
+on_identified(struct keeper *keeper)
+{
+	struct peer *peer = keeper->peer;
+	struct identity *found = &keeper->found;
+
+	found->known = true;
+	log_info("s %s: version %u.%u.%u, pid %llu, up for %llu s",
+	    peer_name(peer), found->version[0], found->version[1],
+	    found->version[2], (unsigned long long)found->pid,
+	    (unsigned long long)found->uptime);
+	if (peer->state != PEER_STARTING)
+		judge(keeper);
+	peer->identity = *found;
+	peer->clock_ahead = (int64_t)found->time - (int64_t)time(NULL);
+	if (peer->state != PEER_STARTING) {
+		drain(keeper);
+		return;
+	}
+	server_attach_links(peer->server);
+	set_state(keeper, PEER_UP);
+}
+
+static bool
+take_stat(struct identity *found, const struct proto_reply *stat,
+    const char *bytes, size_t at)
+{
+	identity_stat(found, bytes + at + stat->key.at, stat->key.length,
+	    bytes + at + stat->data.at, stat->data.length);
+	return true;
 }
 
 static bool
 on_stat(struct call *call, const struct proto_reply *stat, const char *bytes,
     size_t at)
 {
-	struct peer *peer = PEER_OF(call, ask_stats);
-	struct peer_identity *identity = &peer->identity;
-	const char *name = bytes + at + stat->key.at;
-	uint64_t value = parse_number(bytes + at + stat->data.at,
-	    stat->data.length);
+	return take_stat(&KEEPER_OF(call, ask_stats)->found, stat, bytes, at);
+}
 
-	if (stat->key.length == 3 && memcmp(name, "pid", 3) == 0)
-		identity->pid = (int64_t)value;
-	else if (stat->key.length == 4 && memcmp(name, "time", 4) == 0)
-		identity->start += (int64_t)value;
-	else if (stat->key.length == 6 && memcmp(name, "uptime", 6) == 0)
-		identity->start -= (int64_t)value;
-	else if (stat->key.length == 14 && memcmp(name, "limit_maxbytes", 14)
-	    == 0)
-		identity->limit_maxbytes = value;
-	return true;
+static bool
+on_setting(struct call *call, const struct proto_reply *stat,
+    const char *bytes, size_t at)
+{
+	return take_stat(&KEEPER_OF(call, ask_settings)->found, stat, bytes,
+	    at);
 }
 
 static void
 on_version(struct call *call, const struct answer *answer)
 {
-	struct peer *peer = PEER_OF(call, ask_version);
+	struct keeper *keeper = KEEPER_OF(call, ask_version);
 
 	if (answer == NULL)
 		return;
 	if (answer->last.result != PROTO_VERSION_LINE) {
-		server_fail(peer->server, "is no memcached");
+		server_fail(keeper->peer->server, "is no memcached");
 		return;
 	}
-	parse_version(answer->bytes + answer->last.data.at,
-	    answer->last.data.length, peer->identity.version);
+	identity_version(&keeper->found, answer->bytes + answer->last.data.at,
+	    answer->last.data.length);
+}
+
+static void
+on_stats(struct call *call, const struct answer *answer)
+{
+	(void)call;
+	(void)answer;
 }
 
 /* The last of the calls that ask who it is. */
 static void
-on_stats(struct call *call, const struct answer *answer)
+on_settings(struct call *call, const struct answer *answer)
 {
-	struct peer *peer = PEER_OF(call, ask_stats);
-
 	if (answer != NULL)
-		on_identified(peer);
+		on_identified(KEEPER_OF(call, ask_settings));
+}
+
+static void
+ask(struct peer *peer, struct call *call, const char *line)
+{
+	server_submit(peer->server, 0, call, line, strlen(line), NULL, 0,
+	    NULL);
 }
 
 static void
 on_connecting(void *owner)
 {
-	static const char version[] = "version\r\n", stats[] = "stats\r\n";
 	struct peer *peer = owner;
+	struct keeper *keeper = peer->keeper;
 
 	if (peer->state != PEER_STARTING)
-		set_state(peer, PEER_IDENTIFY);
-	memset(&peer->identity, 0, sizeof(peer->identity));
-	peer->ask_version = (struct call){
+		set_state(keeper, PEER_IDENTIFY);
+	memset(&keeper->found, 0, sizeof(keeper->found));
+	keeper->ask_version = (struct call){
 		.expect = PROTO_EXPECT_VERSION, .done = on_version
 	};
-	peer->ask_stats = (struct call){
+	keeper->ask_stats = (struct call){
 		.expect = PROTO_EXPECT_STATS, .done = on_stats,
 		.element = on_stat
 	};
-	server_submit(peer->server, 0, &peer->ask_version, version,
-	    sizeof(version) - 1, NULL, 0, NULL);
-	server_submit(peer->server, 0, &peer->ask_stats, stats,
-	    sizeof(stats) - 1, NULL, 0, NULL);
+	keeper->ask_settings = (struct call){
+		.expect = PROTO_EXPECT_STATS, .done = on_settings,
+		.element = on_setting
+	};
+	ask(peer, &keeper->ask_version, "version\r\n");
+	ask(peer, &keeper->ask_stats, "stats\r\n");
+	ask(peer, &keeper->ask_settings, "stats settings\r\n");
 }
+
+/*
+ * DOWN
+ */
 
 static void
 on_failed(void *owner)
 {
 	struct peer *peer = owner;
-	struct mirror *mirror = peer->mirror;
+	struct keeper *keeper = peer->keeper;
+	struct pairs *pairs = keeper->mirror->pairs;
 
-	if (peer_is_believed(peer)) {
-		mirror->counters.failovers++;
-		log_warning("s %s: down", peer_name(peer));
-	}
-	set_state(peer, PEER_DOWN);
-	rest_cancel(mirror, &peer->handback);
+	if (peer_is_believed(peer))
+		pairs_counters(pairs)->failovers++;
+	event_del(keeper->timer);
+	gate_cancel(pairs_gate(pairs), &keeper->handback);
+	peer->lazy = false;
+	if (keeper->rebuild != NULL)
+		rebuild_stop(keeper->rebuild);
+	keeper->rebuild = NULL;
+	set_state(keeper, PEER_DOWN);
 }
 
 static const struct server_news news = {
@@ -469,8 +595,23 @@ static const struct server_news news = {
 };
 
 /*
- * Life
+ * Time
  */
+
+static void
+on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct keeper *keeper = arg;
+
+	(void)fd;
+	(void)what;
+	if (keeper->peer->state == PEER_DRAIN) {
+		look_for_old(keeper);
+	} else if (keeper->peer->lazy) {
+		keeper->peer->lazy = false;
+		hand_back(keeper);
+	}
+}
 
 /* Servers that stay up for a while do not flap. */
 static void
@@ -479,128 +620,70 @@ on_steady(evutil_socket_t fd, short what, void *arg)
 	struct mirror *mirror = arg;
 	int64_t now = conn_loop_now(mirror->loop);
 	struct peer *peer;
+	size_t i;
 
 	(void)fd;
 	(void)what;
-	for (peer = mirror->peers; peer < mirror->peers + mirror->peer_count;
-	    peer++)
+	for (i = 0; i < pairs_peer_count(mirror->pairs); i++) {
+		peer = pairs_peer(mirror->pairs, i);
 		if (peer->state == PEER_UP &&
-		    now - peer->changed_ms >= STEADY_SECONDS * 1000)
+		    now - peer->changed_ms >= STEADY_MS)
 			server_steady(peer->server);
-}
-
-/* The peer with this address, made if it is new.  NULL: out of memory. */
-static struct peer *
-peer_at(struct mirror *mirror, const struct address *address,
-    struct evdns_base *dns, const struct server_settings *settings)
-{
-	struct peer *peer;
-
-	for (peer = mirror->peers; peer < mirror->peers + mirror->peer_count;
-	    peer++)
-		if (strcmp(peer_name(peer), address->name) == 0)
-			return peer;
-	mirror->peer_count++;
-	peer->mirror = mirror;
-	peer->address = address;
-	peer->state = PEER_STARTING;
-	peer->changed_ms = conn_loop_now(mirror->loop);
-	peer->handback.run = run_handback;
-	peer->dirty = dirty_new();
-	peer->server = server_new(mirror->loop, dns, address, settings, &news,
-	    peer);
-	return peer->dirty == NULL || peer->server == NULL ? NULL : peer;
-}
-
-/* The ring over these addresses.  NULL: out of memory. */
-static struct ketama *
-ring_new(enum ketama_kind kind, const struct address *addresses, size_t n)
-{
-	struct ketama_server *servers = calloc(n, sizeof(*servers));
-	struct ketama *ring;
-	size_t i;
-
-	if (servers == NULL)
-		return NULL;
-	for (i = 0; i < n; i++) {
-		servers[i].host = addresses[i].host;
-		servers[i].port = addresses[i].port;
-		servers[i].weight = addresses[i].weight;
 	}
-	ring = ketama_new(kind, servers, n);
-	free(servers);
-	return ring;
 }
+
+/*
+ * Life
+ */
 
 static bool
-build_rings(struct mirror *mirror, const struct mirror_servers *servers)
+keeper_init(struct keeper *keeper, struct mirror *mirror, struct peer *peer)
 {
-	mirror->primary_ring = ring_new(servers->ring, servers->primaries,
-	    servers->primary_count);
-	if (servers->backup_count > 0)
-		mirror->backup_ring = ring_new(servers->ring,
-		    servers->backups, servers->backup_count);
-	return mirror->primary_ring != NULL &&
-	    (servers->backup_count == 0 || mirror->backup_ring != NULL);
-}
+	int i;
 
-static bool
-build_peers(struct mirror *mirror, struct evdns_base *dns,
-    const struct mirror_servers *servers,
-    const struct server_settings *settings)
-{
-	size_t i;
-
-	for (i = 0; i < servers->primary_count; i++) {
-		mirror->primaries[i] = peer_at(mirror, &servers->primaries[i],
-		    dns, settings);
-		if (mirror->primaries[i] == NULL)
-			return false;
-		mirror->primaries[i]->primary = true;
+	peer->keeper = keeper;
+	keeper->peer = peer;
+	keeper->mirror = mirror;
+	keeper->handback.run = run_handback;
+	for (i = 0; i < DELETES_MAX; i++) {
+		keeper->deletions[i].keeper = keeper;
+		keeper->deletions[i].next_idle = keeper->idle;
+		keeper->idle = &keeper->deletions[i];
 	}
-	for (i = 0; i < servers->backup_count; i++) {
-		mirror->backups[i] = peer_at(mirror, &servers->backups[i],
-		    dns, settings);
-		if (mirror->backups[i] == NULL)
-			return false;
-		mirror->backups[i]->backup = true;
-	}
-	return true;
+	keeper->timer = event_new(conn_loop_base(mirror->loop), -1, 0,
+	    on_timer, keeper);
+	return keeper->timer != NULL;
 }
 
 struct mirror *
 mirror_new(struct conn_loop *loop, struct evdns_base *dns,
-    const struct mirror_servers *servers,
-    const struct server_settings *settings)
+    const struct pairs_servers *servers,
+    const struct server_settings *settings, size_t memory)
 {
-	struct event_base *base = conn_loop_base(loop);
 	struct mirror *mirror = calloc(1, sizeof(*mirror));
+	bool complete = true;
+	size_t n, i;
 
-	assert(servers->primary_count > 0);
 	if (mirror == NULL)
 		return NULL;
 	mirror->loop = loop;
-	mirror->kind = servers->ring;
-	mirror->primary_count = servers->primary_count;
-	mirror->backup_count = servers->backup_count;
-	mirror->hashes = servers->primary_count > 1 ||
-	    servers->backup_count > 1 || settings->links > 1;
-	TAILQ_INIT(&mirror->rests);
-	TAILQ_INIT(&mirror->waiters);
-	mirror->rest_event = event_new(base, -1, 0, on_rest, mirror);
-	mirror->steady = event_new(base, -1, EV_PERSIST, on_steady, mirror);
-	mirror->primaries = calloc(servers->primary_count, sizeof(void *));
-	mirror->backups = calloc(servers->backup_count + 1, sizeof(void *));
-	mirror->peers = calloc(servers->primary_count + servers->backup_count,
-	    sizeof(*mirror->peers));
-	if (mirror->rest_event == NULL || mirror->steady == NULL ||
-	    mirror->primaries == NULL || mirror->backups == NULL ||
-	    mirror->peers == NULL || !build_rings(mirror, servers) ||
-	    !build_peers(mirror, dns, servers, settings)) {
+	mirror->memory = memory;
+	mirror->steady = event_new(conn_loop_base(loop), -1, EV_PERSIST,
+	    on_steady, mirror);
+	mirror->pairs = pairs_new(loop, dns, servers, settings, &news);
+	if (mirror->steady == NULL || mirror->pairs == NULL) {
 		mirror_free(mirror);
 		return NULL;
 	}
-	mirror->pairs = mirror->backup_count > 0 && mirror->peer_count > 1;
+	n = pairs_peer_count(mirror->pairs);
+	mirror->keepers = calloc(n, sizeof(*mirror->keepers));
+	for (i = 0; i < n && mirror->keepers != NULL; i++)
+		complete = keeper_init(&mirror->keepers[i], mirror,
+		    pairs_peer(mirror->pairs, i)) && complete;
+	if (mirror->keepers == NULL || !complete) {
+		mirror_free(mirror);
+		return NULL;
+	}
 	return mirror;
 }
 
@@ -611,8 +694,23 @@ mirror_start(struct mirror *mirror)
 	size_t i;
 
 	event_add(mirror->steady, &second);
-	for (i = 0; i < mirror->peer_count; i++)
-		server_start(mirror->peers[i].server);
+	for (i = 0; i < pairs_peer_count(mirror->pairs); i++)
+		server_start(pairs_peer(mirror->pairs, i)->server);
+}
+
+void
+mirror_stop(struct mirror *mirror)
+{
+	struct keeper *keeper;
+	size_t i;
+
+	mirror->stopping = true;
+	for (i = 0; i < pairs_peer_count(mirror->pairs); i++) {
+		keeper = &mirror->keepers[i];
+		if (keeper->rebuild != NULL)
+			rebuild_stop(keeper->rebuild);
+		keeper->rebuild = NULL;
+	}
 }
 
 void
@@ -620,161 +718,41 @@ mirror_free(struct mirror *mirror)
 {
 	size_t i;
 
-	for (i = 0; i < mirror->peer_count; i++) {
-		if (mirror->peers[i].server != NULL)
-			server_free(mirror->peers[i].server);
-		dirty_free(mirror->peers[i].dirty);
-	}
-	if (mirror->rest_event != NULL)
-		event_free(mirror->rest_event);
+	for (i = 0; mirror->keepers != NULL &&
+	    i < pairs_peer_count(mirror->pairs); i++)
+		if (mirror->keepers[i].timer != NULL)
+			event_free(mirror->keepers[i].timer);
+	pairs_free(mirror->pairs);
 	if (mirror->steady != NULL)
 		event_free(mirror->steady);
-	ketama_free(mirror->primary_ring);
-	ketama_free(mirror->backup_ring);
-	free(mirror->primaries);
-	free(mirror->backups);
-	free(mirror->peers);
+	free(mirror->keepers);
 	free(mirror);
 }
 
-/*
- * What there is to say
- */
+struct pairs *
+mirror_pairs(struct mirror *mirror)
+{
+	return mirror->pairs;
+}
 
 bool
 mirror_is_starting(const struct mirror *mirror)
 {
 	size_t i;
 
-	for (i = 0; i < mirror->peer_count; i++)
-		if (mirror->peers[i].state == PEER_STARTING)
+	for (i = 0; i < pairs_peer_count(mirror->pairs); i++)
+		if (pairs_peer(mirror->pairs, i)->state == PEER_STARTING)
 			return true;
 	return false;
 }
 
 bool
-mirror_is_busy(const struct mirror *mirror)
+mirror_progress(const struct peer *peer, struct rebuild_progress *progress)
 {
-	return mirror->in_flight > 0;
-}
+	const struct keeper *keeper = peer->keeper;
 
-size_t
-mirror_peer_count(const struct mirror *mirror)
-{
-	return mirror->peer_count;
-}
-
-struct peer *
-mirror_peer(const struct mirror *mirror, size_t i)
-{
-	assert(i < mirror->peer_count);
-	return &mirror->peers[i];
-}
-
-struct mirror_counters *
-mirror_counters(struct mirror *mirror)
-{
-	return &mirror->counters;
-}
-
-size_t
-mirror_uncovered(const struct mirror *mirror)
-{
-	struct pair pair;
-	size_t uncovered = 0;
-	size_t i, j;
-
-	for (i = 0; i < mirror->primary_count; i++) {
-		pair.primary = mirror->primaries[i];
-		pair.backup = NULL;
-		if (mirror->backup_count == 0)
-			uncovered += mirror_authority(&pair) == NULL;
-		for (j = 0; j < mirror->backup_count; j++) {
-			if (mirror->backups[j] != pair.primary)
-				pair.backup = mirror->backups[j];
-			uncovered += mirror_authority(&pair) == NULL;
-		}
-	}
-	return uncovered;
-}
-
-/* Whether version a is lower than b. */
-static bool
-is_lower(const unsigned int a[3], const unsigned int b[3])
-{
-	int i;
-
-	for (i = 0; i < 2 && a[i] == b[i]; i++)
-		;
-	return a[i] < b[i];
-}
-
-void
-mirror_version(const struct mirror *mirror, char *out, size_t size)
-{
-	static const unsigned int usual[3] = { 1, 6, 18 };
-	const unsigned int *lowest = NULL;
-	const unsigned int *version;
-	size_t i;
-
-	for (i = 0; i < mirror->peer_count; i++) {
-		version = mirror->peers[i].identity.version;
-		if (version[0] > 0 &&
-		    (lowest == NULL || is_lower(version, lowest)))
-			lowest = version;
-	}
-	if (lowest == NULL)
-		lowest = usual;
-	snprintf(out, size, "%u.%u.%u", lowest[0], lowest[1], lowest[2]);
-}
-
-const char *
-peer_name(const struct peer *peer)
-{
-	return peer->address->name;
-}
-
-const char *
-peer_role(const struct peer *peer)
-{
-	if (peer->primary && peer->backup)
-		return "both";
-	return peer->primary ? "primary" : "backup";
-}
-
-const char *
-peer_state_name(const struct peer *peer)
-{
-	return state_names[peer->state];
-}
-
-bool
-peer_is_primary(const struct peer *peer)
-{
-	return peer->primary;
-}
-
-const struct peer_identity *
-peer_identity(const struct peer *peer)
-{
-	return &peer->identity;
-}
-
-int64_t
-peer_changed_ms(const struct peer *peer)
-{
-	return peer->changed_ms;
-}
-
-size_t
-peer_dirty_count(const struct peer *peer, bool *all)
-{
-	*all = dirty_is_all(peer->dirty);
-	return dirty_count(peer->dirty);
-}
-
-struct server *
-peer_server(const struct peer *peer)
-{
-	return peer->server;
+	if (keeper->rebuild == NULL)
+		return false;
+	*progress = rebuild_progress(keeper->rebuild);
+	return true;
 }

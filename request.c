@@ -20,7 +20,8 @@
 #include "command.h"
 #include "conn.h"
 #include "effect.h"
-#include "mirror.h"
+#include "gate.h"
+#include "pair.h"
 #include "server.h"
 #include "stats.h"
 
@@ -246,7 +247,7 @@ set_meta_text(struct work *work, const char *word)
 	struct proto_span token;
 	char *to;
 
-	work->text_block = block_new(r->meta.length + r->key.length + 16);
+	work->text_block = block_new(2 * r->meta.length + r->key.length + 16);
 	if (work->text_block == NULL) {
 		set_text(work, "SERVER_ERROR out of memory\r\n");
 		return;
@@ -257,6 +258,8 @@ set_meta_text(struct work *work, const char *word)
 		if (work->bytes[token.at] == 'O') {
 			*to++ = ' ';
 			to = mempcpy(to, work->bytes + token.at, token.length);
+		} else if (work->bytes[token.at] == 'c') {
+			to = mempcpy(to, " c0", r->command == PROTO_MS ? 3 : 0);
 		} else if (work->bytes[token.at] == 'k') {
 			to = mempcpy(to, " k", 2);
 			to = mempcpy(to, work->bytes + r->key.at,
@@ -298,7 +301,7 @@ is_foreign(struct work *work, const struct peer *peer, uint64_t *cas)
 	*cas = work->r.cas;
 	if (work->r.command != PROTO_CAS && !work->r.has_cas)
 		return false;
-	if (!mirror_is_tagging(work->world->mirror))
+	if (!pairs_are_mirrored(work->world->pairs))
 		return false;
 	if ((*cas & ~COMMAND_CAS_MASK) != peer_tag(peer))
 		return true;
@@ -390,8 +393,7 @@ on_hit(struct call *call, const struct proto_reply *value, const char *bytes,
 static void
 ask_key(struct work *work, unsigned int tries)
 {
-	struct mirror *mirror = work->world->mirror;
-	struct peer *peer = mirror_authority(&work->pair);
+	struct peer *peer = pair_authority(&work->pair);
 	struct command command;
 	struct part *part;
 	uint64_t cas;
@@ -417,7 +419,7 @@ ask_key(struct work *work, unsigned int tries)
 	part->call.done = on_reply;
 	part->call.element = work->r.command == PROTO_GET ? on_hit : NULL;
 	work->open++;
-	mirror_tell(mirror, peer, work->pair.hash, &part->call, command.line,
+	peer_tell(peer, work->pair.hash, &part->call, command.line,
 	    command.length, work->bytes + work->r.data.at,
 	    command.data ? work->r.data.length + 2 : 0, work->message);
 }
@@ -427,36 +429,30 @@ on_reply(struct call *call, const struct answer *answer)
 {
 	struct part *part = (struct part *)call;
 	struct work *work = part->work;
-	struct mirror *mirror = work->world->mirror;
+	struct peer *peer = part->peer;
 
 	if (answer == NULL) {
-		effect_lost(part->peer, &work->r, work->bytes);
+		effect_lost(peer, &work->r, work->bytes);
 		ask_key(work, part->tries + 1);
 	} else if (work->r.command == PROTO_GET) {
 		stats_count_get(work->world->stats, PROTO_GET, 1, part->hits);
 	} else {
-		effect_send(mirror, &work->pair, part->peer, &work->r,
-		    work->bytes, work->message, &answer->last);
+		effect_send(&work->pair, peer, &work->r, work->bytes,
+		    work->message, &answer->last);
 		stats_count(work->world->stats, work->r.command,
 		    answer->last.result);
 	}
 	close_part(part, answer);
-	mirror_told(mirror);
+	peer_told(peer);
 }
 
 static void
 start_key(struct work *work)
 {
 	const struct proto_request *r = &work->r;
-	const char *key = work->bytes + r->key.at;
-	size_t length = r->key.length;
-	char decoded[PROTO_KEY_MAX];
 
-	if (r->base64) {
-		length = proto_base64(key, length, decoded);
-		key = decoded;
-	}
-	work->pair = mirror_pair(work->world->mirror, key, length);
+	work->pair = pairs_find_wire(work->world->pairs,
+	    work->bytes + r->key.at, r->key.length, r->base64);
 	ask_key(work, 0);
 }
 
@@ -515,9 +511,9 @@ part_for(struct work *work, struct peer *peer, uint32_t hash,
 static void
 route(struct work *work, struct slot *slot, unsigned int tries)
 {
-	struct pair pair = mirror_pair(work->world->mirror,
+	struct pair pair = pairs_find(work->world->pairs,
 	    work->bytes + slot->key.at, slot->key.length);
-	struct peer *peer = mirror_authority(&pair);
+	struct peer *peer = pair_authority(&pair);
 	struct part *part = NULL;
 
 	if (peer != NULL && tries < TRIES_MAX)
@@ -558,7 +554,7 @@ tell_part(struct part *part)
 	    r->command == PROTO_GETS || r->command == PROTO_GATS ?
 	    PROTO_EXPECT_VALUES_CAS : PROTO_EXPECT_VALUES;
 	work->open++;
-	mirror_tell(work->world->mirror, part->peer, part->hash, &part->call,
+	peer_tell(part->peer, part->hash, &part->call,
 	    line, (size_t)(to - line), NULL, 0, NULL);
 }
 
@@ -591,7 +587,6 @@ static void
 send_touches(struct work *work, const struct part *part)
 {
 	static const struct proto_reply hit = { .result = PROTO_VALUE };
-	struct mirror *mirror = work->world->mirror;
 	struct proto_request r = work->r;
 	const struct slot *slot;
 	struct pair pair;
@@ -599,10 +594,10 @@ send_touches(struct work *work, const struct part *part)
 	for (slot = part->first; slot != NULL; slot = slot->next) {
 		if (slot->value.length == 0)
 			continue;
-		pair = mirror_pair(mirror, work->bytes + slot->key.at,
-		    slot->key.length);
+		pair = pairs_find(work->world->pairs,
+		    work->bytes + slot->key.at, slot->key.length);
 		r.key = slot->key;
-		effect_send(mirror, &pair, part->peer, &r, work->bytes,
+		effect_send(&pair, part->peer, &r, work->bytes,
 		    work->message, &hit);
 	}
 }
@@ -624,7 +619,7 @@ on_values(struct call *call, const struct answer *answer)
 {
 	struct part *part = (struct part *)call;
 	struct work *work = part->work;
-	struct mirror *mirror = work->world->mirror;
+	struct peer *peer = part->peer;
 	bool touches = work->r.command == PROTO_GAT ||
 	    work->r.command == PROTO_GATS;
 
@@ -639,7 +634,7 @@ on_values(struct call *call, const struct answer *answer)
 		    part->keys, part->hits);
 	}
 	close_part(part, answer);
-	mirror_told(mirror);
+	peer_told(peer);
 }
 
 /* Ask for the next keys, as many as fit in a round. */
@@ -712,7 +707,7 @@ put_tagged(struct work *work, struct conn *conn, const struct part *part,
 	char token[24];
 	size_t length;
 
-	if (!mirror_is_tagging(work->world->mirror) || cas.length == 0) {
+	if (!pairs_are_mirrored(work->world->pairs) || cas.length == 0) {
 		put(work, conn, part, at, n);
 		return;
 	}
@@ -780,7 +775,7 @@ write_value(struct work *work, struct conn *conn, const struct slot *slot)
 	const char *bytes;
 
 	if ((work->r.command == PROTO_GETS || work->r.command == PROTO_GATS) &&
-	    mirror_is_tagging(work->world->mirror)) {
+	    pairs_are_mirrored(work->world->pairs)) {
 		bytes = work->live != NULL && part == work->live_part ?
 		    work->live->bytes : part->reply->bytes + part->offset;
 		proto_reply(bytes + slot->value.at, slot->value.length,
@@ -800,7 +795,7 @@ is_plain(const struct work *work)
 	    part->keys == work->slot_count && !work->begun &&
 	    work->keys_left == 0 && (part->hits == 0 ||
 	    work->r.command == PROTO_GET || work->r.command == PROTO_GAT ||
-	    !mirror_is_tagging(work->world->mirror)) &&
+	    !pairs_are_mirrored(work->world->pairs)) &&
 	    (work->live != NULL || part->reply != NULL);
 }
 
@@ -870,7 +865,7 @@ request_start(struct request_world *world, void *owner, struct conn *conn,
 	struct work *work = work_new(world, owner);
 	bool started = true;
 
-	assert(!mirror_is_resting(world->mirror));
+	assert(!gate_is_closed(pairs_gate(world->pairs)));
 	if (work == NULL)
 		return NULL;
 	if (!keep_message(work, conn, r, bytes)) {

@@ -15,7 +15,7 @@
 #include "proto.h"
 
 struct conn;
-struct mirror;
+struct pairs;
 struct stats;
 
 struct request {
@@ -26,7 +26,7 @@ struct request {
 
 /* What all requests share; borrowed until the last one is gone. */
 struct request_world {
-	struct mirror *mirror;
+	struct pairs *pairs;
 	struct stats *stats;
 	unsigned int links;		/* connections per server */
 	bool error_on_down;
@@ -39,7 +39,7 @@ struct request_world {
 
 /*
  * Begin to carry out r, a command about keys, parsed from bytes, which conn is
- * offering.  mirror_is_resting() must be false.  Returns NULL when out of
+ * offering.  The gate must be open.  Returns NULL when out of
  * memory.  The request may be request_ready() at once.
  */
 struct request *request_start(struct request_world *world, void *owner,
@@ -60,8 +60,8 @@ bool request_ready(const struct request *request);
 
 /*
  * Write what is ready.  Returns whether that was all of the reply; if not, the
- * rest comes after request_continue() (which needs mirror_is_resting() to be
- * false, too).
+ * rest comes after request_continue() (which needs the gate to be
+ * open, too).
  */
 bool request_write(struct request *request, struct conn *conn);
 void request_continue(struct request *request);

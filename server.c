@@ -40,7 +40,8 @@ enum {
 	RETRY_JITTER = 20,		/* percent, both ways */
 	PROBE_SECONDS = 1,
 	LATE_MS = 20,			/* for a timer of ours */
-	RESOLVED_MAX = 8		/* addresses of a name that are tried */
+	RESOLVED_MAX = 8,		/* addresses of a name that are tried */
+	OLD_PORTS_MAX = 128		/* of ended connections */
 };
 
 enum server_state {
@@ -86,6 +87,9 @@ struct server {
 	struct evdns_getaddrinfo_request *lookup;
 	const char *doomed;		/* why the timer is to fail it */
 
+	uint16_t old_ports[OLD_PORTS_MAX];
+	size_t old_port_count;
+
 	struct server_counters counters;
 };
 
@@ -123,6 +127,35 @@ jittered(unsigned int ms)
 	return ms - span / 2 + (span ? (unsigned int)random() % span : 0);
 }
 
+/* Remember the port of a connection that ends. */
+static void
+note_port(struct server *server, const struct conn *conn)
+{
+	unsigned int port = conn_local_port(conn);
+
+	if (port == 0 || conn_sent(conn) == 0)
+		return;
+	if (server->old_port_count == OLD_PORTS_MAX) {
+		server->old_port_count--;
+		memmove(server->old_ports, server->old_ports + 1,
+		    server->old_port_count * sizeof(server->old_ports[0]));
+	}
+	server->old_ports[server->old_port_count++] = (uint16_t)port;
+}
+
+size_t
+server_old_ports(const struct server *server, const uint16_t **ports)
+{
+	*ports = server->old_ports;
+	return server->old_port_count;
+}
+
+void
+server_forget_ports(struct server *server)
+{
+	server->old_port_count = 0;
+}
+
 /* Close all links; move their calls, in order, to *calls. */
 static void
 close_links(struct server *server, struct call_list *calls)
@@ -132,8 +165,10 @@ close_links(struct server *server, struct call_list *calls)
 
 	for (i = 0; i < server->settings.links; i++) {
 		link = &server->links[i];
-		if (link->conn != NULL)
+		if (link->conn != NULL) {
+			note_port(server, link->conn);
 			conn_close(link->conn, true);
+		}
 		link->conn = NULL;
 		link->scanned = 0;
 		TAILQ_CONCAT(calls, &link->calls, entry);
@@ -323,6 +358,13 @@ connect_to(const struct place *place)
 		return -1;
 	}
 	return fd;
+}
+
+int
+server_dial(struct server *server)
+{
+	assert(server->state == SERVER_CONNECTED);
+	return connect_to(&server->places[server->place_next - 1]);
 }
 
 /* Connect a link to the place at hand. */

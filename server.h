@@ -95,6 +95,18 @@ void server_fail(struct server *server, const char *why);
 struct block *answer_keep(const struct answer *answer, const char *at,
     size_t n, size_t *offset);
 
+/* A new connection to the same place, for its owner: a nonblocking descriptor
+   that is still connecting, or -1. */
+int server_dial(struct server *server);
+
+/*
+ * The local ports of connections to this server that ended: what was sent on
+ * them may still wait there.  Returns how many are in *ports, the last ones;
+ * server_forget_ports() empties the list.
+ */
+size_t server_old_ports(const struct server *server, const uint16_t **ports);
+void server_forget_ports(struct server *server);
+
 /* The same server keeps failing since it was last called steady: wait longer
    before the next connection.  Call it when it is fine for good. */
 void server_steady(struct server *server);

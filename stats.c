@@ -17,7 +17,10 @@
 #include <event2/event.h>
 
 #include "block.h"
+#include "dirty.h"
 #include "mirror.h"
+#include "pair.h"
+#include "rebuild.h"
 #include "server.h"
 
 #ifndef MAGENT_VERSION
@@ -197,16 +200,16 @@ say_number(struct page *page, const char *name, uint64_t number)
 }
 
 static void
-say_version(struct page *page, const struct mirror *mirror)
+say_version(struct page *page, const struct pairs *pairs)
 {
 	char version[32];
 
-	mirror_version(mirror, version, sizeof(version));
+	pairs_version(pairs, version, sizeof(version));
 	say(page, "STAT version %s-magent-%s", version, MAGENT_VERSION);
 }
 
 static void
-say_process(struct page *page, const struct mirror *mirror, int64_t uptime)
+say_process(struct page *page, const struct pairs *pairs, int64_t uptime)
 {
 	struct rusage usage;
 
@@ -214,7 +217,7 @@ say_process(struct page *page, const struct mirror *mirror, int64_t uptime)
 	say(page, "STAT pid %ld", (long)getpid());
 	say(page, "STAT uptime %lld", (long long)uptime);
 	say(page, "STAT time %lld", (long long)time(NULL));
-	say_version(page, mirror);
+	say_version(page, pairs);
 	say(page, "STAT libevent %s", event_get_version());
 	say_number(page, "pointer_size", 8 * sizeof(void *));
 	say(page, "STAT rusage_user %ld.%06ld", (long)usage.ru_utime.tv_sec,
@@ -285,31 +288,35 @@ say_servers_sum(struct page *page, const struct stats_of_servers *sum)
 
 /* What no memcached has. */
 static void
-say_own(struct page *page, const struct stats *stats, struct mirror *mirror,
+say_own(struct page *page, const struct stats *stats, struct pairs *pairs,
     const struct stats_settings *settings)
 {
-	const struct mirror_counters *counters = mirror_counters(mirror);
+	const struct pairs_counters *counters = pairs_counters(pairs);
 	const struct server_counters *server;
 	uint64_t failures = 0, timeouts = 0;
 	size_t down = 0, dirty = 0;
-	bool all;
+	const struct peer *peer;
 	size_t i;
 
-	for (i = 0; i < mirror_peer_count(mirror); i++) {
-		server = server_counters(peer_server(mirror_peer(mirror, i)));
+	for (i = 0; i < pairs_peer_count(pairs); i++) {
+		peer = pairs_peer(pairs, i);
+		server = server_counters(peer->server);
 		failures += server->failures;
 		timeouts += server->timeouts;
-		down += !peer_is_believed(mirror_peer(mirror, i));
-		dirty += peer_dirty_count(mirror_peer(mirror, i), &all);
+		down += !peer_is_believed(peer);
+		dirty += dirty_count(peer->dirty);
 	}
-	say_number(page, "servers", mirror_peer_count(mirror));
+	say_number(page, "servers", pairs_peer_count(pairs));
 	say_number(page, "servers_down", down);
-	say_number(page, "uncovered_pairs", mirror_uncovered(mirror));
+	say_number(page, "uncovered_pairs", pairs_uncovered(pairs));
 	say_number(page, "failovers", counters->failovers);
 	say_number(page, "mirror_effects", counters->effects);
 	say_number(page, "mirror_mismatches", counters->mismatches);
 	say_number(page, "mirror_repairs", counters->repairs);
 	say_number(page, "dirty_keys", dirty);
+	say_number(page, "zombies_waited_for", counters->zombies);
+	say_number(page, "keys_copied", counters->copied);
+	say_number(page, "keys_overtaken", counters->overtaken);
 	say_number(page, "server_failures", failures);
 	say_number(page, "server_timeouts", timeouts);
 	say_number(page, "unserved_keys", stats->no_server_errors);
@@ -327,7 +334,7 @@ end_page(struct page *page, size_t *length)
 }
 
 struct block *
-stats_general(const struct stats *stats, struct mirror *mirror,
+stats_general(const struct stats *stats, struct pairs *pairs,
     const struct stats_of_servers *sum, const struct stats_settings *settings,
     int64_t now_ms, size_t *length)
 {
@@ -335,37 +342,61 @@ stats_general(const struct stats *stats, struct mirror *mirror,
 	int64_t uptime = (now_ms - settings->started_ms) / 1000;
 
 	/* Some who read it divide by the uptime. */
-	say_process(&page, mirror, uptime > 0 ? uptime : 1);
+	say_process(&page, pairs, uptime > 0 ? uptime : 1);
 	say_connections(&page, stats, settings);
 	say_commands(&page, stats);
 	say_servers_sum(&page, sum);
-	say_own(&page, stats, mirror, settings);
+	say_own(&page, stats, pairs, settings);
 	return end_page(&page, length);
 }
 
+/* The dirty keys of a peer, and how far its rebuild is. */
 static void
-say_peer(struct page *page, size_t i, const struct peer *peer, int64_t now_ms)
+say_return(struct page *page, unsigned int n, const struct peer *peer)
 {
-	const struct peer_identity *identity = peer_identity(peer);
+	struct rebuild_progress progress = { .copied = 0 };
+	uint64_t done;
+
+	if (dirty_is_all(peer->dirty))
+		say(page, "STAT %u:dirty_keys all", n);
+	else
+		say(page, "STAT %u:dirty_keys %zu", n,
+		    dirty_count(peer->dirty));
+	if (!mirror_progress(peer, &progress))
+		return;
+	done = progress.copied + progress.overtaken + progress.gone;
+	say(page, "STAT %u:rebuild_keys_done %llu", n,
+	    (unsigned long long)done);
+	say(page, "STAT %u:rebuild_keys_left %llu%s", n,
+	    (unsigned long long)progress.left,
+	    progress.searching ? "+" : "");
+	say(page, "STAT %u:rebuild_keys_per_second %llu", n,
+	    (unsigned long long)progress.per_second);
+	if (progress.per_second > 0)
+		say(page, "STAT %u:rebuild_seconds_left %llu", n,
+		    (unsigned long long)(progress.left /
+		    progress.per_second));
+}
+
+static void
+say_peer(struct page *page, unsigned int n, const struct peer *peer,
+    int64_t now_ms)
+{
 	const struct server_counters *counters =
-	    server_counters(peer_server(peer));
-	unsigned int n = (unsigned int)i;
-	bool all;
-	size_t dirty = peer_dirty_count(peer, &all);
+	    server_counters(peer->server);
+	const struct identity *identity = &peer->identity;
 
 	say(page, "STAT %u:address %s", n, peer_name(peer));
 	say(page, "STAT %u:role %s", n, peer_role(peer));
-	say(page, "STAT %u:state %s", n, peer_state_name(peer));
+	say(page, "STAT %u:state %s", n, peer_state_name(peer->state));
 	say(page, "STAT %u:seconds_in_state %lld", n,
-	    (long long)(now_ms - peer_changed_ms(peer)) / 1000);
+	    (long long)(now_ms - peer->changed_ms) / 1000);
 	say(page, "STAT %u:version %u.%u.%u", n, identity->version[0],
 	    identity->version[1], identity->version[2]);
-	say(page, "STAT %u:incarnation %lld/%lld", n,
-	    (long long)identity->pid, (long long)identity->start);
-	if (all)
-		say(page, "STAT %u:dirty_keys all", n);
-	else
-		say(page, "STAT %u:dirty_keys %zu", n, dirty);
+	say(page, "STAT %u:incarnation %llu/%llu", n,
+	    (unsigned long long)identity->pid,
+	    (unsigned long long)(identity->time - identity->uptime));
+	say_return(page, n, peer);
 	say(page, "STAT %u:requests %llu", n,
 	    (unsigned long long)counters->requests);
 	say(page, "STAT %u:waiting %zu", n, counters->waiting);
@@ -378,18 +409,18 @@ say_peer(struct page *page, size_t i, const struct peer *peer, int64_t now_ms)
 }
 
 struct block *
-stats_servers(struct mirror *mirror, int64_t now_ms, size_t *length)
+stats_servers(struct pairs *pairs, int64_t now_ms, size_t *length)
 {
 	struct page page = { .block = block_new(BLOCK_SMALL) };
 	size_t i;
 
-	for (i = 0; i < mirror_peer_count(mirror); i++)
-		say_peer(&page, i, mirror_peer(mirror, i), now_ms);
+	for (i = 0; i < pairs_peer_count(pairs); i++)
+		say_peer(&page, (unsigned int)i, pairs_peer(pairs, i), now_ms);
 	return end_page(&page, length);
 }
 
 struct block *
-stats_settings(const struct mirror *mirror,
+stats_settings(const struct pairs *pairs,
     const struct stats_settings *settings, size_t *length)
 {
 	struct page page = { .block = block_new(BLOCK_SMALL) };
@@ -407,7 +438,7 @@ stats_settings(const struct mirror *mirror,
 	say(&page, "STAT flush_enabled %s",
 	    settings->refuse_flush ? "no" : "yes");
 	say(&page, "STAT binding_protocol ascii");
-	say_version(&page, mirror);
+	say_version(&page, pairs);
 	say_number(&page, "timeout_ms", settings->timeout_ms);
 	say_number(&page, "connections_per_server", settings->links);
 	say_number(&page, "memory_limit", settings->memory_limit);

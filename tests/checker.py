@@ -171,15 +171,19 @@ class Search:
         return found
 
     def _candidates(self, done):
-        """What can be next: nothing that is left returned before its call."""
+        """What can be next: nothing that is left returned before its call,
+        or was asked before it by the same client."""
         horizon = NEVER
         ready = []
+        clients = set()
         for i, op in enumerate(self.ops):
             if done >> i & 1:
                 continue
             if op.call > horizon:
                 break
-            ready.append(i)
+            if op.client not in clients:
+                clients.add(op.client)
+                ready.append(i)
             horizon = min(horizon, op.end)
         return ready, horizon
 

@@ -261,11 +261,14 @@ class Stream:
 
     def ma(self):
         key = self.choice(COUNTERS)
-        return self.meta(b"ma", key, self.meta_flags(
+        flags = self.meta_flags(
             b"ckqtv", (
                 b"N" + self.ttl(), b"J" + self.delta(), b"D" + self.delta(),
                 b"T" + self.ttl(), b"M" + self.choice((
-                    b"I", b"D", b"+", b"-", b"i", b"incr")))), cas=10)
+                    b"I", b"D", b"+", b"-", b"i", b"incr"))))
+        if any(flag[:1] == b"N" for flag in flags):    # exceptions.md 16
+            flags = [flag for flag in flags if flag != b"q"]
+        return self.meta(b"ma", key, flags, cas=10)
 
     def mn(self):
         return self.line(b"mn", noreply=0)

@@ -1,4 +1,4 @@
-
+"""The checker finds what it is for, and nothing else."""
 import pytest
 
 import checker
@@ -74,9 +74,9 @@ GOOD = {
         2 40 41 get = -""",
     "noreply": """
         1 10 20 set 0:a = ~
-        1 10 20 get = 0:a
+        1 11 20 get = 0:a
         1 30 40 add 0:b = ~
-        1 30 40 get = 0:a""",
+        1 31 40 get = 0:a""",
     "exists without a reason": """
         1 10 11 set 0:a = ok
         1 20 21 cas 0:b 0:a = exists
@@ -113,7 +113,7 @@ BAD = {
     "lost noreply write": """
         1 10 11 set 0:a = ok
         1 20 30 set 0:b = ~
-        1 20 30 get = 0:a""",
+        1 21 30 get = 0:a""",
     "lost append": """
         1 10 11 set 0:a = ok
         1 20 21 append b = ok

@@ -1,0 +1,33 @@
+#ifndef KEYS_H
+#define KEYS_H
+
+/* A long queue of keys in little memory, and how binary keys are written. */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct keys;
+
+enum { KEYS_BASE64_MAX = 340 };	/* of a key of 250 bytes, with slack */
+
+struct keys *keys_new(void);		/* NULL when out of memory */
+void keys_free(struct keys *keys);	/* NULL is fine */
+
+/* Append a key of 1 to 250 bytes.  Returns false when out of memory. */
+bool keys_add(struct keys *keys, const char *key, size_t length, bool base64);
+
+/* Take the oldest: to key, which has room for 250 bytes.  Returns false if
+   there is none. */
+bool keys_take(struct keys *keys, char *key, size_t *length, bool *base64);
+
+size_t keys_count(const struct keys *keys);
+size_t keys_bytes(const struct keys *keys);	/* of memory */
+
+/* Whether a key cannot stand on a command line as it is. */
+bool keys_need_base64(const char *key, size_t length);
+
+/* Write it as base64.  Returns its length; out has room for
+   KEYS_BASE64_MAX. */
+size_t keys_base64(const char *key, size_t length, char *out);
+
+#endif
