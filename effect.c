@@ -9,12 +9,16 @@
 #include "effect.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "command.h"
 #include "pair.h"
 #include "server.h"
+
+/* How long a value lives whose TTL is not known. */
+enum { LEARNED_SECONDS = 30 };
 
 /* An effect on its way. */
 struct effect {
@@ -208,6 +212,46 @@ effect_send(const struct pair *pair, struct peer *asked,
 	command_mirror(&command, r, bytes, what);
 	tell(effect, &command, bytes + r->data.at,
 	    command.data ? r->data.length + 2 : 0, block);
+}
+
+/* The client flags of a VALUE: the token behind the key. */
+static struct proto_span
+flags_of(const char *value, const struct proto_reply *parsed)
+{
+	struct proto_span flags = { 0, 0 };
+	size_t at = parsed->key.at + parsed->key.length;
+
+	proto_token(value, parsed->data.at, &at, &flags);
+	return flags;
+}
+
+void
+effect_learn(const struct pair *pair, struct peer *asked,
+    enum proto_expect expect, const char *value, size_t length)
+{
+	struct peer *peer = pair_partner(pair, asked);
+	struct proto_request r = { .base64 = false };
+	struct proto_reply parsed;
+	struct proto_span flags;
+	struct effect *effect;
+	char line[PROTO_KEY_MAX + 64];
+	int n;
+
+	if (peer == NULL || !peer->lazy || !peer_is_mirror(peer) ||
+	    proto_reply(value, length, expect, length, &parsed) != PROTO_OK)
+		return;
+	r.key = parsed.key;
+	effect = effect_new(peer, pair->hash, &r, value);
+	if (effect == NULL)
+		return;
+	flags = flags_of(value, &parsed);
+	n = snprintf(line, sizeof(line), "add %.*s %.*s %d %u\r\n",
+	    (int)r.key.length, effect->key, (int)flags.length,
+	    value + flags.at, LEARNED_SECONDS, parsed.data.length);
+	assert(n > 0 && (size_t)n < sizeof(line));
+	effect->call.expect = PROTO_EXPECT_STORED;
+	peer_tell(peer, effect->hash, &effect->call, line, (size_t)n,
+	    value + parsed.data.at, parsed.data.length + 2, NULL);
 }
 
 void

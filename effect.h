@@ -6,6 +6,8 @@
  * of effects in effect.c.
  */
 
+#include <stddef.h>
+
 #include "proto.h"
 
 struct block;
@@ -20,6 +22,14 @@ struct peer;
 void effect_send(const struct pair *pair, struct peer *asked,
     const struct proto_request *r, const char *bytes, struct block *block,
     const struct proto_reply *reply);
+
+/*
+ * Clients read from the partner of a server that cannot be rebuilt otherwise:
+ * give it the VALUE, of length bytes, too, for a while and unless it has one.
+ * expect is what the VALUE was the reply to.
+ */
+void effect_learn(const struct pair *pair, struct peer *asked,
+    enum proto_expect expect, const char *value, size_t length);
 
 /* The authority failed before it replied: what it did with r is unknown. */
 void effect_lost(struct peer *asked, const struct proto_request *r,

@@ -164,7 +164,7 @@ on_impossible(void *owner)
 	    "clients read, for %d s", peer_name(keeper->peer),
 	    LAZY_MS / 1000);
 	keeper->rebuild = NULL;
-	keeper->peer->lazy = true;
+	peer_set_lazy(keeper->peer, true);
 	set_timer(keeper, LAZY_MS);
 }
 
@@ -583,7 +583,7 @@ on_failed(void *owner)
 		pairs_counters(pairs)->failovers++;
 	event_del(keeper->timer);
 	gate_cancel(pairs_gate(pairs), &keeper->handback);
-	peer->lazy = false;
+	peer_set_lazy(peer, false);
 	if (keeper->rebuild != NULL)
 		rebuild_stop(keeper->rebuild);
 	keeper->rebuild = NULL;
@@ -608,7 +608,7 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 	if (keeper->peer->state == PEER_DRAIN) {
 		look_for_old(keeper);
 	} else if (keeper->peer->lazy) {
-		keeper->peer->lazy = false;
+		peer_set_lazy(keeper->peer, false);
 		hand_back(keeper);
 	}
 }

@@ -28,6 +28,7 @@ struct pairs {
 	struct peer *peers;
 	size_t peer_count;
 	bool hashes;		/* whether the hash of a key matters */
+	unsigned int lazy;	/* peers that are */
 	struct gate *gate;
 	struct pairs_counters counters;
 };
@@ -145,6 +146,24 @@ const char *
 peer_state_name(enum peer_state state)
 {
 	return state_names[state];
+}
+
+void
+peer_set_lazy(struct peer *peer, bool lazy)
+{
+	if (peer->lazy == lazy)
+		return;
+	peer->lazy = lazy;
+	if (lazy)
+		peer->pairs->lazy++;
+	else
+		peer->pairs->lazy--;
+}
+
+bool
+pairs_are_lazy(const struct pairs *pairs)
+{
+	return pairs->lazy > 0;
 }
 
 void

@@ -44,7 +44,8 @@ struct peer {
 	bool primary, backup;		/* its roles */
 	enum peer_state state;
 	int64_t changed_ms;		/* when it got there, monotonic */
-	bool lazy;			/* rebuilt by what clients read */
+	bool lazy;			/* learns from what clients read; see
+					   peer_set_lazy() */
 	struct identity identity;
 	int64_t clock_ahead;		/* of ours, seconds */
 	struct dirty *dirty;		/* keys whose copy here may be old */
@@ -122,6 +123,11 @@ uint64_t peer_tag(const struct peer *peer);
 const char *peer_name(const struct peer *peer);
 const char *peer_role(const struct peer *peer);
 const char *peer_state_name(enum peer_state state);
+
+/* Whether a peer is to be given what clients read from its partners; whether
+   any is. */
+void peer_set_lazy(struct peer *peer, bool lazy);
+bool pairs_are_lazy(const struct pairs *pairs);
 
 /* The copy of this key on peer may be old; or that of every key. */
 void peer_add_dirty(struct peer *peer, const char *key, size_t length,

@@ -110,16 +110,14 @@ rebuild_free(struct rebuild *rebuild)
 	free(rebuild);
 }
 
-/* Tell how it ended; the rebuild ends in here. */
+/* Tell how it ended; then the rebuild ends, too. */
 static void
 end(struct rebuild *rebuild, void (*handler)(void *owner))
 {
-	void *owner = rebuild->owner;
-
 	rebuild->stopped = true;
+	handler(rebuild->owner);
 	if (rebuild->busy == 0)
 		rebuild_free(rebuild);
-	handler(owner);
 }
 
 void

@@ -20,9 +20,9 @@ struct peer;
 struct rebuild;
 
 struct rebuild_news {
-	/* Everything has been copied.  The rebuild ends in here. */
+	/* Everything has been copied.  The rebuild ends after this. */
 	void (*done)(void *owner);
-	/* A survivor is too old to be read.  The rebuild ends in here. */
+	/* A survivor is too old to be read.  The rebuild ends after this. */
 	void (*impossible)(void *owner);
 };
 

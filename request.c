@@ -435,6 +435,9 @@ on_reply(struct call *call, const struct answer *answer)
 		effect_lost(peer, &work->r, work->bytes);
 		ask_key(work, part->tries + 1);
 	} else if (work->r.command == PROTO_GET) {
+		if (part->hits > 0 && pairs_are_lazy(work->world->pairs))
+			effect_learn(&work->pair, peer, part->call.expect,
+			    answer->bytes, answer->last_at);
 		stats_count_get(work->world->stats, PROTO_GET, 1, part->hits);
 	} else {
 		effect_send(&work->pair, peer, &work->r, work->bytes,
@@ -602,6 +605,23 @@ send_touches(struct work *work, const struct part *part)
 	}
 }
 
+/* What clients read helps a server that knows nothing yet. */
+static void
+teach(struct work *work, const struct part *part, const struct answer *answer)
+{
+	const struct slot *slot;
+	struct pair pair;
+
+	for (slot = part->first; slot != NULL; slot = slot->next) {
+		if (slot->value.length == 0)
+			continue;
+		pair = pairs_find(work->world->pairs,
+		    work->bytes + slot->key.at, slot->key.length);
+		effect_learn(&pair, part->peer, part->call.expect,
+		    answer->bytes + slot->value.at, slot->value.length);
+	}
+}
+
 static void
 lose_touches(struct work *work, const struct part *part)
 {
@@ -630,6 +650,8 @@ on_values(struct call *call, const struct answer *answer)
 	} else {
 		if (touches)
 			send_touches(work, part);
+		if (pairs_are_lazy(work->world->pairs))
+			teach(work, part, answer);
 		stats_count_get(work->world->stats, work->r.command,
 		    part->keys, part->hits);
 	}
