@@ -3,7 +3,9 @@ PREFIX ?= /usr/local
 SBINDIR = $(PREFIX)/sbin
 LIBDIR = $(PREFIX)/lib/magent
 MANDIR = $(PREFIX)/share/man/man8
-CFLAGS ?= -O2 -g
+CFLAGS ?= -O2 -g $(LTO)
+# Calls between the files are short and many; clang would need its own linker.
+LTO = $(if $(findstring clang,$(CC)),,-flto=auto)
 BUILD = build
 
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
@@ -15,8 +17,8 @@ ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(LDFLAGS)
 LIBS = -levent_core -levent_extra
 
 PARTS = address block client command conn daemon dirty effect fanout gate \
-	identity ketama keys listener log magent md5 mirror options pair proto \
-	rebuild request server stats
+	identity ketama keys listener log magent md5 mirror multiget options pair \
+	proto proto_meta proto_reply rebuild request server stats work
 OBJECTS = $(PARTS:%=$(BUILD)/%.o)
 UNITS = address ketama md5 proto
 
@@ -31,6 +33,7 @@ $(BUILD)/%.o: %.c | $(BUILD)
 
 # A unit test links its module only (and what that is made of).
 $(BUILD)/test_ketama: $(BUILD)/md5.o
+$(BUILD)/test_proto: $(BUILD)/proto_meta.o $(BUILD)/proto_reply.o
 $(BUILD)/test_%: tests/test_%.c $(BUILD)/%.o
 	$(CC) $(ALL_CFLAGS) -I. $(ALL_LDFLAGS) -o $@ $(filter %.c %.o,$^)
 

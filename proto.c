@@ -1,5 +1,6 @@
 /*
- * Say what the next message in these bytes is, a request or a reply.
+ * Say what the next request in these bytes is; the classic commands are taken
+ * apart here, the meta commands in proto_meta.c.
  *
  * A result depends on the arguments alone.  Nothing at or behind bytes + n is
  * read, every span lies inside the message, and what is called an error here
@@ -13,21 +14,15 @@
 #include <limits.h>
 #include <string.h>
 
+#include "proto_scan.h"
+
 enum {
-	TOKENS_MAX = 23,	/* memcached looks at no more */
-	META_TOKENS_MAX = 19,	/* command, key and flags of a meta command */
-	OPAQUE_MAX = 32,	/* with its O */
-	LEADING_SPACES_MAX = 100, /* before a get that is a long line */
-	DIGITS_MAX = 20,	/* of a number below 2^64 */
-	SHORT_LINE = 96,	/* memchr() is faster above */
-	DATA_MAX = INT_MAX - 2
+	LEADING_SPACES_MAX = 100 /* before a get that is a long line */
 };
 
-#define IS(word, literal) \
-	(memcmp((word), (literal), sizeof(literal) - 1) == 0)
+const char proto_error_unknown[] = "ERROR";
+const char proto_error_format[] = "CLIENT_ERROR bad command line format";
 
-static const char error_unknown[] = "ERROR";
-static const char error_format[] = "CLIENT_ERROR bad command line format";
 static const char error_delete[] = "CLIENT_ERROR bad command line format.  "
     "Usage: delete <key> [noreply]";
 static const char error_exptime[] = "CLIENT_ERROR invalid exptime argument";
@@ -37,89 +32,6 @@ static const char error_data[] = "CLIENT_ERROR bad data chunk";
 static const char error_large[] = "SERVER_ERROR object too large for cache";
 static const char error_refused[] = "CLIENT_ERROR command not allowed";
 static const char error_shutdown[] = "ERROR: shutdown not enabled";
-static const char error_flags[] = "CLIENT_ERROR invalid or duplicate flag";
-static const char error_flag[] = "CLIENT_ERROR invalid flag";
-static const char error_twice[] = "CLIENT_ERROR duplicate flag";
-static const char error_token[] =
-    "CLIENT_ERROR bad token in command line format";
-static const char error_base64[] = "CLIENT_ERROR error decoding key";
-static const char error_opaque[] = "CLIENT_ERROR opaque token too long";
-
-/* The line of a request, taken apart. */
-struct line {
-	const char *bytes;
-	size_t at;		/* what is before has been looked at */
-	size_t end;		/* of the text, without its line end */
-	bool unclean;		/* there is a NUL or CR in it */
-	unsigned count;		/* of the tokens below */
-	struct proto_span token[TOKENS_MAX];
-};
-
-/* Is no byte of these below a space?  Eight at a time, if there are as many. */
-static inline bool
-is_plain(const char *bytes, size_t n)
-{
-	const uint64_t each = UINT64_MAX / 0xff;
-	uint64_t word, low = 0;
-	size_t i;
-
-	if (n < sizeof(word)) {
-		for (i = 0; i < n && (unsigned char)bytes[i] >= ' '; i++)
-			;
-		return i == n;
-	}
-	for (i = 0; i + sizeof(word) < n; i += sizeof(word)) {
-		memcpy(&word, bytes + i, sizeof(word));
-		low |= (word - each * ' ') & ~word;
-	}
-	memcpy(&word, bytes + n - sizeof(word), sizeof(word));
-	low |= (word - each * ' ') & ~word;
-	return (low & each * 0x80) == 0;
-}
-
-/* No text of a line may have a NUL or CR in it; most are short and plain. */
-static inline bool
-is_clean(const char *bytes, size_t at, size_t end)
-{
-	bytes += at;
-	end -= at;
-	return (end <= SHORT_LINE && is_plain(bytes, end)) ||
-	    (memchr(bytes, '\0', end) == NULL &&
-	    memchr(bytes, '\r', end) == NULL);
-}
-
-/* A key is long enough for memchr() to be the fastest. */
-static inline size_t
-key_end(const char *bytes, size_t at, size_t end)
-{
-	const char *space = memchr(bytes + at, ' ', end - at);
-
-	return space != NULL ? (size_t)(space - bytes) : end;
-}
-
-/* Most other tokens have a few bytes only. */
-static inline size_t
-token_end(const char *bytes, size_t at, size_t end)
-{
-	while (at < end && bytes[at] != ' ')
-		at++;
-	return at;
-}
-
-static inline size_t
-skip_spaces(const char *bytes, size_t at, size_t end)
-{
-	while (at < end && bytes[at] == ' ')
-		at++;
-	return at;
-}
-
-static inline void
-set_span(struct proto_span *span, size_t at, size_t end)
-{
-	span->at = (uint32_t)at;
-	span->length = (uint32_t)(end - at);
-}
 
 bool
 proto_token(const char *bytes, size_t end, size_t *at,
@@ -136,28 +48,8 @@ proto_token(const char *bytes, size_t end, size_t *at,
 	return true;
 }
 
-/*
- * Take the line behind its first word apart; tokens over the maximum are left
- * out.
- */
-static void
-split(struct line *line)
-{
-	const char *bytes = line->bytes;
-	size_t at = line->at, end = line->end, start;
-	unsigned count = line->count;
-
-	while ((start = skip_spaces(bytes, at, end)) < end) {
-		at = count == 1 ? key_end(bytes, start, end) :
-		    token_end(bytes, start, end);
-		if (count < TOKENS_MAX)
-			set_span(&line->token[count++], start, at);
-	}
-	line->count = count;
-}
-
-static bool
-token_is(const struct line *line, unsigned i, const char *word)
+bool
+line_token_is(const struct line *line, unsigned i, const char *word)
 {
 	size_t length = strlen(word);
 
@@ -174,27 +66,6 @@ is_noreply(const struct line *line)
 	assert(line->count > 0);
 	return last->length == sizeof("noreply") - 1 &&
 	    IS(line->bytes + last->at, "noreply");
-}
-
-/* Digits and nothing else, below 2^64. */
-static bool
-read_digits(const char *text, size_t length, uint64_t *number)
-{
-	uint64_t value = 0;
-	unsigned digit;
-	size_t i;
-
-	for (i = 0; i < length; i++) {
-		digit = (unsigned char)text[i] - (unsigned)'0';
-		if (digit > 9 || (i > 18 &&
-		    (__builtin_mul_overflow(value, 10, &value) ||
-		    __builtin_add_overflow(value, digit, &value))))
-			return false;
-		if (i <= 18)
-			value = value * 10 + digit;
-	}
-	*number = value;
-	return length > 0;
 }
 
 static bool
@@ -271,8 +142,8 @@ read_exptime(const struct line *line, unsigned i, struct proto_request *r)
 	return true;
 }
 
-static bool
-read_data_length(const struct line *line, unsigned i, uint32_t *length)
+bool
+line_read_length(const struct line *line, unsigned i, uint32_t *length)
 {
 	int64_t number;
 
@@ -280,14 +151,6 @@ read_data_length(const struct line *line, unsigned i, uint32_t *length)
 		return false;
 	*length = (uint32_t)number;
 	return true;
-}
-
-static bool
-read_key(const struct line *line, struct proto_request *r)
-{
-	assert(line->count > 1);
-	r->key = line->token[1];
-	return r->key.length <= PROTO_KEY_MAX;
 }
 
 static void
@@ -302,12 +165,12 @@ parse_keys(struct line *line, struct proto_request *r)
 		if (count++ == 0)
 			set_span(&r->key, start, at);
 		if (at - start > PROTO_KEY_MAX)
-			r->error = error_format;
+			r->error = proto_error_format;
 		set_span(&r->keys, r->key.at, at);
 	}
 	r->key_count = count;
 	if (count == 0)
-		r->error = error_unknown;
+		r->error = proto_error_unknown;
 }
 
 /* Returns false if there is an error, so that the keys do not matter. */
@@ -316,7 +179,7 @@ parse_gat(struct line *line, struct proto_request *r)
 {
 	size_t start = skip_spaces(line->bytes, line->at, line->end);
 
-	r->error = error_unknown;
+	r->error = proto_error_unknown;
 	if (start == line->end)
 		return false;
 	line->at = token_end(line->bytes, start, line->end);
@@ -325,17 +188,15 @@ parse_gat(struct line *line, struct proto_request *r)
 	return r->error == NULL;
 }
 
-/*
- * The length of the data is known.  Data of a command that has an error is
- * thrown away, so that it is never read as commands.
- */
-static void
-set_data(const struct line *line, uint32_t length, size_t value_max,
+/* Data of a command that has an error is thrown away, so that it is never read
+   as commands. */
+void
+line_set_data(const struct line *line, uint32_t length, size_t value_max,
     struct proto_request *r)
 {
 	assert(length <= DATA_MAX);
 	if (line->unclean)
-		r->error = error_format;
+		r->error = proto_error_format;
 	if (r->error == NULL && length > value_max) {
 		r->error = error_large;
 		r->too_large = true;
@@ -346,26 +207,6 @@ set_data(const struct line *line, uint32_t length, size_t value_max,
 	}
 	r->data.at = (uint32_t)r->length;
 	r->data.length = length;
-}
-
-/* The digits behind the space at *at, which is moved behind them; at most ten,
-   so that nothing overflows.  A line has a byte that is no digit behind it. */
-static inline bool
-take_number(const char *bytes, size_t *at, uint64_t *number)
-{
-	size_t start = *at + 1, i = start;
-	uint64_t value = 0;
-	unsigned digit;
-
-	if (bytes[*at] != ' ')
-		return false;
-	while ((digit = (unsigned char)bytes[i] - (unsigned)'0') <= 9) {
-		value = value * 10 + digit;
-		i++;
-	}
-	*at = i;
-	*number = value;
-	return i > start && i - start <= 10;
 }
 
 /*
@@ -408,25 +249,25 @@ parse_storage(struct line *line, size_t value_max, struct proto_request *r)
 	uint64_t flags;
 
 	if (!is_cas && take_storage(line, &length, r)) {
-		set_data(line, length, value_max, r);
+		line_set_data(line, length, value_max, r);
 		return;
 	}
 	split(line);
 	if (line->count != want && line->count != want + 1) {
-		r->error = error_unknown;
+		r->error = proto_error_unknown;
 		return;
 	}
 	r->noreply = is_noreply(line);
 	if (!read_key(line, r) || !read_unsigned(line, 2, &flags) ||
 	    !read_exptime(line, 3, r) ||
 	    (is_cas && !read_unsigned(line, 5, &r->cas)))
-		r->error = error_format;
+		r->error = proto_error_format;
 	else
 		r->flags = (uint32_t)flags;
-	if (read_data_length(line, 4, &length))
-		set_data(line, length, value_max, r);
+	if (line_read_length(line, 4, &length))
+		line_set_data(line, length, value_max, r);
 	else
-		r->error = error_format;
+		r->error = proto_error_format;
 }
 
 static void
@@ -434,12 +275,12 @@ parse_arithmetic(struct line *line, struct proto_request *r)
 {
 	split(line);
 	if (line->count != 3 && line->count != 4) {
-		r->error = error_unknown;
+		r->error = proto_error_unknown;
 		return;
 	}
 	r->noreply = is_noreply(line);
 	if (!read_key(line, r))
-		r->error = error_format;
+		r->error = proto_error_format;
 	else if (!read_unsigned(line, 2, &r->delta))
 		r->error = error_delta;
 }
@@ -449,12 +290,12 @@ parse_touch(struct line *line, struct proto_request *r)
 {
 	split(line);
 	if (line->count != 3 && line->count != 4) {
-		r->error = error_unknown;
+		r->error = proto_error_unknown;
 		return;
 	}
 	r->noreply = is_noreply(line);
 	if (!read_key(line, r))
-		r->error = error_format;
+		r->error = proto_error_format;
 	else if (!read_exptime(line, 2, r))
 		r->error = error_exptime;
 }
@@ -467,14 +308,14 @@ parse_delete(struct line *line, struct proto_request *r)
 
 	split(line);
 	if (line->count < 2 || line->count > 4) {
-		r->error = error_unknown;
+		r->error = proto_error_unknown;
 		return;
 	}
 	if (!read_key(line, r))
-		r->error = error_format;
+		r->error = proto_error_format;
 	if (line->count == 2)
 		return;
-	is_zero = token_is(line, 2, "0");
+	is_zero = line_token_is(line, 2, "0");
 	r->noreply = is_noreply(line);
 	if (line->count == 3 ? !is_zero && !r->noreply :
 	    !is_zero || !r->noreply)
@@ -486,7 +327,7 @@ parse_flush_all(struct line *line, struct proto_request *r)
 {
 	split(line);
 	if (line->count > 3) {
-		r->error = error_unknown;
+		r->error = proto_error_unknown;
 		return;
 	}
 	r->noreply = is_noreply(line);
@@ -502,12 +343,12 @@ parse_verbosity(struct line *line, struct proto_request *r)
 
 	split(line);
 	if (line->count != 2 && line->count != 3) {
-		r->error = error_unknown;
+		r->error = proto_error_unknown;
 		return;
 	}
 	r->noreply = is_noreply(line);
 	if (!read_unsigned(line, 1, &level))
-		r->error = error_format;
+		r->error = proto_error_format;
 }
 
 static void
@@ -516,315 +357,6 @@ parse_stats(struct line *line, struct proto_request *r)
 	split(line);
 	if (line->count > 1)
 		r->argument = line->token[1];
-}
-
-static int
-base64_value(char c)
-{
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-/* The bits of four characters, of which the last pad are not there, or -1. */
-static int
-base64_group(const char *bytes, int pad)
-{
-	int i, value, group = 0;
-
-	assert(pad >= 0 && pad <= 2);
-	for (i = 0; i < 4; i++) {
-		value = i < 4 - pad ? base64_value(bytes[i]) : 0;
-		if (value == -1)
-			return -1;
-		group = group << 6 | value;
-	}
-	return group;
-}
-
-/* Only the one spelling that an encoder gives: servers echo that one. */
-size_t
-proto_base64(const char *bytes, size_t n, char *out)
-{
-	size_t i, length = 0;
-	int group, pad = 0;
-
-	assert(bytes != NULL || n == 0);
-	if (n == 0 || n % 4 != 0 || n / 4 * 3 > PROTO_KEY_MAX)
-		return 0;
-	for (i = 0; i < n; i += 4) {
-		if (i + 4 == n && bytes[n - 1] == '=')
-			pad = bytes[n - 2] == '=' ? 2 : 1;
-		group = base64_group(bytes + i, pad);
-		if (group == -1 || (group & ((1 << 8 * pad) - 1)) != 0)
-			return 0;
-		out[length++] = (char)(group >> 16);
-		out[length++] = (char)(group >> 8);
-		out[length++] = (char)group;
-	}
-	assert(length <= PROTO_KEY_MAX);
-	return length - (size_t)pad;
-}
-
-static bool
-is_base64(const struct line *line)
-{
-	char key[PROTO_KEY_MAX];
-
-	return proto_base64(line->bytes + line->token[1].at,
-	    line->token[1].length, key) > 0;
-}
-
-/* Digits, of which a signed number may have a minus before, in 32 bits. */
-static bool
-read_seconds(const char *text, size_t length, int32_t *seconds)
-{
-	size_t minus = length > 0 && text[0] == '-';
-	uint64_t number;
-
-	if (!read_digits(text + minus, length - minus, &number) ||
-	    number > (uint64_t)INT32_MAX + minus)
-		return false;
-	*seconds = (int32_t)(minus ? -(int64_t)number : (int64_t)number);
-	return true;
-}
-
-/* Seconds for N, R or T. */
-static const char *
-read_time(const char *text, size_t length, const char *error, bool *has,
-    int32_t *seconds)
-{
-	*has = true;
-	return read_seconds(text, length, seconds) ? error : error_token;
-}
-
-static const char *
-read_client_flags(const char *text, size_t length, const char *error,
-    struct proto_request *r)
-{
-	uint64_t number;
-
-	if (!read_digits(text, length, &number) || number > UINT32_MAX)
-		return error != NULL ? error : error_format;
-	r->flags = (uint32_t)number;
-	return error;
-}
-
-/*
- * One flag and its argument.  Returns the error or NULL.  An argument goes to
- * the servers as it stands, so it has to mean the same to all of them.
- */
-static const char *
-read_flag(const struct line *line, const struct proto_span *token,
-    const char *error, struct proto_request *r)
-{
-	const char *text = line->bytes + token->at + 1;
-	size_t length = token->length - 1;
-	uint64_t number;
-	int32_t ignored;
-
-	assert(token->length > 0);
-	switch (text[-1]) {
-	case 'C':
-		r->has_cas = true;
-		return read_digits(text, length, &r->cas) ? error : error_token;
-	case 'D':
-		return read_digits(text, length, &r->delta) ? error :
-		    "CLIENT_ERROR invalid numeric delta value";
-	case 'F':
-		return read_client_flags(text, length, error, r);
-	case 'I':
-		r->has_invalidate = true;
-		return error;
-	case 'J':
-		return read_digits(text, length, &number) ? error :
-		    "CLIENT_ERROR invalid numeric initial value";
-	case 'M':
-		r->mode = text[0];
-		return length == 1 ? error :
-		    "CLIENT_ERROR incorrect length for M token";
-	case 'N':
-		return read_time(text, length, error, &r->has_vivify,
-		    &ignored);
-	case 'R':
-		return read_time(text, length, error, &r->has_recache,
-		    &ignored);
-	case 'T':
-		return read_time(text, length, error, &r->has_ttl,
-		    &r->exptime);
-	case 'b':
-		r->base64 = true;
-		return is_base64(line) ? error : error_base64;
-	case 'c':
-		r->has_return_cas = true;
-		return error;
-	case 'q':
-		r->quiet = true;
-		return error;
-	case 'v':
-		r->has_value = true;
-		return error;
-	case 'L':
-	case 'O':
-	case 'P':
-	case 'f':
-	case 'h':
-	case 'k':
-	case 'l':
-	case 's':
-	case 't':
-	case 'u':
-		return error;
-	default:
-		return error_flag;
-	}
-}
-
-/*
- * Check the flags from the first-th token on.  Returns the error or NULL: as
- * in memcached the last bad argument is told, but a wrong flag ends it.
- */
-static const char *
-read_flags(const struct line *line, unsigned first, struct proto_request *r)
-{
-	const struct proto_span *token;
-	const char *error = NULL;
-	uint64_t seen[2] = { 0, 0 }, bit;
-	unsigned char flag;
-	unsigned i;
-
-	assert(line->count <= META_TOKENS_MAX);
-	for (i = first; i < line->count && error != error_flag; i++) {
-		token = &line->token[i];
-		flag = (unsigned char)line->bytes[token->at];
-		bit = UINT64_C(1) << flag % 64;
-		if (flag >= 127 || (seen[flag / 64] & bit) != 0)
-			return error_twice;
-		seen[flag / 64] |= bit;
-		error = read_flag(line, token, error, r);
-	}
-	return error;
-}
-
-/* Put the mode into its one spelling.  Returns false if there is none such. */
-static bool
-check_mode(struct proto_request *r)
-{
-	if (r->command == PROTO_MS) {
-		if (r->mode == '\0')
-			r->mode = 'S';
-		return memchr("EAPRS", r->mode, 5) != NULL;
-	}
-	if (r->command != PROTO_MA)
-		return true;
-	if (r->mode == '\0' || r->mode == '+')
-		r->mode = 'I';
-	else if (r->mode == '-')
-		r->mode = 'D';
-	return r->mode == 'I' || r->mode == 'D';
-}
-
-static bool
-check_opaque(const struct line *line, unsigned first)
-{
-	unsigned i;
-
-	for (i = first; i < line->count; i++) {
-		if (line->bytes[line->token[i].at] == 'O' &&
-		    line->token[i].length > OPAQUE_MAX)
-			return false;
-	}
-	return true;
-}
-
-static void
-set_meta(const struct line *line, unsigned first, struct proto_request *r)
-{
-	const struct proto_span *last;
-
-	if (first >= line->count)
-		return;
-	last = &line->token[line->count - 1];
-	r->meta.at = line->token[first].at;
-	assert(last->at >= r->meta.at);
-	r->meta.length = last->at + last->length - r->meta.at;
-}
-
-static const char *
-check_meta(const struct line *line, unsigned first, struct proto_request *r)
-{
-	const char *error;
-
-	assert(line->count >= 2 && first >= 2);
-	if (!read_key(line, r))
-		return error_format;
-	if (line->count < first)
-		return error_format;
-	if (line->count > META_TOKENS_MAX)
-		return r->command == PROTO_MG ?
-		    "CLIENT_ERROR options flags are too long" :
-		    "CLIENT_ERROR options flags too long";
-	error = read_flags(line, first, r);
-	if (error != NULL)
-		return r->command == PROTO_MD || r->command == PROTO_MA ?
-		    error_flags : error;
-	if (!check_mode(r))
-		return r->command == PROTO_MS ?
-		    "CLIENT_ERROR invalid mode for ms M token" :
-		    "CLIENT_ERROR invalid mode for ma M token";
-	return check_opaque(line, first) ? NULL : error_opaque;
-}
-
-static void
-parse_meta(struct line *line, struct proto_request *r)
-{
-	split(line);
-	if (line->count < 2) {
-		r->error = error_unknown;
-		return;
-	}
-	r->delta = 1;
-	set_meta(line, 2, r);
-	r->error = check_meta(line, 2, r);
-}
-
-static void
-parse_meta_set(struct line *line, size_t value_max, struct proto_request *r)
-{
-	uint32_t length;
-
-	split(line);
-	if (line->count < 2) {
-		r->error = error_unknown;
-		return;
-	}
-	set_meta(line, 3, r);
-	r->error = check_meta(line, 3, r);
-	if (line->count < 3)
-		return;
-	if (read_data_length(line, 2, &length))
-		set_data(line, length, value_max, r);
-	else if (line->count <= META_TOKENS_MAX)
-		r->error = error_format;
-}
-
-/* me looks for one flag in one place, and at nothing else. */
-static void
-parse_meta_debug(struct line *line, struct proto_request *r)
-{
-	split(line);
-	if (line->count < 2 || !read_key(line, r)) {
-		r->error = error_format;
-		return;
-	}
-	set_meta(line, 2, r);
-	r->base64 = line->count > 2 && token_is(line, 2, "b");
-	if (r->base64 && !is_base64(line))
-		r->error = error_format;
 }
 
 /*
@@ -841,20 +373,21 @@ parse_other(struct line *line, struct proto_request *r)
 	size_t i;
 
 	split(line);
-	r->error = error_unknown;
+	r->error = proto_error_unknown;
 	if (line->count == 0)
 		return true;
-	if (token_is(line, 0, "shutdown"))
+	if (line_token_is(line, 0, "shutdown"))
 		r->error = error_shutdown;
-	if (token_is(line, 0, "watch") || token_is(line, 0, "refresh_certs"))
+	if (line_token_is(line, 0, "watch") ||
+	    line_token_is(line, 0, "refresh_certs"))
 		r->error = error_refused;
 	for (i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
-		if (line->count > 1 && token_is(line, 0, refused[i]))
+		if (line->count > 1 && line_token_is(line, 0, refused[i]))
 			r->error = error_refused;
 	}
 	r->noreply = r->error == error_refused && is_noreply(line);
 	last = &line->token[line->count - 1];
-	return r->error != error_unknown || line->token[0].length < 3 ||
+	return r->error != proto_error_unknown || line->token[0].length < 3 ||
 	    last->length < 5 || !IS(line->bytes + last->at, "HTTP/") ||
 	    memchr("acdgist", line->bytes[line->token[0].at], 7) != NULL;
 }
@@ -970,13 +503,13 @@ parse_line(struct line *line, size_t value_max, struct proto_request *r)
 	case PROTO_MG:
 	case PROTO_MD:
 	case PROTO_MA:
-		parse_meta(line, r);
+		meta_parse(line, r);
 		return true;
 	case PROTO_MS:
-		parse_meta_set(line, value_max, r);
+		meta_parse_set(line, value_max, r);
 		return true;
 	case PROTO_ME:
-		parse_meta_debug(line, r);
+		meta_parse_debug(line, r);
 		return true;
 	case PROTO_FLUSH_ALL:
 		parse_flush_all(line, r);
@@ -1077,476 +610,8 @@ proto_request(const char *bytes, size_t n, size_t value_max,
 	if (!parse_line(&line, value_max, r))
 		return PROTO_BAD;
 	if (line.unclean)
-		r->error = error_format;
+		r->error = proto_error_format;
 	if (r->error == NULL && r->data.at != 0)
 		return finish_data(bytes, n, r);
 	return PROTO_OK;
-}
-
-/* What may follow the word that a line of a reply begins with. */
-enum form {
-	FORM_BARE,		/* nothing */
-	FORM_NUMBER,		/* there is no word but a number */
-	FORM_TEXT,		/* nothing, or any text */
-	FORM_VALUE,		/* key, flags, length, cas unique, data */
-	FORM_STAT,		/* name and value */
-	FORM_VERSION,		/* text */
-	FORM_META,		/* flags */
-	FORM_META_VALUE		/* length, flags, data */
-};
-
-struct word {
-	const char *text;
-	size_t length;
-	enum proto_result result;
-	enum form form;
-};
-
-#define WORD(text, result, form) { text, sizeof(text) - 1, result, form }
-#define WORD_END { NULL, 0, PROTO_ERROR, FORM_BARE }
-
-static const struct word words_error[] = {
-	WORD("ERROR", PROTO_ERROR, FORM_TEXT),
-	WORD("CLIENT_ERROR", PROTO_CLIENT_ERROR, FORM_TEXT),
-	WORD("SERVER_ERROR", PROTO_SERVER_ERROR, FORM_TEXT),
-	WORD_END
-};
-
-static const struct word words_values[] = {
-	WORD("VALUE", PROTO_VALUE, FORM_VALUE),
-	WORD("END", PROTO_END, FORM_BARE),
-	WORD_END
-};
-
-static const struct word words_stored[] = {
-	WORD("STORED", PROTO_STORED, FORM_BARE),
-	WORD("NOT_STORED", PROTO_NOT_STORED, FORM_BARE),
-	WORD("EXISTS", PROTO_EXISTS, FORM_BARE),
-	WORD("NOT_FOUND", PROTO_NOT_FOUND, FORM_BARE),
-	WORD_END
-};
-
-static const struct word words_number[] = {
-	WORD("NOT_FOUND", PROTO_NOT_FOUND, FORM_BARE),
-	WORD_END
-};
-
-static const struct word words_touched[] = {
-	WORD("TOUCHED", PROTO_TOUCHED, FORM_BARE),
-	WORD("NOT_FOUND", PROTO_NOT_FOUND, FORM_BARE),
-	WORD_END
-};
-
-static const struct word words_deleted[] = {
-	WORD("DELETED", PROTO_DELETED, FORM_BARE),
-	WORD("NOT_FOUND", PROTO_NOT_FOUND, FORM_BARE),
-	WORD_END
-};
-
-/* Before 1.6.10 what is HD now was OK. */
-static const struct word words_meta_get[] = {
-	WORD("VA", PROTO_META_VALUE, FORM_META_VALUE),
-	WORD("EN", PROTO_META_EN, FORM_META),
-	WORD("HD", PROTO_META_HD, FORM_META),
-	WORD("OK", PROTO_META_HD, FORM_META),
-	WORD_END
-};
-
-static const struct word words_meta_set[] = {
-	WORD("HD", PROTO_META_HD, FORM_META),
-	WORD("NS", PROTO_META_NS, FORM_META),
-	WORD("EX", PROTO_META_EX, FORM_META),
-	WORD("NF", PROTO_META_NF, FORM_META),
-	WORD("OK", PROTO_META_HD, FORM_META),
-	WORD_END
-};
-
-static const struct word words_meta_delete[] = {
-	WORD("HD", PROTO_META_HD, FORM_META),
-	WORD("NF", PROTO_META_NF, FORM_META),
-	WORD("EX", PROTO_META_EX, FORM_META),
-	WORD("OK", PROTO_META_HD, FORM_META),
-	WORD_END
-};
-
-static const struct word words_meta_arithmetic[] = {
-	WORD("VA", PROTO_META_VALUE, FORM_META_VALUE),
-	WORD("HD", PROTO_META_HD, FORM_META),
-	WORD("NF", PROTO_META_NF, FORM_META),
-	WORD("NS", PROTO_META_NS, FORM_META),
-	WORD("EX", PROTO_META_EX, FORM_META),
-	WORD("OK", PROTO_META_HD, FORM_META),
-	WORD_END
-};
-
-static const struct word words_meta_debug[] = {
-	WORD("ME", PROTO_META_DEBUG, FORM_TEXT),
-	WORD("EN", PROTO_META_EN, FORM_META),
-	WORD_END
-};
-
-static const struct word words_ok[] = {
-	WORD("OK", PROTO_OKAY, FORM_BARE),
-	WORD_END
-};
-
-static const struct word words_version[] = {
-	WORD("VERSION", PROTO_VERSION_LINE, FORM_VERSION),
-	WORD_END
-};
-
-static const struct word words_stats[] = {
-	WORD("STAT", PROTO_STAT, FORM_STAT),
-	WORD("END", PROTO_END, FORM_BARE),
-	WORD_END
-};
-
-static const struct word word_number = WORD("", PROTO_NUMBER, FORM_NUMBER);
-
-static const struct word *const words[] = {
-	[PROTO_EXPECT_VALUES] = words_values,
-	[PROTO_EXPECT_VALUES_CAS] = words_values,
-	[PROTO_EXPECT_STORED] = words_stored,
-	[PROTO_EXPECT_NUMBER] = words_number,
-	[PROTO_EXPECT_TOUCHED] = words_touched,
-	[PROTO_EXPECT_DELETED] = words_deleted,
-	[PROTO_EXPECT_META_GET] = words_meta_get,
-	[PROTO_EXPECT_META_SET] = words_meta_set,
-	[PROTO_EXPECT_META_DELETE] = words_meta_delete,
-	[PROTO_EXPECT_META_ARITHMETIC] = words_meta_arithmetic,
-	[PROTO_EXPECT_META_DEBUG] = words_meta_debug,
-	[PROTO_EXPECT_OK] = words_ok,
-	[PROTO_EXPECT_VERSION] = words_version,
-	[PROTO_EXPECT_STATS] = words_stats
-};
-
-/* Is c what the line may have right behind this word? */
-static bool
-may_follow(const struct word *word, char c)
-{
-	if (word->form == FORM_BARE)
-		return c == '\r';
-	if (word->form == FORM_TEXT || word->form == FORM_META)
-		return c == ' ' || c == '\r' ||
-		    (c == ':' && word->result == PROTO_ERROR);
-	return c == ' ';
-}
-
-/* The word of the list with which n bytes begin, or may begin once more of
-   them are here. */
-static const struct word *
-find_word(const struct word *list, const char *bytes, size_t n)
-{
-	size_t length;
-
-	assert(n > 0);
-	for (; list->text != NULL; list++) {
-		length = n < list->length ? n : list->length;
-		if (bytes[0] == list->text[0] &&
-		    memcmp(bytes, list->text, length) == 0 &&
-		    (n == length || may_follow(list, bytes[length])))
-			return list;
-	}
-	return NULL;
-}
-
-/*
- * The field behind the single space at *at, which is moved to the field's end.
- */
-static bool
-next_field(const char *bytes, size_t end, size_t *at, struct proto_span *field)
-{
-	size_t start = *at + 1;
-
-	assert(*at <= end);
-	if (*at >= end || bytes[*at] != ' ')
-		return false;
-	*at = key_end(bytes, start, end);
-	set_span(field, start, *at);
-	return field->length > 0;
-}
-
-/* A number that a server wrote has no zeros before it without end. */
-static bool
-read_number(const char *text, size_t length, uint64_t *number)
-{
-	return length <= DIGITS_MAX && read_digits(text, length, number);
-}
-
-static bool
-next_number(const char *bytes, size_t end, size_t *at,
-    struct proto_span *field, uint64_t *number)
-{
-	return next_field(bytes, end, at, field) &&
-	    read_number(bytes + field->at, field->length, number);
-}
-
-/* Data of this length follows the line. */
-static enum proto_status
-finish_block(const char *bytes, size_t n, uint64_t length, size_t value_max,
-    struct proto_reply *r)
-{
-	if (length > value_max || length > DATA_MAX)
-		return PROTO_BAD;
-	assert(r->length > 2 && r->length <= PROTO_LINE_MAX + 1);
-	r->data.at = (uint32_t)r->length;
-	r->data.length = (uint32_t)length;
-	r->length += (size_t)length + 2;
-	if (n >= r->length - 1 && bytes[r->length - 2] != '\r')
-		return PROTO_BAD;
-	if (n < r->length)
-		return PROTO_MORE;
-	return bytes[r->length - 1] == '\n' ? PROTO_OK : PROTO_BAD;
-}
-
-/* Client flags, which nobody needs as a number.  Old memcached wrote them as a
-   signed one. */
-static inline bool
-skip_number(const char *bytes, size_t *at)
-{
-	size_t start = *at + 1;
-
-	if (bytes[*at] != ' ')
-		return false;
-	start += bytes[start] == '-';
-	*at = start;
-	while ((unsigned char)bytes[*at] - (unsigned)'0' <= 9)
-		++*at;
-	return *at > start && *at - start <= DIGITS_MAX;
-}
-
-static enum proto_status
-parse_value(const char *bytes, size_t n, size_t end, bool has_cas,
-    size_t value_max, struct proto_reply *r)
-{
-	uint64_t number, length;
-	size_t at = sizeof("VALUE") - 1;
-
-	if (!next_field(bytes, end, &at, &r->key) ||
-	    r->key.length > PROTO_KEY_MAX || !skip_number(bytes, &at) ||
-	    !take_number(bytes, &at, &length))
-		return PROTO_BAD;
-	if (has_cas && !next_number(bytes, end, &at, &r->cas, &number))
-		return PROTO_BAD;
-	if (at != end)
-		return PROTO_BAD;
-	return finish_block(bytes, n, length, value_max, r);
-}
-
-static enum proto_status
-parse_stat(const char *bytes, size_t end, struct proto_reply *r)
-{
-	size_t at = sizeof("STAT") - 1;
-
-	if (!next_field(bytes, end, &at, &r->key))
-		return PROTO_BAD;
-	r->data.at = (uint32_t)(at < end ? at + 1 : at);
-	r->data.length = (uint32_t)(end - r->data.at);
-	return PROTO_OK;
-}
-
-static enum proto_status
-parse_version(const char *bytes, size_t end, struct proto_reply *r)
-{
-	size_t at = sizeof("VERSION") - 1;
-
-	if (!next_field(bytes, end, &at, &r->data))
-		return PROTO_BAD;
-	r->data.length = (uint32_t)(end - r->data.at);
-	return PROTO_OK;
-}
-
-/* The flags of a meta reply, from the space or end at at on. */
-static enum proto_status
-parse_flags(const char *bytes, size_t at, size_t end, struct proto_reply *r)
-{
-	struct proto_span token;
-	uint64_t number;
-
-	assert(at == end || bytes[at] == ' ');
-	if (at == end)
-		return PROTO_OK;
-	at++;
-	r->meta.at = (uint32_t)at;
-	r->meta.length = (uint32_t)(end - at);
-	while (proto_token(bytes, end, &at, &token)) {
-		if (bytes[token.at] != 'c')
-			continue;
-		r->cas.at = token.at + 1;
-		r->cas.length = token.length - 1;
-		if (!read_number(bytes + r->cas.at, r->cas.length, &number))
-			return PROTO_BAD;
-	}
-	return PROTO_OK;
-}
-
-/* A number that decr left shorter than it was has spaces behind it. */
-static bool
-read_padded(const char *bytes, size_t at, size_t end, uint64_t *number)
-{
-	size_t stop = token_end(bytes, at, end);
-
-	if (!read_number(bytes + at, stop - at, number))
-		return false;
-	while (stop < end && bytes[stop] == ' ')
-		stop++;
-	return stop == end;
-}
-
-static enum proto_status
-parse_meta_value(const char *bytes, size_t n, size_t end,
-    enum proto_expect expect, size_t value_max, struct proto_reply *r)
-{
-	enum proto_status status;
-	struct proto_span field;
-	size_t at = sizeof("VA") - 1;
-	uint64_t length;
-
-	if (!next_number(bytes, end, &at, &field, &length) ||
-	    parse_flags(bytes, at, end, r) != PROTO_OK)
-		return PROTO_BAD;
-	status = finish_block(bytes, n, length, value_max, r);
-	if (status == PROTO_OK && expect == PROTO_EXPECT_META_ARITHMETIC &&
-	    !read_padded(bytes, r->data.at, r->data.at + r->data.length,
-	    &r->number))
-		return PROTO_BAD;
-	return status;
-}
-
-/* The line without its end is bytes[0 .. end); it begins with the word. */
-static enum proto_status
-parse_reply(const char *bytes, size_t n, size_t end, const struct word *word,
-    enum proto_expect expect, size_t value_max, struct proto_reply *r)
-{
-	assert(end >= word->length && end + 2 <= n);
-	r->result = word->result;
-	if (word->form == FORM_BARE)
-		return end == word->length ? PROTO_OK : PROTO_BAD;
-	if (!is_clean(bytes, word->length, end))
-		return PROTO_BAD;
-	switch (word->form) {
-	case FORM_BARE:
-	case FORM_NUMBER:
-		return read_padded(bytes, 0, end, &r->number) ? PROTO_OK :
-		    PROTO_BAD;
-	case FORM_TEXT:
-		return PROTO_OK;
-	case FORM_VALUE:
-		return parse_value(bytes, n, end,
-		    expect == PROTO_EXPECT_VALUES_CAS, value_max, r);
-	case FORM_STAT:
-		return parse_stat(bytes, end, r);
-	case FORM_VERSION:
-		return parse_version(bytes, end, r);
-	case FORM_META:
-		return parse_flags(bytes, word->length, end, r);
-	case FORM_META_VALUE:
-		return parse_meta_value(bytes, n, end, expect, value_max, r);
-	}
-	assert(false);
-	return PROTO_BAD;
-}
-
-/* What the reply begins with, if this request can have such a reply. */
-static const struct word *
-find_reply(const char *bytes, size_t n, enum proto_expect expect)
-{
-	const struct word *word;
-
-	if (expect == PROTO_EXPECT_NUMBER && bytes[0] >= '0' &&
-	    bytes[0] <= '9')
-		return &word_number;
-	word = find_word(words[expect], bytes, n);
-	return word != NULL ? word : find_word(words_error, bytes, n);
-}
-
-/* At most 9 digits at *at, which is moved behind them, and the byte that has
-   to follow. */
-static inline bool
-quick_number(const char *bytes, size_t n, size_t *at, char behind,
-    uint32_t *number)
-{
-	size_t end = *at + 9 < n ? *at + 9 : n;
-	size_t i = *at;
-
-	*number = 0;
-	while (i < end && (unsigned char)(bytes[i] - '0') <= 9)
-		*number = *number * 10 + (uint32_t)(bytes[i++] - '0');
-	if (i == *at || i == n || bytes[i] != behind)
-		return false;
-	*at = i + 1;
-	return true;
-}
-
-/*
- * The two elements of nearly all replies to a get, the short way.  What it does
- * not take (false) is for the long way, even if it is only not whole yet.  A
- * key with a byte below a space is too: it may be no key, or even hold a line
- * end, and then the result would depend on how many bytes are here.
- */
-static inline bool
-quick_reply(const char *bytes, size_t n, size_t value_max,
-    struct proto_reply *r)
-{
-	size_t at = sizeof("VALUE ") - 1;
-	uint32_t flags, length;
-	const char *space;
-
-	if (n >= 5 && memcmp(bytes, "END\r\n", 5) == 0) {
-		r->result = PROTO_END;
-		r->length = 5;
-		return true;
-	}
-	if (n < at || memcmp(bytes, "VALUE ", at) != 0)
-		return false;
-	space = memchr(bytes + at, ' ', n - at < PROTO_KEY_MAX + 1 ? n - at :
-	    PROTO_KEY_MAX + 1);
-	if (space == NULL)
-		return false;
-	r->key.at = (uint32_t)at;
-	at = (size_t)(space - bytes) + 1;
-	r->key.length = (uint32_t)at - 1 - r->key.at;
-	if (r->key.length == 0 || !is_plain(bytes + r->key.at, r->key.length) ||
-	    !quick_number(bytes, n, &at, ' ', &flags) ||
-	    !quick_number(bytes, n, &at, '\r', &length) ||
-	    length > value_max || n - at < (size_t)length + 3 ||
-	    bytes[at] != '\n' || bytes[at + 1 + length] != '\r' ||
-	    bytes[at + 2 + length] != '\n')
-		return false;
-	r->result = PROTO_VALUE;
-	r->data.at = (uint32_t)at + 1;
-	r->data.length = length;
-	r->length = at + 3 + length;
-	return true;
-}
-
-enum proto_status
-proto_reply(const char *bytes, size_t n, enum proto_expect expect,
-    size_t value_max, struct proto_reply *r)
-{
-	size_t look = n > PROTO_LINE_MAX ? PROTO_LINE_MAX + 1 : n;
-	const struct word *word;
-	const char *lf;
-
-	assert(expect <= PROTO_EXPECT_STATS);
-	*r = (struct proto_reply){ .length = 0 };
-	if (n == 0)
-		return PROTO_MORE;
-	assert(bytes != NULL);
-	if (expect == PROTO_EXPECT_VALUES &&
-	    quick_reply(bytes, n, value_max, r))
-		return PROTO_OK;
-	*r = (struct proto_reply){ .length = 0 };
-	word = find_reply(bytes, n, expect);
-	if (word == NULL)
-		return PROTO_BAD;
-	lf = memchr(bytes, '\n', look);
-	if (lf == NULL)
-		return memchr(bytes, '\r', look - 1) != NULL ? PROTO_BAD :
-		    n > PROTO_LINE_MAX ? PROTO_TOO_LONG : PROTO_MORE;
-	if (lf - bytes < 2 || lf[-1] != '\r')
-		return PROTO_BAD;
-	r->length = (size_t)(lf - bytes) + 1;
-	return parse_reply(bytes, n, r->length - 2, word, expect, value_max,
-	    r);
 }

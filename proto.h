@@ -17,7 +17,7 @@
 enum {
 	PROTO_KEY_MAX = 250,		/* bytes of a key */
 	PROTO_LINE_MAX = 2048,		/* bytes of a line that is no get */
-	PROTO_GET_LINE_MAX = 2 << 20	/* bytes of a get, gets, gat, gats line */
+	PROTO_GET_LINE_MAX = 2 << 20	/* bytes of a line of the get family */
 };
 
 enum proto_status {
@@ -53,7 +53,7 @@ enum proto_command {
 struct proto_request {
 	enum proto_command command;
 	size_t length;		/* of the message: line, its end and data; with
-				   PROTO_MORE: the whole length if known, or 0 */
+				   PROTO_MORE: see proto_request() */
 	uint64_t swallow;	/* bytes after the message to throw away */
 	const char *error;	/* without line end; static */
 	bool too_large;		/* error because of the value's size */
@@ -69,13 +69,18 @@ struct proto_request {
 
 	uint32_t flags;		/* client flags: storage commands, F of ms */
 	int32_t exptime;	/* storage, touch, gat, gats: as memcached
-				   1.6.18 cuts it to 32 bits; flush_all: delay */
+				   1.6.18 cuts it to 32 bits; flush_all: its
+				   delay */
 	bool has_exptime;	/* flush_all: a delay was given */
 	uint64_t cas;		/* cas; ms, md, ma: C */
 	bool has_cas;		/* ms, md, ma: C was given */
 	uint64_t delta;		/* incr, decr, ma */
 
-	/* Meta commands: all flag tokens; walk with proto_token(). */
+	/*
+	 * Meta commands: all flag tokens; walk with proto_token().  They were
+	 * checked, but for those of me: that is whatever stood on the line.  Of
+	 * it forward b alone, and only if base64 is set.
+	 */
 	struct proto_span meta;
 	char mode;		/* M of ms (in upper case: E A P R S; 'S' if
 				   none) and ma ('I' or 'D'; 'I' if none) */
@@ -94,8 +99,10 @@ struct proto_request {
  * bytes that is let through.
  *
  * PROTO_OK: *r is filled, r->length bytes are to be consumed.
- * PROTO_MORE: r->length may say how long the message is.
- * PROTO_BAD: binary protocol (first byte 0x80) and the like.
+ * PROTO_MORE: r->length is that of the whole message if this is a storage
+ * command or ms whose line is there and good, and 0 otherwise.
+ * PROTO_BAD: the binary protocol, or HTTP.  Both are given as this, so look at
+ * byte 0, which is 0x80 or 0x81 in binary, before answering in binary.
  * PROTO_TOO_LONG: a line without an end within its limit.
  */
 enum proto_status proto_request(const char *bytes, size_t n, size_t value_max,

@@ -1,6 +1,7 @@
 /*
- * A libFuzzer target for proto.c: requests, or replies with -DFUZZ_REPLY, the
- * first byte being the kind of reply that is expected.  scripts/fuzz runs it.
+ * A libFuzzer target for the parser: requests, or replies with -DFUZZ_REPLY,
+ * the first byte being the kind of reply that is expected.  scripts/fuzz runs
+ * it.
  *
  * Besides what the sanitizers see, every input has to keep the promises of
  * proto.h, and to give the same result in whichever pieces it arrives.

@@ -1,5 +1,5 @@
 /*
- * What proto.c makes of requests and replies, one line of a table each.
+ * What the parser makes of requests and replies, one line of a table each.
  *
  * Every entry is parsed whole, with other bytes behind it, and cut off after
  * each of its bytes, from a buffer of exactly that size so that a sanitizer
@@ -120,6 +120,7 @@ static const struct request_case requests[] = {
 	    "prepend 28 noreply key=k data=x"),
 	REQUEST("set k 0 0 1 foo\r\nx\r\n", "set 20 key=k data=x"),
 	REQUEST("set k 0 0 1 norepl\r\nx\r\n", "set 23 key=k data=x"),
+	REQUEST("set k 0 0 1 noreplY\r\nx\r\n", "set 24 key=k data=x"),
 	REQUEST("set k 0 -1 1\r\nx\r\n", "set 17 key=k data=x exptime=-1"),
 	REQUEST("set k 0 4294967295 1\r\nx\r\n",
 	    "set 25 key=k data=x exptime=-1"),
@@ -137,6 +138,7 @@ static const struct request_case requests[] = {
 	    "set 19 key=k data=x flags=7 exptime=8"),
 	REQUEST("set k 0 0 -0\r\n\r\n", "set 16 key=k data="),
 	REQUEST("set k 0 0 \t1\tz\r\nx\r\n", "set 19 key=k data=x"),
+	REQUEST("set k 0 0 \v1\fz\r\nx\r\n", "set 19 key=k data=x"),
 	REQUEST("set k 0 0 0001\r\nx\r\n", "set 19 key=k data=x"),
 	REQUEST("set k 0 0 11\r\nflush_all\r\n\r\n",
 	    "set 27 key=k data=flush_all\r\n"),
@@ -378,6 +380,7 @@ static const struct request_case requests[] = {
 	REQUEST("mg k E1\r\n", "mg 9 !" FLAG),
 	REQUEST("mg k x\r\n", "mg 8 !" FLAG),
 	REQUEST("mg k Tx Z\r\n", "mg 11 !" FLAG),
+	REQUEST("mg k Z v v\r\n", "mg 12 !" FLAG),
 	REQUEST("mg k T\r\n", "mg 8 !" TOKEN),
 	REQUEST("mg k T+1\r\n", "mg 10 !" TOKEN),
 	REQUEST("mg k T-\r\n", "mg 9 !" TOKEN),
@@ -392,6 +395,7 @@ static const struct request_case requests[] = {
 	REQUEST("mg k D-1\r\n",
 	    "mg 10 !CLIENT_ERROR invalid numeric delta value"),
 	REQUEST("mg k C\r\n", "mg 8 !" TOKEN),
+	REQUEST("mg k C" N30 "\r\n", "mg 38 !" TOKEN),
 	REQUEST("mg k F\r\n", "mg 8 !" FORMAT),
 	REQUEST("mg k F4294967296\r\n", "mg 18 !" FORMAT),
 	REQUEST("mg k Tx Fx\r\n", "mg 12 !" TOKEN),
@@ -399,6 +403,7 @@ static const struct request_case requests[] = {
 	REQUEST("mg k q " O32 "\r\n", "mg 42 !" OPAQUE " quiet"),
 	REQUEST("mg k b\r\n", "mg 8 !" DECODE " base64"),
 	REQUEST("mg Zm9v!!!! b\r\n", "mg 15 !" DECODE " base64"),
+	REQUEST("mg Zm9{ b\r\n", "mg 11 !" DECODE " base64"),
 	REQUEST("mg Zm9= b\r\n", "mg 11 !" DECODE " base64"),
 	REQUEST("mg Zh== b\r\n", "mg 11 !" DECODE " base64"),
 	REQUEST("mg Z=== b\r\n", "mg 11 !" DECODE " base64"),
@@ -495,6 +500,9 @@ static const struct request_case requests[] = {
 
 	/* Limits of a line. */
 	REQUEST("get " LONG LONG "\r\n", "get 4006 !" FORMAT),
+	REQUEST("gets " LONG LONG "\r\n", "gets 4007 !" FORMAT),
+	REQUEST("gat 0 " LONG LONG "\r\n", "gat 4008 !" FORMAT),
+	REQUEST("gats 0 " LONG LONG "\r\n", "gats 4009 !" FORMAT),
 	REQUEST(DELETE_2047 "\r\n", "delete 2049 key=k"),
 	REQUEST(DELETE_2047 " \n", "delete 2049 key=k"),
 	REQUEST(DELETE_2047 " \r\n", "TOO_LONG"),
@@ -552,7 +560,9 @@ static const struct reply_case replies[] = {
 	    "VALUE 25 key=k data=xy"),
 	REPLY(VALUES, "VALUE k 9999999999 000000002\r\nxy\r\n",
 	    "VALUE 34 key=k data=xy"),
+	REPLY(VALUES, "VALUE k 000000000000000000000 1\r\nx\r\n", "BAD"),
 	REPLY(VALUES, "VALUE k 0 1\nx\r\n", "BAD"),
+	REPLY(VALUES, "VALUE k 0 1\rx\r\n\r\n", "BAD"),
 	REPLY(VALUES, "VALUE k 0 1\r\nxy\n", "BAD"),
 	REPLY(VALUES, "VALUE k 0 1\r\nx\ry", "BAD"),
 	REPLY(VALUES, "VALUE k 0 1\r\nx\n", "BAD"),
@@ -595,6 +605,7 @@ static const struct reply_case replies[] = {
 	REPLY(VALUES_CAS, "VALUE k 0 1\r\nx\r\n", "BAD"),
 	REPLY(VALUES_CAS, "VALUE k 0 1 18446744073709551616\r\nx\r\n", "BAD"),
 	REPLY(VALUES_CAS, "VALUE k 0 1 x\r\nx\r\n", "BAD"),
+	REPLY(VALUES_CAS, "VALUE k 0 1x 5\r\nx\r\n", "BAD"),
 	REPLY(VALUES_CAS, "VALUE k 0 1 2 3\r\nx\r\n", "BAD"),
 
 	/* The one-line replies. */
@@ -679,6 +690,7 @@ static const struct reply_case replies[] = {
 	REPLY(META_GET, "VA -1\r\n", "BAD"),
 	REPLY(META_GET, "VA  2\r\nhi\r\n", "BAD"),
 	REPLY(META_GET, "VA 1048577\r\n", "BAD"),
+	REPLY(META_GET, "VA 2 cx\r\nhi\r\n", "BAD"),
 	REPLY(META_GET, "VA " N30 "\r\n", "BAD"),
 	REPLY(META_GET, "VA 2\r\nhixx", "BAD"),
 	REPLY(META_GET, "VA 2\nhi\r\n", "BAD"),

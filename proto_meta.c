@@ -1,0 +1,336 @@
+/*
+ * Take the rest of a meta request apart: mg, ms, md, ma and me.
+ *
+ * If there is no error, every flag is one that memcached knows, is there once,
+ * and has an argument that means the same to every server.  Only me is let
+ * through with any flags, as memcached does.
+ */
+
+#include "proto.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "proto_scan.h"
+
+enum {
+	META_TOKENS_MAX = 19,	/* command, key and flags */
+	OPAQUE_MAX = 32		/* with its O */
+};
+
+static const char error_flags[] = "CLIENT_ERROR invalid or duplicate flag";
+static const char error_flag[] = "CLIENT_ERROR invalid flag";
+static const char error_twice[] = "CLIENT_ERROR duplicate flag";
+static const char error_token[] =
+    "CLIENT_ERROR bad token in command line format";
+static const char error_base64[] = "CLIENT_ERROR error decoding key";
+static const char error_opaque[] = "CLIENT_ERROR opaque token too long";
+
+static int
+base64_value(char c)
+{
+	if (c >= 'A' && c <= 'Z')
+		return c - 'A';
+	if (c >= 'a' && c <= 'z')
+		return c - 'a' + 26;
+	if (c >= '0' && c <= '9')
+		return c - '0' + 52;
+	return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+/* The bits of four characters, of which the last pad are not there, or -1. */
+static int
+base64_group(const char *bytes, int pad)
+{
+	int i, value, group = 0;
+
+	assert(pad >= 0 && pad <= 2);
+	for (i = 0; i < 4; i++) {
+		value = i < 4 - pad ? base64_value(bytes[i]) : 0;
+		if (value == -1)
+			return -1;
+		group = group << 6 | value;
+	}
+	return group;
+}
+
+/* Only the one spelling that an encoder gives: servers echo that one. */
+size_t
+proto_base64(const char *bytes, size_t n, char *out)
+{
+	size_t i, length = 0;
+	int group, pad = 0;
+
+	assert(bytes != NULL || n == 0);
+	if (n == 0 || n % 4 != 0 || n / 4 * 3 > PROTO_KEY_MAX)
+		return 0;
+	for (i = 0; i < n; i += 4) {
+		if (i + 4 == n && bytes[n - 1] == '=')
+			pad = bytes[n - 2] == '=' ? 2 : 1;
+		group = base64_group(bytes + i, pad);
+		if (group == -1 || (group & ((1 << 8 * pad) - 1)) != 0)
+			return 0;
+		out[length++] = (char)(group >> 16);
+		out[length++] = (char)(group >> 8);
+		out[length++] = (char)group;
+	}
+	assert(length <= PROTO_KEY_MAX);
+	return length - (size_t)pad;
+}
+
+static bool
+is_base64(const struct line *line)
+{
+	char key[PROTO_KEY_MAX];
+
+	return proto_base64(line->bytes + line->token[1].at,
+	    line->token[1].length, key) > 0;
+}
+
+/* Digits, of which a signed number may have a minus before, in 32 bits. */
+static bool
+read_seconds(const char *text, size_t length, int32_t *seconds)
+{
+	size_t minus = length > 0 && text[0] == '-';
+	uint64_t number;
+
+	if (!read_digits(text + minus, length - minus, &number) ||
+	    number > (uint64_t)INT32_MAX + minus)
+		return false;
+	*seconds = (int32_t)(minus ? -(int64_t)number : (int64_t)number);
+	return true;
+}
+
+/* Seconds for N, R or T. */
+static const char *
+read_time(const char *text, size_t length, const char *error, bool *has,
+    int32_t *seconds)
+{
+	*has = true;
+	return read_seconds(text, length, seconds) ? error : error_token;
+}
+
+static const char *
+read_client_flags(const char *text, size_t length, const char *error,
+    struct proto_request *r)
+{
+	uint64_t number;
+
+	if (!read_digits(text, length, &number) || number > UINT32_MAX)
+		return error != NULL ? error : proto_error_format;
+	r->flags = (uint32_t)number;
+	return error;
+}
+
+/*
+ * One flag and its argument.  Returns the error or NULL.  An argument goes to
+ * the servers as it stands, so it has to mean the same to all of them.
+ */
+static const char *
+read_flag(const struct line *line, const struct proto_span *token,
+    const char *error, struct proto_request *r)
+{
+	const char *text = line->bytes + token->at + 1;
+	size_t length = token->length - 1;
+	uint64_t number;
+	int32_t ignored;
+
+	assert(token->length > 0);
+	switch (text[-1]) {
+	case 'C':
+		r->has_cas = true;
+		return read_digits(text, length, &r->cas) ? error : error_token;
+	case 'D':
+		return read_digits(text, length, &r->delta) ? error :
+		    "CLIENT_ERROR invalid numeric delta value";
+	case 'F':
+		return read_client_flags(text, length, error, r);
+	case 'I':
+		r->has_invalidate = true;
+		return error;
+	case 'J':
+		return read_digits(text, length, &number) ? error :
+		    "CLIENT_ERROR invalid numeric initial value";
+	case 'M':
+		r->mode = text[0];
+		return length == 1 ? error :
+		    "CLIENT_ERROR incorrect length for M token";
+	case 'N':
+		return read_time(text, length, error, &r->has_vivify,
+		    &ignored);
+	case 'R':
+		return read_time(text, length, error, &r->has_recache,
+		    &ignored);
+	case 'T':
+		return read_time(text, length, error, &r->has_ttl,
+		    &r->exptime);
+	case 'b':
+		r->base64 = true;
+		return is_base64(line) ? error : error_base64;
+	case 'c':
+		r->has_return_cas = true;
+		return error;
+	case 'q':
+		r->quiet = true;
+		return error;
+	case 'v':
+		r->has_value = true;
+		return error;
+	case 'L':
+	case 'O':
+	case 'P':
+	case 'f':
+	case 'h':
+	case 'k':
+	case 'l':
+	case 's':
+	case 't':
+	case 'u':
+		return error;
+	default:
+		return error_flag;
+	}
+}
+
+/*
+ * Check the flags from the first-th token on.  Returns the error or NULL: as
+ * in memcached the last bad argument is told, but a wrong flag ends it.
+ */
+static const char *
+read_flags(const struct line *line, unsigned first, struct proto_request *r)
+{
+	const struct proto_span *token;
+	const char *error = NULL;
+	uint64_t seen[2] = { 0, 0 }, bit;
+	unsigned char flag;
+	unsigned i;
+
+	assert(line->count <= META_TOKENS_MAX);
+	for (i = first; i < line->count && error != error_flag; i++) {
+		token = &line->token[i];
+		flag = (unsigned char)line->bytes[token->at];
+		bit = UINT64_C(1) << flag % 64;
+		if (flag >= 127 || (seen[flag / 64] & bit) != 0)
+			return error_twice;
+		seen[flag / 64] |= bit;
+		error = read_flag(line, token, error, r);
+	}
+	return error;
+}
+
+/* Put the mode into its one spelling.  Returns false if there is none such. */
+static bool
+check_mode(struct proto_request *r)
+{
+	if (r->command == PROTO_MS) {
+		if (r->mode == '\0')
+			r->mode = 'S';
+		return memchr("EAPRS", r->mode, 5) != NULL;
+	}
+	if (r->command != PROTO_MA)
+		return true;
+	if (r->mode == '\0' || r->mode == '+')
+		r->mode = 'I';
+	else if (r->mode == '-')
+		r->mode = 'D';
+	return r->mode == 'I' || r->mode == 'D';
+}
+
+static bool
+check_opaque(const struct line *line, unsigned first)
+{
+	unsigned i;
+
+	for (i = first; i < line->count; i++) {
+		if (line->bytes[line->token[i].at] == 'O' &&
+		    line->token[i].length > OPAQUE_MAX)
+			return false;
+	}
+	return true;
+}
+
+static void
+set_meta(const struct line *line, unsigned first, struct proto_request *r)
+{
+	const struct proto_span *last;
+
+	if (first >= line->count)
+		return;
+	last = &line->token[line->count - 1];
+	r->meta.at = line->token[first].at;
+	assert(last->at >= r->meta.at);
+	r->meta.length = last->at + last->length - r->meta.at;
+}
+
+static const char *
+check_meta(const struct line *line, unsigned first, struct proto_request *r)
+{
+	const char *error;
+
+	assert(line->count >= 2 && first >= 2);
+	if (!read_key(line, r))
+		return proto_error_format;
+	if (line->count < first)
+		return proto_error_format;
+	if (line->count > META_TOKENS_MAX)
+		return r->command == PROTO_MG ?
+		    "CLIENT_ERROR options flags are too long" :
+		    "CLIENT_ERROR options flags too long";
+	error = read_flags(line, first, r);
+	if (error != NULL)
+		return r->command == PROTO_MD || r->command == PROTO_MA ?
+		    error_flags : error;
+	if (!check_mode(r))
+		return r->command == PROTO_MS ?
+		    "CLIENT_ERROR invalid mode for ms M token" :
+		    "CLIENT_ERROR invalid mode for ma M token";
+	return check_opaque(line, first) ? NULL : error_opaque;
+}
+
+void
+meta_parse(struct line *line, struct proto_request *r)
+{
+	split(line);
+	if (line->count < 2) {
+		r->error = proto_error_unknown;
+		return;
+	}
+	r->delta = 1;
+	set_meta(line, 2, r);
+	r->error = check_meta(line, 2, r);
+}
+
+void
+meta_parse_set(struct line *line, size_t value_max, struct proto_request *r)
+{
+	uint32_t length;
+
+	split(line);
+	if (line->count < 2) {
+		r->error = proto_error_unknown;
+		return;
+	}
+	set_meta(line, 3, r);
+	r->error = check_meta(line, 3, r);
+	if (line->count < 3)
+		return;
+	if (line_read_length(line, 2, &length))
+		line_set_data(line, length, value_max, r);
+	else if (line->count <= META_TOKENS_MAX)
+		r->error = proto_error_format;
+}
+
+/* me looks for one flag in one place, and at nothing else. */
+void
+meta_parse_debug(struct line *line, struct proto_request *r)
+{
+	split(line);
+	if (line->count < 2 || !read_key(line, r)) {
+		r->error = proto_error_format;
+		return;
+	}
+	set_meta(line, 2, r);
+	r->base64 = line->count > 2 && line_token_is(line, 2, "b");
+	if (r->base64 && !is_base64(line))
+		r->error = proto_error_format;
+}
