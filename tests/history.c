@@ -42,6 +42,7 @@ enum {
 	PIECE = 20000,		/* operations in a file */
 	EVENTS = 256,
 	GIVE_UP_MS = 10000,	/* without an answer so long: closed */
+	RETRY_MS = 20,		/* to connect */
 	BUCKET_MS = 10,		/* of the noise */
 	BUCKETS = 4096,
 	SLOW_US = 50000,	/* from here on noise is told apart */
@@ -947,13 +948,10 @@ lose(struct client *client)
 static void
 reconnect(struct client *client)
 {
-	close(client->fd);
+	if (client->fd != -1)
+		close(client->fd);
 	client->fd = connect_to(&address, client);
-	if (client->fd == -1) {
-		if (!ended)
-			perror("ERROR connect");
-		exit(1);
-	}
+	client->next = now_ns() + RETRY_MS * (int64_t)1000000;
 }
 
 static void
@@ -1085,8 +1083,12 @@ speak_all(int64_t now)
 	int i;
 
 	for (i = 0; i < client_count; i++) {
-		if (!clients[i].busy && !ended && now >= clients[i].next)
-			speak(&clients[i]);
+		if (!clients[i].busy && !ended && now >= clients[i].next) {
+			if (clients[i].fd == -1)
+				reconnect(&clients[i]);
+			else
+				speak(&clients[i]);
+		}
 		busy |= clients[i].busy;
 	}
 	return busy;
