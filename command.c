@@ -337,11 +337,8 @@ command_get(char *line, const struct proto_request *r)
 size_t
 command_tag(char *token, const char *digits, size_t n, uint64_t tag)
 {
-	uint64_t number = 0;
-	size_t i;
+	uint64_t number = proto_number(digits, n);
 
-	for (i = 0; i < n; i++)
-		number = number * 10 + (uint64_t)(digits[i] - '0');
 	/* 0 stands for none. */
 	if (number != 0)
 		number = (number & COMMAND_CAS_MASK) | tag;

@@ -10,18 +10,9 @@
 
 #include <string.h>
 
+#include "proto.h"
+
 enum { TAG_BITS = 15 };
-
-static uint64_t
-parse_number(const char *bytes, size_t n)
-{
-	uint64_t number = 0;
-	size_t i;
-
-	for (i = 0; i < n && i < 18 && bytes[i] >= '0' && bytes[i] <= '9'; i++)
-		number = number * 10 + (uint64_t)(bytes[i] - '0');
-	return number;
-}
 
 void
 identity_version(struct identity *identity, const char *text, size_t n)
@@ -31,7 +22,7 @@ identity_version(struct identity *identity, const char *text, size_t n)
 
 	memset(identity->version, 0, sizeof(identity->version));
 	for (i = 0; i < 3; i++) {
-		identity->version[i] = (unsigned int)(parse_number(text,
+		identity->version[i] = (unsigned int)(proto_number(text,
 		    (size_t)(end - text)) % 1000);
 		text = memchr(text, '.', (size_t)(end - text));
 		if (text == NULL)
@@ -63,7 +54,7 @@ identity_stat(struct identity *identity, const char *name, size_t n,
 	for (i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
 		if (strlen(fields[i].name) == n &&
 		    memcmp(fields[i].name, name, n) == 0)
-			*fields[i].field = parse_number(value, length);
+			*fields[i].field = proto_number(value, length);
 	if (n == sizeof(file) - 1 && memcmp(name, file, n) == 0)
 		identity->restartable = length != sizeof(none) - 1 ||
 		    memcmp(value, none, length) != 0;

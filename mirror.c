@@ -325,17 +325,6 @@ is_old_port(const struct peer *peer, uint64_t port)
 	return false;
 }
 
-static uint64_t
-parse_number(const char *bytes, size_t n)
-{
-	uint64_t number = 0;
-	size_t i;
-
-	for (i = 0; i < n && i < 18 && bytes[i] >= '0' && bytes[i] <= '9'; i++)
-		number = number * 10 + (uint64_t)(bytes[i] - '0');
-	return number;
-}
-
 /*
  * A line of stats conns.  Of each connection there are several:
  *	N:addr tcp:ADDRESS:PORT
@@ -350,7 +339,7 @@ on_conn(struct call *call, const struct proto_reply *stat, const char *bytes,
 	const char *value = bytes + at + stat->data.at;
 	const char *what = memchr(name, ':', stat->key.length);
 	const char *port = memrchr(value, ':', stat->data.length);
-	uint64_t id = parse_number(name, stat->key.length);
+	uint64_t id = proto_number(name, stat->key.length);
 	size_t length;
 
 	if (what == NULL)
@@ -359,12 +348,12 @@ on_conn(struct call *call, const struct proto_reply *stat, const char *bytes,
 	if (length == 4 && memcmp(what, "addr", 4) == 0) {
 		keeper->conn_id = id;
 		keeper->conn_is_old = port != NULL && is_old_port(
-		    keeper->peer, parse_number(port + 1,
+		    keeper->peer, proto_number(port + 1,
 		    (size_t)(value + stat->data.length - port - 1)));
 		keeper->old_conns += keeper->conn_is_old;
 	} else if (keeper->conn_is_old && id == keeper->conn_id &&
 	    length == 19 && memcmp(what, "secs_since_last_cmd", 19) == 0 &&
-	    parse_number(value, stat->data.length) == 0) {
+	    proto_number(value, stat->data.length) == 0) {
 		keeper->busy_conns++;
 	}
 	return true;

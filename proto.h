@@ -122,6 +122,10 @@ bool proto_token(const char *bytes, size_t end, size_t *at,
  */
 size_t proto_base64(const char *bytes, size_t n, char *out);
 
+/* The number that the digits at the start of n bytes make; of a huge one the
+   first 18 digits. */
+uint64_t proto_number(const char *bytes, size_t n);
+
 /* What kind of reply a request has. */
 enum proto_expect {
 	PROTO_EXPECT_VALUES,	/* get, gat: VALUE ... END */

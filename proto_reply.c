@@ -486,3 +486,14 @@ proto_reply(const char *bytes, size_t n, enum proto_expect expect,
 	return parse_reply(bytes, n, r->length - 2, word, expect, value_max,
 	    r);
 }
+
+uint64_t
+proto_number(const char *bytes, size_t n)
+{
+	uint64_t number = 0;
+	size_t i;
+
+	for (i = 0; i < n && i < 18 && bytes[i] >= '0' && bytes[i] <= '9'; i++)
+		number = number * 10 + (uint64_t)(bytes[i] - '0');
+	return number;
+}

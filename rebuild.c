@@ -36,7 +36,8 @@
 
 enum {
 	COPIES_MAX = 64,	/* in flight */
-	COPIES_REFILL = 32,	/* as few of them before there are more */
+	COPIES_PER_MS = 50,	/* so that the clients hardly notice */
+	COPIES_BURST = 200,	/* at once, after a pause */
 	DUMP_SILENCE_MS = 2000,	/* then it is given up */
 	DUMP_PAUSE_MS = 500,	/* before it is tried again */
 	DUMP_TRIES = 20,	/* per survivor */
@@ -86,6 +87,9 @@ struct rebuild {
 	struct waiter waiter;
 	struct dump dump;
 	struct event *timer;
+	struct event *pace;		/* until more copies may begin */
+	int64_t paced_ms;		/* at this time ... */
+	int64_t allowed;		/* ... so many more might begin */
 	int64_t began_ms;
 	uint64_t copied, overtaken, gone;
 };
@@ -106,6 +110,8 @@ rebuild_free(struct rebuild *rebuild)
 	gate_wait_cancel(pairs_gate(rebuild->pairs), &rebuild->waiter);
 	if (rebuild->timer != NULL)
 		event_free(rebuild->timer);
+	if (rebuild->pace != NULL)
+		event_free(rebuild->pace);
 	keys_free(rebuild->keys);
 	free(rebuild);
 }
@@ -143,6 +149,7 @@ rebuild_stop(struct rebuild *rebuild)
 		conn_close(rebuild->dump.conn, true);
 	rebuild->dump.conn = NULL;
 	event_del(rebuild->timer);
+	event_del(rebuild->pace);
 	if (rebuild->busy == 0)
 		rebuild_free(rebuild);
 }
@@ -201,16 +208,13 @@ struct item {
 	struct proto_span key;		/* as it is echoed */
 };
 
+/* A TTL; -1 stands for no end. */
 static int64_t
-parse_number(const char *bytes, size_t n)
+parse_ttl(const char *bytes, size_t n)
 {
-	bool minus = n > 0 && bytes[0] == '-';
-	int64_t number = 0;
-	size_t i;
-
-	for (i = minus; i < n && i < 18; i++)
-		number = number * 10 + (bytes[i] - '0');
-	return minus ? -number : number;
+	if (n > 0 && bytes[0] == '-')
+		return -1;
+	return (int64_t)proto_number(bytes, n);
 }
 
 static struct item
@@ -222,10 +226,10 @@ parse_item(const char *bytes, const struct proto_span *meta)
 
 	while (proto_token(bytes, meta->at + meta->length, &at, &token)) {
 		if (bytes[token.at] == 'f')
-			item.flags = (uint64_t)parse_number(bytes + token.at +
-			    1, token.length - 1);
+			item.flags = proto_number(bytes + token.at + 1,
+			    token.length - 1);
 		else if (bytes[token.at] == 't')
-			item.ttl = parse_number(bytes + token.at + 1,
+			item.ttl = parse_ttl(bytes + token.at + 1,
 			    token.length - 1);
 		else if (bytes[token.at] == 'b')
 			item.binary = true;
@@ -342,13 +346,35 @@ is_complete(const struct rebuild *rebuild)
 	    rebuild->busy == 0 && keys_count(rebuild->keys) == 0;
 }
 
+/* Whether another copy may begin now; if not, it is seen to that they go on a
+   little later. */
+static bool
+is_in_pace(struct rebuild *rebuild)
+{
+	struct timeval soon = { .tv_usec = 1000 };
+	int64_t now = conn_loop_now(rebuild->loop);
+
+	rebuild->allowed += (now - rebuild->paced_ms) * COPIES_PER_MS;
+	rebuild->paced_ms = now;
+	if (rebuild->allowed > COPIES_BURST)
+		rebuild->allowed = COPIES_BURST;
+	if (rebuild->allowed > 0) {
+		rebuild->allowed--;
+		return true;
+	}
+	event_add(rebuild->pace, &soon);
+	return false;
+}
+
 static void
 start_copies(struct rebuild *rebuild)
 {
 	struct copy *copy;
 
-	while ((copy = rebuild->idle) != NULL && keys_take(rebuild->keys,
-	    copy->key, &copy->length, &copy->base64)) {
+	while ((copy = rebuild->idle) != NULL &&
+	    keys_count(rebuild->keys) > 0 && is_in_pace(rebuild)) {
+		keys_take(rebuild->keys, copy->key, &copy->length,
+		    &copy->base64);
 		rebuild->idle = copy->next_idle;
 		copy->busy = true;
 		rebuild->busy++;
@@ -372,13 +398,20 @@ pump(struct rebuild *rebuild)
 			gate_wait(gate, &rebuild->waiter);
 		return;
 	}
-	if (rebuild->busy <= COPIES_REFILL)
-		start_copies(rebuild);
+	start_copies(rebuild);
 	if (rebuild->dump.overflowed && keys_count(rebuild->keys) == 0)
 		start_dump(rebuild);
 	/* The end is told from the loop, not from inside some call. */
 	if (is_complete(rebuild))
 		event_active(rebuild->timer, EV_TIMEOUT, 0);
+}
+
+static void
+on_pace(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	pump(arg);
 }
 
 static void
@@ -729,7 +762,10 @@ rebuild_new(struct conn_loop *loop, struct pairs *pairs, struct peer *to,
 	rebuild->keys = keys_new();
 	rebuild->timer = event_new(conn_loop_base(loop), -1, 0, on_timer,
 	    rebuild);
-	if (rebuild->keys == NULL || rebuild->timer == NULL) {
+	rebuild->pace = event_new(conn_loop_base(loop), -1, 0, on_pace,
+	    rebuild);
+	if (rebuild->keys == NULL || rebuild->timer == NULL ||
+	    rebuild->pace == NULL) {
 		rebuild_free(rebuild);
 		return NULL;
 	}
@@ -749,6 +785,7 @@ rebuild_start(struct rebuild *rebuild, bool all)
 	rebuild->all = all;
 	rebuild->started = true;
 	rebuild->began_ms = conn_loop_now(rebuild->loop);
+	rebuild->paced_ms = rebuild->began_ms;
 	rebuild->dump.over = !all;
 	if (all)
 		next_survivor(rebuild, 0);

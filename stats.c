@@ -135,18 +135,12 @@ stats_add(struct stats_of_servers *sum, const char *name, size_t n,
 		{ "evictions", &sum->evictions },
 		{ "limit_maxbytes", &sum->limit_maxbytes }
 	};
-	uint64_t number = 0;
 	size_t i;
 
-	for (i = 0; i < length && i < 18; i++) {
-		if (value[i] < '0' || value[i] > '9')
-			return;
-		number = number * 10 + (uint64_t)(value[i] - '0');
-	}
 	for (i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		if (strlen(known[i].name) == n &&
 		    memcmp(known[i].name, name, n) == 0)
-			*known[i].sum += number;
+			*known[i].sum += proto_number(value, length);
 }
 
 /*

@@ -1,0 +1,601 @@
+"""Servers that can be broken, load that leaves a history, and who breaks them.
+
+Scene puts them together: servers, magent, the load of history.c, the checker
+beside it, and one fault after another.
+"""
+import contextlib
+import itertools
+import os
+import pathlib
+import random
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from lib.fake import FakeServer
+from lib.net import Client, free_port, wait_for
+from lib.servers import ROOT, Magent, Memcached, sanitized
+
+TESTS = pathlib.Path(__file__).resolve().parent
+TIMEOUT_MS = 250        # magent's, by default
+LIMIT_MS = TIMEOUT_MS + 50
+
+
+def built(name):
+    """The program made of tests/name.c."""
+    source = TESTS / (name + ".c")
+    program = ROOT / "build" / name
+    if not program.exists() or (
+            program.stat().st_mtime < source.stat().st_mtime):
+        program.parent.mkdir(exist_ok=True)
+        draft = "%s.%d" % (program, os.getpid())
+        subprocess.run(
+            ["cc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-g", "-pthread",
+             "-o", draft, str(source)], check=True)
+        os.replace(draft, program)
+    return str(program)
+
+
+# Servers
+
+class RemoteClient(Client):
+    """A client of any address."""
+
+    def __init__(self, place, timeout=20):
+        self.socket = socket.create_connection(place, timeout)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.timeout = timeout
+        self.pending = bytearray()
+        self.ended = False
+
+
+def ip(*words, check=True):
+    return subprocess.run(["ip", *words], check=check, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def can_isolate():
+    """Whether network namespaces can be made here."""
+    name = "mg%dprobe" % os.getpid()
+    if ip("netns", "add", name, check=False).returncode != 0:
+        return False
+    ip("netns", "del", name)
+    return True
+
+
+class Network:
+    """A network namespace with one address, which a veth leads to."""
+
+    numbers = itertools.count()
+    reserved = []
+
+    def __init__(self):
+        self._clean_up()
+        self.name = "mg%dx%d" % (os.getpid(), next(self.numbers))
+        self.outside, self.inside = self.name + "a", self.name + "b"
+        net = self._reserve()
+        self.net = "198.%d.%d.%d/30" % (
+            18 + (net >> 14), net >> 6 & 255, net << 2 & 255)
+        base, _, last = self.net.partition("/")[0].rpartition(".")
+        ours = "%s.%d/30" % (base, int(last) + 1)
+        self.host = "%s.%d" % (base, int(last) + 2)
+        try:
+            ip("netns", "add", self.name)
+            ip("link", "add", self.outside, "type", "veth",
+               "peer", "name", self.inside, "netns", self.name)
+            ip("addr", "add", ours, "dev", self.outside)
+            ip("-n", self.name, "addr", "add", self.host + "/30",
+               "dev", self.inside)
+            ip("-n", self.name, "link", "set", "lo", "up")
+            ip("-n", self.name, "link", "set", self.inside, "up")
+            ip("link", "set", self.outside, "up")
+            # Nothing may leave by another way while the link is down.
+            ip("route", "add", "blackhole", self.net, "metric", "4000")
+        except subprocess.CalledProcessError:
+            self.close()
+            raise
+
+    @classmethod
+    def _reserve(cls):
+        """A number under 1 << 15 that no other run of the tests has."""
+        while True:
+            net = random.SystemRandom().randrange(1 << 15)
+            holder = socket.socket(socket.AF_UNIX)
+            with contextlib.suppress(OSError):
+                holder.bind("\0magent-tests-net-%d" % net)
+                cls.reserved.append(holder)
+                return net
+            holder.close()
+
+    @staticmethod
+    def _clean_up():
+        """Remove what runs that were killed have left."""
+        for name in re.findall(r"^mg(\d+)x(\d+)",
+                               ip("netns", "list").stdout, re.MULTILINE):
+            if not pathlib.Path("/proc", name[0]).exists():
+                ip("netns", "del", "mg%sx%s" % name, check=False)
+
+    def cut(self, how):
+        if how == "down":
+            ip("link", "set", self.outside, "down")
+        elif how == "unplugged":
+            ip("-n", self.name, "link", "set", self.inside, "down")
+        else:
+            assert how == "blackhole"
+            ip("route", "add", "blackhole", self.host)
+
+    def heal(self):
+        ip("route", "del", "blackhole", self.host + "/32", check=False)
+        ip("-n", self.name, "link", "set", self.inside, "up")
+        ip("link", "set", self.outside, "up")
+
+    def close(self):
+        ip("route", "del", "blackhole", self.net, "metric", "4000",
+           check=False)
+        ip("route", "del", "blackhole", self.host + "/32", check=False)
+        ip("link", "del", self.outside, check=False)
+        ip("netns", "del", self.name, check=False)
+
+
+class Isolated(Memcached):
+    """A memcached in a network of its own."""
+
+    kinds = ("kill at once", "kill", "stop", "down", "unplugged", "blackhole")
+
+    def __init__(self, *options):
+        super().__init__(*options)
+        self.network = Network()
+
+    @property
+    def address(self):
+        return "%s:%d" % (self.network.host, self.port)
+
+    def command(self):
+        return ["ip", "netns", "exec", self.network.name, "memcached",
+                "-U", "0", "-l", self.network.host, "-u", "root",
+                "-p", str(self.port), *self.options]
+
+    def client(self, **options):
+        return RemoteClient((self.network.host, self.port), **options)
+
+    def close(self):
+        super().close()
+        self.network.close()
+
+
+class Relayed(Memcached):
+    """A memcached behind a relay that can break connections."""
+
+    kinds = ("kill at once", "kill", "rst", "fin", "hold", "stall")
+
+    def __init__(self, *options):
+        super().__init__(*options)
+        self.relay = None
+        self.relay_port = free_port()
+
+    @property
+    def address(self):
+        return "127.0.0.1:%d" % self.relay_port
+
+    def start(self, port=None):
+        super().start(port)
+        if self.relay is None:
+            self.relay = subprocess.Popen(
+                [built("relay"), str(self.relay_port), str(self.port)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            assert self.relay.stdout.readline() == "ready\n"
+        return self
+
+    def order(self, command):
+        """Have the relay do something; return when it has."""
+        self.relay.stdin.write(command + "\n")
+        self.relay.stdin.flush()
+        assert self.relay.stdout.readline().split() == command.split()[:1]
+
+    def close(self):
+        if self.relay is not None:
+            self.relay.kill()
+            self.relay.wait()
+            self.relay.stdin.close()
+            self.relay.stdout.close()
+        super().close()
+
+
+class Plain(Memcached):
+    """A memcached on the loopback, broken by signals only."""
+
+    kinds = ("kill at once", "kill", "stop")
+
+
+class Front(FakeServer):
+    """Passes commands on to a memcached, one at a time, but those refused.
+
+    refuse(line) returns the answer to a command that is not passed on, or
+    None.
+    """
+
+    def __init__(self, memcached, refuse):
+        self.memcached = memcached
+        self.refused = 0
+        self.refuse_command = refuse
+        super().__init__(self._pass)
+
+    def identity(self, line):
+        return None
+
+    def _pass(self, link, line, data):
+        answer = self.refuse_command(line)
+        if answer is not None:
+            self.refused += 1
+            return answer
+        try:
+            if not hasattr(link, "upstream"):
+                link.upstream = self.memcached.client()
+            link.upstream.send(line + data)
+            return self._reply(link.upstream, line.split()[0])
+        except EOFError as error:
+            raise OSError("the server has gone") from error
+
+    @staticmethod
+    def _reply(upstream, command):
+        reply = b""
+        while True:
+            line = upstream.read_line()
+            reply += line
+            words = line.split()
+            if words[0] == b"VALUE":
+                reply += upstream.read_exactly(int(words[3]) + 2)
+            elif words[0] == b"VA":
+                return reply + upstream.read_exactly(int(words[1]) + 2)
+            elif words[0] != b"STAT" and not words[0].startswith(b"key="):
+                return reply
+
+    def restart(self):
+        self.memcached.kill()
+        for link in self.links:
+            with contextlib.suppress(OSError):
+                link.socket.shutdown(socket.SHUT_RDWR)
+        self.memcached.start(self.memcached.port)
+
+
+def old(line):
+    """Refuses what memcached 1.4.24 did not have."""
+    word = line.split()[0]
+    if word == b"version":
+        return b"VERSION 1.4.24\r\n"
+    if word in (b"mg", b"ms", b"md", b"ma", b"mn", b"me", b"lru_crawler",
+                b"gat", b"gats"):
+        return b"ERROR\r\n"
+    return None
+
+
+class Busy:
+    """Answers BUSY to the first metadumps."""
+
+    def __init__(self, times):
+        self.times = times
+
+    def __call__(self, line):
+        if line.startswith(b"lru_crawler metadump") and self.times > 0:
+            self.times -= 1
+            return b"BUSY currently processing crawler request\r\n"
+        return None
+
+
+# Faults
+
+def inflict(server, kind, seconds, dice=random):
+    """Break the server for that long; return when it is whole again."""
+    if kind == "kill at once":
+        server.restart()
+    elif kind == "kill":
+        server.kill()
+        time.sleep(seconds)
+        server.start(server.port)
+    elif kind == "stop":
+        server.stop()
+        time.sleep(seconds)
+        server.cont()
+    elif kind in ("rst", "fin"):
+        server.order("%s %d" % (kind, dice.choice((0, 1, dice.randrange(99),
+                                                   dice.randrange(3000)))))
+    elif kind in ("hold", "stall"):
+        server.order("%s %d" % (kind, dice.randrange(300)))
+        time.sleep(seconds)
+        server.order("pass")
+    else:
+        server.network.cut(kind)
+        time.sleep(seconds)
+        server.network.heal()
+
+
+# Load
+
+class Load:
+    """history.c, and the checker beside it."""
+
+    def __init__(self, proxy, control=None, clients=48, rate=12000, hot=24,
+                 cold=200, seed=None, limit_ms=LIMIT_MS, check=True):
+        self.directory = tempfile.TemporaryDirectory(prefix="history")
+        self.prefix = os.path.join(self.directory.name, "h")
+        self.seed = random.SystemRandom().randrange(1 << 30) if (
+            seed is None) else seed
+        command = [built("history"), "-p", proxy.port, "-o", self.prefix,
+                   "-c", clients, "-r", rate, "-k", hot, "-K", cold,
+                   "-s", self.seed, "-l", limit_ms]
+        if control is not None:
+            command += ["-C", control.port]
+        self.errors = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            list(map(str, command)), stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=self.errors, text=True)
+        self.checker = subprocess.Popen(
+            [sys.executable, str(TESTS / "checker.py"), "--follow",
+             self.prefix], stdout=subprocess.PIPE, text=True) if (
+                 check) else None
+        self.status = {}
+        self.marks = []
+        self.anomalies = ""
+        self.threads = [threading.Thread(target=self._listen, daemon=True),
+                        threading.Thread(target=self._hear, daemon=True)]
+        for thread in self.threads:
+            thread.start()
+
+    def _listen(self):
+        for line in self.process.stdout:
+            what, *words = line.split()
+            numbers = {name: float(number) for name, number in
+                       (word.split("=") for word in words)}
+            self.status = numbers
+            if what == "mark":
+                self.marks.append(numbers)
+
+    def _hear(self):
+        for line in self.checker.stdout if self.checker else ():
+            self.anomalies += line
+
+    def is_running(self):
+        return self.process.poll() is None
+
+    def mark(self):
+        """The numbers of the time since the last mark."""
+        n = len(self.marks)
+        self.process.stdin.write("m")
+        self.process.stdin.flush()
+        wait_for(lambda: len(self.marks) > n, "a mark")
+        return self.marks[-1]
+
+    def complaints(self):
+        self.errors.seek(0)
+        return self.errors.read()
+
+    def end(self):
+        """Stop, check the rest; the Verdict."""
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        self.process.wait(60)
+        if not os.path.exists(self.prefix + ".end"):
+            open(self.prefix + ".end", "w").close()     # it has crashed
+        if self.checker is not None:
+            self.checker.wait()
+        for thread in self.threads:
+            thread.join()
+        return Verdict(self)
+
+    def close(self):
+        for process in (self.process, self.checker):
+            if process is not None:
+                process.kill()
+                process.wait()
+        for thread in self.threads:
+            thread.join()
+        for stream in (self.process.stdin, self.process.stdout, self.errors,
+                       self.checker and self.checker.stdout):
+            with contextlib.suppress(OSError):
+                if stream:
+                    stream.close()
+        self.directory.cleanup()
+
+
+class Verdict:
+    """What a run of the load has come to."""
+
+    def __init__(self, load):
+        numbers = load.status
+        self.seed = load.seed
+        self.exit = load.process.returncode
+        self.ops = int(numbers.get("ops", 0))
+        self.errors, self.closed, self.hung, self.late = (
+            int(numbers.get(name, -1))
+            for name in ("errors", "closed", "hung", "late"))
+        self.worst_ms = numbers.get("worst_us", 0) / 1000
+        self.quiet_ms = numbers.get("worst_quiet_us", 0) / 1000
+        self.noise_ms = numbers.get("noise_us", 0) / 1000
+        self.cas = (int(numbers.get("cas_stored", 0)),
+                    int(numbers.get("cas_refused", 0)))
+        self.complaints = load.complaints()
+        self.report = load.anomalies
+        checked = dict(word.split("=") for line in self.report.splitlines()
+                       if line.startswith("checked=")
+                       for word in line.split())
+        self.checked = int(checked.get("checked", 0))
+        self.anomalies = int(checked.get("anomalies", -1))
+        self.undecided = int(checked.get("undecided", -1))
+
+    def faultless(self):
+        return (self.anomalies == 0 and self.undecided == 0 and
+                self.errors == 0 and self.closed == 0 and self.hung == 0 and
+                self.exit == 0 and self.checked == self.ops > 0)
+
+    def __str__(self):
+        return (
+            "ops=%d checked=%d anomalies=%d undecided=%d errors=%d closed=%d "
+            "hung=%d late=%d worst=%.1fms (%.1f without noise, noise %.1f) "
+            "cas=%d/%d refused seed=%d" % (
+                self.ops, self.checked, self.anomalies, self.undecided,
+                self.errors, self.closed, self.hung, self.late, self.worst_ms,
+                self.quiet_ms, self.noise_ms, *self.cas, self.seed))
+
+
+# The whole
+
+class Scene:
+    """Servers, magent, its load, and the faults that were inflicted."""
+
+    def __init__(self, stage, primaries, backups, *options, seed=None,
+                 control=True):
+        """primaries, backups: classes of servers, one for each."""
+        self.stage = stage
+        self.dice = random.Random(seed)
+        self.primaries = [self._start(kind) for kind in primaries]
+        self.backups = [self._start(kind) for kind in backups]
+        self.servers = self.primaries + self.backups
+        self.control = stage.memcached() if control else None
+        self.proxy = stage.magent(self.primaries, self.backups, "-v",
+                                  *options)
+        self.proxies = [self.proxy]
+        self.faults = []        # (monotonic time, what)
+        self.load = None
+        wait_for(self.is_up, "all servers to be up")
+
+    def _start(self, kind):
+        server = kind()
+        self.stage.callback(server.close)
+        return server.start()
+
+    def states(self, proxy=None):
+        """The state of each server, by its address."""
+        stats = (proxy or self.proxy).stats("servers")
+        return {stats[name.replace(":state", ":address")]: state
+                for name, state in stats.items() if name.endswith(":state")}
+
+    def is_up(self):
+        return all(state == "up" for proxy in getattr(
+            self, "proxies", [self.proxy])
+            for state in self.states(proxy).values())
+
+    def failovers(self):
+        return [int(proxy.stats()["failovers"]) for proxy in self.proxies]
+
+    def start_load(self, proxy=None, **options):
+        self.load = Load(proxy or self.proxy, self.control,
+                         seed=self.dice.randrange(1 << 30), **options)
+        self.stage.callback(self.load.close)
+        # Every key exists before the first fault.
+        wait_for(lambda: self.load.status.get("ops", 0) > 3000 or
+                 not self.load.is_running(), "load")
+        return self.load
+
+    def note(self, what):
+        self.faults.append((time.monotonic(), what))
+
+    def name(self, server):
+        group = self.primaries if server in self.primaries else self.backups
+        return "%s %d (%s)" % (
+            "primary" if group is self.primaries else "backup",
+            group.index(server), server.address)
+
+    def fault(self, server, kind, seconds=(0.3, 1), wait=True):
+        """One fault, and (wait) until all servers are up again."""
+        before = self.failovers()
+        seconds = self.dice.uniform(*seconds)
+        if kind not in ("kill", "kill at once"):
+            seconds += 0.1      # it is found after a timeout
+        self.note("%s of %s, %.2f s" % (kind, self.name(server), seconds))
+        inflict(server, kind, seconds, self.dice)
+        self.note("%s is whole" % self.name(server))
+        if wait:
+            wait_for(lambda: all(
+                now > then for now, then in zip(self.failovers(), before)),
+                "%s of %s to be seen" % (kind, self.name(server)))
+            self.wait_up()
+
+    def wait_up(self, timeout=30):
+        try:
+            wait_for(self.is_up, "all servers to be up", timeout, 0.02)
+        except TimeoutError:
+            raise AssertionError("not up again: %s\n%s" % (
+                self.states(), self.evidence())) from None
+        self.note("all up")
+
+    def evidence(self):
+        """What happened, for a report."""
+        return "%s\nmagent said:\n%s" % (
+            "\n".join("%.3f %s" % fault for fault in self.faults[-40:]),
+            "\n".join(proxy.output()[-6000:] for proxy in self.proxies))
+
+    def check(self, late=True):
+        """End the load; it must have seen nothing of the faults."""
+        verdict = self.load.end()
+        evidence = "%s\n%s\n%s\n%s" % (
+            verdict, verdict.report[:4000], verdict.complaints[:2000],
+            self.evidence())
+        assert verdict.faultless(), evidence
+        # What was noise is told apart by itself, but not under sanitizers.
+        assert not late or not verdict.late or sanitized(), evidence
+        return verdict
+
+    def diverged(self):
+        """Keys that their servers do not hold alike, with what they hold."""
+        held = {}
+        for server in self.servers:
+            for key, value in contents(server).items():
+                held.setdefault(key, []).append(value)
+        return {key: values for key, values in held.items()
+                if len(values) != 2 or values[0] != values[1]}
+
+
+def keys_of(server):
+    """The keys in a server, written as in a metadump."""
+    with server.client() as client:
+        client.send(b"lru_crawler metadump hash\r\n")
+        dump = client.read_until(b"END\r\n")
+    return re.findall(rb"^key=(\S+)", dump, re.MULTILINE)
+
+
+def unescape(key):
+    return re.sub(rb"%([0-9A-Fa-f]{2})",
+                  lambda match: bytes([int(match[1], 16)]), key)
+
+
+def contents(server):
+    """{key: (flags, value)} of a server."""
+    held = {}
+    with server.client() as client:
+        for key in map(unescape, keys_of(server)):
+            client.send(b"get %s\r\n" % key)
+            line = client.read_line()
+            if line == b"END\r\n":
+                continue
+            _, _, flags, length = line.split(b" ")
+            value = client.read_exactly(int(length) + 2)[:-2]
+            held[key] = int(flags), value.rstrip(b" ")
+            client.read_line()
+    return held
+
+
+def fill(proxy, count, size=100, prefix=b"fill"):
+    """Store that many keys."""
+    with proxy.client() as client:
+        for start in range(0, count, 1000):
+            n = min(1000, count - start)
+            client.exchange([b"".join(
+                b"set %s:%d 0 0 %d\r\n%s\r\n" % (
+                    prefix, i, size, (b"%d." % i).ljust(size, b"v"))
+                for i in range(start, start + n)) + b"mn\r\n"], b"MN\r\n")
+
+
+def missing(proxy, count, prefix=b"fill"):
+    """How many of them are not there."""
+    found = 0
+    with proxy.client() as client:
+        for start in range(0, count, 100):
+            client.send(b"get %s\r\n" % b" ".join(
+                b"%s:%d" % (prefix, i)
+                for i in range(start, min(count, start + 100))))
+            found += client.read_until(b"END\r\n").count(b"VALUE ")
+    return count - found
