@@ -8,9 +8,8 @@
  * returned server is in keys or in one copy, so that rebuild_stop() knows all
  * that is missing.
  *
- * A dump is read as fast as it comes, on a connection of its own: a reader who
- * stalls blocks a thread of the survivor.  If the keys do not fit in memory,
- * the dump is given up and repeated in slices.
+ * If the keys of a survivor do not fit in memory, the dump is given up and
+ * repeated in slices.
  */
 
 #include "rebuild.h"
@@ -21,15 +20,14 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <event2/event.h>
 
 #include "block.h"
 #include "conn.h"
+#include "dump.h"
 #include "gate.h"
 #include "keys.h"
-#include "log.h"
 #include "pair.h"
 #include "proto.h"
 #include "server.h"
@@ -38,9 +36,6 @@ enum {
 	COPIES_MAX = 64,	/* in flight */
 	COPIES_PER_MS = 50,	/* so that the clients hardly notice */
 	COPIES_BURST = 200,	/* at once, after a pause */
-	DUMP_SILENCE_MS = 2000,	/* then it is given up */
-	DUMP_PAUSE_MS = 500,	/* before it is tried again */
-	DUMP_TRIES = 20,	/* per survivor */
 	SLICES_MAX = 4096,
 	RELATIVE_MAX = 60 * 60 * 24 * 30,	/* seconds: a longer TTL is
 						   given as a time */
@@ -59,16 +54,6 @@ struct copy {
 	char key[PROTO_KEY_MAX];	/* as on a command line */
 };
 
-/* Reading the keys of a survivor. */
-struct dump {
-	struct conn *conn;		/* NULL: between two tries, or over */
-	size_t index;			/* of the survivor among the peers */
-	unsigned int tries;
-	uint64_t slice, slices;
-	bool overflowed;
-	bool over;			/* no survivor is left */
-};
-
 struct rebuild {
 	struct conn_loop *loop;
 	struct pairs *pairs;
@@ -79,14 +64,17 @@ struct rebuild {
 	bool all;
 	bool started;
 	bool stopped;
-	bool unreadable;
+	bool unreadable;		/* a survivor cannot list its keys */
 	struct keys *keys;
 	struct copy copies[COPIES_MAX];
 	struct copy *idle;
 	unsigned int busy;
 	struct waiter waiter;
-	struct dump dump;
-	struct event *timer;
+	struct dump *dump;		/* NULL: none runs */
+	size_t survivor;		/* whose keys it lists: a peer's index */
+	uint64_t slice, slices;		/* of the survivor's keys */
+	bool overflowed;		/* the keys of this slice did not fit */
+	struct event *finish;		/* tells the end */
 	struct event *pace;		/* until more copies may begin */
 	int64_t paced_ms;		/* at this time ... */
 	int64_t allowed;		/* ... so many more might begin */
@@ -95,7 +83,7 @@ struct rebuild {
 };
 
 static void pump(struct rebuild *rebuild);
-static void start_dump(struct rebuild *rebuild);
+static void find_more(struct rebuild *rebuild);
 
 /*
  * Ending
@@ -105,11 +93,11 @@ static void
 rebuild_free(struct rebuild *rebuild)
 {
 	assert(rebuild->busy == 0);
-	if (rebuild->dump.conn != NULL)
-		conn_close(rebuild->dump.conn, true);
+	if (rebuild->dump != NULL)
+		dump_free(rebuild->dump);
 	gate_wait_cancel(pairs_gate(rebuild->pairs), &rebuild->waiter);
-	if (rebuild->timer != NULL)
-		event_free(rebuild->timer);
+	if (rebuild->finish != NULL)
+		event_free(rebuild->finish);
 	if (rebuild->pace != NULL)
 		event_free(rebuild->pace);
 	keys_free(rebuild->keys);
@@ -145,10 +133,10 @@ rebuild_stop(struct rebuild *rebuild)
 			peer_add_dirty(rebuild->to, rebuild->copies[i].key,
 			    rebuild->copies[i].length,
 			    rebuild->copies[i].base64);
-	if (rebuild->dump.conn != NULL)
-		conn_close(rebuild->dump.conn, true);
-	rebuild->dump.conn = NULL;
-	event_del(rebuild->timer);
+	if (rebuild->dump != NULL)
+		dump_free(rebuild->dump);
+	rebuild->dump = NULL;
+	event_del(rebuild->finish);
 	event_del(rebuild->pace);
 	if (rebuild->busy == 0)
 		rebuild_free(rebuild);
@@ -307,6 +295,9 @@ on_read(struct call *call, const struct answer *answer)
 	} else if (item.ttl != 0) {
 		add(copy, answer, &item);
 	} else {
+		/* It has no such command. */
+		if (answer->last.result == PROTO_ERROR)
+			rebuild->unreadable = true;
 		rebuild->gone++;
 		finish(copy);
 	}
@@ -338,12 +329,20 @@ read_key(struct copy *copy)
 	return true;
 }
 
+/* Whether there may be keys that were not found yet. */
+static bool
+is_searching(const struct rebuild *rebuild)
+{
+	return rebuild->all &&
+	    rebuild->survivor < pairs_peer_count(rebuild->pairs);
+}
+
 /* Whether all has been found and copied. */
 static bool
 is_complete(const struct rebuild *rebuild)
 {
-	return rebuild->started && rebuild->dump.over &&
-	    rebuild->busy == 0 && keys_count(rebuild->keys) == 0;
+	return rebuild->busy == 0 && keys_count(rebuild->keys) == 0 &&
+	    !is_searching(rebuild);
 }
 
 /* Whether another copy may begin now; if not, it is seen to that they go on a
@@ -362,7 +361,8 @@ is_in_pace(struct rebuild *rebuild)
 		rebuild->allowed--;
 		return true;
 	}
-	event_add(rebuild->pace, &soon);
+	if (!event_pending(rebuild->pace, EV_TIMEOUT, NULL))
+		event_add(rebuild->pace, &soon);
 	return false;
 }
 
@@ -399,11 +399,10 @@ pump(struct rebuild *rebuild)
 		return;
 	}
 	start_copies(rebuild);
-	if (rebuild->dump.overflowed && keys_count(rebuild->keys) == 0)
-		start_dump(rebuild);
-	/* The end is told from the loop, not from inside some call. */
-	if (is_complete(rebuild))
-		event_active(rebuild->timer, EV_TIMEOUT, 0);
+	if (rebuild->all)
+		find_more(rebuild);
+	if (rebuild->unreadable || is_complete(rebuild))
+		event_active(rebuild->finish, EV_TIMEOUT, 0);
 }
 
 static void
@@ -422,24 +421,8 @@ on_wake(struct waiter *waiter)
 }
 
 /*
- * Dumps
+ * Finding keys
  */
-
-static void
-set_timer(struct rebuild *rebuild, int ms)
-{
-	struct timeval wait = {
-		.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000
-	};
-
-	event_add(rebuild->timer, &wait);
-}
-
-static struct peer *
-survivor(const struct rebuild *rebuild)
-{
-	return pairs_peer(rebuild->pairs, rebuild->dump.index);
-}
 
 /* Whether peer holds keys that the returned server should hold, too. */
 static bool
@@ -451,137 +434,6 @@ is_survivor(const struct rebuild *rebuild, const struct peer *peer)
 	    ((to->primary && peer->backup) || (to->backup && peer->primary));
 }
 
-static void
-close_dump(struct rebuild *rebuild)
-{
-	if (rebuild->dump.conn != NULL)
-		conn_close(rebuild->dump.conn, true);
-	rebuild->dump.conn = NULL;
-}
-
-/* On to the next survivor, from the index-th peer on. */
-static void
-next_survivor(struct rebuild *rebuild, size_t index)
-{
-	struct dump *dump = &rebuild->dump;
-	size_t n = pairs_peer_count(rebuild->pairs);
-
-	while (index < n &&
-	    !is_survivor(rebuild, pairs_peer(rebuild->pairs, index)))
-		index++;
-	*dump = (struct dump){ .index = index, .slices = 1,
-	    .over = index == n };
-	if (dump->over)
-		pump(rebuild);
-	else
-		start_dump(rebuild);
-}
-
-/* A dump is whole: take the next slice, or the next survivor. */
-static void
-end_dump(struct rebuild *rebuild)
-{
-	struct dump *dump = &rebuild->dump;
-
-	close_dump(rebuild);
-	event_del(rebuild->timer);
-	if (++dump->slice < dump->slices)
-		start_dump(rebuild);
-	else
-		next_survivor(rebuild, dump->index + 1);
-}
-
-/* A survivor cannot be read at all. */
-static void
-give_up(struct rebuild *rebuild)
-{
-	close_dump(rebuild);
-	rebuild->unreadable = true;
-	/* This is told from the loop, too. */
-	event_active(rebuild->timer, EV_TIMEOUT, 0);
-}
-
-/* The dump broke off, or did not begin. */
-static void
-retry_dump(struct rebuild *rebuild, const char *why)
-{
-	struct dump *dump = &rebuild->dump;
-
-	log_info("s %s: no list of keys from %s: %s",
-	    peer_name(rebuild->to), peer_name(survivor(rebuild)), why);
-	close_dump(rebuild);
-	if (!is_survivor(rebuild, survivor(rebuild)))
-		next_survivor(rebuild, dump->index + 1);
-	else if (++dump->tries < DUMP_TRIES)
-		set_timer(rebuild, DUMP_PAUSE_MS);
-	else
-		give_up(rebuild);
-}
-
-/* Too many keys for the memory: go on in slices once these are copied. */
-static void
-overflow(struct rebuild *rebuild)
-{
-	struct dump *dump = &rebuild->dump;
-
-	close_dump(rebuild);
-	event_del(rebuild->timer);
-	dump->overflowed = true;
-	if (dump->slices < SLICES_MAX) {
-		dump->slices *= 4;
-		dump->slice *= 4;
-	}
-	pump(rebuild);
-}
-
-static int
-hex(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* Undo the %xx in n bytes; out has room for PROTO_KEY_MAX.  Returns the length,
-   or 0 if that is no key. */
-static size_t
-decode_key(const char *bytes, size_t n, char *out)
-{
-	size_t length = 0;
-	size_t i;
-
-	for (i = 0; i < n; i++) {
-		if (length == PROTO_KEY_MAX)
-			return 0;
-		if (bytes[i] != '%') {
-			out[length++] = bytes[i];
-			continue;
-		}
-		if (n - i < 3 || hex(bytes[i + 1]) < 0 ||
-		    hex(bytes[i + 2]) < 0)
-			return 0;
-		out[length++] = (char)(hex(bytes[i + 1]) * 16 +
-		    hex(bytes[i + 2]));
-		i += 2;
-	}
-	return length;
-}
-
-/* Whether the key is in the slice that is being copied. */
-static bool
-is_in_slice(const struct dump *dump, const char *key, size_t length)
-{
-	uint32_t hash = 2166136261u;
-	size_t i;
-
-	if (dump->slices == 1)
-		return true;
-	for (i = 0; i < length; i++)
-		hash = (hash ^ (unsigned char)key[i]) * 16777619u;
-	return (hash >> 8) % dump->slices == dump->slice;
-}
-
 static bool
 is_pair_of(const struct pair *pair, const struct peer *one,
     const struct peer *other)
@@ -590,135 +442,107 @@ is_pair_of(const struct pair *pair, const struct peer *one,
 	    (pair->primary == other && pair->backup == one);
 }
 
-/* A key of the survivor's.  Returns false when out of memory. */
+/* Whether the key is in the slice that is being copied. */
 static bool
-take_key(struct rebuild *rebuild, const char *bytes, size_t n)
+is_in_slice(const struct rebuild *rebuild, const char *key, size_t length)
 {
-	const struct peer *from = survivor(rebuild);
-	char key[PROTO_KEY_MAX], encoded[KEYS_BASE64_MAX];
-	size_t length = decode_key(bytes, n, key);
-	struct pair pair;
+	uint32_t hash = 2166136261u;
+	size_t i;
 
-	if (length == 0 || !is_in_slice(&rebuild->dump, key, length))
+	if (rebuild->slices == 1)
 		return true;
-	pair = pairs_find(rebuild->pairs, key, length);
-	if (!is_pair_of(&pair, from, rebuild->to))
-		return true;
-	if (!keys_need_base64(key, length))
-		return rebuild_add(rebuild, key, length, false);
-	length = keys_base64(key, length, encoded);
-	return length > PROTO_KEY_MAX ||
-	    rebuild_add(rebuild, encoded, length, true);
+	for (i = 0; i < length; i++)
+		hash = (hash ^ (unsigned char)key[i]) * 16777619u;
+	return (hash >> 8) % rebuild->slices == rebuild->slice;
 }
 
-/*
- * A line of the dump.  Returns false if the dump has ended by it.
- */
+/* A key that the survivor has. */
 static bool
-take_line(struct rebuild *rebuild, const char *line, size_t n)
-{
-	const char *end;
-
-	if (n > 0 && line[n - 1] == '\r')
-		n--;
-	if (n >= 4 && memcmp(line, "key=", 4) == 0) {
-		end = memchr(line, ' ', n);
-		if (take_key(rebuild, line + 4,
-		    (end == NULL ? n : (size_t)(end - line)) - 4) &&
-		    keys_bytes(rebuild->keys) <= rebuild->memory)
-			return true;
-		overflow(rebuild);
-	} else if (n == 3 && memcmp(line, "END", 3) == 0) {
-		end_dump(rebuild);
-	} else if (n == 2 && memcmp(line, "OK", 2) == 0) {
-		return true;
-	} else if (n >= 4 && memcmp(line, "BUSY", 4) == 0) {
-		retry_dump(rebuild, "it is busy");
-	} else {
-		/* ERROR: it knows no such command, or may not do it. */
-		give_up(rebuild);
-	}
-	return false;
-}
-
-static size_t
-on_dump(void *owner, const char *bytes, size_t n)
+on_key(void *owner, const char *key, size_t length)
 {
 	struct rebuild *rebuild = owner;
-	size_t used = 0;
-	const char *lf;
-	size_t length;
+	struct pair pair = pairs_find(rebuild->pairs, key, length);
+	char encoded[KEYS_BASE64_MAX];
+	bool base64 = keys_need_base64(key, length);
 
-	while ((lf = memchr(bytes + used, '\n', n - used)) != NULL) {
-		length = (size_t)(lf - bytes) - used;
-		if (!take_line(rebuild, bytes + used, length))
-			return n;
-		used += length + 1;
+	if (!is_pair_of(&pair, rebuild->to,
+	    pairs_peer(rebuild->pairs, rebuild->survivor)) ||
+	    !is_in_slice(rebuild, key, length))
+		return true;
+	if (base64) {
+		length = keys_base64(key, length, encoded);
+		key = encoded;
 	}
-	if (n - used > PROTO_LINE_MAX) {
-		retry_dump(rebuild, "it talks nonsense");
-		return n;
-	}
-	set_timer(rebuild, DUMP_SILENCE_MS);
+	/* A longer one nobody can have set. */
+	if (length > PROTO_KEY_MAX)
+		return true;
+	if (!rebuild_add(rebuild, key, length, base64) ||
+	    keys_bytes(rebuild->keys) > rebuild->memory)
+		return false;
 	pump(rebuild);
-	return used;
+	return true;
 }
 
 static void
-on_drained(void *owner)
-{
-	(void)owner;
-}
-
-static void
-on_ended(void *owner, enum conn_end end)
+on_dumped(void *owner, enum dump_end how)
 {
 	struct rebuild *rebuild = owner;
 
-	retry_dump(rebuild, end == CONN_EOF ? "it closed the connection" :
-	    strerror(conn_error(rebuild->dump.conn)));
+	rebuild->dump = NULL;
+	switch (how) {
+	case DUMP_WHOLE:
+		rebuild->slice++;
+		break;
+	case DUMP_STOPPED:
+		/* Too many: once these are copied, a slice at a time. */
+		rebuild->overflowed = true;
+		if (rebuild->slices < SLICES_MAX) {
+			rebuild->slices *= 4;
+			rebuild->slice *= 4;
+		}
+		break;
+	case DUMP_LOST:
+		rebuild->slice = rebuild->slices;
+		break;
+	case DUMP_UNABLE:
+		rebuild->unreadable = true;
+		break;
+	}
+	pump(rebuild);
 }
 
-static const struct conn_handler dump_handler = {
-	.input = on_dump, .drained = on_drained, .ended = on_ended
+static const struct dump_handler dump_handler = {
+	.key = on_key, .ended = on_dumped
 };
 
-/* Ask the survivor for its keys. */
+/* Have the next slice, or the next survivor, dumped if it is time for it. */
 static void
-start_dump(struct rebuild *rebuild)
+find_more(struct rebuild *rebuild)
 {
-	struct dump *dump = &rebuild->dump;
-	const struct peer *from = survivor(rebuild);
-	const char *line = "lru_crawler metadump hash\r\n";
-	int fd;
+	size_t n = pairs_peer_count(rebuild->pairs);
 
-	dump->overflowed = false;
-	if (!is_survivor(rebuild, from)) {
-		next_survivor(rebuild, dump->index + 1);
+	if (rebuild->dump != NULL || rebuild->unreadable ||
+	    (rebuild->overflowed && keys_count(rebuild->keys) > 0))
 		return;
+	rebuild->overflowed = false;
+	if (rebuild->slice == rebuild->slices && rebuild->survivor < n) {
+		rebuild->survivor++;
+		rebuild->slice = 0;
+		rebuild->slices = 1;
 	}
-	if (!identity_is_since(&from->identity, 1, 6, 0)) {
-		give_up(rebuild);
+	while (rebuild->survivor < n && !is_survivor(rebuild,
+	    pairs_peer(rebuild->pairs, rebuild->survivor)))
+		rebuild->survivor++;
+	if (rebuild->survivor == n)
 		return;
-	}
-	if (!identity_is_since(&from->identity, 1, 6, 9))
-		line = "lru_crawler metadump all\r\n";
-	dump->conn = conn_new(rebuild->loop, CONN_FIRST, &dump_handler,
-	    rebuild);
-	fd = dump->conn == NULL ? -1 : server_dial(from->server);
-	if (fd == -1 || !conn_attach(dump->conn, fd)) {
-		if (fd != -1)
-			close(fd);
-		retry_dump(rebuild, "no connection");
-		return;
-	}
-	conn_write(dump->conn, line, strlen(line));
-	set_timer(rebuild, DUMP_SILENCE_MS);
+	rebuild->dump = dump_new(rebuild->loop, pairs_peer(rebuild->pairs,
+	    rebuild->survivor), &dump_handler, rebuild);
+	rebuild->unreadable = rebuild->dump == NULL;
 }
 
-/* The time of a pause or a silence is over; or there is an end to tell. */
+/* The end is told from the loop, not from inside some call. */
 static void
-on_timer(evutil_socket_t fd, short what, void *arg)
+on_finish(evutil_socket_t fd, short what, void *arg)
 {
 	struct rebuild *rebuild = arg;
 
@@ -728,10 +552,6 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 		end(rebuild, rebuild->news->impossible);
 	else if (is_complete(rebuild))
 		end(rebuild, rebuild->news->done);
-	else if (rebuild->dump.conn != NULL)
-		retry_dump(rebuild, "it fell silent");
-	else if (!rebuild->dump.over && !rebuild->dump.overflowed)
-		start_dump(rebuild);
 }
 
 /*
@@ -760,11 +580,12 @@ rebuild_new(struct conn_loop *loop, struct pairs *pairs, struct peer *to,
 		rebuild->idle = &rebuild->copies[i];
 	}
 	rebuild->keys = keys_new();
-	rebuild->timer = event_new(conn_loop_base(loop), -1, 0, on_timer,
+	rebuild->slices = 1;
+	rebuild->finish = event_new(conn_loop_base(loop), -1, 0, on_finish,
 	    rebuild);
 	rebuild->pace = event_new(conn_loop_base(loop), -1, 0, on_pace,
 	    rebuild);
-	if (rebuild->keys == NULL || rebuild->timer == NULL ||
+	if (rebuild->keys == NULL || rebuild->finish == NULL ||
 	    rebuild->pace == NULL) {
 		rebuild_free(rebuild);
 		return NULL;
@@ -786,11 +607,7 @@ rebuild_start(struct rebuild *rebuild, bool all)
 	rebuild->started = true;
 	rebuild->began_ms = conn_loop_now(rebuild->loop);
 	rebuild->paced_ms = rebuild->began_ms;
-	rebuild->dump.over = !all;
-	if (all)
-		next_survivor(rebuild, 0);
-	else
-		pump(rebuild);
+	pump(rebuild);
 }
 
 struct rebuild_progress
@@ -799,7 +616,7 @@ rebuild_progress(const struct rebuild *rebuild)
 	int64_t ms = conn_loop_now(rebuild->loop) - rebuild->began_ms;
 	struct rebuild_progress progress = {
 		.copied = rebuild->copied, .overtaken = rebuild->overtaken,
-		.gone = rebuild->gone, .searching = !rebuild->dump.over,
+		.gone = rebuild->gone, .searching = is_searching(rebuild),
 		.left = keys_count(rebuild->keys) + rebuild->busy
 	};
 

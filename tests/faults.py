@@ -369,6 +369,12 @@ class Load:
         wait_for(lambda: len(self.marks) > n, "a mark")
         return self.marks[-1]
 
+    def work(self, count):
+        """Wait for that many more operations."""
+        goal = self.mark()["ops"] + count
+        wait_for(lambda: self.mark()["ops"] >= goal or
+                 not self.is_running(), "operations", pause=0.05)
+
     def complaints(self):
         self.errors.seek(0)
         return self.errors.read()
@@ -486,8 +492,7 @@ class Scene:
                          seed=self.dice.randrange(1 << 30), **options)
         self.stage.callback(self.load.close)
         # Every key exists before the first fault.
-        wait_for(lambda: self.load.status.get("ops", 0) > 3000 or
-                 not self.load.is_running(), "load")
+        self.load.work(3000)
         return self.load
 
     def note(self, what):

@@ -1,5 +1,6 @@
 """The command line: what is taken, what is refused and how, and that the
-usage text, the manual and README say the same of it."""
+usage text, the manual and README say the same of it; and that they say of the
+statistics and the log what there is."""
 import os
 import random
 import re
@@ -7,6 +8,7 @@ import subprocess
 
 import pytest
 
+from lib.net import wait_for
 from lib.servers import MAGENT, ROOT
 
 USAGE, OK = 64, 0
@@ -263,6 +265,197 @@ def test_the_tour_names_every_file():
     readme = (ROOT / "README").read_text()
     assert set(re.findall(r"^\| `(\w+\.c)` \|", readme, re.M)) == {
         path.name for path in ROOT.glob("*.c")}
+
+
+# What the documents say of the statistics.
+
+def chapter(heading):
+    """The text of README below this heading, down to the next one."""
+    readme = (ROOT / "README").read_text()
+    return re.search(r"^%s\n(.*?)(?=^##|\Z)" % re.escape(heading), readme,
+                     re.M | re.S).group(1)
+
+
+def rows(text):
+    """For each row of a table the names in its first cell, and the second."""
+    return [(re.findall(r"`(\w+)`", names), meaning.strip())
+            for names, meaning in re.findall(r"^\| (`[^|]*)\|([^|]*)\|$",
+                                             text, re.M)]
+
+
+def names_in(text):
+    return [name for names, _ in rows(text) for name in names]
+
+
+def names_in_manual(heading):
+    """The names in the list of the manual that begins with .Ic heading."""
+    text = (ROOT / "magent.8").read_text().split(".Sh STATISTICS")[1]
+    text = text.split(".Sh")[0].split(".Ss " + heading + "\n")[1]
+    return [name for line in re.findall(r"^\.It Li (.*)$",
+                                        text.split(".Ss")[0], re.M)
+            for name in line.split(" , ")]
+
+
+def stalled_dump(link, line, _):
+    """A server with 500 keys that were just deleted, whose list of keys does
+    not end."""
+    if line.startswith(b"lru_crawler"):
+        link.send(b"".join(b"key=k%d exp=-1 la=1 cas=1 fetch=no cls=1 size=60"
+                           b"\n" % i for i in range(500)))
+        link.hang()
+
+
+@pytest.fixture(scope="module")
+def rebuilding(module_stage):
+    """A magent with a server in the middle of its rebuild."""
+    returned = module_stage.memcached()
+    magent = module_stage.magent([returned],
+                                 [module_stage.fake(stalled_dump)])
+    wait_for(lambda: magent.stats("servers")["1:state"] == "up", "both")
+    returned.restart()
+    wait_for(lambda: "0:rebuild_seconds_left" in magent.stats("servers"),
+             "the rebuild")
+    return magent
+
+
+def test_stats_are_documented(module_stage, proxy):
+    general = list(proxy.stats())
+    own = [name for name in general if name not in module_stage.memcached()
+           .stats()]
+    assert general[-len(own):] == own, "memcached's names come first"
+    text = chapter("### `stats`")
+    memcacheds, ours = text.split("Then come magent's own")
+    assert names_in(ours) == own
+    assert names_in_manual("stats") == own
+    assert sorted(names_in(memcacheds)) == sorted(set(general) - set(own))
+
+
+def test_stats_servers_are_documented(rebuilding):
+    # The first server is being rebuilt, the second is not.
+    said = [name.split(":")[1] for name in rebuilding.stats("servers")
+            if name.startswith("0:")]
+    assert names_in(chapter("### `stats servers`")) == said
+    assert names_in_manual("stats servers") == said
+    assert {name.split(":")[1] for name in rebuilding.stats("servers")
+            if name.startswith("1:")} == {
+                name for name in said if not name.startswith("rebuild")}
+
+
+def test_stats_settings_are_documented(proxy):
+    text = chapter("### `stats settings`")
+    assert re.findall(r"`([a-z_]+)`", text) == list(proxy.stats("settings"))
+
+
+def test_the_other_stats_are_as_documented(proxy):
+    text = chapter("### The others")
+    bare = re.search(r"^`stats items`(.*?)\bare answered", text, re.M | re.S)
+    words = ["items"] + re.findall(r"`(\w+)`", bare.group(1))
+    assert len(words) > 3
+    for word in words:
+        assert proxy.talk(b"stats %s\r\n" % word.encode()) == b"END\r\n"
+    assert proxy.talk(b"stats nonsense\r\n") == b"ERROR\r\n"
+
+
+def test_stats_reset_is_as_documented(stage):
+    """What is counted of servers goes on."""
+    own = re.findall(r"`(\w+)`", re.search(
+        r"and\n`unserved_keys`.*?\.", chapter("### The others"),
+        re.S).group(0))
+    assert own == ["unserved_keys", "out_of_memory"]
+    primary, backup = stage.memcacheds(2)
+    magent = stage.magent([primary], [backup])
+    magent.talk(b"set a 0 0 1\r\nx\r\nget a\r\n")
+    primary.kill()
+    backup.kill()
+    wait_for(lambda: magent.talk(b"set a 0 0 1\r\nx\r\n").startswith(
+        b"SERVER_ERROR"), "the servers to be down")
+    before = magent.stats()
+    assert magent.talk(b"stats reset\r\n") == b"RESET\r\n"
+    after = magent.stats()
+    for name in "unserved_keys", "cmd_set", "cmd_get", "get_hits":
+        assert before[name] != "0" and after[name] == "0", name
+    for name in "failovers", "mirror_effects", "server_failures":
+        assert before[name] != "0" and after[name] == before[name], name
+
+
+def test_what_is_summed_is_documented(stage):
+    summed = next(names for names, meaning in rows(chapter("### `stats`"))
+                  if meaning.startswith("summed"))
+    primaries = stage.memcacheds(2)
+    magent = stage.magent(primaries, [stage.memcached()])
+    for i in range(20):
+        magent.talk(b"set s%d 0 0 1\r\nx\r\n" % i)
+    theirs = [primary.stats() for primary in primaries]
+    said = magent.stats()
+    for name in summed:
+        assert int(said[name]) == sum(int(one[name]) for one in theirs), name
+    assert said["curr_items"] == "20"
+
+
+def test_the_states_are_documented():
+    names = re.findall(r'\[PEER_\w+\] = "(\w+)"',
+                       (ROOT / "pair.c").read_text())
+    text = chapter("## How a server comes back")
+    assert len(names) > 5
+    assert set(names_in(text)) == set(names) - {"starting"}
+    assert "the state `starting`" in text
+
+
+# What the documents say of the log.
+
+def formats_in_the_source():
+    """What the source says to the log, as patterns, and every literal."""
+    source = "\n".join(path.read_text() for path in ROOT.glob("*.c"))
+    source = re.sub(r'"\s*\n?\s*"', "", source)
+    said = re.findall(
+        r'log_(warning|info|error)\(\s*"((?:[^"\\]|\\.)*)"', source)
+    patterns = [
+        re.compile(("warning: " if level == "warning" else "") + re.sub(
+            r"%(?:\\-)?(?:[a-z]*[sudm])", "(.+?)", re.escape(text)))
+        for level, text in said]
+    return patterns, set(re.findall(r'"((?:[^"\\\n]|\\.)*)"', source))
+
+
+def quoted_lines():
+    text = (ROOT / "README").read_text().split("## What to do when")[1]
+    return [line for line in re.findall(
+        r"^    (.*)$", text.split("\n## ")[0], re.M)
+            if re.match(r"warning: |s \d|c#", line)]
+
+
+def test_the_quoted_lines_are_those_of_the_log():
+    patterns, literals = formats_in_the_source()
+    system = {os.strerror(number) for number in range(1, 134)}
+    assert len(quoted_lines()) > 20
+    for line in quoted_lines():
+        found = [match for match in (pattern.fullmatch(line)
+                                     for pattern in patterns) if match]
+        assert found, line
+        for match in found:
+            words = [group for group in match.groups()
+                     if re.fullmatch(r"[A-Za-z][\w ]*", group)]
+            assert all(word in literals or word in system
+                       for word in words), line
+
+
+def test_the_quoted_lines_appear(stage):
+    """What README says of a server that is killed and returns."""
+    said = chapter("### ... a server was killed") + chapter(
+        "### ... a server has returned").split("All is well")[0]
+    primary, backup = stage.memcacheds(2)
+    magent = stage.magent([primary], [backup])
+    magent.talk(b"set a 0 0 1\r\nx\r\n")
+    primary.kill()
+    wait_for(lambda: "Connection refused" in magent.output(), "a try")
+    primary.start(primary.port)
+    wait_for(lambda: magent.stats("servers")["0:state"] == "up", "the return")
+    log = magent.output()
+    for line in re.findall(r"^    s \S+ (.*)$", said, re.M):
+        line = line.replace("next try", "next@try").split("@")[0]
+        words = re.sub(r"\d+", "@", line).split("@")
+        pattern = r"\d+".join(map(re.escape, words))
+        assert re.search(r" magent: s %s: %s" % (
+            re.escape(primary.address), pattern), log), line
 
 
 def tool(*command):

@@ -42,9 +42,9 @@ def test_checker_sees_a_restart(stage):
     server = stage.memcached()
     load = Load(server, clients=10, rate=5000)
     stage.callback(load.close)
-    load.mark()
+    load.work(2000)
     server.restart()
-    load.mark()
+    load.work(2000)
     verdict = load.end()
     assert verdict.anomalies > 0 and verdict.closed > 0
     assert "-> -" in verdict.report
