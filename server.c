@@ -499,9 +499,10 @@ server_start(struct server *server)
 	server->place_next = 0;
 	event_add(server->tick, &second);
 	server->news->connecting(server->owner);
-	look_up(server);
+	/* A name that is known is looked up again for the next time. */
 	if (server->place_count > 0)
 		try_next_place(server);
+	look_up(server);
 }
 
 /*

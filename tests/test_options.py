@@ -439,7 +439,8 @@ def test_the_quoted_lines_are_those_of_the_log():
 
 
 def test_the_quoted_lines_appear(stage):
-    """What README says of a server that is killed and returns."""
+    """What README says of a server that is killed and returns.  The log leaves
+    some out of many lines about states."""
     said = chapter("### ... a server was killed") + chapter(
         "### ... a server has returned").split("All is well")[0]
     primary, backup = stage.memcacheds(2)
@@ -450,12 +451,14 @@ def test_the_quoted_lines_appear(stage):
     primary.start(primary.port)
     wait_for(lambda: magent.stats("servers")["0:state"] == "up", "the return")
     log = magent.output()
+    absent = []
     for line in re.findall(r"^    s \S+ (.*)$", said, re.M):
-        line = line.replace("next try", "next@try").split("@")[0]
-        words = re.sub(r"\d+", "@", line).split("@")
-        pattern = r"\d+".join(map(re.escape, words))
-        assert re.search(r" magent: s %s: %s" % (
-            re.escape(primary.address), pattern), log), line
+        words = map(re.escape, re.split(r"\d+", line))
+        if not re.search(r" s %s: %s" % (re.escape(primary.address),
+                                         r"\d+".join(words)), log):
+            absent.append(line)
+    assert all(", was " in line for line in absent), absent
+    assert "down, was up" in log and "version" in log
 
 
 def tool(*command):
