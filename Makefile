@@ -16,8 +16,8 @@ ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -DMAGENT_VERSION='"$(VERSION)"' \
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(LDFLAGS)
 LIBS = -levent_core -levent_extra
 
-PARTS = address block client command conn daemon dirty dump effect fanout gate \
-	identity ketama keys listener log magent md5 mirror multiget options pair \
+PARTS = address block client command conn daemon dirty drain dump effect fanout \
+	gate identity invalidate ketama keys listener log magent md5 mirror multiget options pair \
 	proto proto_meta proto_reply rebuild request server stats work
 OBJECTS = $(PARTS:%=$(BUILD)/%.o)
 UNITS = address ketama md5 proto

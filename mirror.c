@@ -23,10 +23,11 @@
 
 #include <event2/event.h>
 
-#include "command.h"
 #include "conn.h"
 #include "dirty.h"
+#include "drain.h"
 #include "gate.h"
+#include "invalidate.h"
 #include "log.h"
 #include "pair.h"
 #include "proto.h"
@@ -35,21 +36,7 @@
 
 enum {
 	STEADY_MS = 10000,	/* up this long: the server does not flap */
-	DRAIN_MS = 1200,	/* an old connection that is idle this long,
-				   while the server answers, has nothing */
-	DRAIN_PAUSE_MS = 20,	/* between two looks */
-	DELETES_MAX = 64,	/* of dirty keys, in flight */
-	LAZY_MS = 20000		/* how long clients' reads rebuild */
-};
-
-/* The delete of a dirty key. */
-struct deletion {
-	struct call call;
-	struct keeper *keeper;
-	struct deletion *next_idle;
-	size_t length;
-	bool base64;
-	char key[PROTO_KEY_MAX];
+	LAZY_SECONDS = 20	/* how long clients' reads rebuild */
 };
 
 /* What brings one peer back. */
@@ -57,20 +44,14 @@ struct keeper {
 	struct peer *peer;
 	struct mirror *mirror;
 	struct identity found;		/* who answers now */
-	struct call ask_version, ask_stats, ask_settings, ask_conns, flush;
-	struct event *timer;		/* of the state */
-	bool all;			/* it may lack anything, not only what
-					   was dirty, until it is handed back */
-	bool flushing, zombies;		/* INVALIDATE; DRAIN: seen some */
-	int64_t drain_ms;		/* when the drain began */
-	uint64_t conn_id;		/* DRAIN: the old connection that the
-					   lines of stats conns are about */
-	bool conn_is_old;
-	unsigned int old_conns, busy_conns;	/* DRAIN: as listed */
-	struct deletion deletions[DELETES_MAX];
-	struct deletion *idle;
+	struct call ask_version, ask_stats, ask_settings;
+	struct drain drain;
+	struct invalidation *invalidation;
 	struct rebuild *rebuild;	/* INVALIDATE, REBUILD */
 	struct rest handback;
+	struct event *lazy;		/* the end of lazy learning */
+	bool all;			/* it may lack anything, not only what
+					   was dirty, until it is handed back */
 };
 
 struct mirror {
@@ -85,8 +66,6 @@ struct mirror {
 #define KEEPER_OF(member, field) \
 	((struct keeper *)((char *)(member) - offsetof(struct keeper, field)))
 
-static void delete_dirty(struct keeper *keeper);
-
 static void
 set_state(struct keeper *keeper, enum peer_state state)
 {
@@ -98,16 +77,6 @@ set_state(struct keeper *keeper, enum peer_state state)
 	    peer_state_name(peer->state));
 	peer->state = state;
 	peer->changed_ms = conn_loop_now(keeper->mirror->loop);
-}
-
-static void
-set_timer(struct keeper *keeper, int ms)
-{
-	struct timeval wait = {
-		.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000
-	};
-
-	event_add(keeper->timer, &wait);
 }
 
 /*
@@ -159,135 +128,70 @@ static void
 on_impossible(void *owner)
 {
 	struct keeper *keeper = owner;
+	struct timeval wait = { .tv_sec = LAZY_SECONDS };
 
 	log_warning("s %s: its partners have no metadump: rebuilt from what "
-	    "clients read, for %d s", peer_name(keeper->peer),
-	    LAZY_MS / 1000);
+	    "clients read, for %d s", peer_name(keeper->peer), LAZY_SECONDS);
 	keeper->rebuild = NULL;
 	peer_set_lazy(keeper->peer, true);
-	set_timer(keeper, LAZY_MS);
+	event_add(keeper->lazy, &wait);
+}
+
+static void
+on_lazy_over(evutil_socket_t fd, short what, void *arg)
+{
+	struct keeper *keeper = arg;
+
+	(void)fd;
+	(void)what;
+	peer_set_lazy(keeper->peer, false);
+	hand_back(keeper);
 }
 
 static const struct rebuild_news rebuild_news = {
 	.done = on_rebuilt, .impossible = on_impossible
 };
 
-/* From here on it is a mirror. */
-static void
-rebuild(struct keeper *keeper)
-{
-	set_state(keeper, PEER_REBUILD);
-	rebuild_start(keeper->rebuild, keeper->all);
-}
-
 /*
  * INVALIDATE
  */
 
-static void
-on_flushed(struct call *call, const struct answer *answer)
+/* What is deleted has to come back. */
+static bool
+on_key_deleted(void *owner, const char *key, size_t length, bool base64)
 {
-	struct keeper *keeper = KEEPER_OF(call, flush);
+	struct keeper *keeper = owner;
 
-	keeper->flushing = false;
-	if (answer == NULL)
-		return;
-	if (answer->last.result != PROTO_OKAY) {
-		server_fail(keeper->peer->server, "refuses flush_all");
-		return;
-	}
-	dirty_clear(keeper->peer->dirty);
-	keeper->all = true;
-	rebuild(keeper);
+	return rebuild_add(keeper->rebuild, key, length, base64);
 }
 
+/* From here on it is a mirror. */
 static void
-flush(struct keeper *keeper)
+on_invalidated(void *owner, bool everything)
 {
-	static const char line[] = "flush_all\r\n";
+	struct keeper *keeper = owner;
 
-	if (keeper->flushing)
-		return;
-	keeper->flushing = true;
-	keeper->flush = (struct call){
-		.expect = PROTO_EXPECT_OK, .done = on_flushed
-	};
-	server_submit(keeper->peer->server, 0, &keeper->flush, line,
-	    sizeof(line) - 1, NULL, 0, NULL);
+	keeper->all |= everything;
+	set_state(keeper, PEER_REBUILD);
+	rebuild_start(keeper->rebuild, keeper->all);
 }
 
-static void
-on_deleted(struct call *call, const struct answer *answer)
-{
-	struct deletion *deletion = (struct deletion *)call;
-	struct keeper *keeper = deletion->keeper;
-
-	deletion->next_idle = keeper->idle;
-	keeper->idle = deletion;
-	if (answer == NULL) {
-		peer_add_dirty(keeper->peer, deletion->key, deletion->length,
-		    deletion->base64);
-		return;
-	}
-	switch (answer->last.result) {
-	case PROTO_ERROR: case PROTO_CLIENT_ERROR: case PROTO_SERVER_ERROR:
-		server_fail(keeper->peer->server, "refuses a delete");
-		break;
-	default:
-		if (keeper->peer->state == PEER_INVALIDATE)
-			delete_dirty(keeper);
-	}
-}
-
-static void
-delete_key(struct keeper *keeper, struct deletion *deletion)
-{
-	struct pair pair = pairs_find_wire(keeper->mirror->pairs,
-	    deletion->key, deletion->length, deletion->base64);
-	struct proto_request r = {
-		.key = { 0, (uint32_t)deletion->length },
-		.base64 = deletion->base64
-	};
-	struct command command;
-
-	command_delete(&command, &r, deletion->key);
-	deletion->call.expect = command.expect;
-	deletion->call.done = on_deleted;
-	server_submit(keeper->peer->server, pair.hash, &deletion->call,
-	    command.line, command.length, NULL, 0, NULL);
-}
+static const struct invalidation_news invalidation_news = {
+	.key = on_key_deleted, .done = on_invalidated
+};
 
 /*
- * Delete the dirty keys, and have them copied.  When none is left the server is
- * a mirror at once: the last deletes are ahead of all effects.
+ * DRAIN
  */
-static void
-delete_dirty(struct keeper *keeper)
-{
-	struct dirty *dirty = keeper->peer->dirty;
-	struct deletion *deletion;
-
-	while (!dirty_is_all(dirty) && (deletion = keeper->idle) != NULL &&
-	    dirty_take(dirty, deletion->key, &deletion->length,
-	    &deletion->base64)) {
-		keeper->idle = deletion->next_idle;
-		if (!rebuild_add(keeper->rebuild, deletion->key,
-		    deletion->length, deletion->base64))
-			dirty_add_all(dirty);
-		delete_key(keeper, deletion);
-	}
-	if (dirty_is_all(dirty))
-		flush(keeper);
-	else if (dirty_count(dirty) == 0)
-		rebuild(keeper);
-}
 
 static void
-invalidate(struct keeper *keeper)
+on_drained(struct drain *drain)
 {
-	struct peer *peer = keeper->peer;
+	struct keeper *keeper = KEEPER_OF(drain, drain);
 	struct mirror *mirror = keeper->mirror;
+	struct peer *peer = keeper->peer;
 
+	pairs_counters(mirror->pairs)->zombies += drain->waited;
 	if (mirror->stopping)
 		return;
 	server_attach_links(peer->server);
@@ -303,118 +207,7 @@ invalidate(struct keeper *keeper)
 	if (keeper->rebuild == NULL)
 		server_fail(peer->server, "out of memory");
 	else
-		delete_dirty(keeper);
-}
-
-/*
- * DRAIN
- */
-
-static void look_for_old(struct keeper *keeper);
-
-static bool
-is_old_port(const struct peer *peer, uint64_t port)
-{
-	const uint16_t *ports;
-	size_t n = server_old_ports(peer->server, &ports);
-	size_t i;
-
-	for (i = 0; i < n; i++)
-		if (ports[i] == port)
-			return true;
-	return false;
-}
-
-/*
- * A line of stats conns.  Of each connection there are several:
- *	N:addr tcp:ADDRESS:PORT
- *	N:secs_since_last_cmd SECONDS
- */
-static bool
-on_conn(struct call *call, const struct proto_reply *stat, const char *bytes,
-    size_t at)
-{
-	struct keeper *keeper = KEEPER_OF(call, ask_conns);
-	const char *name = bytes + at + stat->key.at;
-	const char *value = bytes + at + stat->data.at;
-	const char *what = memchr(name, ':', stat->key.length);
-	const char *port = memrchr(value, ':', stat->data.length);
-	uint64_t id = proto_number(name, stat->key.length);
-	size_t length;
-
-	if (what == NULL)
-		return true;
-	length = (size_t)(name + stat->key.length - ++what);
-	if (length == 4 && memcmp(what, "addr", 4) == 0) {
-		keeper->conn_id = id;
-		keeper->conn_is_old = port != NULL && is_old_port(
-		    keeper->peer, proto_number(port + 1,
-		    (size_t)(value + stat->data.length - port - 1)));
-		keeper->old_conns += keeper->conn_is_old;
-	} else if (keeper->conn_is_old && id == keeper->conn_id &&
-	    length == 19 && memcmp(what, "secs_since_last_cmd", 19) == 0 &&
-	    proto_number(value, stat->data.length) == 0) {
-		keeper->busy_conns++;
-	}
-	return true;
-}
-
-/*
- * What was sent on an old connection is carried out when the server wakes, even
- * after our RST.  Wait until it has closed them all.  After a partition it has
- * not heard of the RST, and they stay, idle, with nothing in them.
- */
-static void
-on_conns(struct call *call, const struct answer *answer)
-{
-	struct keeper *keeper = KEEPER_OF(call, ask_conns);
-	struct pairs *pairs = keeper->mirror->pairs;
-	int64_t waited = conn_loop_now(keeper->mirror->loop) -
-	    keeper->drain_ms;
-	bool listed;
-
-	if (answer == NULL)
-		return;
-	/* Servers before 1.4.18 have no such list. */
-	listed = answer->last.result == PROTO_END;
-	if ((listed && keeper->old_conns == 0) ||
-	    (waited >= DRAIN_MS && (!listed || keeper->busy_conns == 0))) {
-		server_forget_ports(keeper->peer->server);
-		invalidate(keeper);
-		return;
-	}
-	pairs_counters(pairs)->zombies += !keeper->zombies;
-	keeper->zombies = true;
-	set_timer(keeper, DRAIN_PAUSE_MS);
-}
-
-static void
-look_for_old(struct keeper *keeper)
-{
-	static const char line[] = "stats conns\r\n";
-
-	keeper->old_conns = keeper->busy_conns = 0;
-	keeper->conn_is_old = false;
-	keeper->ask_conns = (struct call){
-		.expect = PROTO_EXPECT_STATS, .done = on_conns,
-		.element = on_conn
-	};
-	server_submit(keeper->peer->server, 0, &keeper->ask_conns, line,
-	    sizeof(line) - 1, NULL, 0, NULL);
-}
-
-static void
-drain(struct keeper *keeper)
-{
-	const uint16_t *ports;
-
-	set_state(keeper, PEER_DRAIN);
-	keeper->zombies = false;
-	keeper->drain_ms = conn_loop_now(keeper->mirror->loop);
-	if (server_old_ports(keeper->peer->server, &ports) > 0)
-		look_for_old(keeper);
-	else
-		invalidate(keeper);
+		invalidation_start(keeper->invalidation);
 }
 
 /*
@@ -464,7 +257,8 @@ on_identified(struct keeper *keeper)
 	peer->identity = *found;
 	peer->clock_ahead = (int64_t)found->time - (int64_t)time(NULL);
 	if (peer->state != PEER_STARTING) {
-		drain(keeper);
+		set_state(keeper, PEER_DRAIN);
+		drain_start(&keeper->drain);
 		return;
 	}
 	server_attach_links(peer->server);
@@ -570,7 +364,8 @@ on_failed(void *owner)
 
 	if (peer_is_believed(peer))
 		pairs_counters(pairs)->failovers++;
-	event_del(keeper->timer);
+	event_del(keeper->lazy);
+	drain_stop(&keeper->drain);
 	gate_cancel(pairs_gate(pairs), &keeper->handback);
 	peer_set_lazy(peer, false);
 	if (keeper->rebuild != NULL)
@@ -586,21 +381,6 @@ static const struct server_news news = {
 /*
  * Time
  */
-
-static void
-on_timer(evutil_socket_t fd, short what, void *arg)
-{
-	struct keeper *keeper = arg;
-
-	(void)fd;
-	(void)what;
-	if (keeper->peer->state == PEER_DRAIN) {
-		look_for_old(keeper);
-	} else if (keeper->peer->lazy) {
-		peer_set_lazy(keeper->peer, false);
-		hand_back(keeper);
-	}
-}
 
 /* Servers that stay up for a while do not flap. */
 static void
@@ -628,20 +408,25 @@ on_steady(evutil_socket_t fd, short what, void *arg)
 static bool
 keeper_init(struct keeper *keeper, struct mirror *mirror, struct peer *peer)
 {
-	int i;
-
 	peer->keeper = keeper;
 	keeper->peer = peer;
 	keeper->mirror = mirror;
 	keeper->handback.run = run_handback;
-	for (i = 0; i < DELETES_MAX; i++) {
-		keeper->deletions[i].keeper = keeper;
-		keeper->deletions[i].next_idle = keeper->idle;
-		keeper->idle = &keeper->deletions[i];
-	}
-	keeper->timer = event_new(conn_loop_base(mirror->loop), -1, 0,
-	    on_timer, keeper);
-	return keeper->timer != NULL;
+	keeper->lazy = event_new(conn_loop_base(mirror->loop), -1, 0,
+	    on_lazy_over, keeper);
+	keeper->invalidation = invalidation_new(peer, &invalidation_news,
+	    keeper);
+	return drain_init(&keeper->drain, mirror->loop, peer, on_drained) &&
+	    keeper->lazy != NULL && keeper->invalidation != NULL;
+}
+
+static void
+keeper_destroy(struct keeper *keeper)
+{
+	drain_destroy(&keeper->drain);
+	invalidation_free(keeper->invalidation);
+	if (keeper->lazy != NULL)
+		event_free(keeper->lazy);
 }
 
 struct mirror *
@@ -709,8 +494,7 @@ mirror_free(struct mirror *mirror)
 
 	for (i = 0; mirror->keepers != NULL &&
 	    i < pairs_peer_count(mirror->pairs); i++)
-		if (mirror->keepers[i].timer != NULL)
-			event_free(mirror->keepers[i].timer);
+		keeper_destroy(&mirror->keepers[i]);
 	pairs_free(mirror->pairs);
 	if (mirror->steady != NULL)
 		event_free(mirror->steady);

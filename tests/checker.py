@@ -28,6 +28,8 @@ Results, by operation:
 checker.py FILE         checks a whole history
 checker.py --follow PREFIX      checks PREFIX.0, PREFIX.1 and so on as they
                         appear and removes them, until PREFIX.end is there
+--lossy: a value may disappear at any time, as from a cache without a mirror;
+what it may not do is to come back.
 """
 import argparse
 import collections
@@ -139,7 +141,8 @@ class Search:
     A node is (what happened, the state, what of the unanswered is left).
     """
 
-    def __init__(self, ops):
+    def __init__(self, ops, lossy=False):
+        self.lossy = lossy
         self.unanswered = frozenset(op for op in ops if op.result == "?"
                                     and op.name not in READS)
         self.ops = sorted((op for op in ops if op.result != "?"),
@@ -193,12 +196,15 @@ class Search:
         for i in ready:
             op = self.ops[i]
             after = step(state, op.name, op.a, op.b, op.result)
-            if after is None:
-                continue
-            node = (done | 1 << i, after, left)
-            if self.idle[i]:
-                return [node]   # to wait with it opens no other way
-            nodes.append(node)
+            if after is not None:
+                node = (done | 1 << i, after, left)
+                if self.idle[i]:
+                    return [node]   # to wait with it opens no other way
+                nodes.append(node)
+            if self.lossy and state != ABSENT:
+                after = step(ABSENT, op.name, op.a, op.b, op.result)
+                if after is not None:
+                    nodes.append((done | 1 << i, after, left))
         for op in left:
             if op.call <= horizon:
                 nodes.append((done, step(state, op.name, op.a, op.b, "?"),
@@ -206,8 +212,8 @@ class Search:
         return nodes
 
 
-def outcomes(ops, ends):
-    return Search(ops).outcomes(ends)
+def outcomes(ops, ends, lossy=False):
+    return Search(ops, lossy).outcomes(ends)
 
 
 def as_of(ops, moment):
@@ -216,16 +222,17 @@ def as_of(ops, moment):
             for op in ops if op.call <= moment]
 
 
-def minimal(ops, ends):
+def minimal(ops, ends, lossy=False):
     """The fewest operations that cannot be, and the one that gave it away."""
     culprit, known = None, ops
     for culprit in sorted(ops, key=lambda op: op.end):
         known = as_of(ops, culprit.end)
-        if not outcomes(known, ends):
+        if not outcomes(known, ends, lossy):
             break
     for op in list(known):
         fewer = [other for other in known if other is not op]
-        if is_idle(op) and op != culprit and not outcomes(fewer, ends):
+        if is_idle(op) and op != culprit and (
+                not outcomes(fewer, ends, lossy)):
             known = fewer
     return known, culprit
 
@@ -238,9 +245,9 @@ def show(op, mark=" "):
 
 
 class Anomaly:
-    def __init__(self, key, ops, ends, recent):
+    def __init__(self, key, ops, ends, recent, lossy):
         self.key = key
-        self.ops, self.culprit = minimal(ops, ends)
+        self.ops, self.culprit = minimal(ops, ends, lossy)
         self.states = sorted({state for state, _ in ends})
         self.recent = recent
         self.time = self.culprit.end
@@ -269,7 +276,8 @@ class Register:
 class Checker:
     """Feed it operations; the anomalies gather in it."""
 
-    def __init__(self):
+    def __init__(self, lossy=False):
+        self.lossy = lossy
         self.registers = collections.defaultdict(Register)
         self.anomalies = []
         self.checked = 0
@@ -303,7 +311,7 @@ class Checker:
         ops, register.ops = register.ops, []
         ends = register.ends or {(register.state, frozenset())}
         try:
-            found = outcomes(ops, ends)
+            found = outcomes(ops, ends, self.lossy)
         except Undecided:
             self.undecided += 1
             found = self._anything(ops, ends)
@@ -320,7 +328,7 @@ class Checker:
     def _complain(self, key, register, ops, ends):
         recent = [op if isinstance(op, Op) else Op(
             *op[:4], int(op[4]), int(op[5]), op[6]) for op in register.recent]
-        self.anomalies.append(Anomaly(key, ops, ends, recent))
+        self.anomalies.append(Anomaly(key, ops, ends, recent, self.lossy))
 
     @staticmethod
     def _anything(ops, ends):
@@ -363,9 +371,9 @@ def with_quiet(ops):
     return lines
 
 
-def check(ops):
+def check(ops, lossy=False):
     """The Checker that has seen (key, Op) pairs."""
-    checker = Checker()
+    checker = Checker(lossy)
     checker.feed(with_quiet(ops))
     checker.finish()
     return checker
@@ -389,10 +397,11 @@ def follow(checker, prefix, say):
 def main():
     parser = argparse.ArgumentParser(description="check a history")
     parser.add_argument("--follow", action="store_true")
+    parser.add_argument("--lossy", action="store_true")
     parser.add_argument("path")
     arguments = parser.parse_args()
     sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-    checker = Checker()
+    checker = Checker(arguments.lossy)
     told = 0
 
     def say():

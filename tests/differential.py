@@ -25,7 +25,9 @@ from lib.stage import Stage
 # one, without the trailing spaces.
 QUIET = "-o", "no_lru_crawler,no_lru_maintainer"
 SETUPS = {"one server": (1, 0), "four servers": (4, 0),
-          "four servers and a backup": (4, 1)}
+          "four servers and a backup": (4, 1),
+          "three servers, two backups, four connections each":
+              (3, 2, "-i", "4")}
 HISTORY = 60            # batches kept for a reproduction
 SHOWN = 40              # lines of it that are printed
 FAR = 1 << 40           # from a cas unique to one never given out
@@ -559,9 +561,9 @@ def strays(primaries, backups):
 
 def compare(stage, setup, seed, commands):
     """Compare that many commands; None, or a report of the difference."""
-    primaries, backups = SETUPS[setup]
+    primaries, backups, *options = SETUPS[setup]
     plain, *servers = stage.memcacheds(1 + primaries + backups, *QUIET)
-    proxy = stage.magent(servers[:primaries], servers[primaries:])
+    proxy = stage.magent(servers[:primaries], servers[primaries:], *options)
     stream = Stream(seed)
     history = collections.deque(maxlen=HISTORY)
     with contextlib.closing(Comparison(plain, proxy)) as comparison:

@@ -254,12 +254,32 @@ class Front(FakeServer):
             elif words[0] != b"STAT" and not words[0].startswith(b"key="):
                 return reply
 
-    def restart(self):
-        self.memcached.kill()
+    def drop(self):
         for link in self.links:
             with contextlib.suppress(OSError):
                 link.socket.shutdown(socket.SHUT_RDWR)
-        self.memcached.start(self.memcached.port)
+
+
+class Fronted(Memcached):
+    """A memcached behind a front that refuses some commands."""
+
+    kinds = ("kill at once", "kill")
+
+    def __init__(self, refuse):
+        super().__init__()
+        self.front = Front(self, refuse)
+
+    @property
+    def address(self):
+        return self.front.address
+
+    def kill(self):
+        super().kill()
+        self.front.drop()
+
+    def close(self):
+        super().close()
+        self.front.close()
 
 
 def old(line):
@@ -319,14 +339,16 @@ class Load:
     """history.c, and the checker beside it."""
 
     def __init__(self, proxy, control=None, clients=48, rate=12000, hot=24,
-                 cold=200, seed=None, limit_ms=LIMIT_MS, check=True):
+                 cold=200, seed=None, limit_ms=LIMIT_MS, name="", basic=False,
+                 lossy=False):
         self.directory = tempfile.TemporaryDirectory(prefix="history")
         self.prefix = os.path.join(self.directory.name, "h")
         self.seed = random.SystemRandom().randrange(1 << 30) if (
             seed is None) else seed
         command = [built("history"), "-p", proxy.port, "-o", self.prefix,
                    "-c", clients, "-r", rate, "-k", hot, "-K", cold,
-                   "-s", self.seed, "-l", limit_ms]
+                   "-s", self.seed, "-l", limit_ms, "-n", name,
+                   *["-B"] * basic]
         if control is not None:
             command += ["-C", control.port]
         self.errors = tempfile.TemporaryFile("w+")
@@ -335,8 +357,8 @@ class Load:
             stdout=subprocess.PIPE, stderr=self.errors, text=True)
         self.checker = subprocess.Popen(
             [sys.executable, str(TESTS / "checker.py"), "--follow",
-             self.prefix], stdout=subprocess.PIPE, text=True) if (
-                 check) else None
+             self.prefix, *["--lossy"] * lossy],
+            stdout=subprocess.PIPE, text=True)
         self.status = {}
         self.marks = []
         self.anomalies = ""
@@ -355,7 +377,7 @@ class Load:
                 self.marks.append(numbers)
 
     def _hear(self):
-        for line in self.checker.stdout if self.checker else ():
+        for line in self.checker.stdout:
             self.anomalies += line
 
     def is_running(self):
@@ -386,24 +408,21 @@ class Load:
         self.process.wait(60)
         if not os.path.exists(self.prefix + ".end"):
             open(self.prefix + ".end", "w").close()     # it has crashed
-        if self.checker is not None:
-            self.checker.wait()
+        self.checker.wait()
         for thread in self.threads:
             thread.join()
         return Verdict(self)
 
     def close(self):
         for process in (self.process, self.checker):
-            if process is not None:
-                process.kill()
-                process.wait()
+            process.kill()
+            process.wait()
         for thread in self.threads:
             thread.join()
         for stream in (self.process.stdin, self.process.stdout, self.errors,
-                       self.checker and self.checker.stdout):
+                       self.checker.stdout):
             with contextlib.suppress(OSError):
-                if stream:
-                    stream.close()
+                stream.close()
         self.directory.cleanup()
 
 

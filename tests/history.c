@@ -3,7 +3,9 @@
  *
  * history -p PORT -o PREFIX [-c CLIENTS] [-k HOT KEYS] [-K COLD KEYS]
  *     [-r OPERATIONS/S] [-s SEED] [-C CONTROL PORT] [-l LIMIT MS] [-t SECONDS]
+ *     [-n NAME] [-B]
  *
+ * The keys begin with NAME; -B leaves out what memcached 1.4 has not.
  * Each client has one request under way; it may be of several operations: a
  * get of many keys, or a noreply write and the get behind it.  Values never
  * repeat.  Operations are written to PREFIX.0, PREFIX.1 and so on in the order
@@ -62,10 +64,10 @@ static const char *const names[KINDS] = {
 };
 
 /* How often, on keys that hold text or a number. */
-static const int text_weights[KINDS] = {
+static int text_weights[KINDS] = {
 	22, 8, 4, 4, 12, 4, 8, 5, 5, 4, 8, 0, 0, 8, 2, 5
 };
-static const int number_weights[KINDS] = {
+static int number_weights[KINDS] = {
 	14, 6, 3, 3, 4, 0, 5, 0, 0, 0, 6, 20, 10, 4, 0, 4
 };
 
@@ -109,7 +111,7 @@ struct slow {
 };
 
 static struct sockaddr_in address, control_address;
-static const char *prefix;
+static const char *prefix, *name = "";
 static int client_count = 48, hot = 24, cold = 200;
 static double rate = 12000;
 static int64_t limit_us = 300000;
@@ -415,7 +417,7 @@ name_key(struct key *key)
 	};
 	int n;
 
-	n = snprintf(key->name, sizeof(key->name), "%c%d.%d%s",
+	n = snprintf(key->name, sizeof(key->name), "%s%c%d.%d%s", name,
 	    key->number ? 'n' : 't', key->index, key->generation,
 	    odd[key->index % 8]);
 	if (key->index % 13 == 5) {
@@ -523,26 +525,26 @@ static void
 add_command(struct op *op)
 {
 	const char *tail = op->noreply ? " noreply" : "";
-	const char *name = op->key->name;
+	const char *key = op->key->name;
 
 	switch (op->kind) {
 	case INCR:
 	case DECR:
 		snprintf(op->a, sizeof(op->a), "%" PRIu64,
 		    1 + draw() % ((uint64_t)1 << (op->kind == INCR ? 32 : 20)));
-		add("%s %s %s%s\r\n", names[op->kind], name, op->a, tail);
+		add("%s %s %s%s\r\n", names[op->kind], key, op->a, tail);
 		break;
 	case DELETE:
-		add("delete %s%s\r\n", name, tail);
+		add("delete %s%s\r\n", key, tail);
 		break;
 	case TOUCH:
-		add("touch %s %s%s\r\n", name, pick_exptime(), tail);
+		add("touch %s %s%s\r\n", key, pick_exptime(), tail);
 		break;
 	case MD:
-		add("md %s\r\n", name);
+		add("md %s\r\n", key);
 		break;
 	case MG:
-		add("mg %s v f\r\n", name);
+		add("mg %s v f\r\n", key);
 		break;
 	default:
 		assert(op->kind >= SET && op->kind != CAS);
@@ -1166,13 +1168,23 @@ set_address(struct sockaddr_in *to, const char *port)
 	to->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 }
 
+static void
+be_basic(void)
+{
+	static const enum kind later[] = { GAT, MG, MS, MD };
+	size_t i;
+
+	for (i = 0; i < sizeof(later) / sizeof(later[0]); i++)
+		text_weights[later[i]] = number_weights[later[i]] = 0;
+}
+
 static double
 read_options(int argc, char *argv[])
 {
 	double seconds = 0;
 	int option;
 
-	while ((option = getopt(argc, argv, "p:o:c:k:K:r:s:C:l:t:")) != -1) {
+	while ((option = getopt(argc, argv, "p:o:c:k:K:r:s:C:l:t:n:B")) != -1) {
 		switch (option) {
 		case 'p': set_address(&address, optarg); break;
 		case 'o': prefix = optarg; break;
@@ -1184,6 +1196,8 @@ read_options(int argc, char *argv[])
 		case 'C': set_address(&control_address, optarg); break;
 		case 'l': limit_us = atoi(optarg) * (int64_t)1000; break;
 		case 't': seconds = atof(optarg); break;
+		case 'n': name = optarg; break;
+		case 'B': be_basic(); break;
 		default: exit(2);
 		}
 	}

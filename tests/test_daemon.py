@@ -828,6 +828,27 @@ def test_check_magent(stage):
     wait_for(lambda: check("-p", magent.port)[0] == 0, "the primary to return")
 
 
+def test_check_magent_of_too_many_clients(run):
+    magent = run("-n", "1").ready()
+    with wait_for(lambda: admitted(magent), "a place"):
+        status, line = check("-p", magent.port)
+        assert status == 1 and "too many clients" in line
+
+
+def test_check_magent_while_a_server_hangs(stage):
+    """One second is enough to find that out; nothing is uncovered."""
+    primary, backup = stage.memcacheds(2)
+    magent = stage.magent([primary], [backup])
+    wait_for(lambda: check("-p", magent.port)[0] == 0, "both to be up")
+    primary.stop()
+    try:
+        assert check("-p", magent.port, "-t", 1) == (
+            0, "check-magent: 127.0.0.1 port %d: every key has a server that "
+            "is up\n" % magent.port)
+    finally:
+        primary.cont()
+
+
 def test_check_magent_of_no_magent(stage, memcached):
     assert check("-p", free_port()) [0] == 1
     status, line = check("-p", memcached.port)

@@ -4,12 +4,18 @@ Many clients work on few keys while servers fail and come back, one at a time
 and again as soon as all are up; the history of each key must be that of one
 register that nothing ever happened to.
 """
+import functools
 import itertools
+import selectors
+import threading
+import time
 
 import pytest
 
-from faults import (Front, Isolated, Load, Plain, Relayed, Scene, can_isolate,
-                    contents, fill, inflict, missing)
+from faults import (Busy, Front, Fronted, Isolated, Load, Plain, Relayed,
+                    Scene, can_isolate, fill, inflict, missing, old)
+from lib.net import Client, wait_for
+from lib.servers import sanitized
 
 FAULTS = 4              # of each kind and role
 
@@ -48,3 +54,369 @@ def test_checker_sees_a_restart(stage):
     verdict = load.end()
     assert verdict.anomalies > 0 and verdict.closed > 0
     assert "-> -" in verdict.report
+
+
+class Switch(Front):
+    """A naive switch: one of two memcacheds, which know nothing of each
+    other."""
+
+    def client(self):
+        return Client(self.port)
+
+
+def test_checker_sees_a_naive_switch(stage):
+    """What a proxy without mirroring does: old values, lost ones."""
+    first, second = stage.memcacheds(2)
+    switch = Switch(first, lambda line: None)
+    stage.callback(switch.close)
+    load = Load(switch, clients=4, rate=2000, hot=6, cold=0)
+    stage.callback(load.close)
+    for server in (second, first):
+        load.work(500)
+        for link in switch.links:
+            link.upstream = server.client()
+    load.work(500)
+    verdict = load.end()
+    assert verdict.anomalies > 0
+    assert "-> -" in verdict.report
+
+
+@pytest.mark.parametrize("role", ["primary", "backup"])
+def test_again_while_it_returns(stage, role):
+    """The returned server dies again, in every state of its return."""
+    scene = Scene(stage, [Plain] * 2, [Plain] * 2)
+    fill(scene.proxy, 20000)
+    victim = scene.primaries[0] if role == "primary" else scene.backups[0]
+    scene.start_load()
+    for _ in range(3):
+        scene.fault(victim, "kill at once", wait=False)
+        wait_for(lambda: scene.states()[victim.address] == "rebuild",
+                 "the rebuild", pause=0.002)
+    scene.fault(victim, "stop")
+    scene.check()
+    assert missing(scene.proxy, 20000) == 0
+    assert scene.diverged() == {}
+
+
+def test_flapping(stage):
+    """Killed every 200 ms: the roles do not follow each time."""
+    scene = Scene(stage, [Plain] * 2, [Plain] * 2)
+    fill(scene.proxy, 1000)
+    scene.start_load()
+    victim = scene.primaries[0]
+    before = scene.failovers()[0]
+    until = time.monotonic() + 6
+    while time.monotonic() < until:
+        scene.note("kill at once")
+        victim.restart()
+        time.sleep(0.2)
+    assert scene.failovers()[0] - before <= 6
+    scene.wait_up()
+    scene.check()
+    assert missing(scene.proxy, 1000) == 0
+    assert scene.diverged() == {}
+
+
+@pytest.mark.parametrize("role", ["primaries", "backups"])
+@pytest.mark.parametrize("kind", ["kill at once", "stop"])
+def test_several_at_once(stage, role, kind):
+    """All primaries, or all backups: every pair has one that is left."""
+    scene = Scene(stage, [Plain] * 3, [Plain] * 2)
+    fill(scene.proxy, 5000)
+    scene.start_load()
+    for _ in range(2):
+        threads = [threading.Thread(target=inflict, args=(server, kind, 0.6))
+                   for server in getattr(scene, role)]
+        before = scene.failovers()[0]
+        scene.note("%s of all %s" % (kind, role))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wait_for(lambda: scene.failovers()[0] >= before + len(threads),
+                 "the faults to be seen")
+        scene.wait_up()
+    scene.check()
+    assert missing(scene.proxy, 5000) == 0
+    assert scene.diverged() == {}
+
+
+def test_both_of_a_pair(stage):
+    """Nobody is left: errors for a while, no old value, and it ends."""
+    scene = Scene(stage, [Plain], [Plain])
+    scene.start_load(lossy=True)
+    for server in scene.servers:
+        server.kill()
+    scene.load.work(1000)
+    for server in scene.servers:
+        server.start(server.port)
+    scene.wait_up()
+    scene.load.work(3000)
+    verdict = scene.load.end()
+    assert verdict.errors > 0, verdict
+    assert verdict.complaints.count("SERVER_ERROR") == verdict.errors
+    assert verdict.anomalies == verdict.closed == verdict.hung == 0, (
+        verdict.report, scene.evidence())
+    assert scene.diverged() == {}
+
+
+@pytest.mark.parametrize("returned", ["primary", "backup"])
+def test_survivor_dies(stage, returned):
+    """The returned server has what was copied so far: misses, nothing old."""
+    scene = Scene(stage, [Plain], [Plain])
+    victim, survivor = scene.servers if returned == "primary" else (
+        scene.servers[::-1])
+    fill(scene.proxy, 50000)
+    scene.start_load(lossy=True)
+    for kind in ("kill at once", "stop"):
+        scene.fault(victim, "kill at once", wait=False)
+        wait_for(lambda: progress(scene, victim) > 1000, "the rebuild",
+                 pause=0.002)
+        scene.note("%s of the survivor" % kind)
+        inflict(survivor, kind, 0.6)
+        scene.wait_up()
+    scene.check(late=False)
+    assert missing(scene.proxy, 50000) > 0
+    assert scene.diverged() == {}
+
+
+def progress(scene, server):
+    """How many keys were copied to a server that is being rebuilt."""
+    stats = scene.proxy.stats("servers")
+    for name, value in stats.items():
+        if value == server.address:
+            return int(stats.get(name.replace(
+                ":address", ":rebuild_keys_done"), 0))
+    raise KeyError(server.address)
+
+
+def test_one_backup_of_many(stage):
+    scene = Scene(stage, [Plain] * 5, [Plain])
+    fill(scene.proxy, 5000)
+    scene.start_load()
+    for victim in scene.primaries + scene.backups + scene.primaries[:1]:
+        scene.fault(victim, "kill at once")
+    scene.fault(scene.backups[0], "stop")
+    scene.check()
+    assert missing(scene.proxy, 5000) == 0
+    assert scene.diverged() == {}
+
+
+def test_each_others_backup(stage):
+    """Two magents, each with the other's primary for its backup."""
+    scene = Scene(stage, [Plain], [Plain])
+    other = stage.magent(scene.backups, scene.primaries, "-v")
+    scene.proxies.append(other)
+    fill(scene.proxy, 5000, prefix=b"this")
+    fill(other, 5000, prefix=b"that")
+    loads = [scene.start_load(proxy, name=name, rate=6000)
+             for proxy, name in ((other, "o"), (scene.proxy, ""))]
+    for kind in ("kill at once", "stop", "kill"):
+        for victim in scene.servers:
+            scene.fault(victim, kind)
+    scene.load = loads[0]
+    scene.check()
+    scene.load = loads[1]
+    scene.check()
+    assert missing(scene.proxy, 5000, b"this") == 0
+    assert missing(other, 5000, b"that") == 0
+    assert scene.diverged() == {}
+
+
+def test_old_servers(stage):
+    """Without meta commands and metadump, what clients read is copied."""
+    scene = Scene(stage, [functools.partial(Fronted, old)],
+                  [functools.partial(Fronted, old)], "-t", 2000)
+    scene.start_load(rate=600, clients=8, hot=10, cold=0, basic=True)
+    scene.fault(scene.primaries[0], "kill at once", wait=False)
+    wait_for(lambda: scene.states()[scene.primaries[0].address] == "rebuild",
+             "the rebuild")
+    scene.wait_up()
+    scene.load.work(300)
+    scene.check(late=False)
+
+
+def test_busy_server(stage):
+    """A metadump that is refused for now is asked for again."""
+    busy = Busy(2)
+    scene = Scene(stage, [Plain], [functools.partial(Fronted, busy)],
+                  "-t", 2000)
+    fill(scene.proxy, 500)
+    scene.start_load(rate=600, clients=8, hot=10)
+    scene.fault(scene.primaries[0], "kill at once")
+    assert busy.times == 0
+    scene.check(late=False)
+    assert missing(scene.proxy, 500) == 0
+    assert scene.diverged() == {}
+
+
+# Locks
+
+class Locker:
+    """One of many who take a lock with add and give it back with delete."""
+
+    def __init__(self, proxy, number, locks):
+        self.client = proxy.client()
+        self.number = number
+        self.locks = locks
+        self.held = 0
+        self.add()
+
+    def add(self):
+        self.deleting = False
+        self.client.send(b"add lock 0 600 3\r\n%03d\r\n" % self.number)
+
+    def hear(self):
+        reply = self.client.read_line()
+        if self.deleting:
+            if reply != b"DELETED\r\n":
+                self.locks.wrong.append((self.number, "delete", reply))
+            self.add()
+        elif reply == b"NOT_STORED\r\n":
+            self.add()
+        elif reply == b"STORED\r\n":
+            if self.locks.holder is not None:
+                self.locks.wrong.append((self.number, self.locks.holder))
+            self.locks.holder = self.number
+            self.locks.selector.unregister(self.client.socket)
+            self.locks.working.append(self)
+        else:
+            self.locks.wrong.append((self.number, "add", reply))
+            self.add()
+
+    def give_back(self):
+        self.held += 1
+        self.locks.holder = None
+        self.deleting = True
+        self.client.send(b"delete lock\r\n")
+
+
+class Locks(threading.Thread):
+    """Fifty who want one lock."""
+
+    def __init__(self, proxy, count=50):
+        super().__init__(daemon=True)
+        self.selector = selectors.DefaultSelector()
+        self.holder = None
+        self.wrong = []
+        self.working = []       # those who hold it: one
+        self.ending = threading.Event()
+        self.lockers = [Locker(proxy, i, self) for i in range(count)]
+        for locker in self.lockers:
+            self.register(locker)
+
+    def register(self, locker):
+        self.selector.register(locker.client.socket, selectors.EVENT_READ,
+                               locker)
+
+    def run(self):
+        try:
+            while not self.ending.is_set():
+                # Whoever holds it does so for one round of the others.
+                working, self.working = self.working, []
+                for locker in working:
+                    self.register(locker)
+                    locker.give_back()
+                for key, _ in self.selector.select(0.001):
+                    key.data.hear()
+        except Exception as error:
+            self.wrong.append(error)
+            raise
+
+    def taken(self):
+        return sum(locker.held for locker in self.lockers)
+
+    def end(self):
+        self.ending.set()
+        self.join()
+        for locker in self.lockers:
+            locker.client.close()
+        self.selector.close()
+
+
+def test_lock(stage):
+    """Never held twice, through twenty restarts of its primary."""
+    scene = Scene(stage, [Plain] * 2, [Plain] * 2, control=False)
+    scene.proxy.talk(b"set lock 0 0 1\r\nx\r\n")
+    victim, = [server for server in scene.primaries
+               if server.holds(b"lock") != b"EN\r\n"]
+    scene.proxy.talk(b"delete lock\r\n")
+    locks = Locks(scene.proxy)
+    stage.callback(locks.end)
+    locks.start()
+    for _ in range(20):
+        before = locks.taken()
+        scene.fault(victim, "kill at once")
+        wait_for(lambda: locks.taken() > before + 5 or locks.wrong,
+                 "the lock to change hands")
+        assert not locks.wrong, (locks.wrong[:5], scene.evidence())
+
+
+# What else a copy has
+
+DAY = 86400
+LIVES = {"never": (0, None), "60 days": (60 * DAY, "absolute"),
+         "30 days": (30 * DAY, None), "an hour": (3600, None),
+         "ten minutes, absolute": (600, "absolute")}
+FLAGS = (0, 1, 1 << 16, (1 << 32) - 1)
+
+
+@pytest.mark.parametrize("role", ["primary", "backup"])
+@pytest.mark.parametrize("kind", ["kill at once", "stop"])
+def test_lives_and_flags(stage, kind, role):
+    """TTLs to within a second, and flags; of all keys, or the dirty ones."""
+    scene = Scene(stage, [Plain], [Plain], control=False)
+    victim, survivor = scene.servers if role == "primary" else (
+        scene.servers[::-1])
+    items = {b"item:%d" % i: (life, flags) for i, (life, flags) in enumerate(
+        itertools.product(LIVES, FLAGS))}
+
+    def store():
+        for key, (life, flags) in items.items():
+            seconds, absolute = LIVES[life]
+            if absolute:
+                seconds += int(time.time())
+            assert scene.proxy.talk(b"set %s %d %d 1\r\nx\r\n" % (
+                key, flags, seconds)) == b"STORED\r\n"
+        return time.time()
+
+    stored = store()
+    if kind == "stop":
+        victim.stop()
+        stored = store()        # and so they are dirty
+        victim.cont()
+    else:
+        scene.fault(victim, kind)
+    scene.wait_up()
+    for key, (life, flags) in items.items():
+        lives = []
+        for server in (victim, survivor):
+            words = server.talk(b"mg %s f t\r\n" % key).split()
+            assert words[:2] == [b"HD", b"f%d" % flags], (key, life, words)
+            lives.append(int(words[2][1:]))
+        left = LIVES[life][0] - (time.time() - stored)
+        assert abs(lives[0] - lives[1]) <= 1, (life, lives)
+        assert lives[0] == -1 if life == "never" else (
+            abs(lives[0] - left) <= 2), (life, lives, left)
+
+
+def test_large_rebuild(stage):
+    """100,000 keys in seconds, and the clients hardly notice."""
+    scene = Scene(stage, [Plain], [Plain])
+    fill(scene.proxy, 100000)
+    load = scene.start_load()
+    load.mark()
+    time.sleep(2)
+    quiet = load.mark()
+    start = time.monotonic()
+    scene.fault(scene.primaries[0], "kill at once")
+    seconds = time.monotonic() - start
+    busy = load.mark()
+    scene.check()
+    assert missing(scene.proxy, 100000) == 0
+    assert scene.diverged() == {}
+    if not sanitized():
+        assert seconds < 10
+        # Twice as much, and what a short run on a shared machine blurs.
+        assert busy["mark_p99_us"] < 2 * quiet["mark_p99_us"] + 2000, (
+            quiet, busy)
