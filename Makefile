@@ -18,7 +18,7 @@ LIBS = -levent_core -levent_extra
 
 PARTS = address block client command conn daemon dirty drain dump effect fanout \
 	gate identity invalidate ketama keys listener log magent md5 mirror multiget options pair \
-	proto proto_meta proto_reply rebuild request server stats work
+	place proto proto_meta proto_reply rebuild request server stats work
 OBJECTS = $(PARTS:%=$(BUILD)/%.o)
 UNITS = address ketama md5 proto
 

@@ -16,23 +16,17 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include <event2/dns.h>
 #include <event2/event.h>
-#include <event2/util.h>
 
 #include "address.h"
 #include "block.h"
 #include "conn.h"
 #include "log.h"
+#include "place.h"
 
 enum {
 	RETRY_FIRST_MS = 100,
@@ -40,7 +34,6 @@ enum {
 	RETRY_JITTER = 20,		/* percent, both ways */
 	PROBE_SECONDS = 1,
 	LATE_MS = 20,			/* for a timer of ours */
-	RESOLVED_MAX = 8,		/* addresses of a name that are tried */
 	OLD_PORTS_MAX = 128		/* of ended connections */
 };
 
@@ -62,14 +55,8 @@ struct link {
 	bool probing;
 };
 
-struct place {
-	struct sockaddr_storage address;
-	socklen_t length;
-};
-
 struct server {
 	struct conn_loop *loop;
-	struct evdns_base *dns;
 	const struct address *address;
 	struct server_settings settings;
 	const struct server_news *news;
@@ -82,9 +69,7 @@ struct server {
 	struct event *tick;		/* probes */
 	unsigned int retry_ms;		/* the wait before the next connect */
 
-	struct place places[RESOLVED_MAX];
-	size_t place_count, place_next;
-	struct evdns_getaddrinfo_request *lookup;
+	struct places *places;
 	const char *doomed;		/* why the timer is to fail it */
 
 	uint16_t old_ports[OLD_PORTS_MAX];
@@ -310,24 +295,22 @@ on_input(void *owner, const char *bytes, size_t n)
  * Connecting
  */
 
-static void try_next_place(struct server *server);
+static bool try_next_place(struct server *server);
 
 static void
 on_ended(void *owner, enum conn_end end)
 {
 	struct link *link = owner;
 	struct server *server = link->server;
+	int error = conn_error(link->conn);
 
 	if (end == CONN_EOF) {
 		server_fail(server, "closed the connection");
 		return;
 	}
-	if (server->state == SERVER_CONNECTING &&
-	    server->place_next < server->place_count &&
-	    conn_sent(link->conn) == 0)
-		try_next_place(server);
-	else
-		server_fail(server, strerror(conn_error(link->conn)));
+	if (server->state != SERVER_CONNECTING ||
+	    conn_sent(link->conn) > 0 || !try_next_place(server))
+		server_fail(server, strerror(error));
 }
 
 static void
@@ -340,60 +323,32 @@ static const struct conn_handler handler = {
 	.input = on_input, .drained = on_drained, .ended = on_ended
 };
 
-static int
-connect_to(const struct place *place)
-{
-	const struct sockaddr *to = (const struct sockaddr *)&place->address;
-	int one = 1;
-	int fd;
-
-	fd = socket(to->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
-	    0);
-	if (fd == -1)
-		return -1;
-	if (to->sa_family != AF_UNIX)
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	if (connect(fd, to, place->length) == -1 && errno != EINPROGRESS) {
-		close(fd);
-		return -1;
-	}
-	return fd;
-}
-
 int
 server_dial(struct server *server)
 {
 	assert(server->state == SERVER_CONNECTED);
-	return connect_to(&server->places[server->place_next - 1]);
+	return places_connect_again(server->places);
 }
 
-/* Connect a link to the place at hand. */
+/* Give a link its socket.  Returns false, and errno, if there is none. */
 static bool
-attach_link(struct link *link, const struct place *place)
+attach(struct link *link, int fd)
 {
-	int fd = connect_to(place);
-
 	if (fd == -1)
 		return false;
-	if (!conn_attach(link->conn, fd)) {
-		close(fd);
-		errno = ENOMEM;
-		return false;
-	}
-	return true;
+	if (conn_attach(link->conn, fd))
+		return true;
+	close(fd);
+	errno = ENOMEM;
+	return false;
 }
 
 /* Connect the first link to the next of the server's places. */
-static void
+static bool
 try_next_place(struct server *server)
 {
-	while (server->place_next < server->place_count) {
-		server->place_next++;
-		if (attach_link(&server->links[0],
-		    &server->places[server->place_next - 1]))
-			return;
-	}
-	fail_later(server, strerror(errno));
+	return attach(&server->links[0],
+	    places_connect_next(server->places));
 }
 
 void
@@ -404,66 +359,19 @@ server_attach_links(struct server *server)
 	assert(server->state == SERVER_CONNECTED);
 	server->counters.connects++;
 	for (i = 1; i < server->settings.links; i++)
-		if (!attach_link(&server->links[i],
-		    &server->places[server->place_next - 1]))
+		if (!attach(&server->links[i],
+		    places_connect_again(server->places)))
 			fail_later(server, strerror(errno));
 }
 
+/* A name has got its addresses. */
 static void
-add_place(struct server *server, const struct sockaddr *address,
-    socklen_t length)
+on_found(void *owner)
 {
-	struct place *place;
+	struct server *server = owner;
 
-	if (server->place_count == RESOLVED_MAX ||
-	    length > sizeof(place->address))
-		return;
-	place = &server->places[server->place_count++];
-	memcpy(&place->address, address, length);
-	place->length = length;
-}
-
-static void
-on_lookup(int error, struct evutil_addrinfo *found, void *arg)
-{
-	struct server *server = arg;
-	struct evutil_addrinfo *i;
-	bool first;
-
-	if (error == EVUTIL_EAI_CANCEL)
-		return;		/* the server is gone */
-	first = server->place_count == 0;
-	server->lookup = NULL;
-	if (error != 0) {
-		log_warning("s %s: %s", server_name(server),
-		    evutil_gai_strerror(error));
-		return;
-	}
-	/* A connection under way goes on with the places it knows. */
-	if (first || server->state != SERVER_CONNECTING) {
-		server->place_count = 0;
-		for (i = found; i != NULL; i = i->ai_next)
-			add_place(server, i->ai_addr, (socklen_t)i->ai_addrlen);
-	}
-	evutil_freeaddrinfo(found);
-	if (first && server->state == SERVER_CONNECTING)
-		try_next_place(server);
-}
-
-/* Ask for the addresses of a name; what is known serves meanwhile. */
-static void
-look_up(struct server *server)
-{
-	struct evutil_addrinfo hints = {
-		.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM
-	};
-	char port[16];
-
-	if (server->dns == NULL || server->lookup != NULL)
-		return;
-	snprintf(port, sizeof(port), "%u", server->address->port);
-	server->lookup = evdns_getaddrinfo(server->dns, server->address->host,
-	    port, &hints, on_lookup, server);
+	if (server->state == SERVER_CONNECTING && !try_next_place(server))
+		fail_later(server, strerror(errno));
 }
 
 /* Give every link a conn, without a socket yet. */
@@ -496,13 +404,12 @@ server_start(struct server *server)
 		return;
 	}
 	server->state = SERVER_CONNECTING;
-	server->place_next = 0;
 	event_add(server->tick, &second);
 	server->news->connecting(server->owner);
 	/* A name that is known is looked up again for the next time. */
-	if (server->place_count > 0)
-		try_next_place(server);
-	look_up(server);
+	if (places_rewind(server->places) && !try_next_place(server))
+		fail_later(server, strerror(errno));
+	places_look_up(server->places);
 }
 
 /*
@@ -662,33 +569,6 @@ server_submit(struct server *server, uint32_t hash, struct call *call,
  * Life
  */
 
-/* The place of a numeric host or a socket path: it needs no lookup. */
-static void
-find_place(struct server *server)
-{
-	struct evutil_addrinfo hints = {
-		.ai_flags = EVUTIL_AI_NUMERICHOST, .ai_socktype = SOCK_STREAM
-	};
-	struct evutil_addrinfo *found;
-	struct sockaddr_un path = { .sun_family = AF_UNIX };
-	const struct address *address = server->address;
-	char port[16];
-
-	if (address->port == 0) {
-		assert(strlen(address->host) < sizeof(path.sun_path));
-		memcpy(path.sun_path, address->host, strlen(address->host));
-		add_place(server, (struct sockaddr *)&path, sizeof(path));
-		server->dns = NULL;
-		return;
-	}
-	snprintf(port, sizeof(port), "%u", address->port);
-	if (evutil_getaddrinfo(address->host, port, &hints, &found) != 0)
-		return;
-	add_place(server, found->ai_addr, (socklen_t)found->ai_addrlen);
-	evutil_freeaddrinfo(found);
-	server->dns = NULL;
-}
-
 struct server *
 server_new(struct conn_loop *loop, struct evdns_base *dns,
     const struct address *address, const struct server_settings *settings,
@@ -701,7 +581,6 @@ server_new(struct conn_loop *loop, struct evdns_base *dns,
 	if (server == NULL)
 		return NULL;
 	server->loop = loop;
-	server->dns = dns;
 	server->address = address;
 	server->settings = *settings;
 	server->news = news;
@@ -710,8 +589,9 @@ server_new(struct conn_loop *loop, struct evdns_base *dns,
 	server->timer = event_new(base, -1, 0, on_timer, server);
 	server->tick = event_new(base, -1, EV_PERSIST, on_tick, server);
 	server->links = calloc(settings->links, sizeof(*server->links));
+	server->places = places_new(dns, address, on_found, server);
 	if (server->timer == NULL || server->tick == NULL ||
-	    server->links == NULL) {
+	    server->links == NULL || server->places == NULL) {
 		server_free(server);
 		return NULL;
 	}
@@ -719,7 +599,6 @@ server_new(struct conn_loop *loop, struct evdns_base *dns,
 		server->links[i].server = server;
 		TAILQ_INIT(&server->links[i].calls);
 	}
-	find_place(server);
 	return server;
 }
 
@@ -730,8 +609,7 @@ server_free(struct server *server)
 
 	if (server->links != NULL)
 		close_links(server, &calls);
-	if (server->lookup != NULL)
-		evdns_getaddrinfo_cancel(server->lookup);
+	places_free(server->places);
 	if (server->timer != NULL)
 		event_free(server->timer);
 	if (server->tick != NULL)

@@ -1,0 +1,91 @@
+#ifndef UNIT_H
+#define UNIT_H
+
+/*
+ * What the unit tests share: checks that are counted, and shown if they fail.
+ * A main() ends with return unit_end().
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	UNIT_SHOWN = 20,	/* failures; the others are counted only */
+	UNIT_BYTES = 400	/* of a text that is shown */
+};
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* This has to be true; with a text like that of printf() if the condition does
+   not say which case it is. */
+#define check(good) check_case(good, "%s", #good)
+#define check_case(good, ...) \
+	do { \
+		if (unit_count(good)) { \
+			printf("%s:%d: failed: ", __FILE__, __LINE__); \
+			printf(__VA_ARGS__); \
+			printf("\n"); \
+		} \
+	} while (0)
+
+/* n bytes at got have to be those of the string want. */
+#define check_bytes(got, n, want) \
+	unit_compare(__FILE__, __LINE__, got, n, want, strlen(want))
+
+static unsigned int unit_passed, unit_failed;
+
+/* Returns whether this is a failure to show. */
+static inline bool
+unit_count(bool good)
+{
+	if (good)
+		unit_passed++;
+	else
+		unit_failed++;
+	return !good && unit_failed <= UNIT_SHOWN;
+}
+
+static inline void
+unit_show(const char *what, const char *bytes, size_t n)
+{
+	size_t i;
+
+	printf("  %s %zu bytes \"", what, n);
+	for (i = 0; i < n && i < UNIT_BYTES; i++)
+		printf(bytes[i] < ' ' || bytes[i] > '~' ? "\\x%02x" : "%c",
+		    (unsigned int)(unsigned char)bytes[i]);
+	printf("\"\n");
+}
+
+static inline void
+unit_compare(const char *file, int line, const char *got, size_t n,
+    const char *want, size_t length)
+{
+	if (!unit_count(n == length && memcmp(got, want, n) == 0))
+		return;
+	printf("%s:%d: failed:\n", file, line);
+	unit_show("got", got, n);
+	unit_show("not", want, length);
+}
+
+/* For what a test cannot do without. */
+static inline void
+unit_need(bool good, const char *what)
+{
+	if (good)
+		return;
+	perror(what);
+	exit(EXIT_FAILURE);
+}
+
+static inline int
+unit_end(void)
+{
+	printf("%u passed, %u failed\n", unit_passed, unit_failed);
+	return unit_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+#endif
