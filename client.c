@@ -99,6 +99,7 @@ client_close(struct client *client)
 	struct clients *clients = client->clients;
 	struct request *request;
 
+	log_debug("c#%llu: gone", (unsigned long long)client->number);
 	while ((request = STAILQ_FIRST(&client->requests)) != NULL) {
 		STAILQ_REMOVE_HEAD(&client->requests, entry);
 		request_free(request);
@@ -787,6 +788,9 @@ clients_accept(struct clients *clients, int fd)
 	}
 	client->clients = clients;
 	client->number = ++clients->number;
+	log_debug("c#%llu: connected, %u clients now",
+	    (unsigned long long)client->number,
+	    clients->stats->connections + 1);
 	client->window = WINDOW_FIRST;
 	client->waiter.wake = on_wake;
 	STAILQ_INIT(&client->requests);

@@ -35,7 +35,7 @@ enum {
 	SITES = 128,		/* call sites; more than the program has */
 	OBJECTS = 256,
 	SITE_LINES = 20,	/* a second */
-	OBJECT_LINES = 5,	/* a second and call site */
+	OBJECT_LINES = 10,	/* a second and call site */
 	WINDOW_MS = 1000
 };
 

@@ -9,7 +9,7 @@
  *
  * A message starts with its object, two words ("s 10.0.0.1:11211: ...",
  * "c#17 10.0.0.5:5031: ...").  In one second, a call site (told by its format
- * string) may write five lines about one object and twenty in all; what was
+ * string) may write ten lines about one object and twenty in all; what was
  * left out is counted in its next line.  Debug lines are not limited.
  *
  * Nothing here waits or ends the process: a line that would have to wait for

@@ -60,6 +60,7 @@ struct mirror {
 	size_t memory;
 	struct keeper *keepers;		/* one per peer */
 	bool stopping;
+	size_t uncovered;		/* pairs, as last told */
 	struct event *steady;
 };
 
@@ -79,6 +80,21 @@ set_state(struct keeper *keeper, enum peer_state state)
 	peer->changed_ms = conn_loop_now(keeper->mirror->loop);
 }
 
+/* Say so when keys have nobody left who answers for them, and when they have
+   one again. */
+static void
+tell_coverage(struct mirror *mirror)
+{
+	size_t uncovered = pairs_uncovered(mirror->pairs);
+
+	if (uncovered > 0 && uncovered != mirror->uncovered)
+		log_warning("pairs without a server that is up: %zu",
+		    uncovered);
+	else if (uncovered == 0 && mirror->uncovered > 0)
+		log_info("each pair has a server that is up again");
+	mirror->uncovered = uncovered;
+}
+
 /*
  * HANDBACK
  */
@@ -91,6 +107,7 @@ run_handback(struct rest *rest)
 
 	assert(keeper->peer->state == PEER_HANDBACK);
 	set_state(keeper, PEER_UP);
+	tell_coverage(keeper->mirror);
 	gate_open(pairs_gate(keeper->mirror->pairs));
 }
 
@@ -130,8 +147,9 @@ on_impossible(void *owner)
 	struct keeper *keeper = owner;
 	struct timeval wait = { .tv_sec = LAZY_SECONDS };
 
-	log_warning("s %s: its partners have no metadump: rebuilt from what "
-	    "clients read, for %d s", peer_name(keeper->peer), LAZY_SECONDS);
+	log_warning("s %s: its partners do not list their keys: it learns from "
+	    "what clients read, for %d s", peer_name(keeper->peer),
+	    LAZY_SECONDS);
 	keeper->rebuild = NULL;
 	peer_set_lazy(keeper->peer, true);
 	event_add(keeper->lazy, &wait);
@@ -199,6 +217,7 @@ on_drained(struct drain *drain)
 		dirty_clear(peer->dirty);
 		keeper->all = false;
 		set_state(keeper, PEER_UP);
+		tell_coverage(mirror);
 		return;
 	}
 	set_state(keeper, PEER_INVALIDATE);
@@ -214,6 +233,38 @@ on_drained(struct drain *drain)
  * IDENTIFY
  */
 
+/* All that it has may be old; but an empty one need not be flushed. */
+static void
+forget_all(struct keeper *keeper)
+{
+	dirty_clear(keeper->peer->dirty);
+	if (keeper->found.stored > 0)
+		peer_add_all_dirty(keeper->peer);
+}
+
+/* Values that fit in a primary may be too large for its backup. */
+static void
+compare_sizes(const struct keeper *keeper)
+{
+	const struct pairs *pairs = keeper->mirror->pairs;
+	const struct peer *peer = keeper->peer;
+	const struct peer *other;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(pairs); i++) {
+		other = pairs_peer(keeper->mirror->pairs, i);
+		if (peer->backup && other->primary &&
+		    peer->identity.item_size_max > 0 &&
+		    other->identity.item_size_max >
+		    peer->identity.item_size_max)
+			log_warning("s %s: takes values up to %llu bytes, its "
+			    "primary %s up to %llu", peer_name(peer),
+			    (unsigned long long)peer->identity.item_size_max,
+			    peer_name(other),
+			    (unsigned long long)other->identity.item_size_max);
+	}
+}
+
 /* What does a server have that is another one than before, or may be? */
 static void
 judge(struct keeper *keeper)
@@ -224,19 +275,17 @@ judge(struct keeper *keeper)
 	case IDENTITY_SAME:
 		break;
 	case IDENTITY_NEW:
-		/* Empty, but for what other proxies have put there; unless it
+		/* Empty, but for what other proxies have put there since: that
+		   may be old, too, so what is dirty stays dirty.  Unless it
 		   keeps its items over a restart. */
 		keeper->all = true;
 		server_forget_ports(peer->server);
-		dirty_clear(peer->dirty);
-		if (keeper->found.restartable)
-			dirty_add_all(peer->dirty);
+		if (keeper->found.restartable || dirty_is_all(peer->dirty))
+			forget_all(keeper);
 		break;
 	case IDENTITY_UNSURE:
 		keeper->all = true;
-		dirty_clear(peer->dirty);
-		if (keeper->found.stored > 0)
-			dirty_add_all(peer->dirty);
+		forget_all(keeper);
 		break;
 	}
 }
@@ -256,6 +305,7 @@ on_identified(struct keeper *keeper)
 		judge(keeper);
 	peer->identity = *found;
 	peer->clock_ahead = (int64_t)found->time - (int64_t)time(NULL);
+	compare_sizes(keeper);
 	if (peer->state != PEER_STARTING) {
 		set_state(keeper, PEER_DRAIN);
 		drain_start(&keeper->drain);
@@ -300,6 +350,8 @@ on_version(struct call *call, const struct answer *answer)
 		server_fail(keeper->peer->server, "is no memcached");
 		return;
 	}
+	if (keeper->peer->state == PEER_DOWN)
+		set_state(keeper, PEER_IDENTIFY);
 	identity_version(&keeper->found, answer->bytes + answer->last.data.at,
 	    answer->last.data.length);
 }
@@ -332,8 +384,6 @@ on_connecting(void *owner)
 	struct peer *peer = owner;
 	struct keeper *keeper = peer->keeper;
 
-	if (peer->state != PEER_STARTING)
-		set_state(keeper, PEER_IDENTIFY);
 	memset(&keeper->found, 0, sizeof(keeper->found));
 	keeper->ask_version = (struct call){
 		.expect = PROTO_EXPECT_VERSION, .done = on_version
@@ -372,6 +422,7 @@ on_failed(void *owner)
 		rebuild_stop(keeper->rebuild);
 	keeper->rebuild = NULL;
 	set_state(keeper, PEER_DOWN);
+	tell_coverage(keeper->mirror);
 }
 
 static const struct server_news news = {

@@ -168,10 +168,13 @@ server_fail(struct server *server, const char *why)
 
 	if (server->state == SERVER_DOWN)
 		return;
-	if (server->state == SERVER_CONNECTED)
+	if (server->state == SERVER_CONNECTED) {
 		server->counters.failures++;
-	log_info("s %s: %s, next try in about %u ms", server_name(server), why,
-	    server->retry_ms);
+		log_warning("s %s: %s", server_name(server), why);
+	} else {
+		log_debug("s %s: %s, next try in about %u ms",
+		    server_name(server), why, server->retry_ms);
+	}
 	close_links(server, &calls);
 	server->state = SERVER_DOWN;
 	server->doomed = NULL;

@@ -116,7 +116,7 @@ const char *server_name(const struct server *server);
 struct server_counters {
 	uint64_t requests;		/* calls submitted */
 	uint64_t failures;		/* of a connection that was made */
-	uint64_t timeouts;		/* of them, because of silence */
+	uint64_t timeouts;		/* silences, while connecting, too */
 	uint64_t connects;
 	size_t waiting;			/* calls without an answer */
 };

@@ -28,8 +28,8 @@ Results, by operation:
 checker.py FILE         checks a whole history
 checker.py --follow PREFIX      checks PREFIX.0, PREFIX.1 and so on as they
                         appear and removes them, until PREFIX.end is there
---lossy: a value may disappear at any time, as from a cache without a mirror;
-what it may not do is to come back.
+--lossy: a value may be missed at any time, as in a cache without a mirror; but
+what was replaced or deleted may not come back.
 """
 import argparse
 import collections
@@ -131,6 +131,14 @@ def is_idle(op):
     return op.name in READS or op.result in ("no", "none", "exists")
 
 
+def missed(state, op):
+    """The state after an operation that did not find what is there."""
+    after = step(ABSENT, op.name, op.a, op.b, op.result)
+    if after == ABSENT and op.name not in ("delete", "md"):
+        return state
+    return after
+
+
 class Undecided(Exception):
     """The search took too long."""
 
@@ -202,7 +210,7 @@ class Search:
                     return [node]   # to wait with it opens no other way
                 nodes.append(node)
             if self.lossy and state != ABSENT:
-                after = step(ABSENT, op.name, op.a, op.b, op.result)
+                after = missed(state, op)
                 if after is not None:
                     nodes.append((done | 1 << i, after, left))
         for op in left:

@@ -235,8 +235,11 @@ class Front(FakeServer):
         try:
             if not hasattr(link, "upstream"):
                 link.upstream = self.memcached.client()
-            link.upstream.send(line + data)
-            return self._reply(link.upstream, line.split()[0])
+            upstream = link.upstream
+            upstream.send(line + data)
+            if line.endswith(b" noreply\r\n"):
+                return b""
+            return self._reply(upstream, line.split()[0])
         except EOFError as error:
             raise OSError("the server has gone") from error
 
@@ -251,8 +254,8 @@ class Front(FakeServer):
                 reply += upstream.read_exactly(int(words[3]) + 2)
             elif words[0] == b"VA":
                 return reply + upstream.read_exactly(int(words[1]) + 2)
-            elif words[0] != b"STAT" and not words[0].startswith(b"key="):
-                return reply
+            elif words[0] != b"STAT":
+                return reply    # a metadump is one, with bare LFs in it
 
     def drop(self):
         for link in self.links:
@@ -340,7 +343,7 @@ class Load:
 
     def __init__(self, proxy, control=None, clients=48, rate=12000, hot=24,
                  cold=200, seed=None, limit_ms=LIMIT_MS, name="", basic=False,
-                 lossy=False):
+                 lossy=False, hot_share=90):
         self.directory = tempfile.TemporaryDirectory(prefix="history")
         self.prefix = os.path.join(self.directory.name, "h")
         self.seed = random.SystemRandom().randrange(1 << 30) if (
@@ -348,7 +351,7 @@ class Load:
         command = [built("history"), "-p", proxy.port, "-o", self.prefix,
                    "-c", clients, "-r", rate, "-k", hot, "-K", cold,
                    "-s", self.seed, "-l", limit_ms, "-n", name,
-                   *["-B"] * basic]
+                   "-x", hot_share, *["-B"] * basic]
         if control is not None:
             command += ["-C", control.port]
         self.errors = tempfile.TemporaryFile("w+")

@@ -3,9 +3,10 @@
  *
  * history -p PORT -o PREFIX [-c CLIENTS] [-k HOT KEYS] [-K COLD KEYS]
  *     [-r OPERATIONS/S] [-s SEED] [-C CONTROL PORT] [-l LIMIT MS] [-t SECONDS]
- *     [-n NAME] [-B]
+ *     [-n NAME] [-B] [-x PERCENT]
  *
- * The keys begin with NAME; -B leaves out what memcached 1.4 has not.
+ * The keys begin with NAME; -B leaves out what memcached 1.4 has not; so many
+ * PERCENT of the operations go to the hot keys, which come first.
  * Each client has one request under way; it may be of several operations: a
  * get of many keys, or a noreply write and the get behind it.  Values never
  * repeat.  Operations are written to PREFIX.0, PREFIX.1 and so on in the order
@@ -42,6 +43,7 @@ enum {
 	HELD = 4,		/* cas tokens that a client remembers */
 	INPUT = 256 << 10,
 	PIECE = 20000,		/* operations in a file */
+	CROWD = 50,		/* operations until a key has a rest */
 	EVENTS = 256,
 	GIVE_UP_MS = 10000,	/* without an answer so long: closed */
 	RETRY_MS = 20,		/* to connect */
@@ -76,6 +78,7 @@ struct key {
 	bool number;
 	int index, generation;
 	int in_flight;
+	int crowd;		/* operations since it was quiet */
 	int unknown;		/* operations that were not answered */
 	size_t size;		/* of its value, as last heard of */
 };
@@ -112,7 +115,7 @@ struct slow {
 
 static struct sockaddr_in address, control_address;
 static const char *prefix, *name = "";
-static int client_count = 48, hot = 24, cold = 200;
+static int client_count = 48, hot = 24, cold = 200, hot_share = 90;
 static double rate = 12000;
 static int64_t limit_us = 300000;
 static uint64_t seed = 1;
@@ -215,6 +218,8 @@ record(const struct client *client, int i, int64_t end)
 		piece_length = 0;
 	}
 	op->key->in_flight--;
+	if (op->key->in_flight == 0)
+		op->key->crowd = 0;
 	op->key->unknown += op->result[0] == '?';
 	fprintf(piece, "%s %d %s %s %s %" PRId64 " %" PRId64 " %s %d\n",
 	    op->key->name, client->number, names[op->kind], or_dash(op->a),
@@ -428,10 +433,21 @@ name_key(struct key *key)
 }
 
 static struct key *
+pick_any_key(void)
+{
+	return &keys[cold == 0 || below(100) < hot_share ? below(hot) :
+	    hot + below(cold)];
+}
+
+static struct key *
 pick_key(void)
 {
-	struct key *key = &keys[cold == 0 || below(10) > 0 ? below(hot) :
-	    hot + below(cold)];
+	struct key *key = pick_any_key();
+	int tries;
+
+	/* The checker needs moments at which a key is quiet. */
+	for (tries = 0; key->crowd > CROWD && tries < 20; tries++)
+		key = pick_any_key();
 
 	if (key->unknown > 4 && key->in_flight == 0) {
 		key->generation++;
@@ -493,6 +509,7 @@ new_op(struct client *client, enum kind kind, struct key *key)
 	op->noreply = false;
 	op->a[0] = op->b[0] = op->result[0] = '\0';
 	key->in_flight++;
+	key->crowd++;
 	return op;
 }
 
@@ -1184,7 +1201,7 @@ read_options(int argc, char *argv[])
 	double seconds = 0;
 	int option;
 
-	while ((option = getopt(argc, argv, "p:o:c:k:K:r:s:C:l:t:n:B")) != -1) {
+	while ((option = getopt(argc, argv, "p:o:c:k:K:r:s:C:l:t:n:Bx:")) != -1) {
 		switch (option) {
 		case 'p': set_address(&address, optarg); break;
 		case 'o': prefix = optarg; break;
@@ -1198,6 +1215,7 @@ read_options(int argc, char *argv[])
 		case 't': seconds = atof(optarg); break;
 		case 'n': name = optarg; break;
 		case 'B': be_basic(); break;
+		case 'x': hot_share = atoi(optarg); break;
 		default: exit(2);
 		}
 	}

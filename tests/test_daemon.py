@@ -432,6 +432,8 @@ def refuses(port):
         Client(port).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        pass        # it closes at this moment
     return False
 
 

@@ -447,7 +447,7 @@ def test_the_quoted_lines_appear(stage):
     magent = stage.magent([primary], [backup])
     magent.talk(b"set a 0 0 1\r\nx\r\n")
     primary.kill()
-    wait_for(lambda: "Connection refused" in magent.output(), "a try")
+    wait_for(lambda: "down, was up" in magent.output(), "the failure")
     primary.start(primary.port)
     wait_for(lambda: magent.stats("servers")["0:state"] == "up", "the return")
     log = magent.output()
