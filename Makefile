@@ -20,7 +20,7 @@ PARTS = address block client command conn daemon dirty drain dump effect fanout 
 	gate identity invalidate ketama keys listener log magent md5 mirror multiget options pair \
 	place proto proto_meta proto_reply rebuild request server stats work
 OBJECTS = $(PARTS:%=$(BUILD)/%.o)
-UNITS = address ketama md5 proto
+UNITS = address block command conn dirty gate identity keys ketama log md5 proto
 
 magent: $(BUILD)/magent
 	install -m 755 $< $@
@@ -32,10 +32,16 @@ $(BUILD)/%.o: %.c | $(BUILD)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 # A unit test links its module only (and what that is made of).
+$(BUILD)/test_command: $(BUILD)/proto.o
+$(BUILD)/test_command $(BUILD)/test_proto: $(BUILD)/proto_meta.o \
+	$(BUILD)/proto_reply.o
+$(BUILD)/test_conn: $(BUILD)/block.o
+$(BUILD)/test_conn $(BUILD)/test_gate: UNIT_LIBS = -levent_core
+$(BUILD)/test_identity: $(BUILD)/proto_reply.o
 $(BUILD)/test_ketama: $(BUILD)/md5.o
-$(BUILD)/test_proto: $(BUILD)/proto_meta.o $(BUILD)/proto_reply.o
 $(BUILD)/test_%: tests/test_%.c $(BUILD)/%.o
-	$(CC) $(ALL_CFLAGS) -I. $(ALL_LDFLAGS) -o $@ $(filter %.c %.o,$^)
+	$(CC) $(ALL_CFLAGS) -I. $(ALL_LDFLAGS) -o $@ $(filter %.c %.o,$^) \
+		$(UNIT_LIBS)
 
 $(BUILD)/load: tests/load.c | $(BUILD)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $<

@@ -52,6 +52,10 @@ struct keeper {
 	struct event *lazy;		/* the end of lazy learning */
 	bool all;			/* it may lack anything, not only what
 					   was dirty, until it is handed back */
+	bool kept;			/* it has what it had when it went */
+	bool lacking;			/* it is up, but a partner was away
+					   when it was rebuilt ... */
+	bool again;			/* ... which has come back meanwhile */
 };
 
 struct mirror {
@@ -61,6 +65,7 @@ struct mirror {
 	struct keeper *keepers;		/* one per peer */
 	bool stopping;
 	size_t uncovered;		/* pairs, as last told */
+	uint64_t rebuilds;		/* begun, of all servers */
 	struct event *steady;
 };
 
@@ -76,6 +81,8 @@ set_state(struct keeper *keeper, enum peer_state state)
 		return;
 	log_info("s %s: %s, was %s", peer_name(peer), peer_state_name(state),
 	    peer_state_name(peer->state));
+	if (state == PEER_REBUILD)
+		peer->mirror_since = ++keeper->mirror->rebuilds;
 	peer->state = state;
 	peer->changed_ms = conn_loop_now(keeper->mirror->loop);
 }
@@ -99,6 +106,43 @@ tell_coverage(struct mirror *mirror)
  * HANDBACK
  */
 
+static bool begin_rebuild(struct keeper *keeper);
+
+/* Copy everything once more, from a partner who was away. */
+static void
+rebuild_again(struct keeper *keeper)
+{
+	keeper->lacking = keeper->again = false;
+	keeper->all = true;
+	if (!begin_rebuild(keeper))
+		return;
+	set_state(keeper, PEER_REBUILD);
+	rebuild_start(keeper->rebuild, true);
+}
+
+/*
+ * A server is back with all that it had, and a partner may lack some of it: it
+ * came up, or is being rebuilt, while this one was away.  If it is up, it gives
+ * the authority back until it has been rebuilt once more.
+ */
+static void
+make_up_for(struct keeper *keeper)
+{
+	struct mirror *mirror = keeper->mirror;
+	struct keeper *other;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(mirror->pairs); i++) {
+		other = &mirror->keepers[i];
+		if (!peers_are_partners(keeper->peer, other->peer))
+			continue;
+		if (other->rebuild != NULL)
+			other->again = true;
+		else if (other->lacking && other->peer->state == PEER_UP)
+			rebuild_again(other);
+	}
+}
+
 /* Nothing is in flight: from here on the server is believed. */
 static void
 run_handback(struct rest *rest)
@@ -107,6 +151,8 @@ run_handback(struct rest *rest)
 
 	assert(keeper->peer->state == PEER_HANDBACK);
 	set_state(keeper, PEER_UP);
+	if (keeper->kept && !keeper->lacking)
+		make_up_for(keeper);
 	tell_coverage(keeper->mirror);
 	gate_open(pairs_gate(keeper->mirror->pairs));
 }
@@ -134,10 +180,14 @@ on_rebuilt(void *owner)
 	    (unsigned long long)progress.copied,
 	    (unsigned long long)progress.overtaken,
 	    (unsigned long long)progress.gone);
+	keeper->lacking = progress.partial;
 	pairs_counters(keeper->mirror->pairs)->copied += progress.copied;
 	pairs_counters(keeper->mirror->pairs)->overtaken += progress.overtaken;
 	keeper->rebuild = NULL;
-	hand_back(keeper);
+	if (keeper->lacking && keeper->again)
+		rebuild_again(keeper);
+	else
+		hand_back(keeper);
 }
 
 /* What it lacks cannot be listed: let it learn from what clients read. */
@@ -170,6 +220,19 @@ static const struct rebuild_news rebuild_news = {
 	.done = on_rebuilt, .impossible = on_impossible
 };
 
+static bool
+begin_rebuild(struct keeper *keeper)
+{
+	struct mirror *mirror = keeper->mirror;
+
+	keeper->again = false;
+	keeper->rebuild = rebuild_new(mirror->loop, mirror->pairs,
+	    keeper->peer, mirror->memory, &rebuild_news, keeper);
+	if (keeper->rebuild == NULL)
+		server_fail(keeper->peer->server, "out of memory");
+	return keeper->rebuild != NULL;
+}
+
 /*
  * INVALIDATE
  */
@@ -190,6 +253,7 @@ on_invalidated(void *owner, bool everything)
 	struct keeper *keeper = owner;
 
 	keeper->all |= everything;
+	keeper->kept &= !everything;
 	set_state(keeper, PEER_REBUILD);
 	rebuild_start(keeper->rebuild, keeper->all);
 }
@@ -221,11 +285,7 @@ on_drained(struct drain *drain)
 		return;
 	}
 	set_state(keeper, PEER_INVALIDATE);
-	keeper->rebuild = rebuild_new(mirror->loop, mirror->pairs, peer,
-	    mirror->memory, &rebuild_news, keeper);
-	if (keeper->rebuild == NULL)
-		server_fail(peer->server, "out of memory");
-	else
+	if (begin_rebuild(keeper))
 		invalidation_start(keeper->invalidation);
 }
 
@@ -271,8 +331,10 @@ judge(struct keeper *keeper)
 {
 	struct peer *peer = keeper->peer;
 
+	keeper->kept = false;
 	switch (identity_compare(&peer->identity, &keeper->found)) {
 	case IDENTITY_SAME:
+		keeper->kept = !keeper->all;
 		break;
 	case IDENTITY_NEW:
 		/* Empty, but for what other proxies have put there since: that

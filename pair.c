@@ -85,6 +85,13 @@ pairs_are_mirrored(const struct pairs *pairs)
 }
 
 bool
+peers_are_partners(const struct peer *one, const struct peer *other)
+{
+	return one != other && ((one->primary && other->backup) ||
+	    (one->backup && other->primary));
+}
+
+bool
 peer_is_believed(const struct peer *peer)
 {
 	return peer->state == PEER_UP || peer->state == PEER_STARTING;
@@ -100,16 +107,21 @@ peer_is_mirror(const struct peer *peer)
 struct peer *
 pair_authority(const struct pair *pair)
 {
-	if (peer_is_believed(pair->primary))
-		return pair->primary;
-	if (pair->backup != NULL && peer_is_believed(pair->backup))
-		return pair->backup;
-	/* What it has is not old: misses are better than errors. */
-	if (peer_is_mirror(pair->primary))
-		return pair->primary;
-	if (pair->backup != NULL && peer_is_mirror(pair->backup))
-		return pair->backup;
-	return NULL;
+	struct peer *primary = pair->primary, *backup = pair->backup;
+
+	if (peer_is_believed(primary))
+		return primary;
+	if (backup != NULL && peer_is_believed(backup))
+		return backup;
+	/*
+	 * What a mirror has is not old: misses are better than errors.  If both
+	 * are, it is the one that was it alone before.
+	 */
+	if (backup == NULL || !peer_is_mirror(backup))
+		return peer_is_mirror(primary) ? primary : NULL;
+	if (!peer_is_mirror(primary))
+		return backup;
+	return primary->mirror_since < backup->mirror_since ? primary : backup;
 }
 
 struct peer *

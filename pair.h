@@ -44,6 +44,8 @@ struct peer {
 	bool primary, backup;		/* its roles */
 	enum peer_state state;
 	int64_t changed_ms;		/* when it got there, monotonic */
+	uint64_t mirror_since;		/* of two that are only mirrors, the
+					   lower one is the authority */
 	bool lazy;			/* learns from what clients read; see
 					   peer_set_lazy() */
 	struct identity identity;
@@ -110,6 +112,9 @@ struct peer *pair_authority(const struct pair *pair);
 
 /* The other one of the pair; NULL: there is none. */
 struct peer *pair_partner(const struct pair *pair, const struct peer *peer);
+
+/* Whether there may be keys that these two hold. */
+bool peers_are_partners(const struct peer *one, const struct peer *other);
 
 /* Whether it may be an authority. */
 bool peer_is_believed(const struct peer *peer);

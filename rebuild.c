@@ -65,6 +65,7 @@ struct rebuild {
 	bool started;
 	bool stopped;
 	bool unreadable;		/* a survivor cannot list its keys */
+	bool partial;			/* a partner was away */
 	struct keys *keys;
 	struct copy copies[COPIES_MAX];
 	struct copy *idle;
@@ -379,6 +380,7 @@ start_copies(struct rebuild *rebuild)
 		copy->busy = true;
 		rebuild->busy++;
 		if (!read_key(copy)) {
+			rebuild->partial = true;
 			rebuild->gone++;
 			release(copy);
 		}
@@ -424,14 +426,14 @@ on_wake(struct waiter *waiter)
  * Finding keys
  */
 
-/* Whether peer holds keys that the returned server should hold, too. */
+/* Whether peer has keys that the returned server should have, too. */
 static bool
-is_survivor(const struct rebuild *rebuild, const struct peer *peer)
+is_survivor(struct rebuild *rebuild, const struct peer *peer)
 {
-	const struct peer *to = rebuild->to;
-
-	return peer != to && peer_is_believed(peer) &&
-	    ((to->primary && peer->backup) || (to->backup && peer->primary));
+	if (!peers_are_partners(rebuild->to, peer))
+		return false;
+	rebuild->partial |= !peer_is_believed(peer);
+	return peer_is_believed(peer);
 }
 
 static bool
@@ -502,6 +504,7 @@ on_dumped(void *owner, enum dump_end how)
 		}
 		break;
 	case DUMP_LOST:
+		rebuild->partial = true;
 		rebuild->slice = rebuild->slices;
 		break;
 	case DUMP_UNABLE:
@@ -616,7 +619,7 @@ rebuild_progress(const struct rebuild *rebuild)
 	int64_t ms = conn_loop_now(rebuild->loop) - rebuild->began_ms;
 	struct rebuild_progress progress = {
 		.copied = rebuild->copied, .overtaken = rebuild->overtaken,
-		.gone = rebuild->gone, .searching = is_searching(rebuild),
+		.gone = rebuild->gone, .searching = is_searching(rebuild), .partial = rebuild->partial,
 		.left = keys_count(rebuild->keys) + rebuild->busy
 	};
 

@@ -1,21 +1,7 @@
 /* What address_parse() makes of good texts, and that it refuses bad ones. */
 
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "../address.h"
-
-static int failures;
-
-static void
-fail(const char *text, const char *why, const char *got)
-{
-	fprintf(stderr, "test_address: \"%.60s\": %s (got %s)\n", text, why,
-	    got == NULL ? "nothing" : got);
-	failures++;
-}
+#include "unit.h"
 
 static void
 good(const char *text, const char *name, const char *host, unsigned int port,
@@ -24,16 +10,16 @@ good(const char *text, const char *name, const char *host, unsigned int port,
 	struct address address;
 	const char *problem = address_parse(&address, text);
 
-	if (problem != NULL) {
-		fail(text, "refused", problem);
+	check_case(problem == NULL, "\"%.60s\" is refused: %s", text, problem);
+	if (problem != NULL)
 		return;
-	}
-	if (strcmp(address.name, name) != 0)
-		fail(text, "wrong name", address.name);
-	if (strcmp(address.host, host) != 0)
-		fail(text, "wrong host", address.host);
-	if (address.port != port || address.weight != weight)
-		fail(text, "wrong port or weight", address.name);
+	check_case(strcmp(address.name, name) == 0, "\"%.60s\": name %s", text,
+	    address.name);
+	check_case(strcmp(address.host, host) == 0, "\"%.60s\": host %s", text,
+	    address.host);
+	check_case(address.port == port && address.weight == weight,
+	    "\"%.60s\": port %u, weight %u", text, address.port,
+	    address.weight);
 	address_free(&address);
 }
 
@@ -44,17 +30,15 @@ bad(const char *text, const char *word)
 	struct address address;
 	const char *problem = address_parse(&address, text);
 
+	check_case(problem != NULL, "\"%.60s\" is accepted", text);
 	if (problem == NULL) {
-		fail(text, "accepted", address.name);
 		address_free(&address);
 		return;
 	}
-	if (strstr(problem, word) == NULL)
-		fail(text, "the reason misses a word", problem);
-	if (strchr(problem, '\n') != NULL)
-		fail(text, "the reason has a line end", problem);
-	if (address.name != NULL || address.host != NULL)
-		fail(text, "something is left to free", address.name);
+	check_case(strstr(problem, word) != NULL && strchr(problem, '\n') ==
+	    NULL, "\"%.60s\": %s", text, problem);
+	check_case(address.name == NULL && address.host == NULL,
+	    "\"%.60s\": something is left to free", text);
 }
 
 static void
@@ -225,5 +209,5 @@ main(void)
 	test_unix();
 	test_long();
 	test_host_length();
-	return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return unit_end();
 }

@@ -6,39 +6,15 @@
  * test_ketama [DIRECTORY]: the vectors are in DIRECTORY, or in tests/vectors.
  */
 
-#include <stdarg.h>
-#include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "../ketama.h"
 #include "../md5.h"
-
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#include "unit.h"
 
 enum { MAX_SERVERS = 200, MAX_KEY = 256, SAMPLES = 20000 };
 
 static const char *directory = "tests/vectors";
-static unsigned int failed_checks;
-
-static void check(bool, const char *, ...)
-    __attribute__((format(printf, 2, 3)));
-
-static void
-check(bool ok, const char *format, ...)
-{
-	va_list arguments;
-
-	if (ok || ++failed_checks > 10)
-		return;
-	va_start(arguments, format);
-	printf("failed: ");
-	vprintf(format, arguments);
-	printf("\n");
-	va_end(arguments);
-}
 
 static struct ketama *
 make_ring(enum ketama_kind kind, const struct ketama_server *servers, size_t n)
@@ -183,7 +159,7 @@ check_keys(struct vectors *vectors, const char *hex)
 	free(all);
 	for (i = 0; i < 16; i++)
 		snprintf(got + 2 * i, 3, "%02x", digest[i]);
-	check(strcmp(got, hex) == 0, "%s: the keys are others",
+	check_case(strcmp(got, hex) == 0, "%s: the keys are others",
 	    vectors->file);
 }
 
@@ -202,7 +178,7 @@ check_owners(struct vectors *vectors, enum ketama_kind kind,
 		wrong += ketama_find(ring, ketama_hash(kind, key, length)) !=
 		    (size_t)(owners[i] - 'A');
 	}
-	check(wrong == 0 && i == vectors->keys && i > 0,
+	check_case(wrong == 0 && i == vectors->keys && i > 0,
 	    "%s: set %s, ring %u: %u of %u keys wrong", vectors->file,
 	    vectors->set, kind, wrong, i);
 	ketama_free(ring);
@@ -236,7 +212,7 @@ read_line(struct vectors *vectors, const char *line)
 	    ketama_kind(word, &kind)) {
 		check_owners(vectors, kind, line + strlen(word) + 1);
 	} else {
-		check(line[0] == '#', "%s: %s", vectors->file, line);
+		check_case(line[0] == '#', "%s: %s", vectors->file, line);
 	}
 }
 
@@ -260,7 +236,7 @@ check_file(const char *name, unsigned int rings)
 	}
 	begin_set(&vectors, "");
 	free(line);
-	check(vectors.rings == rings, "%s: %u of %u rings", path,
+	check_case(vectors.rings == rings, "%s: %u of %u rings", path,
 	    vectors.rings, rings);
 }
 
@@ -298,10 +274,11 @@ test_names(void)
 	size_t i;
 
 	for (i = 0; i < COUNT(names); i++)
-		check(ketama_kind(names[i].name, &kind) &&
+		check_case(ketama_kind(names[i].name, &kind) &&
 		    kind == names[i].kind, "name %s", names[i].name);
 	for (i = 0; i < COUNT(others); i++)
-		check(!ketama_kind(others[i], &kind), "name %s", others[i]);
+		check_case(!ketama_kind(others[i], &kind), "name %s",
+		    others[i]);
 }
 
 /* What the design prints. */
@@ -333,7 +310,7 @@ test_design(void)
 		for (i = 0; i < COUNT(keys); i++) {
 			hash = ketama_hash((enum ketama_kind)kind, keys[i],
 			    strlen(keys[i]));
-			check(ketama_find(ring, hash) ==
+			check_case(ketama_find(ring, hash) ==
 			    (size_t)(owners[kind][i] - '0'),
 			    "ring %zu, key %s", kind, keys[i]);
 		}
@@ -346,18 +323,19 @@ test_hashes(void)
 {
 	static const char high[] = { (char)0x80, 'a', (char)0xff };
 
-	check(ketama_hash(KETAMA, "", 0) == 0xd98c1dd4, "md5 of nothing");
-	check(ketama_hash(KETAMA, "abc", 3) == 0x98500190, "md5");
-	check(ketama_hash(KETAMA_LIBKETAMA, "abc", 3) == 0x98500190,
+	check_case(ketama_hash(KETAMA, "", 0) == 0xd98c1dd4, "md5 of nothing");
+	check_case(ketama_hash(KETAMA, "abc", 3) == 0x98500190, "md5");
+	check_case(ketama_hash(KETAMA_LIBKETAMA, "abc", 3) == 0x98500190,
 	    "libketama");
-	check(ketama_hash(KETAMA_MAGENT, "abc", 3) == 0x98500190, "magent");
-	check(ketama_hash(KETAMA_TWEMPROXY, "", 0) == 0x84222325,
+	check_case(ketama_hash(KETAMA_MAGENT, "abc", 3) == 0x98500190,
+	    "magent");
+	check_case(ketama_hash(KETAMA_TWEMPROXY, "", 0) == 0x84222325,
 	    "fnv1a of nothing");
 	/* a byte over 127 is a negative number in both */
-	check(ketama_hash(KETAMA_TWEMPROXY, high, 3) ==
+	check_case(ketama_hash(KETAMA_TWEMPROXY, high, 3) ==
 	    (((0x84222325u ^ 0xffffff80u) * 0x1b3u ^ 'a') * 0x1b3u ^
 	    0xffffffffu) * 0x1b3u, "fnv1a of high bytes");
-	check((ketama_hash(KETAMA_MODULA, high, 3) & INT32_MAX) ==
+	check_case((ketama_hash(KETAMA_MODULA, high, 3) & INT32_MAX) ==
 	    (uint32_t)(((5381 * 33 - 128) * 33 + 'a') * 33 - 1),
 	    "times 33 of high bytes");
 }
@@ -464,20 +442,21 @@ check_points(enum ketama_kind kind, const struct set *set)
 		for (next = i; next < count &&
 		    points[next].hash == points[i].hash; next++)
 			continue;
-		check(ketama_find(ring, points[i].hash) == points[i].server,
-		    "ring %u of %zu: point %zu", kind, set->n, i);
-		check(points[i].hash == 0 || (i > 0 &&
+		check_case(ketama_find(ring, points[i].hash) ==
+		    points[i].server, "ring %u of %zu: point %zu",
+		    kind, set->n, i);
+		check_case(points[i].hash == 0 || (i > 0 &&
 		    points[i - 1].hash == points[i].hash - 1) ||
 		    ketama_find(ring, points[i].hash - 1) ==
 		    points[i].server, "ring %u of %zu: before point %zu",
 		    kind, set->n, i);
-		check(ketama_find(ring, points[i].hash + 1) ==
+		check_case(ketama_find(ring, points[i].hash + 1) ==
 		    points[next % count].server,
 		    "ring %u of %zu: after point %zu", kind, set->n, i);
 	}
-	check(ketama_find(ring, 0) == points[0].server,
+	check_case(ketama_find(ring, 0) == points[0].server,
 	    "ring %u of %zu: hash 0", kind, set->n);
-	check(ketama_find(ring, UINT32_MAX) == points[0].server ||
+	check_case(ketama_find(ring, UINT32_MAX) == points[0].server ||
 	    points[count - 1].hash == UINT32_MAX,
 	    "ring %u of %zu: the end does not wrap", kind, set->n);
 	free(points);
@@ -533,7 +512,7 @@ test_counts(void)
 		for (n = 2; n <= MAX_SERVERS; n++) {
 			make_set(&set, n, 11211, 1 + (n % 3) * 31);
 			ring = make_ring(kinds[i], set.servers, n);
-			check(has_name(ring, kinds[i], &set, 38) &&
+			check_case(has_name(ring, kinds[i], &set, 38) &&
 			    has_name(ring, kinds[i], &set, 39) !=
 			    is_one_short(kinds[i], n) &&
 			    !has_name(ring, kinds[i], &set, 40),
@@ -560,7 +539,7 @@ test_order(void)
 	other = make_ring(KETAMA, reversed.servers, n);
 	for (i = 0; i < SAMPLES; i++) {
 		next_number(&hash);
-		check(ketama_find(ring, hash) ==
+		check_case(ketama_find(ring, hash) ==
 		    n - 1 - ketama_find(other, hash), "hash %u", hash);
 	}
 	ketama_free(ring);
@@ -589,7 +568,7 @@ check_without(enum ketama_kind kind, const struct set *set, size_t excluded)
 		hash = i == 0 ? 0 : i == 1 ? UINT32_MAX : next_number(&x);
 		owner = ketama_find(ring, hash);
 		other = ketama_find_other(ring, hash, excluded);
-		check(other != excluded && other < set->n &&
+		check_case(other != excluded && other < set->n &&
 		    (owner == excluded || other == owner) &&
 		    other - (other > excluded) == ketama_find(rest, hash),
 		    "ring %u without %zu: hash %u", kind, excluded, hash);
@@ -629,9 +608,9 @@ test_other_of_none(void)
 	ring = make_ring(KETAMA, set.servers, set.n);
 	for (i = 0; i < SAMPLES; i++) {
 		next_number(&hash);
-		check(ketama_find_other(ring, hash, set.n) ==
+		check_case(ketama_find_other(ring, hash, set.n) ==
 		    ketama_find(ring, hash), "n excluded, hash %u", hash);
-		check(ketama_find_other(ring, hash, SIZE_MAX) ==
+		check_case(ketama_find_other(ring, hash, SIZE_MAX) ==
 		    ketama_find(ring, hash), "none excluded, hash %u", hash);
 	}
 	ketama_free(ring);
@@ -657,16 +636,18 @@ test_other_without_points(void)
 	ring = make_ring(KETAMA, light, 2);
 	for (i = 0; i < 1000; i++) {
 		next_number(&hash);
-		check(ketama_find(ring, hash) == 1, "light, hash %u", hash);
-		check(ketama_find_other(ring, hash, 1) == 0,
+		check_case(ketama_find(ring, hash) == 1, "light, hash %u",
+		    hash);
+		check_case(ketama_find_other(ring, hash, 1) == 0,
 		    "other than heavy, hash %u", hash);
 	}
 	ketama_free(ring);
 	ring = make_ring(KETAMA, twice, 2);
 	for (i = 0; i < 1000; i++) {
 		next_number(&hash);
-		check(ketama_find(ring, hash) == 0, "twice, hash %u", hash);
-		check(ketama_find_other(ring, hash, 0) == 1,
+		check_case(ketama_find(ring, hash) == 0, "twice, hash %u",
+		    hash);
+		check_case(ketama_find_other(ring, hash, 0) == 1,
 		    "other of twice, hash %u", hash);
 	}
 	ketama_free(ring);
@@ -687,10 +668,10 @@ test_one_server(void)
 	for (i = 0; i < COUNT(kinds); i++) {
 		ring = make_ring(kinds[i], &server, 1);
 		for (j = 0; j < COUNT(hashes); j++) {
-			check(ketama_find(ring, hashes[j]) == 0, "find");
-			check(ketama_find_other(ring, hashes[j], 0) == 1,
+			check_case(ketama_find(ring, hashes[j]) == 0, "find");
+			check_case(ketama_find_other(ring, hashes[j], 0) == 1,
 			    "there is no other");
-			check(ketama_find_other(ring, hashes[j], 1) == 0,
+			check_case(ketama_find_other(ring, hashes[j], 1) == 0,
 			    "not excluded");
 		}
 		ketama_free(ring);
@@ -712,10 +693,10 @@ test_modula(void)
 	for (i = 0; i < SAMPLES; i++) {
 		next_number(&hash);
 		owner = (hash & 0x7fffffff) % 7;
-		check(ketama_find(ring, hash) == owner, "hash %u", hash);
-		check(ketama_find_other(ring, hash, owner) ==
+		check_case(ketama_find(ring, hash) == owner, "hash %u", hash);
+		check_case(ketama_find_other(ring, hash, owner) ==
 		    (owner + 1) % 7, "next of hash %u", hash);
-		check(ketama_find_other(ring, hash, (owner + 1) % 7) ==
+		check_case(ketama_find_other(ring, hash, (owner + 1) % 7) ==
 		    owner, "not excluded, hash %u", hash);
 	}
 	ketama_free(ring);
@@ -724,25 +705,20 @@ test_modula(void)
 int
 main(int argc, char **argv)
 {
-	static void (*const tests[])(void) = {
-		test_names, test_design, test_hashes, test_programs,
-		test_model, test_points, test_counts, test_order, test_other,
-		test_other_of_none, test_other_without_points,
-		test_one_server, test_modula
-	};
-	unsigned int passed = 0, failed = 0;
-	size_t i;
-
 	if (argc > 1)
 		directory = argv[1];
-	for (i = 0; i < COUNT(tests); i++) {
-		failed_checks = 0;
-		tests[i]();
-		if (failed_checks == 0)
-			passed++;
-		else
-			failed++;
-	}
-	printf("%u passed, %u failed\n", passed, failed);
-	return failed > 0;
+	test_names();
+	test_design();
+	test_hashes();
+	test_programs();
+	test_model();
+	test_points();
+	test_counts();
+	test_order();
+	test_other();
+	test_other_of_none();
+	test_other_without_points();
+	test_one_server();
+	test_modula();
+	return unit_end();
 }

@@ -4,24 +4,12 @@
  * test_md5 [DIRECTORY]: the vectors are in DIRECTORY, or in tests/vectors.
  */
 
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include <stdint.h>
 
 #include "../md5.h"
+#include "unit.h"
 
 static const char *directory = "tests/vectors";
-static unsigned int failed_checks;
-
-static void
-check(bool ok, const char *what, size_t n)
-{
-	if (ok)
-		return;
-	failed_checks++;
-	printf("failed: %s, %zu bytes\n", what, n);
-}
 
 /* Does data, n bytes, have the digest that is hex in both functions? */
 static void
@@ -35,10 +23,10 @@ check_digest(const void *data, size_t n, const char *hex)
 	md5(data, n, digest);
 	for (i = 0; i < 16; i++)
 		snprintf(got + 2 * i, 3, "%02x", digest[i]);
-	check(strcmp(got, hex) == 0, "md5", n);
+	check_case(strcmp(got, hex) == 0, "md5 of %zu bytes: %s", n, got);
 	word = (uint32_t)digest[0] | (uint32_t)digest[1] << 8 |
 	    (uint32_t)digest[2] << 16 | (uint32_t)digest[3] << 24;
-	check(md5_word(data, n) == word, "md5_word", n);
+	check_case(md5_word(data, n) == word, "md5_word of %zu bytes", n);
 }
 
 static void
@@ -61,7 +49,7 @@ test_rfc(void)
 	};
 	size_t i;
 
-	for (i = 0; i < sizeof(suite) / sizeof(suite[0]); i++)
+	for (i = 0; i < COUNT(suite); i++)
 		check_digest(suite[i].text, strlen(suite[i].text),
 		    suite[i].hex);
 }
@@ -101,7 +89,7 @@ test_lengths(void)
 	}
 	if (file != NULL)
 		fclose(file);
-	check(digests >= 200, path, digests);
+	check_case(digests >= 200, "%s: %zu digests", path, digests);
 }
 
 /* The digest must not depend on where the data is. */
@@ -117,31 +105,19 @@ test_alignment(void)
 			for (i = 0; i < n; i++)
 				buffer[shift + i] = (unsigned char)(i ^ n);
 			md5(buffer + shift, n, shift == 0 ? digest : other);
-			check(shift == 0 ||
+			check_case(shift == 0 ||
 			    memcmp(digest, other, sizeof(digest)) == 0,
-			    "alignment", n);
+			    "%zu bytes at %zu", n, shift);
 		}
 }
 
 int
 main(int argc, char **argv)
 {
-	static void (*const tests[])(void) = {
-		test_rfc, test_lengths, test_alignment
-	};
-	unsigned int passed = 0, failed = 0;
-	size_t i;
-
 	if (argc > 1)
 		directory = argv[1];
-	for (i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		failed_checks = 0;
-		tests[i]();
-		if (failed_checks == 0)
-			passed++;
-		else
-			failed++;
-	}
-	printf("%u passed, %u failed\n", passed, failed);
-	return failed > 0;
+	test_rfc();
+	test_lengths();
+	test_alignment();
+	return unit_end();
 }
