@@ -23,6 +23,7 @@ from lib.servers import ROOT, Magent, Memcached, sanitized
 TESTS = pathlib.Path(__file__).resolve().parent
 TIMEOUT_MS = 250        # magent's, by default
 LIMIT_MS = TIMEOUT_MS + 50
+MEMORY = "/dev/shm"     # disks stall at times
 
 
 def built(name):
@@ -344,7 +345,8 @@ class Load:
     def __init__(self, proxy, control=None, clients=48, rate=12000, hot=24,
                  cold=200, seed=None, limit_ms=LIMIT_MS, name="", basic=False,
                  lossy=False, hot_share=90):
-        self.directory = tempfile.TemporaryDirectory(prefix="history")
+        self.directory = tempfile.TemporaryDirectory(
+            prefix="history", dir=MEMORY if os.path.isdir(MEMORY) else None)
         self.prefix = os.path.join(self.directory.name, "h")
         self.seed = random.SystemRandom().randrange(1 << 30) if (
             seed is None) else seed
