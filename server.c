@@ -66,6 +66,7 @@ struct server {
 	struct event *timer;		/* reply overdue; or connect again */
 	bool timer_set;
 	int64_t timer_due;		/* when it was to fire */
+	bool excused;			/* once since the last reply */
 	struct event *tick;		/* probes */
 	unsigned int retry_ms;		/* the wait before the next connect */
 
@@ -263,6 +264,7 @@ finish_call(struct link *link, const struct answer *answer)
 
 	TAILQ_REMOVE(&link->calls, call, entry);
 	link->scanned = 0;
+	link->server->excused = false;
 	link->server->counters.waiting--;
 	if (next != NULL)
 		next->since = conn_loop_now(link->server->loop);
@@ -495,8 +497,10 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 		server_fail(server, server->doomed);
 		return;
 	}
-	if (late >= LATE_MS)
+	if (late >= LATE_MS && !server->excused) {
+		server->excused = true;
 		excuse(server, late);
+	}
 	left = time_left(server, &waiting);
 	if (waiting && left == 0) {
 		server->counters.timeouts++;

@@ -351,7 +351,7 @@ class Checker:
             elif op.name in ("append", "prepend"):
                 states |= {step(s, op.name, op.a, op.b, "?") for s in states}
             elif op.name in READS:
-                states |= {op.result} - {"ok", "none", "?"}
+                states |= {op.result} - {"ok", "none", "?", "~"}
             elif op.a != ABSENT:
                 states.add(op.a)
         return {(state, frozenset()) for state in states}

@@ -23,7 +23,19 @@ from lib.servers import ROOT, Magent, Memcached, sanitized
 TESTS = pathlib.Path(__file__).resolve().parent
 TIMEOUT_MS = 250        # magent's, by default
 LIMIT_MS = TIMEOUT_MS + 50
-MEMORY = "/dev/shm"     # disks stall at times
+MEMORY = "/dev/shm"
+
+
+@contextlib.contextmanager
+def in_memory():
+    """Temporary files are in memory: a disk that stalls is not the matter."""
+    before = tempfile.tempdir
+    if os.path.isdir(MEMORY):
+        tempfile.tempdir = MEMORY
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def built(name):
@@ -345,8 +357,9 @@ class Load:
     def __init__(self, proxy, control=None, clients=48, rate=12000, hot=24,
                  cold=200, seed=None, limit_ms=LIMIT_MS, name="", basic=False,
                  lossy=False, hot_share=90):
-        self.directory = tempfile.TemporaryDirectory(
-            prefix="history", dir=MEMORY if os.path.isdir(MEMORY) else None)
+        with in_memory():
+            self.directory = tempfile.TemporaryDirectory(prefix="history")
+            self.errors = tempfile.TemporaryFile("w+")
         self.prefix = os.path.join(self.directory.name, "h")
         self.seed = random.SystemRandom().randrange(1 << 30) if (
             seed is None) else seed
@@ -356,7 +369,6 @@ class Load:
                    "-x", hot_share, *["-B"] * basic]
         if control is not None:
             command += ["-C", control.port]
-        self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             list(map(str, command)), stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=self.errors, text=True)
@@ -481,15 +493,16 @@ class Scene:
         """primaries, backups: classes of servers, one for each."""
         self.stage = stage
         self.dice = random.Random(seed)
-        self.primaries = [self._start(kind) for kind in primaries]
-        self.backups = [self._start(kind) for kind in backups]
-        self.servers = self.primaries + self.backups
-        self.control = stage.memcached() if control else None
-        self.proxy = stage.magent(self.primaries, self.backups, "-v",
-                                  *options)
-        self.proxies = [self.proxy]
         self.faults = []        # (monotonic time, what)
         self.load = None
+        self.proxies = []
+        self.observers = []     # a client of each magent
+        with in_memory():
+            self.primaries = [self._start(kind) for kind in primaries]
+            self.backups = [self._start(kind) for kind in backups]
+            self.servers = self.primaries + self.backups
+            self.control = stage.memcached() if control else None
+            self.proxy = self.add_proxy(self.primaries, self.backups, *options)
         wait_for(self.is_up, "all servers to be up")
 
     def _start(self, kind):
@@ -497,19 +510,33 @@ class Scene:
         self.stage.callback(server.close)
         return server.start()
 
-    def states(self, proxy=None):
+    def add_proxy(self, primaries, backups, *options):
+        proxy = self.stage.magent(primaries, backups, "-v", *options)
+        self.proxies.append(proxy)
+        self.observers.append(self.stage.client(proxy))
+        return proxy
+
+    def stats(self, argument="", number=0):
+        """What a magent says of itself."""
+        observer = self.observers[number]
+        observer.send(b"stats %s\r\n" % argument.encode())
+        text = observer.read_until(b"END\r\n").decode()
+        return dict(line.split(" ", 2)[1:]
+                    for line in text.splitlines() if line.startswith("STAT "))
+
+    def states(self, number=0):
         """The state of each server, by its address."""
-        stats = (proxy or self.proxy).stats("servers")
+        stats = self.stats("servers", number)
         return {stats[name.replace(":state", ":address")]: state
                 for name, state in stats.items() if name.endswith(":state")}
 
     def is_up(self):
-        return all(state == "up" for proxy in getattr(
-            self, "proxies", [self.proxy])
-            for state in self.states(proxy).values())
+        return all(state == "up" for number in range(len(self.proxies))
+                   for state in self.states(number).values())
 
     def failovers(self):
-        return [int(proxy.stats()["failovers"]) for proxy in self.proxies]
+        return [int(self.stats("", number)["failovers"])
+                for number in range(len(self.proxies))]
 
     def start_load(self, proxy=None, **options):
         self.load = Load(proxy or self.proxy, self.control,
@@ -570,6 +597,10 @@ class Scene:
 
     def diverged(self):
         """Keys that their servers do not hold alike, with what they hold."""
+        wait_for(lambda: all(
+            value == "0" for number in range(len(self.proxies))
+            for name, value in self.stats("servers", number).items()
+            if name.endswith(":waiting")), "the last effects")
         held = {}
         for server in self.servers:
             for key, value in contents(server).items():

@@ -1,5 +1,6 @@
 /* Blocks: room, references, the pool, and what is counted of them. */
 
+#include <malloc.h>
 #include <stdint.h>
 
 #include "../block.h"
@@ -188,6 +189,7 @@ test_pool_grown(void)
 	block = block_new(1);
 	unit_need(block != NULL, "block_new");
 	check(block->size < LARGE && block_total() == block->size);
+	check(malloc_usable_size(block) < LARGE);
 	memset(block->bytes, 0xa5, block->size);
 	block_release(block);
 }

@@ -38,7 +38,9 @@ struct end {
 	char events[64];	/* a letter for each ended(), drained() */
 	int error;		/* of the last one that failed */
 	size_t received;	/* bytes that input() has taken */
-	size_t want;		/* the length of the message that is read */
+	size_t want;		/* the length of the message that is read, */
+	bool says_want;		/* which the conn is told */
+	size_t enough;		/* bytes to begin with */
 	struct block *kept[2];
 	size_t kept_at[2];
 	struct end *other;
@@ -64,9 +66,10 @@ __asan_default_options(void)
 
 /* One turn, which may wait so long for events.  Returns whether it did. */
 static bool
-turn_within(int seconds)
+turn_within(int ms)
 {
-	struct timeval wait = { .tv_sec = seconds };
+	struct timeval wait = { .tv_sec = ms / 1000,
+	    .tv_usec = ms % 1000 * 1000 };
 
 	waited = false;
 	unit_need(event_add(timer, &wait) == 0, "event_add");
@@ -81,7 +84,7 @@ turn_within(int seconds)
 static void
 turn(void)
 {
-	check(!turn_within(5));
+	check(!turn_within(5000));
 }
 
 /* Turns in which there may be nothing to do. */
@@ -403,7 +406,8 @@ keep_message(struct end *end, const char *bytes, size_t n)
 	size_t half = end->want / 2;
 
 	if (n < end->want) {
-		conn_want(end->conn, end->want);
+		if (end->says_want)
+			conn_want(end->conn, end->want);
 		return 0;
 	}
 	end->kept[0] = conn_keep(end->conn, bytes + 1, half - 1,
@@ -439,13 +443,14 @@ release_kept(struct end *end)
  * more comes, and after the conn is closed.
  */
 static void
-keep(size_t n, size_t piece, bool is_reference)
+keep(size_t n, size_t piece, bool says_want, bool is_reference)
 {
 	struct end end;
 	size_t at, rest = piece / 2;
 
 	open_end(&end, keep_message);
 	end.want = n;
+	end.says_want = says_want;
 	for (at = 0; at < n + rest; at += piece) {
 		say_bytes(&end, data + at, n + rest - at < piece ?
 		    n + rest - at : piece);
@@ -472,14 +477,57 @@ keep(size_t n, size_t piece, bool is_reference)
 static void
 test_keep(void)
 {
-	keep(100, 60, false);
-	keep(3000, 1000, false);
-	keep(40000, 100, true);
-	keep(40000, 30000, true);
-	keep(60000, 59999, true);
-	/* What was read in one go has to be copied. */
-	keep(100, 120, false);
-	keep(60000, 64000, false);
+	int says_want;
+
+	for (says_want = 0; says_want < 2; says_want++) {
+		keep(100, 60, says_want, false);
+		keep(3000, 1000, says_want, false);
+		keep(40000, 100, says_want, true);
+		keep(40000, 30000, says_want, true);
+		keep(60000, 59999, says_want, true);
+		/* What was read in one go has to be copied. */
+		keep(100, 120, says_want, false);
+		keep(60000, 64000, says_want, false);
+	}
+}
+
+/* Takes 100 bytes when so many are there, then a message that it keeps. */
+static size_t
+take_and_keep(struct end *end, const char *bytes, size_t n)
+{
+	if (n < end->enough)
+		return 0;
+	end->input = keep_message;
+	check(memcmp(bytes, data, 100) == 0);
+	return 100;
+}
+
+/* A message that is kept need not be the first in its block. */
+static void
+test_keep_second(void)
+{
+	struct end end;
+	size_t at, enough;
+
+	for (enough = 5000; enough < 30000; enough += 1000) {
+		open_end(&end, take_and_keep);
+		end.want = 30000;
+		end.enough = enough;
+		for (at = 0; at < 40000; at += 1000) {
+			say_bytes(&end, data + at, 1000);
+			turn();
+		}
+		unit_need(end.kept[1] != NULL, "message");
+		check(end.kept[0] == end.kept[1]);
+		check(memcmp(end.kept[0]->bytes + end.kept_at[0], data + 101,
+		    14999) == 0);
+		check(memcmp(end.kept[1]->bytes + end.kept_at[1],
+		    data + 15100, 14999) == 0);
+		check(end.received == 30100);
+		block_release(end.kept[0]);
+		block_release(end.kept[1]);
+		close_end(&end);
+	}
 }
 
 /* Memory of a conn that keeps a large message is not held twice. */
@@ -490,6 +538,7 @@ test_keep_memory(void)
 
 	open_end(&end, keep_message);
 	end.want = 1 << 20;
+	end.says_want = true;
 	feed(&end, 1 << 20, 60000);
 	unit_need(end.kept[0] != NULL, "message");
 	check(end.kept[0] == end.kept[1]);
@@ -666,7 +715,7 @@ static void
 test_write(void)
 {
 	struct end end = detached_end();
-	struct block *block = block_copy(data, 5000);
+	struct block *block = block_copy(data, 8000);
 
 	unit_need(block != NULL, "block_copy");
 	open_conn(&end, CONN_FIRST);
@@ -692,6 +741,7 @@ test_write(void)
 	check(hear_some(&end, sink, DATA) == 5002);
 	check(sink[0] == '<' && sink[5001] == '>');
 	check(memcmp(sink + 1, data, 5000) == 0);
+	check(memcmp(block->bytes, data, 8000) == 0);
 	check(conn_queued(end.conn) == 5013 && conn_sent(end.conn) == 5013);
 	block_release(block);
 	close_end(&end);
@@ -1334,6 +1384,7 @@ test_now(void)
 {
 	struct end one, two;
 	int64_t before;
+	int i;
 
 	open_end(&one, note_now);
 	open_end(&two, note_now);
@@ -1346,6 +1397,9 @@ test_now(void)
 	check(now_in_input[0] >= before);
 	check(now_in_input[0] == now_in_input[1]);
 	check(conn_loop_now(loop) == now_in_input[0]);
+	for (i = 0; i < TURNS_MAX && conn_loop_now(loop) <= before + 1; i++)
+		turns(1);
+	check(conn_loop_now(loop) > before + 1);
 	close(two.peer);
 	conn_close(two.conn, false);
 	close_end(&one);
@@ -1368,10 +1422,10 @@ test_wait(void)
 	check(conn_loop_base(loop) == base);
 	open_end(&end, NULL);
 	conn_write(end.conn, "x", 1);
-	check(!turn_within(5));
+	check(!turn_within(5000));
 	check_heard(&end, "x");
-	check(turn_within(0));
-	check(turn_within(0));
+	check(turn_within(20));
+	check(turn_within(20));
 	close_end(&end);
 }
 
@@ -1391,6 +1445,7 @@ main(void)
 	test_input();
 	test_want();
 	test_keep();
+	test_keep_second();
 	test_keep_memory();
 	test_pause();
 	test_pause_outside();

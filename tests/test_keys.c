@@ -121,7 +121,7 @@ test_ends(void)
 	size_t first, i, length;
 	bool base64;
 
-	for (first = 1; first <= KEY_MAX; first += 3) {
+	for (first = 1; first <= KEY_MAX; first++) {
 		keys = keys_new();
 		unit_need(keys != NULL, "keys_new");
 		memset(key, 'f', sizeof(key));

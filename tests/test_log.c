@@ -287,7 +287,7 @@ test_escape(void)
 	/* An escape is never cut in two. */
 	check_escape("a\xff", 2, 6, "a\\xff");
 	check_escape("a\xff", 2, 5, "a");
-	check_escape("a\xff" "b", 3, 2, "a");
+	check_escape("a\xff" "b", 3, 5, "a");
 	check_escape("\n", 1, 3, "\\n");
 	check_escape("\n", 1, 2, "");
 	check_escape("\xff\xff\xff", 3, 13, "\\xff\\xff\\xff");
