@@ -58,7 +58,9 @@ struct conn {
 	TAILQ_ENTRY(conn) dirty_entry;	/* output to flush; or dead */
 	TAILQ_ENTRY(conn) offer_entry;	/* input to offer again */
 	uint64_t offer_turn;	/* when it was put on that list */
-	bool dirty, offered, paused, blocked, eof, high, finishing, closed;
+	bool dirty, offered, paused, blocked, eof, high, closed;
+	bool finishing, finished;	/* see conn_finish() */
+	bool failed;			/* that was told */
 	int error;
 
 	struct block *in;	/* input kept: in->bytes[start .. end) */
@@ -132,6 +134,9 @@ static void
 fail(struct conn *conn, int error)
 {
 	conn->error = error;
+	if (conn->failed)
+		return;
+	conn->failed = true;
 	conn->handler->ended(conn->owner, CONN_FAILED);
 }
 
@@ -458,9 +463,8 @@ drop_sent(struct conn *conn, size_t n)
 	}
 }
 
-/* Write until the queue is empty (true) or the socket is full (false; or the
-   conn has failed). */
-static bool
+/* Write until the queue is empty, the socket is full or the conn has failed. */
+static void
 write_out(struct conn *conn)
 {
 	ssize_t n;
@@ -479,30 +483,29 @@ write_out(struct conn *conn)
 			fail(conn, ENOMEM);
 		else
 			conn->blocked = true;
-		return false;
+		return;
 	}
-	return true;
 }
 
 static void
 flush(struct conn *conn)
 {
-	bool empty;
-
 	if (conn->error != 0) {
 		fail(conn, conn->error);
 		return;
 	}
 	if (conn->fd == -1)
 		return;
-	empty = write_out(conn);
+	write_out(conn);
 	if (conn->closed || conn->error != 0)
 		return;
 	if (conn->high && conn_backlog(conn) < CONN_LOW) {
 		conn->high = false;
 		conn->handler->drained(conn->owner);
-	} else if (empty && conn->finishing) {
+	}
+	if (conn->finishing && !conn->closed && STAILQ_EMPTY(&conn->out)) {
 		conn->finishing = false;
+		conn->finished = true;
 		shutdown(conn->fd, SHUT_WR);
 		conn->handler->ended(conn->owner, CONN_FINISHED);
 	}
@@ -522,6 +525,8 @@ on_writable(evutil_socket_t fd, short what, void *arg)
 void
 conn_finish(struct conn *conn)
 {
+	if (conn->finished)
+		return;
 	conn->finishing = true;
 	make_dirty(conn);
 }
@@ -619,7 +624,8 @@ conn_attach(struct conn *conn, int fd)
 		return false;
 	conn->fd = fd;
 	conn->error = 0;
-	if (!STAILQ_EMPTY(&conn->out))
+	conn->failed = false;
+	if (!STAILQ_EMPTY(&conn->out) || conn->finishing)
 		make_dirty(conn);
 	return true;
 }

@@ -30,8 +30,9 @@ enum conn_rank { CONN_FIRST, CONN_SECOND };
 enum conn_end {
 	CONN_EOF,		/* the peer sends nothing more; output goes on */
 	CONN_FINISHED,		/* all output was sent after conn_finish() */
-	CONN_FAILED		/* dead: conn_error() says why; conn_close() it
-				   or conn_attach() another socket */
+	CONN_FAILED		/* dead: conn_error() says why; in ended(),
+				   conn_close() it or conn_attach() another
+				   socket */
 };
 
 struct conn_handler {
@@ -73,10 +74,12 @@ bool conn_attach(struct conn *conn, int fd);
 /* Close at once; no handler is called any more.  reset: send RST, not FIN. */
 void conn_close(struct conn *conn, bool reset);
 
-/* After the queued output no more is sent; then ended(CONN_FINISHED). */
+/* After the queued output no more is sent; then ended(CONN_FINISHED).  Nothing
+   may be written after this. */
 void conn_finish(struct conn *conn);
 
-/* Stop and start the offering of input. */
+/* Stop and start the offering of input; a conn that has a socket, and not a
+   start from inside input(). */
 void conn_pause(struct conn *conn);
 void conn_resume(struct conn *conn);
 
@@ -85,8 +88,8 @@ void conn_want(struct conn *conn, size_t n);
 
 /*
  * In input(): a reference to a block with the n offered bytes from at on, which
- * begin at *offset of the block.  Large messages are not copied.  Returns NULL
- * when out of memory.
+ * begin at *offset of the block.  Messages that are larger than a read are not
+ * copied.  Returns NULL when out of memory.
  */
 struct block *conn_keep(struct conn *conn, const char *at, size_t n,
     size_t *offset);

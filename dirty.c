@@ -15,7 +15,7 @@
 
 enum {
 	KEYS_MAX = 1000000,
-	BYTES_MAX = 64 << 20	/* with what the table needs */
+	BYTES_MAX = 64 << 20	/* of keys and their entries */
 };
 
 struct entry {

@@ -42,7 +42,8 @@ void gate_rest(struct gate *gate, struct rest *rest);
 void gate_cancel(struct gate *gate, struct rest *rest);	/* not yet running */
 void gate_open(struct gate *gate);
 
-/* While the gate is closed nothing new may begin: wait until wake(). */
+/* While the gate is closed nothing new may begin: wait until wake(), which is
+   called from inside gate_open() or gate_cancel(). */
 bool gate_is_closed(const struct gate *gate);
 void gate_wait(struct gate *gate, struct waiter *waiter);
 void gate_wait_cancel(struct gate *gate, struct waiter *waiter);

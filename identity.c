@@ -18,12 +18,14 @@ void
 identity_version(struct identity *identity, const char *text, size_t n)
 {
 	const char *end = text + n;
+	uint64_t number;
 	int i;
 
 	memset(identity->version, 0, sizeof(identity->version));
 	for (i = 0; i < 3; i++) {
-		identity->version[i] = (unsigned int)(proto_number(text,
-		    (size_t)(end - text)) % 1000);
+		number = proto_number(text, (size_t)(end - text));
+		identity->version[i] = number < 9999 ? (unsigned int)number :
+		    9999;
 		text = memchr(text, '.', (size_t)(end - text));
 		if (text == NULL)
 			return;

@@ -1429,6 +1429,71 @@ test_wait(void)
 	close_end(&end);
 }
 
+/* All output goes out in one go, also what was over the high mark: the owner
+   is told both. */
+static void
+test_finish_high(void)
+{
+	struct end end;
+
+	open_end(&end, NULL);
+	conn_write(end.conn, data, CONN_HIGH + 100000);
+	conn_finish(end.conn);
+	hear(&end, data, CONN_HIGH + 100000, DATA);
+	turns(3);
+	check_events(&end, "df");
+	check_closed(&end);
+	close_end(&end);
+}
+
+/* A finish with nothing queued, before there is a socket. */
+static void
+test_finish_unattached_empty(void)
+{
+	struct end end = detached_end();
+
+	open_conn(&end, CONN_FIRST);
+	conn_finish(end.conn);
+	turns(1);
+	attach(&end, SOCK_STREAM);
+	turns(2);
+	check_events(&end, "f");
+	check_closed(&end);
+	close_end(&end);
+}
+
+/* An owner that is told of a failure, and acts on it later. */
+static void
+test_failed_once(void)
+{
+	struct end end;
+
+	open_end(&end, NULL);
+	conn_write(end.conn, "one", 3);
+	turn();
+	close(end.peer);
+	end.peer = -1;
+	conn_write(end.conn, "two", 3);
+	turns(5);
+	check_events(&end, "x");
+	close_end(&end);
+}
+
+/* CONN_FINISHED comes once, however often it is asked for. */
+static void
+test_finish_twice(void)
+{
+	struct end end;
+
+	open_end(&end, NULL);
+	conn_finish(end.conn);
+	turns(2);
+	conn_finish(end.conn);
+	turns(2);
+	check_events(&end, "f");
+	close_end(&end);
+}
+
 int
 main(void)
 {
@@ -1470,6 +1535,10 @@ main(void)
 	test_attach_again();
 	test_now();
 	test_wait();
+	test_finish_high();
+	test_finish_unattached_empty();
+	test_failed_once();
+	test_finish_twice();
 	conn_loop_free(loop);
 	event_free(timer);
 	event_base_free(base);

@@ -56,15 +56,22 @@ def test_zombies(stage):
     newer values have been written elsewhere, and they stay."""
     scene = Scene(stage, [Plain], [Plain], control=False)
     primary, = scene.primaries
-    keys = [b"key:%d" % i for i in range(10)]
-    zombies = b"".join(b"set %s 0 0 1\r\nz\r\n" % key for key in keys) * 400
+    # A memcached does twenty before it sees that its client has gone.  The
+    # large ones give the next connection time to overtake the others.
+    large = [b"large:%d" % i for i in range(14)]
+    keys = [b"key:%d" % i for i in range(4)]
+    zombies = b"".join(b"append %s 0 0 1\r\nz\r\n" % key for key in large)
+    zombies += b"".join(b"set %s 0 0 1\r\nz\r\n" % key for key in keys)
     for turn in range(5):
         with scene.proxy.client() as client:
+            for key in large:
+                client.ask(b"set %s 0 0 900000\r\n%s\r\n" % (
+                    key, b"v" * 900000))
             primary.stop()
             client.exchange([zombies + b"mn\r\n"], b"MN\r\n")
             for key in keys:
-                assert client.ask(b"set %s 0 0 1\r\n%d\r\n" % (key, turn)) == (
-                    b"STORED\r\n")
+                assert client.ask(b"set %s 0 0 1\r\n%d\r\n" % (
+                    key, turn)) == b"STORED\r\n"
             # It wakes to the old connection and to a new one at once.
             wait_for(lambda: connections_to(primary.port), "the next try",
                      pause=0.001)
@@ -443,6 +450,7 @@ def test_lives_and_flags(stage, kind, role):
     if kind == "stop":
         victim.stop()
         stored = store()        # and so they are dirty
+        wait_for(lambda: scene.failovers()[0] > 0, "the fault to be seen")
         victim.cont()
     else:
         scene.fault(victim, kind)
