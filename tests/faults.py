@@ -591,8 +591,10 @@ class Scene:
             verdict, verdict.report[:4000], verdict.complaints[:2000],
             self.evidence())
         assert verdict.faultless(), evidence
-        # What was noise is told apart by itself, but not under sanitizers.
-        assert not late or not verdict.late or sanitized(), evidence
+        # The noise was measured in a third of the processes that are in the
+        # way of a request; sanitizers make their own.
+        assert not late or sanitized() or (
+            verdict.worst_ms < LIMIT_MS + 3 * verdict.noise_ms), evidence
         return verdict
 
     def diverged(self):

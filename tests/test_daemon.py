@@ -657,8 +657,8 @@ def open_files_limit(pid):
 
 def low_limit(soft, hard, user=lambda: None):
     def set_limit():
+        user()      # it reads files, for which there must be room
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        user()
     return set_limit
 
 

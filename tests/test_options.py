@@ -471,5 +471,6 @@ def tool(*command):
 
 
 def test_the_manual_has_no_faults():
-    assert tool("mandoc", "-T", "lint", "magent.8").stdout == ""
+    assert tool("mandoc", "-T", "lint", "-W", "warning",
+                "magent.8").stdout == ""
     assert tool("man", "--warnings", "-l", "magent.8").stderr == ""
