@@ -18,7 +18,7 @@ import time
 
 from lib.fake import FakeServer
 from lib.net import Client, free_port, wait_for
-from lib.servers import ROOT, Magent, Memcached, sanitized
+from lib.servers import ROOT, Memcached, sanitized
 
 TESTS = pathlib.Path(__file__).resolve().parent
 TIMEOUT_MS = 250        # magent's, by default

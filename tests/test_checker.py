@@ -6,7 +6,7 @@ from checker import NEVER, Op
 
 
 def history(text):
-    """Operations of one key, a line each: client call end name [a [b]] = result.
+    """Operations of a key, a line each: client call end name [a [b]] = result.
 
     An end of "." is an answer that never came.
     """
