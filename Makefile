@@ -43,8 +43,9 @@ $(BUILD)/test_%: tests/test_%.c $(BUILD)/%.o
 	$(CC) $(ALL_CFLAGS) -I. $(ALL_LDFLAGS) -o $@ $(filter %.c %.o,$^) \
 		$(UNIT_LIBS)
 
-$(BUILD)/load: tests/load.c | $(BUILD)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $<
+# What the tests run beside magent.
+$(BUILD)/load $(BUILD)/history $(BUILD)/relay: $(BUILD)/%: tests/%.c | $(BUILD)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -pthread -o $@ $<
 
 units: $(UNITS:%=$(BUILD)/test_%)
 

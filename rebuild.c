@@ -33,7 +33,7 @@
 #include "server.h"
 
 enum {
-	COPIES_MAX = 64,	/* in flight */
+	COPIES_MAX = 16,	/* in flight; more are not faster */
 	COPIES_PER_MS = 50,	/* so that the clients hardly notice */
 	COPIES_BURST = 200,	/* at once, after a pause */
 	SLICES_MAX = 4096,
