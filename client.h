@@ -32,8 +32,7 @@ struct clients *clients_new(struct conn_loop *loop, struct pairs *pairs,
 /* After the last client is gone (clients_stop(), clients_count()). */
 void clients_free(struct clients *clients);
 
-/* Take over a connected socket; one too many is told so and closed.  port is
-   what the log calls where it came from. */
+/* Take over a connected socket; one too many is told so and closed. */
 void clients_accept(struct clients *clients, int fd);
 
 /* Finish what is in flight and close; now: close at once. */

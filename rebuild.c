@@ -619,7 +619,8 @@ rebuild_progress(const struct rebuild *rebuild)
 	int64_t ms = conn_loop_now(rebuild->loop) - rebuild->began_ms;
 	struct rebuild_progress progress = {
 		.copied = rebuild->copied, .overtaken = rebuild->overtaken,
-		.gone = rebuild->gone, .searching = is_searching(rebuild), .partial = rebuild->partial,
+		.gone = rebuild->gone, .searching = is_searching(rebuild),
+		.partial = rebuild->partial,
 		.left = keys_count(rebuild->keys) + rebuild->busy
 	};
 

@@ -80,8 +80,9 @@ void server_attach_links(struct server *server);
 
 /*
  * Send a command: a line, then length bytes of data, which are in block (or
- * block is NULL).  Both are copied or referred to.  Calls with the same hash go over the same link, in order.  done()
- * runs exactly once and never from inside server_submit().
+ * block is NULL).  Both are copied or referred to.  Calls with the same hash go
+ * over the same link, in order.  done() runs exactly once and never from inside
+ * server_submit().
  */
 void server_submit(struct server *server, uint32_t hash, struct call *call,
     const char *line, size_t line_length, const char *data, size_t length,

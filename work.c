@@ -199,8 +199,8 @@ work_reply(const struct work *work, const struct part *part, size_t *length)
 
 /* n bytes of the reply to part. */
 void
-work_put(struct work *work, struct conn *conn, const struct part *part, size_t at,
-    size_t n)
+work_put(struct work *work, struct conn *conn, const struct part *part,
+    size_t at, size_t n)
 {
 	const struct answer *live = work->live;
 	struct block *block;
