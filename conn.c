@@ -413,7 +413,8 @@ conn_write_block(struct conn *conn, struct block *block, const char *bytes,
 		conn_write(conn, bytes, n);
 		return;
 	}
-	assert(bytes >= block->bytes && bytes + n <= block->bytes + block->size);
+	assert(bytes >= block->bytes &&
+	    bytes + n <= block->bytes + block->size);
 	if (conn->error != 0)
 		return;
 	segment = segment_new(conn, block);

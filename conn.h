@@ -28,7 +28,7 @@ enum {
 enum conn_rank { CONN_FIRST, CONN_SECOND };
 
 enum conn_end {
-	CONN_EOF,		/* the peer sends nothing more; output goes on */
+	CONN_EOF,		/* the peer sends no more; output goes on */
 	CONN_FINISHED,		/* all output was sent after conn_finish() */
 	CONN_FAILED		/* dead: conn_error() says why; in ended(),
 				   conn_close() it or conn_attach() another

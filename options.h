@@ -19,7 +19,7 @@ struct options {
 	unsigned int listen_port;	/* -p; 0: no tcp; default 11211 */
 	char *socket_path;		/* -f; owned, absolute; NULL: none */
 	unsigned int max_clients;	/* -n; default 4096 */
-	unsigned int links;		/* -i; connections per server; default 1 */
+	unsigned int links;		/* -i, per server; default 1 */
 	const char *user;		/* -u; NULL: see design */
 	const char *group;		/* -g */
 	char *pid_file;			/* -P; owned, absolute; NULL: none */

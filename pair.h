@@ -29,7 +29,7 @@ enum peer_state {
 	PEER_DOWN,		/* away; waits for a connection */
 	PEER_STARTING,		/* never heard of yet: believed, calls queue */
 	PEER_IDENTIFY,		/* it is back: who is it? */
-	PEER_DRAIN,		/* what it got before may still be carried out */
+	PEER_DRAIN,		/* what it got before may be carried out */
 	PEER_INVALIDATE,	/* what may be old in it is being removed */
 	PEER_REBUILD,		/* a mirror again; gets back what it lacks */
 	PEER_HANDBACK,		/* has all; waits for a moment at rest */

@@ -72,7 +72,7 @@ struct rebuild {
 	unsigned int busy;
 	struct waiter waiter;
 	struct dump *dump;		/* NULL: none runs */
-	size_t survivor;		/* whose keys it lists: a peer's index */
+	size_t survivor;		/* whose keys it lists: its index */
 	uint64_t slice, slices;		/* of the survivor's keys */
 	bool overflowed;		/* the keys of this slice did not fit */
 	struct event *finish;		/* tells the end */

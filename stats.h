@@ -25,7 +25,7 @@ struct stats {
 	uint64_t bytes_read, bytes_written;
 	uint64_t listen_disabled;	/* times that no client was accepted */
 	uint64_t listen_disabled_us;
-	uint64_t yields;		/* a client had to let others go first */
+	uint64_t yields;		/* a client had to wait for others */
 	uint64_t no_server_errors, memory_errors;
 
 	/* What is now. */
