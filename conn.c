@@ -502,7 +502,8 @@ flush(struct conn *conn)
 		return;
 	if (conn->high && conn_backlog(conn) < CONN_LOW) {
 		conn->high = false;
-		conn->handler->drained(conn->owner);
+		if (conn->handler->drained != NULL)
+			conn->handler->drained(conn->owner);
 	}
 	if (conn->finishing && !conn->closed && STAILQ_EMPTY(&conn->out)) {
 		conn->finishing = false;

@@ -41,7 +41,7 @@ struct conn_handler {
 	 * rest is offered again, with what follows it.  May conn_close().
 	 */
 	size_t (*input)(void *owner, const char *bytes, size_t n);
-	/* A backlog that was high is low again. */
+	/* A backlog that was high is low again.  May be NULL. */
 	void (*drained)(void *owner);
 	/* See enum conn_end; each comes once at most. */
 	void (*ended)(void *owner, enum conn_end end);

@@ -178,12 +178,6 @@ on_input(void *owner, const char *bytes, size_t n)
 }
 
 static void
-on_drained(void *owner)
-{
-	(void)owner;
-}
-
-static void
 on_ended(void *owner, enum conn_end how)
 {
 	struct dump *dump = owner;
@@ -193,7 +187,7 @@ on_ended(void *owner, enum conn_end how)
 }
 
 static const struct conn_handler handler = {
-	.input = on_input, .drained = on_drained, .ended = on_ended
+	.input = on_input, .ended = on_ended
 };
 
 /*

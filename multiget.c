@@ -75,12 +75,18 @@ part_for(struct work *work, struct peer *peer, uint32_t hash,
 	return part;
 }
 
+static struct pair
+pair_of(const struct work *work, const struct slot *slot)
+{
+	return pairs_find(work->world->pairs, work->bytes + slot->key.at,
+	    slot->key.length);
+}
+
 /* Put a key into the part for its authority. */
 static void
 route(struct work *work, struct slot *slot, unsigned int tries)
 {
-	struct pair pair = pairs_find(work->world->pairs,
-	    work->bytes + slot->key.at, slot->key.length);
+	struct pair pair = pair_of(work, slot);
 	struct peer *peer = pair_authority(&pair);
 	struct part *part = NULL;
 
@@ -162,8 +168,7 @@ send_touches(struct work *work, const struct part *part)
 	for (slot = part->first; slot != NULL; slot = slot->next) {
 		if (slot->value.length == 0)
 			continue;
-		pair = pairs_find(work->world->pairs,
-		    work->bytes + slot->key.at, slot->key.length);
+		pair = pair_of(work, slot);
 		r.key = slot->key;
 		effect_send(&pair, part->peer, &r, work->bytes,
 		    work->message, &hit);
@@ -180,8 +185,7 @@ teach(struct work *work, const struct part *part, const struct answer *answer)
 	for (slot = part->first; slot != NULL; slot = slot->next) {
 		if (slot->value.length == 0)
 			continue;
-		pair = pairs_find(work->world->pairs,
-		    work->bytes + slot->key.at, slot->key.length);
+		pair = pair_of(work, slot);
 		effect_learn(&pair, part->peer, part->call.expect,
 		    answer->bytes + slot->value.at, slot->value.length);
 	}

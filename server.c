@@ -82,7 +82,7 @@ struct server {
 static void set_timer(struct server *server, int64_t ms);
 static void fail_later(struct server *server, const char *why);
 
-const char *
+static const char *
 server_name(const struct server *server)
 {
 	return server->address->name;
@@ -318,14 +318,8 @@ on_ended(void *owner, enum conn_end end)
 		server_fail(server, strerror(error));
 }
 
-static void
-on_drained(void *owner)
-{
-	(void)owner;
-}
-
 static const struct conn_handler handler = {
-	.input = on_input, .drained = on_drained, .ended = on_ended
+	.input = on_input, .ended = on_ended
 };
 
 int

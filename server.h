@@ -112,8 +112,6 @@ void server_forget_ports(struct server *server);
    before the next connection.  Call it when it is fine for good. */
 void server_steady(struct server *server);
 
-const char *server_name(const struct server *server);
-
 struct server_counters {
 	uint64_t requests;		/* calls submitted */
 	uint64_t failures;		/* of a connection that was made */
