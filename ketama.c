@@ -89,6 +89,20 @@ ketama_hash(enum ketama_kind kind, const char *key, size_t length)
 	return md5_word(key, length);
 }
 
+void
+ketama_hashes(enum ketama_kind kind, const char *const *keys,
+    const size_t *lengths, size_t n, uint32_t *hashes)
+{
+	size_t i;
+
+	if (kind != KETAMA_TWEMPROXY && kind != KETAMA_MODULA) {
+		md5_words(keys, lengths, n, hashes);
+		return;
+	}
+	for (i = 0; i < n; i++)
+		hashes[i] = ketama_hash(kind, keys[i], lengths[i]);
+}
+
 /*
  * How many names a server has on the ring.  The other programs round to float
  * after each operation, so the order of these and the types are part of the

@@ -41,6 +41,11 @@ void ketama_free(struct ketama *ring);	/* NULL is fine */
 /* The hash of a key, the same for all rings of one kind. */
 uint32_t ketama_hash(enum ketama_kind kind, const char *key, size_t length);
 
+/* The hashes of n keys, the i-th of lengths[i] bytes at keys[i]; cheaper than
+   one by one. */
+void ketama_hashes(enum ketama_kind kind, const char *const *keys,
+    const size_t *lengths, size_t n, uint32_t *hashes);
+
 /* The index in servers[] of the owner of a hash. */
 size_t ketama_find(const struct ketama *ring, uint32_t hash);
 

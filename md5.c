@@ -5,6 +5,9 @@
  * bytes.  rounds() is compiled three times: for any block, and for the first
  * word of the digest of up to 55 and of up to 31 bytes.  Those two know which
  * words of the block are 0 and leave out the steps behind the first word.
+ *
+ * Each step waits for the one before it.  So the keys of a get are hashed four
+ * at a time, one in each lane of a vector: rounds_of_four().
  */
 
 #include <assert.h>
@@ -18,8 +21,12 @@ enum {
 	BLOCK = 64,
 	LENGTH_AT = 56,		/* in a last block: 64 bits, the length */
 	SHORT = 32,		/* bytes, the mark behind the data included */
-	MARK = 0x80
+	MARK = 0x80,
+	LANES = 4
 };
+
+/* A word of each of four messages. */
+typedef uint32_t four __attribute__((vector_size(4 * LANES)));
 
 /* Blocks are filled eight bytes at a time. */
 static_assert(SHORT % 8 == 0 && LENGTH_AT % 8 == 0 && SHORT < LENGTH_AT,
@@ -34,8 +41,7 @@ static_assert(SHORT % 8 == 0 && LENGTH_AT % 8 == 0 && SHORT < LENGTH_AT,
 
 /* Word i of the block, of which only size bytes and the length are not 0. */
 #define WORD(i)								\
-	(4 * (i) < size ? load_word(block + 4 * (i)) :			\
-	    4 * (i) == LENGTH_AT ? length : 0)
+	(4 * (i) < size ? words[i] : 4 * (i) == LENGTH_AT ? length : zero)
 
 #define STEP(a, b, f, i, shift, sine) do {				\
 	a += (f) + WORD((i) % 16) + UINT32_C(sine);			\
@@ -85,36 +91,42 @@ load_word(const unsigned char *bytes)
 	return le32toh(word);
 }
 
-/* Take a block into state.  size and length are as in WORD(); size is a
-   constant in each place where this is inlined. */
-static inline __attribute__((always_inline)) void
-rounds(uint32_t state[4], const unsigned char *block, int size,
-    uint32_t length)
-{
-	uint32_t a = state[0], b = state[1], c = state[2], d = state[3], x;
-
-	ROUND1(0, 0xd76aa478, 0xe8c7b756, 0x242070db, 0xc1bdceee);
-	ROUND1(4, 0xf57c0faf, 0x4787c62a, 0xa8304613, 0xfd469501);
-	ROUND1(8, 0x698098d8, 0x8b44f7af, 0xffff5bb1, 0x895cd7be);
-	ROUND1(12, 0x6b901122, 0xfd987193, 0xa679438e, 0x49b40821);
-	ROUND2(0, 0xf61e2562, 0xc040b340, 0x265e5a51, 0xe9b6c7aa);
-	ROUND2(4, 0xd62f105d, 0x02441453, 0xd8a1e681, 0xe7d3fbc8);
-	ROUND2(8, 0x21e1cde6, 0xc33707d6, 0xf4d50d87, 0x455a14ed);
-	ROUND2(12, 0xa9e3e905, 0xfcefa3f8, 0x676f02d9, 0x8d2a4c8a);
-	x = c ^ d;
-	ROUND3(0, 0xfffa3942, 0x8771f681, 0x6d9d6122, 0xfde5380c);
-	ROUND3(4, 0xa4beea44, 0x4bdecfa9, 0xf6bb4b60, 0xbebfbc70);
-	ROUND3(8, 0x289b7ec6, 0xeaa127fa, 0xd4ef3085, 0x04881d05);
-	ROUND3(12, 0xd9d4d039, 0xe6db99e5, 0x1fa27cf8, 0xc4ac5665);
-	ROUND4(0, 0xf4292244, 0x432aff97, 0xab9423a7, 0xfc93a039);
-	ROUND4(4, 0x655b59c3, 0x8f0ccc92, 0xffeff47d, 0x85845dd1);
-	ROUND4(8, 0x6fa87e4f, 0xfe2ce6e0, 0xa3014314, 0x4e0811a1);
-	ROUND4(12, 0xf7537e82, 0xbd3af235, 0x2ad7d2bb, 0xeb86d391);
-	state[0] += a;
-	state[1] += b;
-	state[2] += c;
-	state[3] += d;
+/*
+ * Take a block into state; word is the type of its words.  size and length are
+ * as in WORD(); size is a constant in each place where this is inlined.
+ */
+#define DEFINE_ROUNDS(name, word)					\
+static inline __attribute__((always_inline)) void			\
+name(word state[4], const word *words, int size, word length)		\
+{									\
+	word a = state[0], b = state[1], c = state[2], d = state[3], x;	\
+	const word zero = a ^ a;					\
+									\
+	ROUND1(0, 0xd76aa478, 0xe8c7b756, 0x242070db, 0xc1bdceee);	\
+	ROUND1(4, 0xf57c0faf, 0x4787c62a, 0xa8304613, 0xfd469501);	\
+	ROUND1(8, 0x698098d8, 0x8b44f7af, 0xffff5bb1, 0x895cd7be);	\
+	ROUND1(12, 0x6b901122, 0xfd987193, 0xa679438e, 0x49b40821);	\
+	ROUND2(0, 0xf61e2562, 0xc040b340, 0x265e5a51, 0xe9b6c7aa);	\
+	ROUND2(4, 0xd62f105d, 0x02441453, 0xd8a1e681, 0xe7d3fbc8);	\
+	ROUND2(8, 0x21e1cde6, 0xc33707d6, 0xf4d50d87, 0x455a14ed);	\
+	ROUND2(12, 0xa9e3e905, 0xfcefa3f8, 0x676f02d9, 0x8d2a4c8a);	\
+	x = c ^ d;							\
+	ROUND3(0, 0xfffa3942, 0x8771f681, 0x6d9d6122, 0xfde5380c);	\
+	ROUND3(4, 0xa4beea44, 0x4bdecfa9, 0xf6bb4b60, 0xbebfbc70);	\
+	ROUND3(8, 0x289b7ec6, 0xeaa127fa, 0xd4ef3085, 0x04881d05);	\
+	ROUND3(12, 0xd9d4d039, 0xe6db99e5, 0x1fa27cf8, 0xc4ac5665);	\
+	ROUND4(0, 0xf4292244, 0x432aff97, 0xab9423a7, 0xfc93a039);	\
+	ROUND4(4, 0x655b59c3, 0x8f0ccc92, 0xffeff47d, 0x85845dd1);	\
+	ROUND4(8, 0x6fa87e4f, 0xfe2ce6e0, 0xa3014314, 0x4e0811a1);	\
+	ROUND4(12, 0xf7537e82, 0xbd3af235, 0x2ad7d2bb, 0xeb86d391);	\
+	state[0] += a;							\
+	state[1] += b;							\
+	state[2] += c;							\
+	state[3] += d;							\
 }
+
+DEFINE_ROUNDS(rounds, uint32_t)
+DEFINE_ROUNDS(rounds_of_four, four)
 
 /* The last n % 8 bytes of data as a little-endian number, the mark above. */
 static inline uint64_t
@@ -146,34 +158,59 @@ fill(unsigned char *block, size_t size, const unsigned char *data, size_t n)
 	memcpy(block + i, &last, sizeof(last));
 }
 
-static inline uint32_t
-short_word(const unsigned char *data, size_t n)
+static inline __attribute__((always_inline)) void
+load_words(uint32_t *words, const unsigned char *block, size_t size)
 {
-	unsigned char block[SHORT];
-	uint32_t state[4];
+	size_t i;
+
+	for (i = 0; i < size / 4; i++)
+		words[i] = load_word(block + 4 * i);
+}
+
+/* The first word for n < size bytes. */
+static inline __attribute__((always_inline)) uint32_t
+word_within(int size, const unsigned char *data, size_t n)
+{
+	unsigned char block[LENGTH_AT];
+	uint32_t state[4], words[LENGTH_AT / 4];
 
 	memcpy(state, start, sizeof(state));
-	fill(block, sizeof(block), data, n);
-	rounds(state, block, SHORT, (uint32_t)n * 8);
+	fill(block, (size_t)size, data, n);
+	load_words(words, block, (size_t)size);
+	rounds(state, words, size, (uint32_t)n * 8);
 	return state[0];
 }
 
-static inline uint32_t
-middle_word(const unsigned char *data, size_t n)
+/* The first words for four times less than size bytes. */
+static inline __attribute__((always_inline)) four
+words_within(int size, const unsigned char *const data[LANES],
+    const size_t n[LANES])
 {
-	unsigned char block[LENGTH_AT];
-	uint32_t state[4];
+	unsigned char block[LANES][LENGTH_AT];
+	four state[4], words[LENGTH_AT / 4], length;
+	int i;
 
-	memcpy(state, start, sizeof(state));
-	fill(block, sizeof(block), data, n);
-	rounds(state, block, LENGTH_AT, (uint32_t)n * 8);
+	for (i = 0; i < LANES; i++) {
+		state[i] = (four){ 0 } + start[i];
+		fill(block[i], (size_t)size, data[i], n[i]);
+		length[i] = (uint32_t)n[i] * 8;
+	}
+	for (i = 0; i < size / 4; i++)
+		words[i] = (four){
+			load_word(block[0] + 4 * i), load_word(block[1] + 4 * i),
+			load_word(block[2] + 4 * i), load_word(block[3] + 4 * i)
+		};
+	rounds_of_four(state, words, size, length);
 	return state[0];
 }
 
 static void
 whole_block(uint32_t state[4], const unsigned char *block)
 {
-	rounds(state, block, BLOCK, 0);
+	uint32_t words[BLOCK / 4];
+
+	load_words(words, block, BLOCK);
+	rounds(state, words, BLOCK, 0);
 }
 
 static void
@@ -200,11 +237,48 @@ md5_word(const void *data, size_t n)
 	uint32_t state[4];
 
 	if (n < SHORT)
-		return short_word(data, n);
+		return word_within(SHORT, data, n);
 	if (n < LENGTH_AT)
-		return middle_word(data, n);
+		return word_within(LENGTH_AT, data, n);
 	digest_state(state, data, n);
 	return state[0];
+}
+
+/* md5_words() of not more than LANES. */
+static void
+fill_lanes(const char *const *data, const size_t *n, size_t count,
+    uint32_t *words)
+{
+	const unsigned char *lane_data[LANES];
+	size_t lane_n[LANES], longest = 0, i;
+	four result;
+
+	for (i = 0; i < LANES; i++) {
+		lane_data[i] = (const unsigned char *)data[i % count];
+		lane_n[i] = n[i % count];
+		if (longest < lane_n[i])
+			longest = lane_n[i];
+	}
+	if (count == 1 || longest >= LENGTH_AT) {
+		for (i = 0; i < count; i++)
+			words[i] = md5_word(data[i], n[i]);
+		return;
+	}
+	result = longest < SHORT ? words_within(SHORT, lane_data, lane_n) :
+	    words_within(LENGTH_AT, lane_data, lane_n);
+	for (i = 0; i < count; i++)
+		words[i] = result[i];
+}
+
+void
+md5_words(const char *const *data, const size_t *n, size_t count,
+    uint32_t *words)
+{
+	size_t i;
+
+	for (i = 0; i < count; i += LANES)
+		fill_lanes(data + i, n + i,
+		    count - i < LANES ? count - i : LANES, words + i);
 }
 
 void

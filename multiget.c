@@ -58,17 +58,17 @@ part_for(struct work *work, struct peer *peer, uint32_t hash,
     unsigned int tries)
 {
 	unsigned int links = work->world->links;
+	unsigned int link = links > 1 ? hash % links : 0;
 	struct part *part;
 
 	STAILQ_FOREACH(part, &work->parts, entry)
-		if (!part->told && part->peer == peer &&
-		    part->hash % links == hash % links)
+		if (!part->told && part->peer == peer && part->link == link)
 			return part;
 	part = work_add_part(work);
 	if (part == NULL)
 		return NULL;
 	part->peer = peer;
-	part->hash = hash;
+	part->link = link;
 	part->tries = tries;
 	part->call.done = on_values;
 	part->call.element = on_value;
@@ -84,14 +84,14 @@ pair_of(const struct work *work, const struct slot *slot)
 
 /* Put a key into the part for its authority. */
 static void
-route(struct work *work, struct slot *slot, unsigned int tries)
+route(struct work *work, struct slot *slot, const struct pair *pair,
+    unsigned int tries)
 {
-	struct pair pair = pair_of(work, slot);
-	struct peer *peer = pair_authority(&pair);
+	struct peer *peer = pair_authority(pair);
 	struct part *part = NULL;
 
 	if (peer != NULL && tries < WORK_TRIES_MAX)
-		part = part_for(work, peer, pair.hash, tries);
+		part = part_for(work, peer, pair->hash, tries);
 	slot->part = part;
 	slot->next = NULL;
 	slot->value.length = 0;
@@ -128,7 +128,7 @@ tell_part(struct part *part)
 	    r->command == PROTO_GETS || r->command == PROTO_GATS ?
 	    PROTO_EXPECT_VALUES_CAS : PROTO_EXPECT_VALUES;
 	work->open++;
-	peer_tell(part->peer, part->hash, &part->call,
+	peer_tell(part->peer, part->link, &part->call,
 	    line, (size_t)(to - line), NULL, 0, NULL);
 }
 
@@ -147,10 +147,12 @@ static void
 reroute(struct work *work, struct part *failed)
 {
 	struct slot *slot, *next;
+	struct pair pair;
 
 	for (slot = failed->first; slot != NULL; slot = next) {
 		next = slot->next;
-		route(work, slot, failed->tries + 1);
+		pair = pair_of(work, slot);
+		route(work, slot, &pair, failed->tries + 1);
 	}
 	failed->first = NULL;
 	tell_parts(work);
@@ -228,10 +230,30 @@ on_values(struct call *call, const struct answer *answer)
 	peer_told(peer);
 }
 
+/* Take the next n keys, at most PAIRS_BATCH, to slots[] and route them. */
+static void
+take_keys(struct work *work, struct slot *slots, unsigned int n)
+{
+	size_t end = work->r.keys.at + work->r.keys.length;
+	const char *keys[PAIRS_BATCH];
+	size_t lengths[PAIRS_BATCH];
+	struct pair pairs[PAIRS_BATCH];
+	unsigned int i;
+
+	assert(n > 0 && n <= PAIRS_BATCH);
+	for (i = 0; i < n; i++) {
+		proto_token(work->bytes, end, &work->key_at, &slots[i].key);
+		keys[i] = work->bytes + slots[i].key.at;
+		lengths[i] = slots[i].key.length;
+	}
+	pairs_find_all(work->world->pairs, keys, lengths, n, pairs);
+	for (i = 0; i < n; i++)
+		route(work, &slots[i], &pairs[i], 0);
+}
+
 bool
 multiget_start(struct work *work)
 {
-	size_t end = work->r.keys.at + work->r.keys.length;
 	unsigned int n = work->keys_left;
 	unsigned int i;
 
@@ -251,11 +273,9 @@ multiget_start(struct work *work)
 	}
 	work->slot_count = n;
 	work->keys_left -= n;
-	for (i = 0; i < n; i++) {
-		proto_token(work->bytes, end, &work->key_at,
-		    &work->slots[i].key);
-		route(work, &work->slots[i], 0);
-	}
+	for (i = 0; i < n; i += PAIRS_BATCH)
+		take_keys(work, &work->slots[i],
+		    n - i < PAIRS_BATCH ? n - i : PAIRS_BATCH);
 	tell_parts(work);
 	work->state = work->open == 0 ? WORK_READY : WORK_WAITING;
 	return true;

@@ -44,25 +44,42 @@ static const char *const state_names[] = {
  * Keys
  */
 
-struct pair
-pairs_find(const struct pairs *pairs, const char *key, size_t length)
+static struct pair
+pair_at(const struct pairs *pairs, uint32_t hash)
 {
-	struct pair pair = { .hash = 0 };
-	size_t owner;
+	struct pair pair = { .hash = hash };
+	size_t owner = ketama_find(pairs->primary_ring, hash);
 
-	if (pairs->hashes)
-		pair.hash = ketama_hash(pairs->kind, key, length);
-	owner = ketama_find(pairs->primary_ring, pair.hash);
 	pair.primary = pairs->primaries[owner];
 	if (pairs->backup_count == 0)
 		return pair;
-	owner = ketama_find(pairs->backup_ring, pair.hash);
+	owner = ketama_find(pairs->backup_ring, hash);
 	if (pairs->backups[owner] == pair.primary)
-		owner = ketama_find_other(pairs->backup_ring, pair.hash,
-		    owner);
+		owner = ketama_find_other(pairs->backup_ring, hash, owner);
 	if (owner < pairs->backup_count)
 		pair.backup = pairs->backups[owner];
 	return pair;
+}
+
+struct pair
+pairs_find(const struct pairs *pairs, const char *key, size_t length)
+{
+	return pair_at(pairs, pairs->hashes ?
+	    ketama_hash(pairs->kind, key, length) : 0);
+}
+
+void
+pairs_find_all(const struct pairs *pairs, const char *const *keys,
+    const size_t *lengths, size_t n, struct pair *found)
+{
+	uint32_t hashes[PAIRS_BATCH] = { 0 };
+	size_t i;
+
+	assert(n <= PAIRS_BATCH);
+	if (pairs->hashes)
+		ketama_hashes(pairs->kind, keys, lengths, n, hashes);
+	for (i = 0; i < n; i++)
+		found[i] = pair_at(pairs, hashes[i]);
 }
 
 struct pair

@@ -38,7 +38,7 @@ struct part {
 	STAILQ_ENTRY(part) entry;
 	struct work *work;
 	struct peer *peer;
-	uint32_t hash;			/* picks the link */
+	uint32_t link;			/* to the peer */
 	unsigned int tries;
 	bool told;
 	struct slot *first, *last;	/* get family: its keys */

@@ -301,15 +301,22 @@ test_design(void)
 		[KETAMA_MAGENT] = "110010",
 		[KETAMA_MODULA] = "000200"
 	};
+	size_t lengths[COUNT(keys)];
+	uint32_t hash, hashes[COUNT(keys)];
 	struct ketama *ring;
 	size_t kind, i;
-	uint32_t hash;
 
+	for (i = 0; i < COUNT(keys); i++)
+		lengths[i] = strlen(keys[i]);
 	for (kind = 0; kind < COUNT(owners); kind++) {
 		ring = make_ring((enum ketama_kind)kind, servers, 3);
+		ketama_hashes((enum ketama_kind)kind, keys, lengths,
+		    COUNT(keys), hashes);
 		for (i = 0; i < COUNT(keys); i++) {
 			hash = ketama_hash((enum ketama_kind)kind, keys[i],
-			    strlen(keys[i]));
+			    lengths[i]);
+			check_case(hash == hashes[i], "hash %zu of %s", kind,
+			    keys[i]);
 			check_case(ketama_find(ring, hash) ==
 			    (size_t)(owners[kind][i] - '0'),
 			    "ring %zu, key %s", kind, keys[i]);

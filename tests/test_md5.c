@@ -111,6 +111,33 @@ test_alignment(void)
 		}
 }
 
+/* Groups of all sizes, of strings of mixed lengths, each in exactly as many
+   bytes of the heap. */
+static void
+test_words(size_t shortest, size_t longest)
+{
+	enum { MOST = 9 };
+	char *data[MOST];
+	size_t n[MOST], count, i;
+	uint32_t words[MOST];
+
+	for (i = 0; i < MOST; i++) {
+		n[i] = shortest + i * 5 % (longest - shortest + 1);
+		data[i] = (char *)make_data(n[i]);
+	}
+	for (count = 0; count <= MOST; count++) {
+		memset(words, 0, sizeof(words));
+		md5_words((const char *const *)data, n, count, words);
+		for (i = 0; i < MOST; i++)
+			check_case(words[i] ==
+			    (i < count ? md5_word(data[i], n[i]) : 0),
+			    "md5_words, %zu of %zu: %zu bytes", i, count,
+			    n[i]);
+	}
+	for (i = 0; i < MOST; i++)
+		free(data[i]);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -119,5 +146,9 @@ main(int argc, char **argv)
 	test_rfc();
 	test_lengths();
 	test_alignment();
+	test_words(0, 31);	/* one block, short */
+	test_words(20, 55);	/* one block */
+	test_words(28, 36);	/* both of these */
+	test_words(40, 130);	/* one block and more */
 	return unit_end();
 }
