@@ -298,14 +298,6 @@ new_request(struct client *client)
 }
 
 static void
-finish_out_of_memory(struct request *request)
-{
-	static const char text[] = "SERVER_ERROR out of memory\r\n";
-
-	request_finish(request, text, sizeof(text) - 1);
-}
-
-static void
 flush_all(struct client *client, const struct proto_request *r)
 {
 	struct clients *clients = client->clients;
@@ -323,7 +315,7 @@ flush_all(struct client *client, const struct proto_request *r)
 		return;
 	request_silence(request, r->noreply);
 	if (!fanout_flush(&clients->world, request, r))
-		finish_out_of_memory(request);
+		request_fail(request);
 }
 
 static struct block *
@@ -351,7 +343,7 @@ reply_page(struct client *client, struct block *page, size_t length)
 	if (request != NULL && page != NULL)
 		request_finish(request, page->bytes, length);
 	else if (request != NULL)
-		finish_out_of_memory(request);
+		request_fail(request);
 	block_release(page);
 }
 
@@ -367,7 +359,7 @@ stats(struct client *client, const struct proto_request *r, const char *bytes)
 		request = new_request(client);
 		if (request != NULL && !fanout_stats(&clients->world, request,
 		    render_general, clients))
-			finish_out_of_memory(request);
+			request_fail(request);
 	} else if (is_word(r, bytes, "servers")) {
 		page = stats_servers(clients->pairs,
 		    conn_loop_now(clients->loop), &length);

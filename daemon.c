@@ -247,13 +247,28 @@ parse_id(const char *text, unsigned int *id)
 	return true;
 }
 
+/* Nobody of that name was found: because of an error, or there is nobody. */
+static _Noreturn void
+refuse_name(char option, const char *name, const char *what)
+{
+	if (errno == ENOMEM || errno == EMFILE || errno == ENFILE ||
+	    errno == EIO) {
+		log_error("-%c %s: %m", option, name);
+		exit(EX_OSERR);
+	}
+	log_error("-%c %s: there is no such %s", option, name, what);
+	exit(EX_NOUSER);
+}
+
 /* A number need not be listed, but then its group must be given. */
 static void
 find_user(struct identity *identity, const char *user, bool has_group)
 {
-	const struct passwd *entry = getpwnam(user);
+	const struct passwd *entry;
 	uid_t number;
 
+	errno = 0;
+	entry = getpwnam(user);
 	if (entry == NULL && parse_id(user, &number)) {
 		entry = getpwuid(number);
 		if (entry == NULL && has_group) {
@@ -261,10 +276,8 @@ find_user(struct identity *identity, const char *user, bool has_group)
 			return;
 		}
 	}
-	if (entry == NULL) {
-		log_error("-u %s: there is no such user", user);
-		exit(EX_NOUSER);
-	}
+	if (entry == NULL)
+		refuse_name('u', user, "user");
 	identity->user = entry->pw_uid;
 	identity->group = entry->pw_gid;
 	identity->name = entry->pw_name;
@@ -273,14 +286,14 @@ find_user(struct identity *identity, const char *user, bool has_group)
 static void
 find_group(struct identity *identity, const char *group)
 {
-	const struct group *entry = getgrnam(group);
+	const struct group *entry;
 
+	errno = 0;
+	entry = getgrnam(group);
 	if (entry != NULL)
 		identity->group = entry->gr_gid;
-	else if (!parse_id(group, &identity->group)) {
-		log_error("-g %s: there is no such group", group);
-		exit(EX_NOUSER);
-	}
+	else if (!parse_id(group, &identity->group))
+		refuse_name('g', group, "group");
 }
 
 /* Whether we are who we wanted to become, and for good. */

@@ -23,6 +23,7 @@ enum { LEARNED_SECONDS = 30 };
 /* An effect on its way. */
 struct effect {
 	struct call call;
+	struct effect *next_spare;
 	struct peer *peer;		/* the mirror of the key */
 	uint32_t hash;
 	bool is_number;			/* the mirror must reply number */
@@ -31,6 +32,8 @@ struct effect {
 	struct proto_request request;	/* its key only */
 	char key[PROTO_KEY_MAX];
 };
+
+static struct effect *spare_effects;
 
 static bool
 is_append(const struct proto_request *r)
@@ -143,6 +146,13 @@ agrees(const struct effect *effect, const struct proto_reply *reply)
 }
 
 static void
+effect_free(struct effect *effect)
+{
+	effect->next_spare = spare_effects;
+	spare_effects = effect;
+}
+
+static void
 on_reply(struct call *call, const struct answer *answer)
 {
 	struct effect *effect = (struct effect *)call;
@@ -156,7 +166,7 @@ on_reply(struct call *call, const struct answer *answer)
 		repair(effect);
 	/* Now it is done with, unless repair() has sent it again. */
 	if (effect->repair == was_repair)
-		free(effect);
+		effect_free(effect);
 	peer_told(peer);
 }
 
@@ -164,8 +174,12 @@ static struct effect *
 effect_new(struct peer *peer, uint32_t hash, const struct proto_request *r,
     const char *bytes)
 {
-	struct effect *effect = malloc(sizeof(*effect));
+	struct effect *effect = spare_effects;
 
+	if (effect != NULL)
+		spare_effects = effect->next_spare;
+	else
+		effect = malloc(sizeof(*effect));
 	if (effect == NULL)
 		return NULL;
 	assert(r->key.length <= sizeof(effect->key));
@@ -261,4 +275,15 @@ effect_lost(struct peer *asked, const struct proto_request *r,
 	if (is_write(r))
 		peer_add_dirty(asked, bytes + r->key.at, r->key.length,
 		    r->base64);
+}
+
+void
+effect_pool_free(void)
+{
+	struct effect *effect;
+
+	while ((effect = spare_effects) != NULL) {
+		spare_effects = effect->next_spare;
+		free(effect);
+	}
 }

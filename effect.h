@@ -35,4 +35,7 @@ void effect_learn(const struct pair *pair, struct peer *asked,
 void effect_lost(struct peer *asked, const struct proto_request *r,
     const char *bytes);
 
+/* Give unused memory back to the system. */
+void effect_pool_free(void);
+
 #endif

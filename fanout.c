@@ -182,13 +182,12 @@ on_stats(struct call *call, const struct answer *answer)
 static void
 end_stats(struct fanout *fanout)
 {
-	static const char sorry[] = "SERVER_ERROR out of memory\r\n";
 	size_t length;
 	struct block *page = fanout->render(fanout->arg, &fanout->sum,
 	    &length);
 
 	if (page == NULL) {
-		request_finish(fanout->request, sorry, sizeof(sorry) - 1);
+		request_fail(fanout->request);
 		return;
 	}
 	request_finish(fanout->request, page->bytes, length);

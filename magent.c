@@ -329,6 +329,14 @@ seed_random(void)
 	srandom((unsigned int)now.tv_nsec ^ (unsigned int)getpid());
 }
 
+/* What libevent has to say goes where our own lines go. */
+static void
+on_libevent_log(int severity, const char *message)
+{
+	if (severity >= EVENT_LOG_WARN)
+		log_warning("libevent: %s", message);
+}
+
 /* From the checked command line to the end.  Returns the exit status. */
 static int
 serve(struct magent *magent)
@@ -365,6 +373,7 @@ main(int argc, char *argv[])
 	magent.options = &options;
 	log_open(false, options.verbose > 0 ? LOG_LEVEL_DEBUG :
 	    LOG_LEVEL_INFO);
+	event_set_log_callback(on_libevent_log);
 	seed_random();
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGUSR1, SIG_IGN);

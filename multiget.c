@@ -82,23 +82,37 @@ pair_of(const struct work *work, const struct slot *slot)
 	    slot->key.length);
 }
 
+/* A key cannot be asked for. */
+static void
+leave_out(struct work *work, const char *why)
+{
+	struct stats *stats = work->world->stats;
+
+	stats_count_get(stats, work->r.command, 1, 0);
+	if (why == work_no_server)
+		stats->no_server_errors++;
+	else if (work->lack != why)
+		stats->memory_errors++;		/* one for the command */
+	if (why == work_no_memory || work->world->error_on_down)
+		work->lack = why;
+}
+
 /* Put a key into the part for its authority. */
 static void
 route(struct work *work, struct slot *slot, const struct pair *pair,
     unsigned int tries)
 {
 	struct peer *peer = pair_authority(pair);
+	bool served = peer != NULL && tries < WORK_TRIES_MAX;
 	struct part *part = NULL;
 
-	if (peer != NULL && tries < WORK_TRIES_MAX)
+	if (served)
 		part = part_for(work, peer, pair->hash, tries);
 	slot->part = part;
 	slot->next = NULL;
 	slot->value.length = 0;
 	if (part == NULL) {
-		work->unserved = true;
-		work->world->stats->no_server_errors++;
-		stats_count_get(work->world->stats, work->r.command, 1, 0);
+		leave_out(work, served ? work_no_memory : work_no_server);
 		return;
 	}
 	if (part->first == NULL)
@@ -336,8 +350,8 @@ multiget_write(struct work *work, struct conn *conn)
 		work->round *= 2;
 	if (work->keys_left > 0)
 		return;
-	if (work->unserved && work->world->error_on_down)
-		conn_write(conn, work_no_server, strlen(work_no_server));
+	if (work->lack != NULL)
+		conn_write(conn, work->lack, strlen(work->lack));
 	else
 		conn_write(conn, "END\r\n", 5);
 }

@@ -154,8 +154,9 @@ places_look_up(struct places *places)
 	    places->address->host, port, &hints, on_lookup, places);
 }
 
-/* The place of a socket path or a numeric host: it needs no lookup. */
-static void
+/* The place of a socket path or a numeric host: it needs no lookup.  Returns
+   false when out of memory. */
+static bool
 find_place(struct places *places)
 {
 	struct evutil_addrinfo hints = {
@@ -165,20 +166,23 @@ find_place(struct places *places)
 	struct sockaddr_un path = { .sun_family = AF_UNIX };
 	struct evutil_addrinfo *found;
 	char port[16];
+	int error;
 
 	if (address->port == 0) {
 		assert(strlen(address->host) < sizeof(path.sun_path));
 		memcpy(path.sun_path, address->host, strlen(address->host));
 		add(&places->current, (struct sockaddr *)&path, sizeof(path));
 		places->dns = NULL;
-		return;
+		return true;
 	}
 	snprintf(port, sizeof(port), "%u", address->port);
-	if (evutil_getaddrinfo(address->host, port, &hints, &found) != 0)
-		return;
+	error = evutil_getaddrinfo(address->host, port, &hints, &found);
+	if (error != 0)
+		return error != EVUTIL_EAI_MEMORY;
 	add(&places->current, found->ai_addr, (socklen_t)found->ai_addrlen);
 	evutil_freeaddrinfo(found);
 	places->dns = NULL;
+	return true;
 }
 
 /*
@@ -197,8 +201,10 @@ places_new(struct evdns_base *dns, const struct address *address,
 	places->dns = dns;
 	places->found = found;
 	places->owner = owner;
-	find_place(places);
-	return places;
+	if (find_place(places))
+		return places;
+	places_free(places);
+	return NULL;
 }
 
 void

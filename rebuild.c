@@ -346,12 +346,20 @@ is_complete(const struct rebuild *rebuild)
 	    !is_searching(rebuild);
 }
 
-/* Whether another copy may begin now; if not, it is seen to that they go on a
-   little later. */
+/* Go on a little later. */
+static void
+pump_soon(struct rebuild *rebuild)
+{
+	struct timeval soon = { .tv_usec = 1000 };
+
+	if (!event_pending(rebuild->pace, EV_TIMEOUT, NULL))
+		event_add(rebuild->pace, &soon);
+}
+
+/* Whether another copy may begin now; if not, it is seen to that they go on. */
 static bool
 is_in_pace(struct rebuild *rebuild)
 {
-	struct timeval soon = { .tv_usec = 1000 };
 	int64_t now = conn_loop_now(rebuild->loop);
 
 	rebuild->allowed += (now - rebuild->paced_ms) * COPIES_PER_MS;
@@ -362,8 +370,7 @@ is_in_pace(struct rebuild *rebuild)
 		rebuild->allowed--;
 		return true;
 	}
-	if (!event_pending(rebuild->pace, EV_TIMEOUT, NULL))
-		event_add(rebuild->pace, &soon);
+	pump_soon(rebuild);
 	return false;
 }
 
@@ -540,7 +547,8 @@ find_more(struct rebuild *rebuild)
 		return;
 	rebuild->dump = dump_new(rebuild->loop, pairs_peer(rebuild->pairs,
 	    rebuild->survivor), &dump_handler, rebuild);
-	rebuild->unreadable = rebuild->dump == NULL;
+	if (rebuild->dump == NULL)	/* no memory now */
+		pump_soon(rebuild);
 }
 
 /* The end is told from the loop, not from inside some call. */

@@ -73,7 +73,7 @@ set_meta_text(struct work *work, const char *word)
 
 	work->text_block = block_new(2 * r->meta.length + r->key.length + 16);
 	if (work->text_block == NULL) {
-		work_set_text(work, "SERVER_ERROR out of memory\r\n");
+		work_set_text(work, work_no_memory);
 		return;
 	}
 	to = work->text_block->bytes;
@@ -317,7 +317,7 @@ request_start(struct request_world *world, void *owner, struct conn *conn,
 		work_end(work);
 		return NULL;
 	}
-	work->request.cost = r->length;
+	work->request.cost += r->length;
 	if (has_rounds(r)) {
 		work->keys_left = r->key_count;
 		work->key_at = r->keys.at;
@@ -356,14 +356,22 @@ request_finish(struct request *request, const char *bytes, size_t n)
 	struct work *work = work_of(request);
 
 	work->open = 0;
-	work->text_block = block_copy(bytes, n);
-	if (work->text_block != NULL) {
+	work->text_length = n;
+	if (n <= sizeof(work->small)) {
+		memcpy(work->small, bytes, n);
+		work->text = work->small;
+	} else if ((work->text_block = block_copy(bytes, n)) != NULL) {
 		work->text = work->text_block->bytes;
-		work->text_length = n;
 	} else {
-		work_set_text(work, "SERVER_ERROR out of memory\r\n");
+		work_set_text(work, work_no_memory);
 	}
 	work_become_ready(work);
+}
+
+void
+request_fail(struct request *request)
+{
+	request_finish(request, work_no_memory, strlen(work_no_memory));
 }
 
 bool
@@ -381,7 +389,7 @@ request_continue(struct request *request)
 	if (multiget_start(work))
 		return;
 	work->keys_left = 0;
-	work_set_text(work, "SERVER_ERROR out of memory\r\n");
+	work_set_text(work, work_no_memory);
 	work->state = WORK_READY;
 }
 
@@ -418,4 +426,5 @@ void
 request_pool_free(void)
 {
 	work_pool_free();
+	effect_pool_free();
 }

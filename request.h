@@ -21,7 +21,7 @@ struct stats;
 struct request {
 	STAILQ_ENTRY(request) entry;	/* the owner's FIFO */
 	void *owner;			/* NULL: abandoned */
-	size_t cost;			/* bytes that it was parsed from */
+	size_t cost;			/* bytes of memory, about */
 };
 
 /* What all requests share; borrowed until the last one is gone. */
@@ -54,6 +54,9 @@ void request_silence(struct request *request, bool silent);
 /* Its reply: n bytes, which are copied.  The request may end in here, and
    answered() may run. */
 void request_finish(struct request *request, const char *bytes, size_t n);
+
+/* The same; it says that there is no memory. */
+void request_fail(struct request *request);
 
 /* Whether there is something to write. */
 bool request_ready(const struct request *request);

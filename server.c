@@ -399,7 +399,7 @@ server_start(struct server *server)
 	assert(server->state == SERVER_DOWN);
 	if (!open_links(server)) {
 		close_links(server, &none);
-		set_timer(server, RETRY_MAX_MS);
+		set_timer(server, jittered(server->retry_ms));
 		return;
 	}
 	server->state = SERVER_CONNECTING;

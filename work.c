@@ -17,6 +17,7 @@
 #include "stats.h"
 
 const char work_no_server[] = "SERVER_ERROR no server is up for this key\r\n";
+const char work_no_memory[] = "SERVER_ERROR out of memory\r\n";
 
 static struct work *spare_works;
 static struct part_list spare_parts = STAILQ_HEAD_INITIALIZER(spare_parts);
@@ -40,6 +41,7 @@ work_new(struct request_world *world, void *owner)
 	memset(work, 0, offsetof(struct work, r));
 	work->world = world;
 	work->request.owner = owner;
+	work->request.cost = sizeof(*work);
 	STAILQ_INIT(&work->parts);
 	return work;
 }
@@ -134,7 +136,7 @@ hold(struct part *part, const struct answer *answer)
 	for (slot = part->first; slot != NULL; slot = slot->next)
 		slot->value.length = 0;
 	if (part->first == NULL)
-		work_set_text(part->work, "SERVER_ERROR out of memory\r\n");
+		work_set_text(part->work, work_no_memory);
 }
 
 /* The last open part has its answer (or NULL, and the reply is ours). */

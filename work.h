@@ -63,7 +63,8 @@ struct work {
 	bool telling, over;		/* in answered(); freed in there */
 	bool own_used;
 	bool begun;			/* a round has been written */
-	bool unserved;			/* a key had nobody to be asked */
+	const char *lack;		/* why a key was not asked for: text in
+					   place of END; NULL: none */
 	unsigned int open;
 	struct part_list parts;
 	struct block *message;		/* what r was parsed from, if large */
@@ -90,6 +91,9 @@ struct work {
 
 /* The reply when nobody can be asked for a key, with its CRLF. */
 extern const char work_no_server[];
+
+/* The reply when the system has no memory. */
+extern const char work_no_memory[];
 
 /* Returns NULL when out of memory; what is said of it above is zero. */
 struct work *work_new(struct request_world *world, void *owner);

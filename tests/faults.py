@@ -18,7 +18,7 @@ import time
 
 from lib.fake import FakeServer
 from lib.net import Client, free_port, wait_for
-from lib.servers import ROOT, Memcached, sanitized
+from lib.servers import ROOT, Memcached, built, sanitized
 
 TESTS = pathlib.Path(__file__).resolve().parent
 TIMEOUT_MS = 250        # magent's, by default
@@ -36,21 +36,6 @@ def in_memory():
         yield
     finally:
         tempfile.tempdir = before
-
-
-def built(name):
-    """The program made of tests/name.c."""
-    source = TESTS / (name + ".c")
-    program = ROOT / "build" / name
-    if not program.exists() or (
-            program.stat().st_mtime < source.stat().st_mtime):
-        program.parent.mkdir(exist_ok=True)
-        draft = "%s.%d" % (program, os.getpid())
-        subprocess.run(
-            ["cc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-g", "-pthread",
-             "-o", draft, str(source)], check=True)
-        os.replace(draft, program)
-    return str(program)
 
 
 # Servers
@@ -571,8 +556,11 @@ class Scene:
             self.wait_up()
 
     def wait_up(self, timeout=30):
+        """Two looks: at the first, the fault may be news that magent has got
+        but not yet read."""
         try:
-            wait_for(self.is_up, "all servers to be up", timeout, 0.02)
+            wait_for(lambda: self.is_up() and self.is_up(),
+                     "all servers to be up", timeout, 0.02)
         except TimeoutError:
             raise AssertionError("not up again: %s\n%s" % (
                 self.states(), self.evidence())) from None

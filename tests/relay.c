@@ -39,12 +39,14 @@ struct link {
 	LIST_ENTRY(link) entry;
 	int client, server;
 	bool reset;		/* it is to end with RST */
+	bool cut;		/* by command, which waits for its end */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static enum mode mode;
 static long left;		/* bytes of replies that may still pass */
+static bool cutting;		/* a connection is being ended */
 static LIST_HEAD(, link) links = LIST_HEAD_INITIALIZER(links);
 static struct sockaddr_in target;
 
@@ -117,8 +119,10 @@ gate(size_t n, enum mode *then)
 		left -= (long)may;
 		if (left == 0)
 			*then = mode;
-		if (left == 0 && mode != HOLD)
+		if (left == 0 && mode != HOLD) {
+			cutting = true;
 			mode = PASS;
+		}
 		pthread_cond_broadcast(&changed);
 	}
 	pthread_mutex_unlock(&lock);
@@ -143,7 +147,8 @@ pass_reply(struct link *link, char *bytes, size_t n, char *waste)
 
 	do {
 		may = gate(n, &then);
-		if (then == RST || then == FIN)
+		link->cut = then == RST || then == FIN;
+		if (link->cut)
 			shutdown(link->client, SHUT_RD);
 		if (!send_all(link->client, bytes, may))
 			return false;
@@ -172,6 +177,8 @@ end_link(struct link *link)
 		    sizeof(none));
 	close(link->client);
 	close(link->server);
+	if (link->cut)
+		cutting = false;
 	pthread_cond_broadcast(&changed);
 	pthread_mutex_unlock(&lock);
 	free(link);
@@ -275,7 +282,7 @@ obey(const char *word, long number)
 		drop();
 	pthread_cond_broadcast(&changed);
 	/* A cut has taken effect when it has cut. */
-	while (mode == RST || mode == FIN)
+	while (mode == RST || mode == FIN || cutting)
 		pthread_cond_wait(&changed, &lock);
 	pthread_mutex_unlock(&lock);
 	puts(word);

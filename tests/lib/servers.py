@@ -22,8 +22,25 @@ def sanitized():
     return b"__asan_init" in pathlib.Path(MAGENT).read_bytes()
 
 
+def built(name, *options):
+    """The program, or what else the options say, made of tests/name.c."""
+    source = ROOT / "tests" / (name + ".c")
+    program = ROOT / "build" / name
+    if not program.exists() or (
+            program.stat().st_mtime < source.stat().st_mtime):
+        program.parent.mkdir(exist_ok=True)
+        draft = "%s.%d" % (program, os.getpid())
+        subprocess.run(
+            ["cc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-g", "-pthread",
+             *options, "-o", draft, str(source)], check=True)
+        os.replace(draft, program)
+    return str(program)
+
+
 class Process:
     """A child that listens on a port of 127.0.0.1."""
+
+    environment = None      # that of this process
 
     def __init__(self):
         self.process = None
@@ -43,7 +60,7 @@ class Process:
         self.port = port or free_port()
         self.process = subprocess.Popen(
             self.command(), stdin=subprocess.DEVNULL,
-            stdout=self.log, stderr=self.log)
+            stdout=self.log, stderr=self.log, env=self.environment)
         wait_for(lambda: self.serves() or not self.is_running(),
                  "%s to serve" % self.command())
         if not self.is_running():

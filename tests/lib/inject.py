@@ -1,0 +1,45 @@
+"""magent with faults of the system: see tests/inject.c."""
+import mmap
+import os
+import struct
+import tempfile
+
+from lib.servers import Magent, built, sanitized
+
+COUNTDOWN, NO_MEMORY, SOCKETS = range(3)
+
+
+class InjectedMagent(Magent):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.file = tempfile.NamedTemporaryFile()
+        self.file.truncate(8 * 3)
+        self.page = mmap.mmap(self.file.fileno(), 8 * 3)
+        self.environment = dict(
+            os.environ, INJECT=self.file.name,
+            LD_PRELOAD=built("inject", "-shared", "-fPIC", "-ldl"))
+        if sanitized():
+            # Ours goes first, and calls the sanitizer's.
+            self.environment["ASAN_OPTIONS"] = "verify_asan_link_order=0"
+
+    def serves(self):
+        """It may bind its port, and then find that it cannot go on."""
+        try:
+            with self.client() as client:
+                return client.exchange([b"mn\r\n"], b"MN\r\n") == b"MN\r\n"
+        except ConnectionError:
+            return False
+
+    def inject(self, which, number):
+        struct.pack_into("=q", self.page, 8 * which, number)
+
+    def left(self):
+        """How many allocations are left until one fails."""
+        return struct.unpack_from("=q", self.page, 8 * COUNTDOWN)[0]
+
+    def close(self):
+        for which in COUNTDOWN, NO_MEMORY, SOCKETS:
+            self.inject(which, 0)
+        super().close()
+        self.page.close()
+        self.file.close()
