@@ -84,3 +84,21 @@ def test_many_large_values_do_not_stay(stage, proxy):
         for _ in range(200):
             assert len(client.talk(b"get big\r\n")) > SIZE
     assert proxy.rss() - before < 16 * MIB or sanitized()
+
+
+def test_requests_that_wait_cost_little(stage):
+    """Small commands for a server that hangs: they take memory, too."""
+    server = stage.memcached()
+    proxy = stage.magent([server], [], "-m", 32, "-t", 60000)
+    clients = [stage.client(proxy) for _ in range(200)]
+    for client in clients:      # a client that is served may have more
+        assert client.talk(b"get k\r\n" * 600) == b"END\r\n" * 600
+    before = proxy.rss()
+    server.stop()
+    for client in clients:
+        client.send(b"get k\r\n" * 2000)
+    grown = at_rest(proxy) - before
+    server.cont()
+    for client in clients:
+        assert client.talk(b"") == b"END\r\n" * 2000
+    assert grown < 48 * MIB or sanitized()
