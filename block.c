@@ -90,6 +90,7 @@ block_release(struct block *block)
 	assert(block->references > 0);
 	if (--block->references > 0)
 		return;
+	assert(total >= block->size);
 	total -= block->size;
 	if (block->size != BLOCK_SMALL || pooled == POOL_MAX) {
 		free(block);

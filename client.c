@@ -145,6 +145,7 @@ pop_request(struct client *client)
 {
 	struct request *request = STAILQ_FIRST(&client->requests);
 
+	assert(client->count > 0 && client->cost >= request->cost);
 	STAILQ_REMOVE_HEAD(&client->requests, entry);
 	client->count--;
 	client->cost -= request->cost;
@@ -156,6 +157,7 @@ pop_request(struct client *client)
 static void
 push_request(struct client *client, struct request *request)
 {
+	assert(request->owner == client && !client->closing);
 	STAILQ_INSERT_TAIL(&client->requests, request, entry);
 	client->last = request;
 	client->count++;
@@ -183,6 +185,7 @@ wait_for_memory(struct client *client)
 	struct clients *clients = client->clients;
 	struct timeval wait = { .tv_usec = STARVED_MS * 1000 };
 
+	assert(!client->finished);
 	if (client->starved)
 		return;
 	client->starved = true;
@@ -237,6 +240,7 @@ on_answered(struct request *request)
 {
 	struct client *client = request->owner;
 
+	assert(client != NULL && client->count > 0);
 	if (request != STAILQ_FIRST(&client->requests))
 		return;
 	deliver(client);
@@ -523,6 +527,7 @@ await_rest(struct client *client, const struct proto_request *r, size_t n)
 			reply(client,
 			    "SERVER_ERROR out of memory storing object",
 			    "\r\n");
+		assert(r->length > n);
 		client->swallow = r->length - n;
 		return n;
 	}
@@ -555,6 +560,7 @@ take_message(struct client *client, const char *bytes, size_t n)
 static size_t
 swallow(struct client *client, size_t n)
 {
+	assert(client->swallow > 0);
 	if (n > client->swallow)
 		n = (size_t)client->swallow;
 	client->swallow -= n;
@@ -583,6 +589,7 @@ on_input(void *owner, const char *bytes, size_t n)
 			return used;
 		}
 		length = take_message(client, bytes + used, n - used);
+		assert(length <= n - used);
 		if (length == 0)
 			return used;
 		used += length;
@@ -624,6 +631,7 @@ on_ended(void *owner, enum conn_end end)
 
 	switch (end) {
 	case CONN_EOF:
+		assert(!client->eof);
 		client->eof = true;
 		if (client->finished)
 			client_close(client);
@@ -631,6 +639,7 @@ on_ended(void *owner, enum conn_end end)
 			client_end(client);
 		break;
 	case CONN_FINISHED:
+		assert(client->closing && STAILQ_EMPTY(&client->requests));
 		client->finished = true;
 		client->still = 0;
 		if (client->eof || client->clients->stopping)
@@ -760,6 +769,7 @@ clients_accept(struct clients *clients, int fd)
 {
 	struct client *client;
 
+	assert(fd != -1 && !clients->stopping);
 	clients->stats->total_connections++;
 	if (clients->stats->connections >= clients->settings.max) {
 		refuse(clients, fd);

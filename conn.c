@@ -124,6 +124,7 @@ conn_loop_base(struct conn_loop *loop)
 static void
 make_dirty(struct conn *conn)
 {
+	assert(!conn->closed);
 	if (conn->dirty || conn->blocked)
 		return;
 	conn->dirty = true;
@@ -188,6 +189,7 @@ offer(struct conn *conn, const char *bytes, size_t n)
 {
 	size_t used;
 
+	assert(n > 0 && !conn->paused && !conn->closed);
 	conn->wanted = 0;
 	used = conn->handler->input(conn->owner, bytes, n);
 	assert(used <= n);
@@ -246,6 +248,7 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 	ssize_t n;
 
 	(void)what;
+	assert(fd == conn->fd && !conn->paused && !conn->eof);
 	/* What was kept back comes first, before an end, too. */
 	if (conn->offered)
 		return;
@@ -293,6 +296,7 @@ conn_keep(struct conn *conn, const char *at, size_t n, size_t *offset)
 void
 conn_pause(struct conn *conn)
 {
+	assert(conn->fd != -1);
 	if (conn->paused)
 		return;
 	conn->paused = true;
@@ -349,6 +353,7 @@ segment_drop(struct conn *conn)
 {
 	struct segment *segment = STAILQ_FIRST(&conn->out);
 
+	assert(segment != NULL);
 	STAILQ_REMOVE_HEAD(&conn->out, entry);
 	if (STAILQ_EMPTY(&conn->out))
 		conn->last = NULL;
@@ -391,6 +396,7 @@ conn_write(struct conn *conn, const char *bytes, size_t n)
 {
 	struct segment *segment;
 
+	assert(!conn->closed && !conn->finishing && !conn->finished);
 	if (conn->error != 0 || n == 0)
 		return;
 	segment = segment_for(conn, n);
@@ -435,6 +441,7 @@ send_segments(struct conn *conn)
 	struct msghdr message = { .msg_iov = vector };
 	struct segment *segment = STAILQ_FIRST(&conn->out);
 
+	assert(conn->fd != -1 && segment->length > 0);
 	if (STAILQ_NEXT(segment, entry) == NULL)
 		return send(conn->fd, segment->block->bytes + segment->at,
 		    segment->length, MSG_NOSIGNAL);
@@ -462,6 +469,7 @@ drop_sent(struct conn *conn, size_t n)
 		n -= segment->length;
 		segment_drop(conn);
 	}
+	assert(n == 0);
 }
 
 /* Write until the queue is empty, the socket is full or the conn has failed. */

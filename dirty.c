@@ -6,6 +6,7 @@
 
 #include "dirty.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,6 +77,7 @@ dirty_add(struct dirty *dirty, const char *key, size_t length, bool base64)
 	struct entry *entry, *known;
 	unsigned int count;
 
+	assert(length > 0);
 	if (dirty->all)
 		return;
 	entry = entry_new(key, length, base64);
@@ -107,6 +109,7 @@ dirty_take(struct dirty *dirty, char *key, size_t *length, bool *base64)
 
 	if (entry == NULL)
 		return false;
+	assert(!dirty->all && dirty->bytes > 0);
 	*length = entry->length - 1;
 	*base64 = entry->key[0] == 'b';
 	memcpy(key, entry->key + 1, *length);

@@ -9,6 +9,7 @@
 
 #include "drain.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include <event2/event.h>
@@ -109,6 +110,7 @@ look(struct drain *drain)
 {
 	static const char line[] = "stats conns\r\n";
 
+	assert(drain->peer->state == PEER_DRAIN);
 	drain->is_old = false;
 	drain->old = drain->busy = 0;
 	drain->ask = (struct call){

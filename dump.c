@@ -8,6 +8,7 @@
 
 #include "dump.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -76,6 +77,7 @@ end(struct dump *dump, enum dump_end how)
 static void
 retry(struct dump *dump, const char *why)
 {
+	assert(dump->tries < TRIES_MAX);
 	log_info("s %s: no list of its keys: %s", peer_name(dump->from), why);
 	disconnect(dump);
 	dump->tries++;
@@ -203,6 +205,7 @@ try(struct dump *dump)
 	    "lru_crawler metadump hash\r\n" : "lru_crawler metadump all\r\n";
 	int fd;
 
+	assert(dump->conn == NULL);
 	dump->conn = conn_new(dump->loop, CONN_FIRST, &handler, dump);
 	fd = dump->conn == NULL ? -1 : server_dial(dump->from->server);
 	if (fd == -1 || !conn_attach(dump->conn, fd)) {

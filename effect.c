@@ -159,6 +159,7 @@ on_reply(struct call *call, const struct answer *answer)
 	struct peer *peer = effect->peer;
 	bool was_repair = effect->repair;
 
+	assert(effect->request.key.length > 0);
 	if (answer == NULL)
 		peer_add_dirty(peer, effect->key,
 		    effect->request.key.length, effect->request.base64);
@@ -218,6 +219,7 @@ effect_send(const struct pair *pair, struct peer *asked,
 		    r->base64);
 		return;
 	}
+	assert(peer != asked);
 	if (what == COMMAND_SAME && !is_append(r)) {
 		effect->is_number = true;
 		effect->number = reply->number;

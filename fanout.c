@@ -7,6 +7,7 @@
 
 #include "fanout.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +60,7 @@ fanout_new(struct request_world *world, struct request *request)
 static void
 close_branch(struct fanout *fanout)
 {
+	assert(fanout->open > 0);
 	if (--fanout->open > 0)
 		return;
 	fanout->end(fanout);
@@ -71,6 +73,7 @@ tell(struct fanout *fanout, size_t i, const char *line,
 {
 	struct branch *branch = &fanout->branches[i];
 
+	assert(branch->call.done != NULL && fanout->open > 0);
 	branch->fanout = fanout;
 	branch->call.expect = expect;
 	fanout->open++;
@@ -105,6 +108,7 @@ end_flush(struct fanout *fanout)
 	static const char nobody[] = "SERVER_ERROR no server is up\r\n";
 	const char *reply = "OK\r\n";
 
+	assert(gate_is_closed(pairs_gate(fanout->world->pairs)));
 	if (fanout->refusal[0] != '\0')
 		reply = fanout->refusal;
 	else if (fanout->flushed == 0)

@@ -42,6 +42,7 @@ on_event(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	if (gate->in_flight > 0 || gate->running != NULL || rest == NULL)
 		return;
+	assert(rest->waiting);
 	TAILQ_REMOVE(&gate->rests, rest, entry);
 	rest->waiting = false;
 	gate->running = rest;

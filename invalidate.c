@@ -7,6 +7,7 @@
 
 #include "invalidate.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 #include "command.h"
@@ -43,6 +44,7 @@ static void go_on(struct invalidation *invalidation);
 static void
 finish(struct invalidation *invalidation, bool everything)
 {
+	assert(invalidation->working && !invalidation->flushing);
 	invalidation->working = false;
 	invalidation->news->done(invalidation->owner, everything);
 }
@@ -127,6 +129,7 @@ delete_key(struct invalidation *invalidation, struct deletion *deletion)
 	};
 	struct command command;
 
+	assert(deletion->length > 0 && deletion->length <= PROTO_KEY_MAX);
 	command_delete(&command, &r, deletion->key);
 	deletion->call.expect = command.expect;
 	deletion->call.done = on_deleted;
@@ -141,6 +144,7 @@ go_on(struct invalidation *invalidation)
 	struct dirty *dirty = invalidation->peer->dirty;
 	struct deletion *deletion;
 
+	assert(invalidation->working);
 	while (!dirty_is_all(dirty) &&
 	    (deletion = invalidation->idle) != NULL && dirty_take(dirty,
 	    deletion->key, &deletion->length, &deletion->base64)) {

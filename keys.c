@@ -41,6 +41,7 @@ drop_first(struct keys *keys)
 {
 	struct piece *piece = STAILQ_FIRST(&keys->pieces);
 
+	assert(piece != NULL && keys->piece_count > 0);
 	STAILQ_REMOVE_HEAD(&keys->pieces, entry);
 	if (STAILQ_EMPTY(&keys->pieces))
 		keys->last = NULL;
@@ -89,6 +90,7 @@ keys_take(struct keys *keys, char *key, size_t *length, bool *base64)
 
 	if (piece == NULL)
 		return false;
+	assert(piece->start < piece->end && keys->count > 0);
 	entry = piece->bytes + piece->start;
 	*length = (unsigned char)entry[0];
 	*base64 = entry[1] != 0;

@@ -195,11 +195,12 @@ words_within(int size, const unsigned char *const data[LANES],
 		fill(block[i], (size_t)size, data[i], n[i]);
 		length[i] = (uint32_t)n[i] * 8;
 	}
-	for (i = 0; i < size / 4; i++)
-		words[i] = (four){
-			load_word(block[0] + 4 * i), load_word(block[1] + 4 * i),
-			load_word(block[2] + 4 * i), load_word(block[3] + 4 * i)
-		};
+	for (i = 0; i < size / 4; i++) {
+		words[i][0] = load_word(block[0] + 4 * i);
+		words[i][1] = load_word(block[1] + 4 * i);
+		words[i][2] = load_word(block[2] + 4 * i);
+		words[i][3] = load_word(block[3] + 4 * i);
+	}
 	rounds_of_four(state, words, size, length);
 	return state[0];
 }

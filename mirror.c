@@ -72,6 +72,33 @@ struct mirror {
 #define KEEPER_OF(member, field) \
 	((struct keeper *)((char *)(member) - offsetof(struct keeper, field)))
 
+/* The arrows above, and two more: a server without a partner has nothing to
+   get back, and one that is up may be rebuilt once more. */
+static bool
+may_become(enum peer_state from, enum peer_state to)
+{
+	switch (to) {
+	case PEER_DOWN:
+		return true;
+	case PEER_STARTING:
+		return false;
+	case PEER_IDENTIFY:
+		return from == PEER_DOWN;
+	case PEER_DRAIN:
+		return from == PEER_IDENTIFY;
+	case PEER_INVALIDATE:
+		return from == PEER_DRAIN;
+	case PEER_REBUILD:
+		return from == PEER_INVALIDATE || from == PEER_UP;
+	case PEER_HANDBACK:
+		return from == PEER_REBUILD;
+	case PEER_UP:
+		return from == PEER_HANDBACK || from == PEER_STARTING ||
+		    from == PEER_DRAIN;
+	}
+	return false;
+}
+
 static void
 set_state(struct keeper *keeper, enum peer_state state)
 {
@@ -79,6 +106,7 @@ set_state(struct keeper *keeper, enum peer_state state)
 
 	if (peer->state == state)
 		return;
+	assert(may_become(peer->state, state));
 	log_info("s %s: %s, was %s", peer_name(peer), peer_state_name(state),
 	    peer_state_name(peer->state));
 	if (state == PEER_REBUILD)
@@ -112,6 +140,7 @@ static bool begin_rebuild(struct keeper *keeper);
 static void
 rebuild_again(struct keeper *keeper)
 {
+	assert(keeper->rebuild == NULL && !keeper->handback.waiting);
 	keeper->lacking = keeper->again = false;
 	keeper->all = true;
 	if (!begin_rebuild(keeper))
@@ -136,7 +165,8 @@ make_up_for(struct keeper *keeper)
 		other = &mirror->keepers[i];
 		if (!peers_are_partners(keeper->peer, other->peer))
 			continue;
-		if (other->rebuild != NULL)
+		if (other->rebuild != NULL ||
+		    other->peer->state == PEER_HANDBACK)
 			other->again = true;
 		else if (other->lacking && other->peer->state == PEER_UP)
 			rebuild_again(other);
@@ -151,7 +181,9 @@ run_handback(struct rest *rest)
 
 	assert(keeper->peer->state == PEER_HANDBACK);
 	set_state(keeper, PEER_UP);
-	if (keeper->kept && !keeper->lacking)
+	if (keeper->lacking && keeper->again)
+		rebuild_again(keeper);
+	else if (keeper->kept && !keeper->lacking)
 		make_up_for(keeper);
 	tell_coverage(keeper->mirror);
 	gate_open(pairs_gate(keeper->mirror->pairs));
@@ -225,6 +257,7 @@ begin_rebuild(struct keeper *keeper)
 {
 	struct mirror *mirror = keeper->mirror;
 
+	assert(keeper->rebuild == NULL);
 	keeper->again = false;
 	keeper->rebuild = rebuild_new(mirror->loop, mirror->pairs,
 	    keeper->peer, mirror->memory, &rebuild_news, keeper);
@@ -331,6 +364,7 @@ judge(struct keeper *keeper)
 {
 	struct peer *peer = keeper->peer;
 
+	assert(peer->state == PEER_IDENTIFY && keeper->found.known);
 	keeper->kept = false;
 	switch (identity_compare(&peer->identity, &keeper->found)) {
 	case IDENTITY_SAME:

@@ -132,11 +132,13 @@ tell_part(struct part *part)
 	const struct slot *slot;
 	char *to = line + command_get(line, r);
 
+	assert(!part->told && part->keys > 0 && part->keys <= ROUND_MAX);
 	for (slot = part->first; slot != NULL; slot = slot->next) {
 		*to++ = ' ';
 		to = mempcpy(to, work->bytes + slot->key.at, slot->key.length);
 	}
 	to = mempcpy(to, "\r\n", 2);
+	assert(to <= line + sizeof(line));
 	part->told = true;
 	part->call.expect =
 	    r->command == PROTO_GETS || r->command == PROTO_GATS ?
@@ -228,6 +230,7 @@ on_values(struct call *call, const struct answer *answer)
 	bool touches = work->r.command == PROTO_GAT ||
 	    work->r.command == PROTO_GATS;
 
+	assert(part->told && work->open > 0 && part->hits <= part->keys);
 	if (answer == NULL) {
 		if (touches)
 			lose_touches(work, part);
@@ -271,6 +274,7 @@ multiget_start(struct work *work)
 	unsigned int n = work->keys_left;
 	unsigned int i;
 
+	assert(work->open == 0 && n > 0);
 	if (work->round == 0)
 		work->round = ROUND_FIRST;
 	if (n > work->round)
@@ -304,6 +308,7 @@ write_value(struct work *work, struct conn *conn, const struct slot *slot)
 	const char *bytes;
 	size_t length;
 
+	assert(part != NULL && slot->value.length > 0);
 	if ((work->r.command == PROTO_GETS || work->r.command == PROTO_GATS) &&
 	    pairs_are_mirrored(work->world->pairs)) {
 		bytes = work_reply(work, part, &length);

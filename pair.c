@@ -58,6 +58,7 @@ pair_at(const struct pairs *pairs, uint32_t hash)
 		owner = ketama_find_other(pairs->backup_ring, hash, owner);
 	if (owner < pairs->backup_count)
 		pair.backup = pairs->backups[owner];
+	assert(pair.backup != pair.primary);
 	return pair;
 }
 
@@ -180,6 +181,7 @@ peer_state_name(enum peer_state state)
 void
 peer_set_lazy(struct peer *peer, bool lazy)
 {
+	assert(lazy || !peer->lazy || peer->pairs->lazy > 0);
 	if (peer->lazy == lazy)
 		return;
 	peer->lazy = lazy;
@@ -212,6 +214,7 @@ peer_tell(struct peer *peer, uint32_t hash, struct call *call,
     const char *line, size_t line_length, const char *data, size_t length,
     struct block *block)
 {
+	assert(peer_is_mirror(peer));
 	gate_enter(peer->pairs->gate);
 	server_submit(peer->server, hash, call, line, line_length, data,
 	    length, block);

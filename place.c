@@ -147,6 +147,7 @@ places_look_up(struct places *places)
 	};
 	char port[16];
 
+	assert(places->address->port != 0 || places->dns == NULL);
 	if (places->dns == NULL || places->lookup != NULL)
 		return;
 	snprintf(port, sizeof(port), "%u", places->address->port);

@@ -240,6 +240,21 @@ take_storage(const struct line *line, uint32_t *length,
 	return true;
 }
 
+/* Take the line apart, down to its noreply.  Returns false, and the error, if
+   that is less than least words, or more than most. */
+static bool
+split_into(struct line *line, unsigned least, unsigned most,
+    struct proto_request *r)
+{
+	split(line);
+	if (line->count < least || line->count > most) {
+		r->error = proto_error_unknown;
+		return false;
+	}
+	r->noreply = is_noreply(line);
+	return true;
+}
+
 static void
 parse_storage(struct line *line, size_t value_max, struct proto_request *r)
 {
@@ -252,12 +267,8 @@ parse_storage(struct line *line, size_t value_max, struct proto_request *r)
 		line_set_data(line, length, value_max, r);
 		return;
 	}
-	split(line);
-	if (line->count != want && line->count != want + 1) {
-		r->error = proto_error_unknown;
+	if (!split_into(line, want, want + 1, r))
 		return;
-	}
-	r->noreply = is_noreply(line);
 	if (!read_key(line, r) || !read_unsigned(line, 2, &flags) ||
 	    !read_exptime(line, 3, r) ||
 	    (is_cas && !read_unsigned(line, 5, &r->cas)))
@@ -273,12 +284,8 @@ parse_storage(struct line *line, size_t value_max, struct proto_request *r)
 static void
 parse_arithmetic(struct line *line, struct proto_request *r)
 {
-	split(line);
-	if (line->count != 3 && line->count != 4) {
-		r->error = proto_error_unknown;
+	if (!split_into(line, 3, 4, r))
 		return;
-	}
-	r->noreply = is_noreply(line);
 	if (!read_key(line, r))
 		r->error = proto_error_format;
 	else if (!read_unsigned(line, 2, &r->delta))
@@ -288,12 +295,8 @@ parse_arithmetic(struct line *line, struct proto_request *r)
 static void
 parse_touch(struct line *line, struct proto_request *r)
 {
-	split(line);
-	if (line->count != 3 && line->count != 4) {
-		r->error = proto_error_unknown;
+	if (!split_into(line, 3, 4, r))
 		return;
-	}
-	r->noreply = is_noreply(line);
 	if (!read_key(line, r))
 		r->error = proto_error_format;
 	else if (!read_exptime(line, 2, r))
@@ -306,17 +309,15 @@ parse_delete(struct line *line, struct proto_request *r)
 {
 	bool is_zero;
 
-	split(line);
-	if (line->count < 2 || line->count > 4) {
-		r->error = proto_error_unknown;
+	if (!split_into(line, 2, 4, r))
 		return;
-	}
 	if (!read_key(line, r))
 		r->error = proto_error_format;
-	if (line->count == 2)
+	if (line->count == 2) {
+		r->noreply = false;	/* it is the key */
 		return;
+	}
 	is_zero = line_token_is(line, 2, "0");
-	r->noreply = is_noreply(line);
 	if (line->count == 3 ? !is_zero && !r->noreply :
 	    !is_zero || !r->noreply)
 		r->error = error_delete;
@@ -325,12 +326,8 @@ parse_delete(struct line *line, struct proto_request *r)
 static void
 parse_flush_all(struct line *line, struct proto_request *r)
 {
-	split(line);
-	if (line->count > 3) {
-		r->error = proto_error_unknown;
+	if (!split_into(line, 1, 3, r))
 		return;
-	}
-	r->noreply = is_noreply(line);
 	r->has_exptime = line->count != (r->noreply ? 2 : 1);
 	if (r->has_exptime && !read_exptime(line, 1, r))
 		r->error = error_exptime;
@@ -341,12 +338,8 @@ parse_verbosity(struct line *line, struct proto_request *r)
 {
 	uint64_t level;
 
-	split(line);
-	if (line->count != 2 && line->count != 3) {
-		r->error = proto_error_unknown;
+	if (!split_into(line, 2, 3, r))
 		return;
-	}
-	r->noreply = is_noreply(line);
 	if (!read_unsigned(line, 1, &level))
 		r->error = proto_error_format;
 }

@@ -84,12 +84,10 @@ struct proto_request {
 	struct proto_span meta;
 	char mode;		/* M of ms (in upper case: E A P R S; 'S' if
 				   none) and ma ('I' or 'D'; 'I' if none) */
-	bool has_return_cas;	/* c */
 	bool has_ttl;		/* T: exptime is its argument */
 	bool has_value;		/* v */
 	bool has_vivify;	/* N */
 	bool has_invalidate;	/* I */
-	bool has_recache;	/* R of mg */
 
 	struct proto_span argument; /* stats: its first word, if any */
 };

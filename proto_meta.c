@@ -134,6 +134,7 @@ read_flag(const struct line *line, const struct proto_span *token,
 	size_t length = token->length - 1;
 	uint64_t number;
 	int32_t ignored;
+	bool given;
 
 	assert(token->length > 0);
 	switch (text[-1]) {
@@ -159,17 +160,13 @@ read_flag(const struct line *line, const struct proto_span *token,
 		return read_time(text, length, error, &r->has_vivify,
 		    &ignored);
 	case 'R':
-		return read_time(text, length, error, &r->has_recache,
-		    &ignored);
+		return read_time(text, length, error, &given, &ignored);
 	case 'T':
 		return read_time(text, length, error, &r->has_ttl,
 		    &r->exptime);
 	case 'b':
 		r->base64 = true;
 		return is_base64(line) ? error : error_base64;
-	case 'c':
-		r->has_return_cas = true;
-		return error;
 	case 'q':
 		r->quiet = true;
 		return error;
@@ -179,6 +176,7 @@ read_flag(const struct line *line, const struct proto_span *token,
 	case 'L':
 	case 'O':
 	case 'P':
+	case 'c':
 	case 'f':
 	case 'h':
 	case 'k':

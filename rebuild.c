@@ -109,6 +109,7 @@ rebuild_free(struct rebuild *rebuild)
 static void
 end(struct rebuild *rebuild, void (*handler)(void *owner))
 {
+	assert(rebuild->started && !rebuild->stopped);
 	rebuild->stopped = true;
 	handler(rebuild->owner);
 	if (rebuild->busy == 0)
@@ -123,6 +124,7 @@ rebuild_stop(struct rebuild *rebuild)
 	bool base64;
 	int i;
 
+	assert(!rebuild->stopped);
 	rebuild->stopped = true;
 	/* If it lacked anything, everything will be copied again anyway. */
 	while (!rebuild->all &&
@@ -152,6 +154,7 @@ release(struct copy *copy)
 {
 	struct rebuild *rebuild = copy->rebuild;
 
+	assert(copy->busy && rebuild->busy > 0);
 	copy->busy = false;
 	copy->next_idle = rebuild->idle;
 	rebuild->idle = copy;
@@ -383,6 +386,7 @@ start_copies(struct rebuild *rebuild)
 	    keys_count(rebuild->keys) > 0 && is_in_pace(rebuild)) {
 		keys_take(rebuild->keys, copy->key, &copy->length,
 		    &copy->base64);
+		assert(!copy->busy);
 		rebuild->idle = copy->next_idle;
 		copy->busy = true;
 		rebuild->busy++;
@@ -474,6 +478,7 @@ on_key(void *owner, const char *key, size_t length)
 	char encoded[KEYS_BASE64_MAX];
 	bool base64 = keys_need_base64(key, length);
 
+	assert(length > 0 && length <= PROTO_KEY_MAX);
 	if (!is_pair_of(&pair, rebuild->to,
 	    pairs_peer(rebuild->pairs, rebuild->survivor)) ||
 	    !is_in_slice(rebuild, key, length))
@@ -614,6 +619,7 @@ rebuild_add(struct rebuild *rebuild, const char *key, size_t length,
 void
 rebuild_start(struct rebuild *rebuild, bool all)
 {
+	assert(!rebuild->started);
 	rebuild->all = all;
 	rebuild->started = true;
 	rebuild->began_ms = conn_loop_now(rebuild->loop);

@@ -45,6 +45,7 @@ keep_message(struct work *work, struct conn *conn,
 {
 	size_t offset;
 
+	assert(r->length > 0);
 	work->r = *r;
 	work->bytes = work->small;
 	if (r->length <= sizeof(work->small)) {
@@ -92,6 +93,7 @@ set_meta_text(struct work *work, const char *word)
 		}
 	}
 	to = mempcpy(to, "\r\n", 2);
+	assert(to <= work->text_block->bytes + work->text_block->size);
 	work->text = work->text_block->bytes;
 	work->text_length = (size_t)(to - work->text);
 }
@@ -194,6 +196,7 @@ on_reply(struct call *call, const struct answer *answer)
 	struct work *work = part->work;
 	struct peer *peer = part->peer;
 
+	assert(work->open > 0 && part == STAILQ_FIRST(&work->parts));
 	if (answer == NULL) {
 		effect_lost(peer, &work->r, work->bytes);
 		ask_key(work, part->tries + 1);
@@ -262,6 +265,7 @@ write_reply(struct work *work, struct conn *conn)
 	const struct part *part = STAILQ_FIRST(&work->parts);
 	size_t length;
 
+	assert(part != NULL && work->open == 0);
 	if (is_silent(work, part->end.result))
 		return;
 	work_reply(work, part, &length);
@@ -355,6 +359,7 @@ request_finish(struct request *request, const char *bytes, size_t n)
 {
 	struct work *work = work_of(request);
 
+	assert(work->open == 1 && work->text == NULL);
 	work->open = 0;
 	work->text_length = n;
 	if (n <= sizeof(work->small)) {
@@ -412,6 +417,7 @@ request_free(struct request *request)
 {
 	struct work *work = work_of(request);
 
+	assert(request->owner != NULL && !work->over);
 	if (work->open > 0) {
 		request->owner = NULL;
 		work->keys_left = 0;

@@ -190,6 +190,7 @@ server_fail(struct server *server, const char *why)
 		server->counters.waiting--;
 		call->done(call, NULL);
 	}
+	assert(server->counters.waiting == 0);
 }
 
 void
@@ -228,7 +229,9 @@ read_reply(struct link *link, const char *bytes, size_t n,
 	struct proto_reply *last = &answer->last;
 	enum proto_status status;
 
+	assert(call != NULL);
 	for (;;) {
+		assert(link->scanned <= n);
 		answer->last_at = link->scanned;
 		status = proto_reply(bytes + link->scanned, n - link->scanned,
 		    call->expect, server->settings.value_max, last);
@@ -262,6 +265,7 @@ finish_call(struct link *link, const struct answer *answer)
 	struct call *call = TAILQ_FIRST(&link->calls);
 	struct call *next = TAILQ_NEXT(call, entry);
 
+	assert(link->server->counters.waiting > 0);
 	TAILQ_REMOVE(&link->calls, call, entry);
 	link->scanned = 0;
 	link->server->excused = false;
@@ -291,6 +295,7 @@ on_input(void *owner, const char *bytes, size_t n)
 			break;
 		answer.bytes = bytes + used;
 		used += answer.length;
+		assert(used <= n);
 		finish_call(link, &answer);
 	}
 	return used;
@@ -422,6 +427,7 @@ set_timer(struct server *server, int64_t ms)
 		.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000
 	};
 
+	assert(ms >= 0);
 	server->timer_set = true;
 	server->timer_due = conn_loop_now(server->loop) + ms;
 	event_add(server->timer, &wait);
@@ -431,6 +437,7 @@ set_timer(struct server *server, int64_t ms)
 static void
 fail_later(struct server *server, const char *why)
 {
+	assert(server->state != SERVER_DOWN);
 	server->doomed = why;
 	set_timer(server, 0);
 }
@@ -551,6 +558,7 @@ server_submit(struct server *server, uint32_t hash, struct call *call,
 	struct link *link = &server->links[hash % server->settings.links];
 
 	assert(server->state != SERVER_DOWN && link->conn != NULL);
+	assert(line_length > 2 && line[line_length - 1] == '\n');
 	call->begin = conn_queued(link->conn);
 	conn_write(link->conn, line, line_length);
 	if (length > 0)

@@ -109,10 +109,10 @@ work_pool_free(void)
 	}
 }
 
-
 void
 work_set_text(struct work *work, const char *text)
 {
+	assert(text != NULL);
 	work->text = text;
 	work->text_length = strlen(text);
 }
@@ -127,6 +127,7 @@ hold(struct part *part, const struct answer *answer)
 {
 	struct slot *slot;
 
+	assert(part->reply == NULL && answer->length > 0);
 	part->length = answer->length;
 	part->reply = answer_keep(answer, answer->bytes, answer->length,
 	    &part->offset);
@@ -135,7 +136,9 @@ hold(struct part *part, const struct answer *answer)
 	part->work->world->stats->memory_errors++;
 	for (slot = part->first; slot != NULL; slot = slot->next)
 		slot->value.length = 0;
-	if (part->first == NULL)
+	if (part->first != NULL)
+		part->work->lack = work_no_memory;
+	else
 		work_set_text(part->work, work_no_memory);
 }
 
@@ -191,6 +194,7 @@ work_become_ready(struct work *work)
 const char *
 work_reply(const struct work *work, const struct part *part, size_t *length)
 {
+	assert(part->work == work && part->work->open == 0);
 	if (work->live != NULL && part == work->live_part) {
 		*length = work->live->length;
 		return work->live->bytes;

@@ -79,11 +79,9 @@ is_same(const struct result *a, const struct result *b)
 	    x->exptime == y->exptime && x->has_exptime == y->has_exptime &&
 	    x->cas == y->cas && x->has_cas == y->has_cas &&
 	    x->delta == y->delta && x->mode == y->mode &&
-	    x->has_return_cas == y->has_return_cas &&
 	    x->has_ttl == y->has_ttl && x->has_value == y->has_value &&
 	    x->has_vivify == y->has_vivify &&
 	    x->has_invalidate == y->has_invalidate &&
-	    x->has_recache == y->has_recache &&
 	    is_same_span(x->argument, y->argument);
 }
 

@@ -1073,7 +1073,6 @@ close_in_input(struct end *end, const char *bytes, size_t n)
 	struct end *other = end->other;
 
 	note_offer(bytes, n);
-	conn_write(end->conn, "lost", 4);
 	conn_close(end->conn, false);
 	end->conn = NULL;
 	if (other != NULL && other->conn != NULL) {

@@ -350,18 +350,18 @@ static const struct request_case requests[] = {
 	REQUEST("mg k vv kx Pfoo Lbar\r\n",
 	    "mg 22 key=k meta=vv kx Pfoo Lbar v"),
 	REQUEST("mg k N30 c R10 T0 I\r\n",
-	    "mg 21 key=k meta=N30 c R10 T0 I c T N I R"),
+	    "mg 21 key=k meta=N30 c R10 T0 I T N I"),
 	REQUEST("mg k " O31 "\r\n", "mg 39 key=k meta=" O31),
 	REQUEST("mg Zm9v b k\r\n", "mg 13 base64 key=Zm9v meta=b k"),
 	REQUEST("mg Zm8= b\r\n", "mg 11 base64 key=Zm8= meta=b"),
 	REQUEST("mg Zg== b5\r\n", "mg 12 base64 key=Zg== meta=b5"),
 	REQUEST("mg k MZ\r\n", "mg 9 key=k meta=MZ mode=Z"),
 	REQUEST("mg k T-1 R-2147483648 N2147483647\r\n",
-	    "mg 35 key=k exptime=-1 meta=T-1 R-2147483648 N2147483647 T N R"),
+	    "mg 35 key=k exptime=-1 meta=T-1 R-2147483648 N2147483647 T N"),
 	REQUEST("mg k v f s t c h l O1 k q u N1 T1 R1 F1 C1 I\r\n",
 	    "mg 46 quiet key=k flags=1 exptime=1"
 	    " meta=v f s t c h l O1 k q u N1 T1 R1 F1 C1 I"
-	    " cas=1 has_cas c T v N I R"),
+	    " cas=1 has_cas T v N I"),
 	REQUEST("mg k v f s t c h l O1 k q u N1 T1 R1 F1 C1 I P\r\n",
 	    "mg 48 !CLIENT_ERROR options flags are too long"),
 	REQUEST("mg 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5\r\n",
@@ -420,7 +420,7 @@ static const struct request_case requests[] = {
 	REQUEST("ms k +2 T0\nhi\r\n", "ms 15 key=k data=hi meta=T0 mode=S T"),
 	REQUEST("ms k 2 c F1 T10 MS\r\nhi\r\n",
 	    "ms 24 key=k data=hi flags=1 exptime=10"
-	    " meta=c F1 T10 MS mode=S c T"),
+	    " meta=c F1 T10 MS mode=S T"),
 	REQUEST("ms k 0 ME q\r\n\r\n",
 	    "ms 15 quiet key=k data= meta=ME q mode=E"),
 	REQUEST("ms k 1 MA\r\nx\r\n", "ms 14 key=k data=x meta=MA mode=A"),
@@ -828,10 +828,8 @@ add_meta(struct text *text, const char *bytes, const struct proto_request *r)
 	add(text, "%s", r->has_cas ? " has_cas" : "");
 	if (r->mode != '\0')
 		add(text, " mode=%c", r->mode);
-	add(text, "%s%s%s%s%s%s", r->has_return_cas ? " c" : "",
-	    r->has_ttl ? " T" : "", r->has_value ? " v" : "",
-	    r->has_vivify ? " N" : "", r->has_invalidate ? " I" : "",
-	    r->has_recache ? " R" : "");
+	add(text, "%s%s%s%s", r->has_ttl ? " T" : "", r->has_value ? " v" : "",
+	    r->has_vivify ? " N" : "", r->has_invalidate ? " I" : "");
 }
 
 /* All that a request says, but what is not set. */
