@@ -68,7 +68,7 @@ struct client {
 	struct waiter waiter;		/* for the end of a rest */
 	TAILQ_ENTRY(client) starved_entry;
 	bool starved;			/* waits for memory */
-	uint64_t received, queued, sent;	/* as last seen */
+	uint64_t received, queued, moved;	/* as last seen */
 	unsigned int still;		/* seconds in which nothing moved */
 };
 
@@ -88,6 +88,19 @@ struct clients {
 };
 
 static void go_on(struct client *client);
+
+/* What the log calls it; valid until the next call. */
+static const char *
+client_name(const struct client *client)
+{
+	static char name[32 + CONN_NAME_MAX];
+	char peer[CONN_NAME_MAX];
+
+	conn_peer_name(client->conn, peer);
+	snprintf(name, sizeof(name), "c#%llu %s",
+	    (unsigned long long)client->number, peer);
+	return name;
+}
 
 /*
  * Ending
@@ -498,18 +511,19 @@ static void
 reject(struct client *client, enum proto_status status, const char *bytes,
     size_t n)
 {
-	unsigned long long number = client->number;
-
 	if (status == PROTO_TOO_LONG) {
-		log_info("c#%llu: closed, sends a line without end", number);
+		log_info("%s: closed, sends a line without end",
+		    client_name(client));
 		reply(client, "CLIENT_ERROR line too long", "\r\n");
 	} else if (bytes[0] == '\x80') {
-		log_info("c#%llu: closed, speaks the binary protocol", number);
+		log_info("%s: closed, speaks the binary protocol",
+		    client_name(client));
 		/* Behind replies in text it would mean nothing. */
 		if (STAILQ_EMPTY(&client->requests))
 			reply_binary(client, bytes, n);
 	} else {
-		log_info("c#%llu: closed, speaks no memcached", number);
+		log_info("%s: closed, speaks no memcached",
+		    client_name(client));
 	}
 	client_end(client);
 }
@@ -519,9 +533,17 @@ static size_t
 await_rest(struct client *client, const struct proto_request *r, size_t n)
 {
 	struct clients *clients = client->clients;
+	bool is_short = n > INPUT_LARGE &&
+	    block_total() > clients->settings.memory_limit;
 
-	if (r->length > INPUT_LARGE && n > INPUT_LARGE &&
-	    block_total() > clients->settings.memory_limit) {
+	if (is_short && r->length == 0) {
+		clients->stats->memory_errors++;
+		reply(client, "SERVER_ERROR out of memory reading request",
+		    "\r\n");
+		client_end(client);
+		return n;
+	}
+	if (is_short && r->length > INPUT_LARGE) {
 		clients->stats->memory_errors++;
 		if (!r->noreply)
 			reply(client,
@@ -659,24 +681,41 @@ static const struct conn_handler handler = {
  * Time
  */
 
-/* See whether a client takes its output. */
+/* Whether it holds much of a command that is not whole, or that nobody but
+   the lack of memory keeps from being begun. */
+static bool
+holds_input(const struct client *client)
+{
+	return conn_kept(client->conn) > INPUT_LARGE && client->count == 0 &&
+	    conn_backlog(client->conn) == 0;
+}
+
+/* See whether a client takes its output, and goes on with its input. */
 static void
 check(struct client *client)
 {
-	uint64_t sent = conn_sent(client->conn);
+	bool is_short = block_total() >
+	    client->clients->settings.memory_limit;
+	bool input = holds_input(client);
+	uint64_t moved = input ? conn_received(client->conn) :
+	    conn_sent(client->conn);
 
-	if (sent != client->sent || (!client->finished &&
+	if (moved != client->moved || (!client->finished && !input &&
 	    conn_backlog(client->conn) == 0))
 		client->still = 0;
 	else
 		client->still++;
-	client->sent = sent;
+	client->moved = moved;
 	if (client->finished && client->still >= LINGER_SECONDS) {
 		client_close(client);
-	} else if (client->still >= STUCK_SECONDS || (client->still > 1 &&
-	    block_total() > client->clients->settings.memory_limit)) {
-		log_info("c#%llu: closed, has read nothing for %u s",
-		    (unsigned long long)client->number, client->still);
+	} else if (input && is_short && client->still > 1) {
+		log_info("%s: closed, has sent no more of a command for %u s",
+		    client_name(client), client->still);
+		client_close(client);
+	} else if (!input && (client->still >= STUCK_SECONDS ||
+	    (client->still > 1 && is_short))) {
+		log_info("%s: closed, has read nothing for %u s",
+		    client_name(client), client->still);
 		client_close(client);
 	}
 }
@@ -770,11 +809,11 @@ clients_accept(struct clients *clients, int fd)
 	struct client *client;
 
 	assert(fd != -1 && !clients->stopping);
-	clients->stats->total_connections++;
 	if (clients->stats->connections >= clients->settings.max) {
 		refuse(clients, fd);
 		return;
 	}
+	clients->stats->total_connections++;
 	client = calloc(1, sizeof(*client));
 	if (client == NULL) {
 		close(fd);
@@ -790,8 +829,7 @@ clients_accept(struct clients *clients, int fd)
 	}
 	client->clients = clients;
 	client->number = ++clients->number;
-	log_debug("c#%llu: connected, %u clients now",
-	    (unsigned long long)client->number,
+	log_debug("%s: connected, %u clients now", client_name(client),
 	    clients->stats->connections + 1);
 	client->window = WINDOW_FIRST;
 	client->waiter.wake = on_wake;
@@ -801,7 +839,7 @@ clients_accept(struct clients *clients, int fd)
 }
 
 void
-clients_stop(struct clients *clients, bool now)
+clients_stop(struct clients *clients)
 {
 	struct client *client, *next;
 
@@ -809,10 +847,7 @@ clients_stop(struct clients *clients, bool now)
 	for (client = TAILQ_FIRST(&clients->list); client != NULL;
 	    client = next) {
 		next = TAILQ_NEXT(client, entry);
-		if (now)
-			client_close(client);
-		else
-			client_end(client);
+		client_end(client);
 	}
 }
 

@@ -35,8 +35,8 @@ void clients_free(struct clients *clients);
 /* Take over a connected socket; one too many is told so and closed. */
 void clients_accept(struct clients *clients, int fd);
 
-/* Finish what is in flight and close; now: close at once. */
-void clients_stop(struct clients *clients, bool now);
+/* Finish what is in flight and close. */
+void clients_stop(struct clients *clients);
 size_t clients_count(const struct clients *clients);
 
 #endif

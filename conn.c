@@ -15,7 +15,9 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -565,6 +567,12 @@ conn_received(const struct conn *conn)
 	return conn->received;
 }
 
+size_t
+conn_kept(const struct conn *conn)
+{
+	return conn->in == NULL ? 0 : conn->end - conn->start;
+}
+
 unsigned int
 conn_local_port(const struct conn *conn)
 {
@@ -579,6 +587,27 @@ conn_local_port(const struct conn *conn)
 	if (address.ss_family == AF_INET6)
 		return ntohs(((struct sockaddr_in6 *)&address)->sin6_port);
 	return 0;
+}
+
+void
+conn_peer_name(const struct conn *conn, char *name)
+{
+	struct sockaddr_storage address;
+	socklen_t length = sizeof(address);
+	char host[INET6_ADDRSTRLEN], port[8];
+	bool v6;
+
+	strcpy(name, "unix");
+	if (conn->fd == -1 || getpeername(conn->fd,
+	    (struct sockaddr *)&address, &length) == -1 ||
+	    getnameinfo((struct sockaddr *)&address, length, host,
+	    sizeof(host), port, sizeof(port),
+	    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+		return;
+	v6 = address.ss_family == AF_INET6;
+	if (address.ss_family == AF_INET || v6)
+		snprintf(name, CONN_NAME_MAX, v6 ? "[%s]:%s" : "%s:%s", host,
+		    port);
 }
 
 int

@@ -22,7 +22,8 @@ struct event_base;
 
 enum {
 	CONN_HIGH = 256 << 10,	/* a backlog over this is high, in bytes */
-	CONN_LOW = 64 << 10	/* drained() is called when it is under this */
+	CONN_LOW = 64 << 10,	/* drained() is called when it is under this */
+	CONN_NAME_MAX = 64	/* bytes of conn_peer_name() */
 };
 
 enum conn_rank { CONN_FIRST, CONN_SECOND };
@@ -43,7 +44,8 @@ struct conn_handler {
 	size_t (*input)(void *owner, const char *bytes, size_t n);
 	/* A backlog that was high is low again.  May be NULL. */
 	void (*drained)(void *owner);
-	/* See enum conn_end; each comes once at most. */
+	/* See enum conn_end; each comes once at most, CONN_FAILED once for
+	   each socket. */
 	void (*ended)(void *owner, enum conn_end end);
 };
 
@@ -94,7 +96,8 @@ void conn_want(struct conn *conn, size_t n);
 struct block *conn_keep(struct conn *conn, const char *at, size_t n,
     size_t *offset);
 
-/* Queue a copy of bytes. */
+/* Queue a copy of bytes.  Out of memory, the conn fails at the end of the
+   turn; this holds for the next one, too. */
 void conn_write(struct conn *conn, const char *bytes, size_t n);
 
 /* Queue n bytes that are in block: a reference if they are many.  block may be
@@ -102,14 +105,22 @@ void conn_write(struct conn *conn, const char *bytes, size_t n);
 void conn_write_block(struct conn *conn, struct block *block,
     const char *bytes, size_t n);
 
-/* Bytes queued and not yet sent; bytes queued and sent since conn_new(). */
+/* Bytes queued and not yet sent; bytes queued, sent and received since
+   conn_new(). */
 size_t conn_backlog(const struct conn *conn);
 uint64_t conn_queued(const struct conn *conn);
 uint64_t conn_sent(const struct conn *conn);
 uint64_t conn_received(const struct conn *conn);
 
+/* Bytes of input that are kept, because their message is not whole. */
+size_t conn_kept(const struct conn *conn);
+
 /* The port of this side of a TCP connection; 0 if it has none. */
 unsigned int conn_local_port(const struct conn *conn);
+
+/* ADDRESS:PORT of the other side, or "unix", to name, which has room for
+   CONN_NAME_MAX bytes. */
+void conn_peer_name(const struct conn *conn, char *name);
 
 int conn_error(const struct conn *conn);	/* errno of CONN_FAILED */
 

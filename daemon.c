@@ -224,7 +224,7 @@ daemon_pid_file_remove(void)
 }
 
 /* Whom to become. */
-struct identity {
+struct account {
 	uid_t user;
 	gid_t group;
 	const char *name;	/* owned by getpwnam(); NULL: not listed */
@@ -262,7 +262,7 @@ refuse_name(char option, const char *name, const char *what)
 
 /* A number need not be listed, but then its group must be given. */
 static void
-find_user(struct identity *identity, const char *user, bool has_group)
+find_user(struct account *account, const char *user, bool has_group)
 {
 	const struct passwd *entry;
 	uid_t number;
@@ -272,33 +272,33 @@ find_user(struct identity *identity, const char *user, bool has_group)
 	if (entry == NULL && parse_id(user, &number)) {
 		entry = getpwuid(number);
 		if (entry == NULL && has_group) {
-			identity->user = number;
+			account->user = number;
 			return;
 		}
 	}
 	if (entry == NULL)
 		refuse_name('u', user, "user");
-	identity->user = entry->pw_uid;
-	identity->group = entry->pw_gid;
-	identity->name = entry->pw_name;
+	account->user = entry->pw_uid;
+	account->group = entry->pw_gid;
+	account->name = entry->pw_name;
 }
 
 static void
-find_group(struct identity *identity, const char *group)
+find_group(struct account *account, const char *group)
 {
 	const struct group *entry;
 
 	errno = 0;
 	entry = getgrnam(group);
 	if (entry != NULL)
-		identity->group = entry->gr_gid;
-	else if (!parse_id(group, &identity->group))
+		account->group = entry->gr_gid;
+	else if (!parse_id(group, &account->group))
 		refuse_name('g', group, "group");
 }
 
 /* Whether we are who we wanted to become, and for good. */
 static bool
-is_final(const struct identity *identity)
+is_final(const struct account *account)
 {
 	uid_t user, effective_user, saved_user;
 	gid_t group, effective_group, saved_group;
@@ -306,34 +306,34 @@ is_final(const struct identity *identity)
 	if (getresuid(&user, &effective_user, &saved_user) == -1 ||
 	    getresgid(&group, &effective_group, &saved_group) == -1)
 		return false;
-	if (user != identity->user || effective_user != user ||
-	    saved_user != user || group != identity->group ||
+	if (user != account->user || effective_user != user ||
+	    saved_user != user || group != account->group ||
 	    effective_group != group || saved_group != group)
 		return false;
 	return user == 0 || (setuid(0) == -1 && seteuid(0) == -1);
 }
 
 static void
-become(const struct identity *identity)
+become(const struct account *account)
 {
 	int failed;
 
 	assert(geteuid() == 0);
-	if (identity->name != NULL)
-		failed = initgroups(identity->name, identity->group);
+	if (account->name != NULL)
+		failed = initgroups(account->name, account->group);
 	else
-		failed = setgroups(1, &identity->group);
+		failed = setgroups(1, &account->group);
 	if (failed == -1 ||
-	    setresgid(identity->group, identity->group,
-	    identity->group) == -1 ||
-	    setresuid(identity->user, identity->user, identity->user) == -1) {
+	    setresgid(account->group, account->group,
+	    account->group) == -1 ||
+	    setresuid(account->user, account->user, account->user) == -1) {
 		log_error("cannot become user %u, group %u: %m",
-		    identity->user, identity->group);
+		    account->user, account->group);
 		exit(EX_OSERR);
 	}
-	if (!is_final(identity)) {
+	if (!is_final(account)) {
 		log_error("could become root again after becoming user %u, "
-		    "group %u", identity->user, identity->group);
+		    "group %u", account->user, account->group);
 		exit(EX_OSERR);
 	}
 }
@@ -341,20 +341,20 @@ become(const struct identity *identity)
 void
 daemon_drop(const char *user, const char *group)
 {
-	struct identity identity = { .user = geteuid(), .group = getegid() };
-	bool is_root = identity.user == 0;
+	struct account account = { .user = geteuid(), .group = getegid() };
+	bool is_root = account.user == 0;
 
 	if (user == NULL && is_root) {
 		log_warning("started as root without -u: becoming nobody");
 		user = "nobody";
 	}
 	if (user != NULL)
-		find_user(&identity, user, group != NULL);
+		find_user(&account, user, group != NULL);
 	if (group != NULL)
-		find_group(&identity, group);
+		find_group(&account, group);
 	if (is_root)
-		become(&identity);
-	else if (identity.user != geteuid() || identity.group != getegid())
+		become(&account);
+	else if (account.user != geteuid() || account.group != getegid())
 		log_warning("only root can become another user or group: "
 		    "staying user %u, group %u", geteuid(), getegid());
 	if (geteuid() == 0)

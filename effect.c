@@ -119,6 +119,8 @@ repair(struct effect *effect)
 
 	counters->mismatches++;
 	if (effect->repair) {
+		peer_add_dirty(effect->peer, effect->key,
+		    effect->request.key.length, effect->request.base64);
 		server_fail(effect->peer->server, "refuses a delete");
 		return;
 	}

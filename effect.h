@@ -17,7 +17,8 @@ struct peer;
 /*
  * The authority, asked, has replied to request r about one key, which was
  * parsed from bytes (in block, or block is NULL): tell the other server of the
- * pair what follows from it.  To be called before the client is told.
+ * pair what follows from it.  To be called before the client is told.  Out of
+ * memory, that server fails in here (see server_fail()).
  */
 void effect_send(const struct pair *pair, struct peer *asked,
     const struct proto_request *r, const char *bytes, struct block *block,

@@ -26,8 +26,9 @@ bool fanout_flush(struct request_world *world, struct request *request,
 typedef struct block *fanout_render(void *owner,
     const struct stats_of_servers *sum, size_t *length);
 
-/* Ask all servers for their stats, then let render(arg) make the reply to
-   request; in here already if there is nobody to ask. */
+/* Ask the primaries that are up for their stats, then let render(arg) make the
+   reply to request; in here already if there is nobody to ask.  Returns false
+   when out of memory. */
 bool fanout_stats(struct request_world *world, struct request *request,
     fanout_render *render, void *arg);
 

@@ -47,7 +47,6 @@ identity_stat(struct identity *identity, const char *name, size_t n,
 		{ "cmd_get", &identity->gets }, { "cmd_set", &identity->sets },
 		{ "total_items", &identity->items },
 		{ "curr_items", &identity->stored },
-		{ "limit_maxbytes", &identity->bytes_max },
 		{ "item_size_max", &identity->item_size_max }
 	};
 	static const char file[] = "memory_file", none[] = "(null)";

@@ -13,7 +13,6 @@ struct identity {
 	uint64_t pid, time, uptime;	/* seconds; time - uptime: its start */
 	uint64_t connections, gets, sets, items;	/* only ever grow */
 	uint64_t stored;		/* items in it now */
-	uint64_t bytes_max;		/* memory for items */
 	uint64_t item_size_max;		/* 0: not told */
 	bool restartable;		/* keeps items over a restart */
 };

@@ -61,7 +61,7 @@ on_flushed(struct call *call, const struct answer *answer)
 	struct peer *peer = invalidation->peer;
 
 	invalidation->flushing = false;
-	if (answer == NULL)
+	if (answer == NULL || !invalidation->working)
 		return;
 	if (answer->last.result != PROTO_OKAY) {
 		server_fail(peer->server, "refuses flush_all");
@@ -165,6 +165,12 @@ invalidation_start(struct invalidation *invalidation)
 {
 	invalidation->working = true;
 	go_on(invalidation);
+}
+
+void
+invalidation_stop(struct invalidation *invalidation)
+{
+	invalidation->working = false;
 }
 
 struct invalidation *

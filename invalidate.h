@@ -32,4 +32,7 @@ void invalidation_free(struct invalidation *invalidation); /* NULL is fine */
  */
 void invalidation_start(struct invalidation *invalidation);
 
+/* No news from it any more. */
+void invalidation_stop(struct invalidation *invalidation);
+
 #endif

@@ -36,20 +36,25 @@ struct ketama {
 	unsigned int shift;
 };
 
+static const char *const kind_names[] = {
+	[KETAMA] = "ketama", [KETAMA_LIBKETAMA] = "libketama",
+	[KETAMA_TWEMPROXY] = "twemproxy", [KETAMA_MAGENT] = "magent",
+	[KETAMA_MODULA] = "modula"
+};
+
+const char *
+ketama_kind_name(enum ketama_kind kind)
+{
+	return kind_names[kind];
+}
+
 bool
 ketama_kind(const char *name, enum ketama_kind *kind)
 {
-	static const char *const names[] = {
-		[KETAMA] = "ketama",
-		[KETAMA_LIBKETAMA] = "libketama",
-		[KETAMA_TWEMPROXY] = "twemproxy",
-		[KETAMA_MAGENT] = "magent",
-		[KETAMA_MODULA] = "modula"
-	};
 	size_t i;
 
-	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (strcmp(name, names[i]) == 0) {
+	for (i = 0; i < sizeof(kind_names) / sizeof(kind_names[0]); i++)
+		if (strcmp(name, kind_names[i]) == 0) {
 			*kind = (enum ketama_kind)i;
 			return true;
 		}

@@ -32,6 +32,8 @@ struct ketama;
    Returns false if there is none. */
 bool ketama_kind(const char *name, enum ketama_kind *kind);
 
+const char *ketama_kind_name(enum ketama_kind kind);
+
 /* Build a ring over n > 0 servers.  Returns NULL when out of memory. */
 struct ketama *ketama_new(enum ketama_kind kind,
     const struct ketama_server *servers, size_t n);

@@ -6,6 +6,7 @@
 
 #include "listener.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -119,10 +120,7 @@ listener_bind_unix(const char *path)
 	};
 	int fd;
 
-	if (strlen(path) >= sizeof(address.sun_path)) {
-		log_error("-f %s: path too long", path);
-		return -1;
-	}
+	assert(strlen(path) < sizeof(address.sun_path));
 	strcpy(address.sun_path, path);
 	if (is_stale(&address))
 		unlink(path);

@@ -27,6 +27,7 @@
 #include "listener.h"
 #include "log.h"
 #include "gate.h"
+#include "ketama.h"
 #include "mirror.h"
 #include "options.h"
 #include "pair.h"
@@ -84,7 +85,7 @@ on_stop(evutil_socket_t fd, short what, void *arg)
 		listener_free(magent->listeners[i]);
 		magent->listeners[i] = NULL;
 	}
-	clients_stop(magent->clients, false);
+	clients_stop(magent->clients);
 	mirror_stop(magent->mirror);
 	magent->deadline = conn_loop_now(magent->loop) + GRACE_MS;
 }
@@ -157,6 +158,7 @@ set_settings(struct magent *magent, unsigned int max_clients)
 		.timeout_ms = options->timeout_ms, .links = options->links,
 		.item_size = options->item_size,
 		.memory_limit = options->memory_limit,
+		.ring = ketama_kind_name(options->ring),
 		.listen_host = options->listen_host,
 		.socket_path = options->socket_path,
 		.verbosity = options->verbose,
@@ -167,6 +169,19 @@ set_settings(struct magent *magent, unsigned int max_clients)
 }
 
 /* The rings, the servers and the clients. */
+/* A host without a name server may still have its names in /etc/hosts. */
+static bool
+build_dns(struct magent *magent)
+{
+	magent->dns = evdns_base_new(magent->base, 0);
+	if (magent->dns == NULL)
+		return false;
+	if (evdns_base_resolv_conf_parse(magent->dns, DNS_OPTIONS_ALL,
+	    "/etc/resolv.conf") != 0)
+		log_warning("no name server in /etc/resolv.conf");
+	return true;
+}
+
 static bool
 build_proxy(struct magent *magent, unsigned int max_clients)
 {
@@ -190,12 +205,8 @@ build_proxy(struct magent *magent, unsigned int max_clients)
 		.error_on_down = options->error_on_down
 	};
 
-	if (needs_dns(options)) {
-		magent->dns = evdns_base_new(magent->base,
-		    EVDNS_BASE_INITIALIZE_NAMESERVERS);
-		if (magent->dns == NULL)
-			return false;
-	}
+	if (needs_dns(options) && !build_dns(magent))
+		return false;
 	magent->mirror = mirror_new(magent->loop, magent->dns, &servers,
 	    &server_settings, options->memory_limit / 2);
 	if (magent->mirror == NULL)

@@ -141,6 +141,8 @@ static void
 rebuild_again(struct keeper *keeper)
 {
 	assert(keeper->rebuild == NULL && !keeper->handback.waiting);
+	if (keeper->mirror->stopping)
+		return;
 	keeper->lacking = keeper->again = false;
 	keeper->all = true;
 	if (!begin_rebuild(keeper))
@@ -510,6 +512,8 @@ on_failed(void *owner)
 
 	if (peer_is_believed(peer))
 		pairs_counters(pairs)->failovers++;
+	/* First: whoever is woken below must not turn to it. */
+	set_state(keeper, PEER_DOWN);
 	event_del(keeper->lazy);
 	drain_stop(&keeper->drain);
 	gate_cancel(pairs_gate(pairs), &keeper->handback);
@@ -517,7 +521,6 @@ on_failed(void *owner)
 	if (keeper->rebuild != NULL)
 		rebuild_stop(keeper->rebuild);
 	keeper->rebuild = NULL;
-	set_state(keeper, PEER_DOWN);
 	tell_coverage(keeper->mirror);
 }
 
@@ -628,6 +631,7 @@ mirror_stop(struct mirror *mirror)
 	mirror->stopping = true;
 	for (i = 0; i < pairs_peer_count(mirror->pairs); i++) {
 		keeper = &mirror->keepers[i];
+		invalidation_stop(keeper->invalidation);
 		if (keeper->rebuild != NULL)
 			rebuild_stop(keeper->rebuild);
 		keeper->rebuild = NULL;

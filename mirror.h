@@ -24,7 +24,8 @@ struct mirror *mirror_new(struct conn_loop *loop, struct evdns_base *dns,
     const struct pairs_servers *servers,
     const struct server_settings *settings, size_t memory);
 
-void mirror_free(struct mirror *mirror);	/* after mirror_stop() */
+/* After mirror_stop(), if it was started. */
+void mirror_free(struct mirror *mirror);
 
 /* Connect to all servers. */
 void mirror_start(struct mirror *mirror);

@@ -20,7 +20,7 @@ struct options {
 	char *socket_path;		/* -f; owned, absolute; NULL: none */
 	unsigned int max_clients;	/* -n; default 4096 */
 	unsigned int links;		/* -i, per server; default 1 */
-	const char *user;		/* -u; NULL: see design */
+	const char *user;		/* -u; NULL: root becomes nobody */
 	const char *group;		/* -g */
 	char *pid_file;			/* -P; owned, absolute; NULL: none */
 	bool foreground;		/* -D or -v */

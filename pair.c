@@ -281,6 +281,14 @@ pairs_version(const struct pairs *pairs, char *out, size_t size)
 	snprintf(out, size, "%u.%u.%u", lowest[0], lowest[1], lowest[2]);
 }
 
+/* Whether there is a backup for a primary that is another server. */
+static bool
+has_backup(const struct pairs *pairs, const struct peer *primary)
+{
+	return pairs->backup_count > 1 || (pairs->backup_count == 1 &&
+	    pairs->backups[0] != primary);
+}
+
 size_t
 pairs_uncovered(const struct pairs *pairs)
 {
@@ -291,7 +299,7 @@ pairs_uncovered(const struct pairs *pairs)
 	for (i = 0; i < pairs->primary_count; i++) {
 		pair.primary = pairs->primaries[i];
 		pair.backup = NULL;
-		if (!pairs_are_mirrored(pairs))
+		if (!has_backup(pairs, pair.primary))
 			uncovered += pair_authority(&pair) == NULL;
 		for (j = 0; j < pairs->backup_count; j++) {
 			pair.backup = pairs->backups[j];

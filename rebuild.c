@@ -196,8 +196,9 @@ on_added(struct call *call, const struct answer *answer)
 struct item {
 	uint64_t flags;
 	int64_t ttl;			/* -1: for ever */
-	bool binary;
-	struct proto_span key;		/* as it is echoed */
+	bool binary;			/* its key was given in base64 */
+	bool stale;			/* invalidated */
+	bool awaited;			/* or made so: a client is to set it */
 };
 
 /* A TTL; -1 stands for no end. */
@@ -225,9 +226,10 @@ parse_item(const char *bytes, const struct proto_span *meta)
 			    token.length - 1);
 		else if (bytes[token.at] == 'b')
 			item.binary = true;
-		else if (bytes[token.at] == 'k')
-			item.key = (struct proto_span){ token.at + 1,
-			    token.length - 1 };
+		else if (bytes[token.at] == 'X')
+			item.stale = true;
+		else if (bytes[token.at] == 'W' || bytes[token.at] == 'Z')
+			item.awaited = true;
 	}
 	return item;
 }
@@ -243,6 +245,19 @@ exptime(const struct rebuild *rebuild, int64_t ttl)
 	return ttl + (int64_t)time(NULL) + rebuild->to->clock_ahead;
 }
 
+/* The key as the item wants it, to out, in base64 or not.  Returns its
+   length. */
+static size_t
+key_for(const struct copy *copy, const struct item *item, char *out)
+{
+	if (item->binary && !copy->base64)
+		return keys_base64(copy->key, copy->length, out);
+	if (!item->binary && copy->base64)
+		return proto_base64(copy->key, copy->length, out);
+	memcpy(out, copy->key, copy->length);
+	return copy->length;
+}
+
 static void
 add(struct copy *copy, const struct answer *answer, const struct item *item)
 {
@@ -250,20 +265,20 @@ add(struct copy *copy, const struct answer *answer, const struct item *item)
 	struct rebuild *rebuild = copy->rebuild;
 	long long expires = exptime(rebuild, item->ttl);
 	const char *bytes = answer->bytes + data->at;
+	char line[LINE_MAX], key[KEYS_BASE64_MAX];
+	int length = (int)key_for(copy, item, key);
 	struct block *block = NULL;
-	char line[LINE_MAX];
 	size_t offset;
 	int n;
 
 	if (item->binary)
 		n = snprintf(line, sizeof(line), "ms %.*s %u b ME F%llu "
-		    "T%lld\r\n", (int)item->key.length,
-		    answer->bytes + item->key.at, data->length,
+		    "T%lld\r\n", length, key, data->length,
 		    (unsigned long long)item->flags, expires);
 	else
 		n = snprintf(line, sizeof(line), "add %.*s %llu %lld %u\r\n",
-		    (int)copy->length, copy->key,
-		    (unsigned long long)item->flags, expires, data->length);
+		    length, key, (unsigned long long)item->flags, expires,
+		    data->length);
 	assert(n > 0 && (size_t)n < sizeof(line));
 	if (data->length >= BLOCK_SMALL) {
 		block = answer_keep(answer, bytes, data->length + 2, &offset);
@@ -296,7 +311,8 @@ on_read(struct call *call, const struct answer *answer)
 		    copy->base64))
 			rebuild->gone++;
 		finish(copy);
-	} else if (item.ttl != 0) {
+	} else if (item.ttl != 0 && !item.stale &&
+	    (!item.awaited || answer->last.data.length > 0)) {
 		add(copy, answer, &item);
 	} else {
 		/* It has no such command. */
@@ -455,7 +471,8 @@ is_pair_of(const struct pair *pair, const struct peer *one,
 	    (pair->primary == other && pair->backup == one);
 }
 
-/* Whether the key is in the slice that is being copied. */
+/* Whether the key is in the slice that is being copied: a range of hashes, so
+   that slice s of n is slices 4s to 4s + 3 of 4n. */
 static bool
 is_in_slice(const struct rebuild *rebuild, const char *key, size_t length)
 {
@@ -466,7 +483,7 @@ is_in_slice(const struct rebuild *rebuild, const char *key, size_t length)
 		return true;
 	for (i = 0; i < length; i++)
 		hash = (hash ^ (unsigned char)key[i]) * 16777619u;
-	return (hash >> 8) % rebuild->slices == rebuild->slice;
+	return hash * rebuild->slices >> 32 == rebuild->slice;
 }
 
 /* A key that the survivor has. */

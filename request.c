@@ -103,8 +103,13 @@ static void
 refuse(struct work *work)
 {
 	enum proto_command command = work->r.command;
+	struct stats *stats = work->world->stats;
 
-	work->world->stats->no_server_errors++;
+	stats->no_server_errors++;
+	if (command == PROTO_GET)
+		stats_count_get(stats, command, 1, 0);
+	else if (command == PROTO_MG)
+		stats_count(stats, &work->r, PROTO_META_EN);
 	if (work->world->error_on_down)
 		work_set_text(work, work_no_server);
 	else if (command == PROTO_GET)
@@ -168,6 +173,7 @@ ask_key(struct work *work, unsigned int tries)
 		return;
 	}
 	if (is_foreign(work, peer, &cas)) {
+		stats_count(work->world->stats, &work->r, PROTO_EXISTS);
 		if (work->r.command == PROTO_CAS)
 			work_set_text(work, "EXISTS\r\n");
 		else
@@ -208,7 +214,7 @@ on_reply(struct call *call, const struct answer *answer)
 	} else {
 		effect_send(&work->pair, peer, &work->r, work->bytes,
 		    work->message, &answer->last);
-		stats_count(work->world->stats, work->r.command,
+		stats_count(work->world->stats, &work->r,
 		    answer->last.result);
 	}
 	work_close_part(part, answer);

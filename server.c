@@ -34,6 +34,7 @@ enum {
 	RETRY_JITTER = 20,		/* percent, both ways */
 	PROBE_SECONDS = 1,
 	LATE_MS = 20,			/* for a timer of ours */
+	WAITING_MAX = 250000,		/* calls; who is so slow is down */
 	OLD_PORTS_MAX = 128		/* of ended connections */
 };
 
@@ -48,6 +49,7 @@ TAILQ_HEAD(call_list, call);
 struct link {
 	struct server *server;
 	struct conn *conn;		/* NULL while the server is down */
+	bool attached;			/* it has got a socket */
 	struct call_list calls;		/* unanswered, oldest first */
 	size_t scanned;			/* of the first one's reply: bytes in
 					   elements that were seen */
@@ -156,6 +158,7 @@ close_links(struct server *server, struct call_list *calls)
 			conn_close(link->conn, true);
 		}
 		link->conn = NULL;
+		link->attached = false;
 		link->scanned = 0;
 		TAILQ_CONCAT(calls, &link->calls, entry);
 	}
@@ -280,7 +283,7 @@ on_input(void *owner, const char *bytes, size_t n)
 {
 	struct link *link = owner;
 	struct conn *conn = link->conn;
-	struct answer answer = { .server = link->server, .conn = conn };
+	struct answer answer = { .conn = conn };
 	size_t used = 0;
 
 	link->server->state = SERVER_CONNECTED;
@@ -340,7 +343,8 @@ attach(struct link *link, int fd)
 {
 	if (fd == -1)
 		return false;
-	if (conn_attach(link->conn, fd))
+	link->attached = conn_attach(link->conn, fd);
+	if (link->attached)
 		return true;
 	close(fd);
 	errno = ENOMEM;
@@ -535,7 +539,8 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	for (i = 0; i < server->settings.links; i++) {
 		link = &server->links[i];
-		if (link->probing || !TAILQ_EMPTY(&link->calls))
+		if (!link->attached || link->probing ||
+		    !TAILQ_EMPTY(&link->calls))
 			continue;
 		link->probing = true;
 		link->probe.expect = PROTO_EXPECT_VERSION;
@@ -569,7 +574,8 @@ server_submit(struct server *server, uint32_t hash, struct call *call,
 		call->since = conn_loop_now(server->loop);
 	TAILQ_INSERT_TAIL(&link->calls, call, entry);
 	server->counters.requests++;
-	server->counters.waiting++;
+	if (++server->counters.waiting > WAITING_MAX && server->doomed == NULL)
+		fail_later(server, "is too far behind");
 	if (!server->timer_set)
 		set_timer(server, server->settings.timeout_ms);
 }

@@ -27,7 +27,6 @@ struct answer {
 	size_t length;
 	struct proto_reply last;	/* its last element, which is at */
 	size_t last_at;			/* this offset of bytes */
-	struct server *server;
 	struct conn *conn;		/* for answer_keep() */
 };
 
@@ -88,8 +87,9 @@ void server_submit(struct server *server, uint32_t hash, struct call *call,
     const char *line, size_t line_length, const char *data, size_t length,
     struct block *block);
 
-/* The other side talks nonsense: close it, as a failure.  Not to be called
-   from element(), which returns false instead. */
+/* The other side talks nonsense: close it, as a failure: failed() and all
+   done() run in here.  Nothing happens if it is down.  Not to be called from
+   element(), which returns false instead. */
 void server_fail(struct server *server, const char *why);
 
 /* Bytes of an answer as a block: see conn_keep(). */
@@ -108,13 +108,13 @@ int server_dial(struct server *server);
 size_t server_old_ports(const struct server *server, const uint16_t **ports);
 void server_forget_ports(struct server *server);
 
-/* The same server keeps failing since it was last called steady: wait longer
-   before the next connection.  Call it when it is fine for good. */
+/* The server is fine for good: after its next failure the wait is the shortest
+   again.  Until this is called each failure doubles it. */
 void server_steady(struct server *server);
 
 struct server_counters {
 	uint64_t requests;		/* calls submitted */
-	uint64_t failures;		/* of a connection that was made */
+	uint64_t failures;		/* after an answer had come */
 	uint64_t timeouts;		/* silences, while connecting, too */
 	uint64_t connects;
 	size_t waiting;			/* calls without an answer */

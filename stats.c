@@ -62,9 +62,10 @@ count_one(uint64_t *hits, uint64_t *misses, bool hit)
 }
 
 void
-stats_count(struct stats *stats, enum proto_command command,
+stats_count(struct stats *stats, const struct proto_request *r,
     enum proto_result result)
 {
+	enum proto_command command = r->command;
 	bool miss = result == PROTO_NOT_FOUND || result == PROTO_META_NF ||
 	    result == PROTO_META_EN;
 
@@ -77,11 +78,13 @@ stats_count(struct stats *stats, enum proto_command command,
 	case PROTO_APPEND: case PROTO_PREPEND: case PROTO_MS:
 		stats->cmd_set++;
 		break;
-	case PROTO_INCR: case PROTO_MA:
-		count_one(&stats->incr_hits, &stats->incr_misses, !miss);
-		break;
-	case PROTO_DECR:
-		count_one(&stats->decr_hits, &stats->decr_misses, !miss);
+	case PROTO_INCR: case PROTO_DECR: case PROTO_MA:
+		if (command == PROTO_DECR || r->mode == 'D')
+			count_one(&stats->decr_hits, &stats->decr_misses,
+			    !miss);
+		else
+			count_one(&stats->incr_hits, &stats->incr_misses,
+			    !miss);
 		break;
 	case PROTO_DELETE: case PROTO_MD:
 		count_one(&stats->delete_hits, &stats->delete_misses, !miss);
@@ -436,6 +439,7 @@ stats_settings(const struct pairs *pairs,
 	say_number(&page, "timeout_ms", settings->timeout_ms);
 	say_number(&page, "connections_per_server", settings->links);
 	say_number(&page, "memory_limit", settings->memory_limit);
+	say(&page, "STAT ring %s", settings->ring);
 	say(&page, "STAT on_down %s",
 	    settings->error_on_down ? "error" : "miss");
 	return end_page(&page, length);

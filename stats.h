@@ -43,13 +43,14 @@ struct stats_settings {
 	unsigned int max_clients, port, timeout_ms, links;
 	size_t item_size, memory_limit;
 	const char *listen_host, *socket_path;	/* NULL: none */
+	const char *ring;			/* its name */
 	unsigned int verbosity;
 	bool refuse_flush, error_on_down;
 	int64_t started_ms;			/* monotonic */
 };
 
-/* Count a command by its reply; key_count keys that had hits (get family). */
-void stats_count(struct stats *stats, enum proto_command command,
+/* Count a command by its reply; or keys of a get, so many of them hits. */
+void stats_count(struct stats *stats, const struct proto_request *r,
     enum proto_result result);
 void stats_count_get(struct stats *stats, enum proto_command command,
     unsigned int keys, unsigned int hits);

@@ -246,3 +246,14 @@ def test_multiget_from_the_backup_is_whole(stage, fault):
         getattr(servers[1], fault)()
         getattr(servers[2], fault)()
         assert client.talk(request) == whole * 21
+
+
+def test_a_primary_that_is_the_only_backup_has_none(stage):
+    one, two = stage.memcacheds(2)
+    proxy = stage.magent([one, two], [one])
+    assert proxy.stats()["uncovered_pairs"] == "0"
+    one.kill()
+    wait_for(lambda: proxy.stats()["uncovered_pairs"] == "1",
+             "the keys of the first to be without a server")
+    one.start(one.port)
+    wait_for(lambda: proxy.stats()["uncovered_pairs"] == "0", "its return")

@@ -123,7 +123,6 @@ test_stats(void)
 	check(identity.connections == 3);
 	check(identity.gets == 1 && identity.sets == 2);
 	check(identity.items == 6 && identity.stored == 5);
-	check(identity.bytes_max == 67108864);
 	check(identity.item_size_max == 1048576);
 	check(!identity.restartable);
 }
@@ -173,7 +172,7 @@ test_restartable(void)
 static const struct identity before = {
 	.known = true, .version = { 1, 6, 18 }, .pid = 1, .time = 1000100,
 	.uptime = 100, .connections = 10, .gets = 20, .sets = 30, .items = 40,
-	.stored = 50, .bytes_max = 64, .item_size_max = 1024
+	.stored = 50, .item_size_max = 1024
 };
 
 static void
@@ -197,7 +196,6 @@ test_same(void)
 	now.items += 1000;
 	check_change(&now, IDENTITY_SAME, "a while later");
 	now.stored = 0;
-	now.bytes_max = 128;
 	check_change(&now, IDENTITY_SAME, "what may go down has");
 }
 

@@ -487,3 +487,55 @@ def test_large_rebuild(stage):
         # Twice as much, and what a short run on a shared machine blurs.
         assert busy["mark_p99_us"] < 2 * quiet["mark_p99_us"] + 2000, (
             quiet, busy)
+
+
+def test_more_keys_than_memory(stage):
+    """They are listed in slices; each of them is copied."""
+    scene = Scene(stage, [Plain], [Plain], "-m", 8, control=False)
+    prefix = b"key-with-a-long-name" * 10
+    fill(scene.proxy, 60000, size=10, prefix=prefix)
+    scene.fault(scene.primaries[0], "kill at once")
+    assert missing(scene.proxy, 60000, prefix=prefix) == 0
+
+
+def test_what_is_stale_is_not_copied_as_fresh(stage):
+    scene = Scene(stage, [Plain], [Plain], control=False)
+    primary, = scene.primaries
+    talk = scene.proxy.talk
+    talk(b"set k 0 0 2\r\n10\r\n")
+    primary.kill()
+    wait_for(lambda: "down" in scene.states().values(), "the failure")
+    assert talk(b"md k I T300\r\n") == b"HD\r\n"
+    assert talk(b"mg made N300 v\r\n") == b"VA 0 W\r\n\r\n"
+    primary.start(primary.port)
+    scene.wait_up()
+    for key in b"k", b"made":
+        reply = primary.talk(b"mg %s v\r\n" % key)
+        assert reply == b"EN\r\n" or b" X" in reply or b" Z" in reply
+        assert talk(b"mg %s v\r\n" % key) == reply
+
+
+def test_a_key_given_in_base64_is_copied_as_itself(stage):
+    scene = Scene(stage, [Plain], [Plain], control=False)
+    primary, = scene.primaries
+    talk = scene.proxy.talk
+    talk(b"set foo 7 0 3\r\nbar\r\nms ZyA= 1 b\r\nx\r\n")
+    primary.kill()
+    wait_for(lambda: "down" in scene.states().values(), "the failure")
+    assert talk(b"mg Zm9v b T300\r\n") == b"HD\r\n"     # foo becomes dirty
+    primary.start(primary.port)
+    scene.wait_up()
+    assert primary.talk(b"get foo Zm9v\r\n") == (
+        b"VALUE foo 7 3\r\nbar\r\nEND\r\n")
+    assert primary.talk(b"mg ZyA= b k v\r\n") == b"VA 1 kZyA= b\r\nx\r\n"
+
+
+@needs_network
+def test_drain_with_many_connections(stage):
+    """It takes more than a second, in which the others have no socket yet."""
+    scene = Scene(stage, [Isolated], [Isolated], "-i", 4, "-t", 100,
+                  control=False)
+    fill(scene.proxy, 100)
+    scene.fault(scene.primaries[0], "down", (1.5, 1.5))
+    assert scene.stats("servers")["0:connects"] == "2"
+    assert missing(scene.proxy, 100) == 0

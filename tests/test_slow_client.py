@@ -102,3 +102,14 @@ def test_requests_that_wait_cost_little(stage):
     for client in clients:
         assert client.talk(b"") == b"END\r\n" * 2000
     assert grown < 48 * MIB or sanitized()
+
+
+def test_commands_that_never_end_stop_nobody(stage, proxy):
+    """Lines of gets, of many clients, that together are over the limit."""
+    held = [stage.client(proxy) for _ in range(60)]
+    for client in held:
+        client.send(b"get " + b"k" * 1500000)
+    assert others_are_served(proxy)
+    wait_for(lambda: int(proxy.stats()["buffer_bytes"]) < 32 * MIB,
+             "memory to be free again")
+    assert others_are_served(proxy)
