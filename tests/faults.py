@@ -615,9 +615,12 @@ def unescape(key):
 def contents(server):
     """{key: (flags, value)} of a server."""
     held = {}
+    keys = list(map(unescape, keys_of(server)))
     with server.client() as client:
-        for key in map(unescape, keys_of(server)):
-            client.send(b"get %s\r\n" % key)
+        for i, key in enumerate(keys):
+            if i % 500 == 0:
+                client.send(b"".join(b"get %s\r\n" % some
+                                     for some in keys[i:i + 500]))
             line = client.read_line()
             if line == b"END\r\n":
                 continue
