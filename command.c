@@ -208,9 +208,6 @@ command_forward(struct command *c, const struct proto_request *r,
 		start(c, "touch", r, bytes, PROTO_EXPECT_TOUCHED);
 		put_signed(c, r->exptime);
 		break;
-	case PROTO_GET:
-		start(c, "get", r, bytes, PROTO_EXPECT_VALUES);
-		break;
 	default:
 		assert(r->command == PROTO_DELETE);
 		start(c, "delete", r, bytes, PROTO_EXPECT_DELETED);

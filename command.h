@@ -36,8 +36,8 @@ struct command {
 };
 
 /*
- * The command for the authority: of a request about one key (of the gets only
- * get), with bytes, what r was parsed from; cas in place of the token that the
+ * The command for the authority: of a request about one key (but no get),
+ * with bytes, what r was parsed from; cas in place of the token that the
  * client gave.  A value that is too large becomes a delete, for memcached drops
  * the old value then.  An ma always asks for the number.
  */

@@ -241,12 +241,56 @@ read_ended(struct conn *conn, ssize_t n)
 	conn->handler->ended(conn->owner, CONN_EOF);
 }
 
+/* Whether the scratch area is the place to go on reading: what was kept is
+   quickly put before it, and there is room for much. */
+static bool
+reads_to_scratch(const struct conn *conn)
+{
+	return conn->in == NULL || (conn->end - conn->start <= BLOCK_SMALL &&
+	    conn->wanted <= SCRATCH / 4);
+}
+
+static ssize_t
+read_to_scratch(struct conn *conn)
+{
+	size_t kept = conn_kept(conn);
+	char *scratch = conn->loop->scratch;
+	ssize_t n = recv(conn->fd, scratch + kept, SCRATCH - kept, 0);
+
+	if (n <= 0)
+		return n;
+	conn->received += (uint64_t)n;
+	if (kept > 0)
+		memcpy(scratch, conn->in->bytes + conn->start, kept);
+	block_release(conn->in);
+	conn->in = NULL;
+	offer(conn, scratch, kept + (size_t)n);
+	return n;
+}
+
+static ssize_t
+read_to_block(struct conn *conn)
+{
+	ssize_t n;
+
+	if (!make_room(conn)) {
+		errno = ENOMEM;
+		return -1;
+	}
+	n = recv(conn->fd, conn->in->bytes + conn->end,
+	    conn->in->size - conn->end, 0);
+	if (n <= 0)
+		return n;
+	conn->received += (uint64_t)n;
+	conn->end += (size_t)n;
+	offer(conn, conn->in->bytes + conn->start, conn->end - conn->start);
+	return n;
+}
+
 static void
 on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct conn *conn = arg;
-	char *to = conn->loop->scratch;
-	size_t room = SCRATCH;
 	ssize_t n;
 
 	(void)what;
@@ -254,26 +298,10 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 	/* What was kept back comes first, before an end, too. */
 	if (conn->offered)
 		return;
-	if (conn->in != NULL) {
-		if (!make_room(conn)) {
-			fail(conn, ENOMEM);
-			return;
-		}
-		to = conn->in->bytes + conn->end;
-		room = conn->in->size - conn->end;
-	}
-	n = recv(fd, to, room, 0);
-	if (n <= 0) {
+	n = reads_to_scratch(conn) ? read_to_scratch(conn) :
+	    read_to_block(conn);
+	if (n <= 0)
 		read_ended(conn, n);
-		return;
-	}
-	conn->received += (uint64_t)n;
-	if (conn->in == NULL) {
-		offer(conn, to, (size_t)n);
-		return;
-	}
-	conn->end += (size_t)n;
-	offer(conn, conn->in->bytes + conn->start, conn->end - conn->start);
 }
 
 void
@@ -409,6 +437,19 @@ conn_write(struct conn *conn, const char *bytes, size_t n)
 	memcpy(segment->block->bytes + segment->at + segment->length, bytes, n);
 	segment->length += n;
 	count_queued(conn, n);
+}
+
+bool
+conn_unwrite(struct conn *conn, size_t n)
+{
+	struct segment *segment = conn->last;
+
+	if (conn->error != 0 || segment == NULL || !segment->open ||
+	    segment->length <= n)
+		return false;
+	segment->length -= n;
+	conn->queued -= n;
+	return true;
 }
 
 void

@@ -221,6 +221,15 @@ peer_tell(struct peer *peer, uint32_t hash, struct call *call,
 }
 
 void
+peer_ask(struct peer *peer, uint32_t hash, struct call *call, const char *key,
+    size_t length)
+{
+	assert(peer_is_mirror(peer));
+	gate_enter(peer->pairs->gate);
+	server_ask(peer->server, hash, call, key, length);
+}
+
+void
 peer_told(struct peer *peer)
 {
 	gate_leave(peer->pairs->gate);

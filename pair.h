@@ -147,13 +147,15 @@ void peer_add_dirty(struct peer *peer, const char *key, size_t length,
 void peer_add_all_dirty(struct peer *peer);
 
 /*
- * Submit a call to a peer (see server_submit()) through the gate.  peer_told()
- * is to be called once in its done(), as the last thing there: what follows
- * from the reply has been told before.
+ * Submit a call to a peer (see server_submit() and server_ask()) through the
+ * gate.  peer_told() is to be called once in its done(), as the last thing
+ * there: what follows from the reply has been told before.
  */
 void peer_tell(struct peer *peer, uint32_t hash, struct call *call,
     const char *line, size_t line_length, const char *data, size_t length,
     struct block *block);
+void peer_ask(struct peer *peer, uint32_t hash, struct call *call,
+    const char *key, size_t length);
 void peer_told(struct peer *peer);
 
 #endif

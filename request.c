@@ -29,13 +29,18 @@ work_of(struct request *request)
 	return (struct work *)request;
 }
 
+static bool
+is_get(const struct proto_request *r)
+{
+	return r->command == PROTO_GET || r->command == PROTO_GETS;
+}
+
 /* Whether it is carried out in rounds; a get of one key takes the short way
    of all commands about one key. */
 static bool
 has_rounds(const struct proto_request *r)
 {
-	return r->command <= PROTO_GATS &&
-	    (r->command != PROTO_GET || r->key_count > 1);
+	return r->command <= PROTO_GATS && (!is_get(r) || r->key_count > 1);
 }
 
 /* Keep the message that r was parsed from. */
@@ -106,13 +111,13 @@ refuse(struct work *work)
 	struct stats *stats = work->world->stats;
 
 	stats->no_server_errors++;
-	if (command == PROTO_GET)
+	if (is_get(&work->r))
 		stats_count_get(stats, command, 1, 0);
 	else if (command == PROTO_MG)
 		stats_count(stats, &work->r, PROTO_META_EN);
 	if (work->world->error_on_down)
 		work_set_text(work, work_no_server);
-	else if (command == PROTO_GET)
+	else if (is_get(&work->r))
 		work_set_text(work, "END\r\n");
 	else if (command == PROTO_ME || (command == PROTO_MG && work->r.quiet))
 		work_set_text(work, command == PROTO_ME ? "EN\r\n" : "");
@@ -146,17 +151,27 @@ is_foreign(struct work *work, const struct peer *peer, uint64_t *cas)
 
 static void on_reply(struct call *call, const struct answer *answer);
 
-/* The VALUE of a get. */
-static bool
-on_hit(struct call *call, const struct proto_reply *value, const char *bytes,
-    size_t at)
+static void
+tell_part(struct work *work, struct part *part, uint64_t cas)
 {
-	struct part *part = (struct part *)call;
-	const struct proto_request *r = &part->work->r;
+	const struct proto_request *r = &work->r;
+	struct command command;
 
-	return part->hits++ == 0 && value->key.length == r->key.length &&
-	    memcmp(part->work->bytes + r->key.at, bytes + at + value->key.at,
-	    r->key.length) == 0;
+	part->call.done = on_reply;
+	part->call.element = NULL;
+	work->open++;
+	if (is_get(r)) {
+		part->call.expect = r->command == PROTO_GET ?
+		    PROTO_EXPECT_VALUES : PROTO_EXPECT_VALUES_CAS;
+		peer_ask(part->peer, work->pair.hash, &part->call,
+		    work->bytes + r->key.at, r->key.length);
+		return;
+	}
+	command_forward(&command, r, work->bytes, cas);
+	part->call.expect = command.expect;
+	peer_tell(part->peer, work->pair.hash, &part->call, command.line,
+	    command.length, work->bytes + r->data.at,
+	    command.data ? r->data.length + 2 : 0, work->message);
 }
 
 /* Ask the authority; or make the reply, if there is none to be asked. */
@@ -164,7 +179,6 @@ static void
 ask_key(struct work *work, unsigned int tries)
 {
 	struct peer *peer = pair_authority(&work->pair);
-	struct command command;
 	struct part *part;
 	uint64_t cas;
 
@@ -185,14 +199,7 @@ ask_key(struct work *work, unsigned int tries)
 	part = work_add_part(work);
 	part->peer = peer;
 	part->tries = tries;
-	command_forward(&command, &work->r, work->bytes, cas);
-	part->call.expect = command.expect;
-	part->call.done = on_reply;
-	part->call.element = work->r.command == PROTO_GET ? on_hit : NULL;
-	work->open++;
-	peer_tell(peer, work->pair.hash, &part->call, command.line,
-	    command.length, work->bytes + work->r.data.at,
-	    command.data ? work->r.data.length + 2 : 0, work->message);
+	tell_part(work, part, cas);
 }
 
 static void
@@ -201,16 +208,18 @@ on_reply(struct call *call, const struct answer *answer)
 	struct part *part = (struct part *)call;
 	struct work *work = part->work;
 	struct peer *peer = part->peer;
+	bool hit;
 
 	assert(work->open > 0 && part == STAILQ_FIRST(&work->parts));
 	if (answer == NULL) {
 		effect_lost(peer, &work->r, work->bytes);
 		ask_key(work, part->tries + 1);
-	} else if (work->r.command == PROTO_GET) {
-		if (part->hits > 0 && pairs_are_lazy(work->world->pairs))
+	} else if (is_get(&work->r)) {
+		hit = answer->last.result == PROTO_VALUE;
+		if (hit && pairs_are_lazy(work->world->pairs))
 			effect_learn(&work->pair, peer, part->call.expect,
-			    answer->bytes, answer->last_at);
-		stats_count_get(work->world->stats, PROTO_GET, 1, part->hits);
+			    answer->bytes, answer->length);
+		stats_count_get(work->world->stats, work->r.command, 1, hit);
 	} else {
 		effect_send(&work->pair, peer, &work->r, work->bytes,
 		    work->message, &answer->last);
@@ -280,6 +289,8 @@ write_reply(struct work *work, struct conn *conn)
 		put_without_number(work, conn, part);
 	else
 		work_put_tagged(work, conn, part, 0, length, part->end.cas);
+	if (part->end.result == PROTO_VALUE)
+		conn_write(conn, "END\r\n", 5);
 }
 
 bool

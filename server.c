@@ -1,15 +1,9 @@
 /*
- * The connection to one memcached.
+ * One memcached.
  *
- * Invariant: every call that was submitted is on the FIFO of its link until
- * its done() runs, and replies arrive in the order of that FIFO.
- *
- *   server_submit -> [ call call call ] -> done()
- *                      ^first: the next bytes that arrive are its reply
- *
- * The links of a server live and die together.  The first one connects alone;
- * the others follow when mirror.c knows who the server is, so that nothing is
- * answered before that.
+ * Invariant: the links of a server live and die together.  The first one
+ * connects alone; the others follow when mirror.c knows who the server is, so
+ * that nothing is answered before that.
  */
 
 #include "server.h"
@@ -23,7 +17,6 @@
 #include <event2/event.h>
 
 #include "address.h"
-#include "block.h"
 #include "conn.h"
 #include "log.h"
 #include "place.h"
@@ -44,17 +37,9 @@ enum server_state {
 	SERVER_CONNECTED
 };
 
-TAILQ_HEAD(call_list, call);
-
-struct link {
-	struct server *server;
-	struct conn *conn;		/* NULL while the server is down */
-	bool attached;			/* it has got a socket */
-	struct call_list calls;		/* unanswered, oldest first */
-	size_t scanned;			/* of the first one's reply: bytes in
-					   elements that were seen */
-	struct call probe;
-	bool probing;
+struct probe {
+	struct call call;
+	bool waiting;
 };
 
 struct server {
@@ -64,7 +49,8 @@ struct server {
 	const struct server_news *news;
 	void *owner;
 	enum server_state state;
-	struct link *links;
+	struct link **links;
+	struct probe *probes;		/* one per link */
 	struct event *timer;		/* reply overdue; or connect again */
 	bool timer_set;
 	int64_t timer_due;		/* when it was to fire */
@@ -91,16 +77,14 @@ server_name(const struct server *server)
 }
 
 const struct server_counters *
-server_counters(const struct server *server)
+server_counters(struct server *server)
 {
-	return &server->counters;
-}
+	unsigned int i;
 
-struct block *
-answer_keep(const struct answer *answer, const char *at, size_t n,
-    size_t *offset)
-{
-	return conn_keep(answer->conn, at, n, offset);
+	server->counters.waiting = 0;
+	for (i = 0; i < server->settings.links; i++)
+		server->counters.waiting += link_waiting(server->links[i]);
+	return &server->counters;
 }
 
 /*
@@ -117,11 +101,11 @@ jittered(unsigned int ms)
 
 /* Remember the port of a connection that ends. */
 static void
-note_port(struct server *server, const struct conn *conn)
+note_port(struct server *server, const struct link *link)
 {
-	unsigned int port = conn_local_port(conn);
+	unsigned int port = link_has_sent(link) ? link_port(link) : 0;
 
-	if (port == 0 || conn_sent(conn) == 0)
+	if (port == 0)
 		return;
 	if (server->old_port_count == OLD_PORTS_MAX) {
 		server->old_port_count--;
@@ -148,19 +132,11 @@ server_forget_ports(struct server *server)
 static void
 close_links(struct server *server, struct call_list *calls)
 {
-	struct link *link;
 	unsigned int i;
 
 	for (i = 0; i < server->settings.links; i++) {
-		link = &server->links[i];
-		if (link->conn != NULL) {
-			note_port(server, link->conn);
-			conn_close(link->conn, true);
-		}
-		link->conn = NULL;
-		link->attached = false;
-		link->scanned = 0;
-		TAILQ_CONCAT(calls, &link->calls, entry);
+		note_port(server, server->links[i]);
+		link_close(server->links[i], calls);
 	}
 }
 
@@ -190,10 +166,8 @@ server_fail(struct server *server, const char *why)
 	server->news->failed(server->owner);
 	while ((call = TAILQ_FIRST(&calls)) != NULL) {
 		TAILQ_REMOVE(&calls, call, entry);
-		server->counters.waiting--;
 		call->done(call, NULL);
 	}
-	assert(server->counters.waiting == 0);
 }
 
 void
@@ -203,131 +177,38 @@ server_steady(struct server *server)
 }
 
 /*
- * Replies
- */
-
-/* Whether the call may have been answered already.  An error may come while
-   its data is still being sent, but not before its line was. */
-static bool
-was_asked(const struct link *link, const struct call *call,
-    enum proto_result result)
-{
-	uint64_t sent = conn_sent(link->conn);
-
-	if (result == PROTO_SERVER_ERROR || result == PROTO_CLIENT_ERROR)
-		return sent > call->begin;
-	return sent >= call->end;
-}
-
-/*
- * Read on in the reply to the first call.  Returns the length of the reply
- * when it is whole; 0 when more bytes are needed or the server has failed.
- */
-static size_t
-read_reply(struct link *link, const char *bytes, size_t n,
-    struct answer *answer)
-{
-	struct server *server = link->server;
-	struct call *call = TAILQ_FIRST(&link->calls);
-	struct proto_reply *last = &answer->last;
-	enum proto_status status;
-
-	assert(call != NULL);
-	for (;;) {
-		assert(link->scanned <= n);
-		answer->last_at = link->scanned;
-		status = proto_reply(bytes + link->scanned, n - link->scanned,
-		    call->expect, server->settings.value_max, last);
-		if (status == PROTO_MORE) {
-			if (last->length > 0)
-				conn_want(link->conn,
-				    link->scanned + last->length);
-			return 0;
-		}
-		if (status != PROTO_OK ||
-		    !was_asked(link, call, last->result)) {
-			server_fail(server, "sent an impossible reply");
-			return 0;
-		}
-		link->scanned += last->length;
-		if (last->result != PROTO_VALUE && last->result != PROTO_STAT)
-			return link->scanned;
-		if (call->element != NULL && !call->element(call, last,
-		    bytes, answer->last_at)) {
-			server_fail(server, "sent what was not asked for");
-			return 0;
-		}
-		call->since = conn_loop_now(server->loop);
-	}
-}
-
-/* The first call is answered: take it off and tell its owner. */
-static void
-finish_call(struct link *link, const struct answer *answer)
-{
-	struct call *call = TAILQ_FIRST(&link->calls);
-	struct call *next = TAILQ_NEXT(call, entry);
-
-	assert(link->server->counters.waiting > 0);
-	TAILQ_REMOVE(&link->calls, call, entry);
-	link->scanned = 0;
-	link->server->excused = false;
-	link->server->counters.waiting--;
-	if (next != NULL)
-		next->since = conn_loop_now(link->server->loop);
-	call->done(call, answer);
-}
-
-static size_t
-on_input(void *owner, const char *bytes, size_t n)
-{
-	struct link *link = owner;
-	struct conn *conn = link->conn;
-	struct answer answer = { .conn = conn };
-	size_t used = 0;
-
-	link->server->state = SERVER_CONNECTED;
-	while (link->conn == conn && used < n) {
-		if (TAILQ_EMPTY(&link->calls)) {
-			server_fail(link->server, "spoke without being asked");
-			break;
-		}
-		answer.length = read_reply(link, bytes + used, n - used,
-		    &answer);
-		if (answer.length == 0)
-			break;
-		answer.bytes = bytes + used;
-		used += answer.length;
-		assert(used <= n);
-		finish_call(link, &answer);
-	}
-	return used;
-}
-
-/*
  * Connecting
  */
 
-static bool try_next_place(struct server *server);
-
-static void
-on_ended(void *owner, enum conn_end end)
+/* Connect the first link to the next of the server's places. */
+static bool
+try_next_place(struct server *server)
 {
-	struct link *link = owner;
-	struct server *server = link->server;
-	int error = conn_error(link->conn);
-
-	if (end == CONN_EOF) {
-		server_fail(server, "closed the connection");
-		return;
-	}
-	if (server->state != SERVER_CONNECTING ||
-	    conn_sent(link->conn) > 0 || !try_next_place(server))
-		server_fail(server, strerror(error));
+	return link_attach(server->links[0],
+	    places_connect_next(server->places));
 }
 
-static const struct conn_handler handler = {
-	.input = on_input, .ended = on_ended
+static void
+on_heard(void *owner)
+{
+	struct server *server = owner;
+
+	server->state = SERVER_CONNECTED;
+	server->excused = false;
+}
+
+static void
+on_failed(void *owner, const char *why)
+{
+	struct server *server = owner;
+
+	if (server->state != SERVER_CONNECTING ||
+	    link_has_sent(server->links[0]) || !try_next_place(server))
+		server_fail(server, why);
+}
+
+static const struct link_news link_handler = {
+	.heard = on_heard, .failed = on_failed
 };
 
 int
@@ -335,28 +216,6 @@ server_dial(struct server *server)
 {
 	assert(server->state == SERVER_CONNECTED);
 	return places_connect_again(server->places);
-}
-
-/* Give a link its socket.  Returns false, and errno, if there is none. */
-static bool
-attach(struct link *link, int fd)
-{
-	if (fd == -1)
-		return false;
-	link->attached = conn_attach(link->conn, fd);
-	if (link->attached)
-		return true;
-	close(fd);
-	errno = ENOMEM;
-	return false;
-}
-
-/* Connect the first link to the next of the server's places. */
-static bool
-try_next_place(struct server *server)
-{
-	return attach(&server->links[0],
-	    places_connect_next(server->places));
 }
 
 void
@@ -367,7 +226,7 @@ server_attach_links(struct server *server)
 	assert(server->state == SERVER_CONNECTED);
 	server->counters.connects++;
 	for (i = 1; i < server->settings.links; i++)
-		if (!attach(&server->links[i],
+		if (!link_attach(server->links[i],
 		    places_connect_again(server->places)))
 			fail_later(server, strerror(errno));
 }
@@ -382,20 +241,14 @@ on_found(void *owner)
 		fail_later(server, strerror(errno));
 }
 
-/* Give every link a conn, without a socket yet. */
 static bool
 open_links(struct server *server)
 {
-	struct link *link;
 	unsigned int i;
 
-	for (i = 0; i < server->settings.links; i++) {
-		link = &server->links[i];
-		assert(link->conn == NULL && TAILQ_EMPTY(&link->calls));
-		link->conn = conn_new(server->loop, CONN_FIRST, &handler, link);
-		if (link->conn == NULL)
+	for (i = 0; i < server->settings.links; i++)
+		if (!link_open(server->links[i]))
 			return false;
-	}
 	return true;
 }
 
@@ -458,7 +311,7 @@ time_left(const struct server *server, bool *waiting)
 
 	*waiting = false;
 	for (i = 0; i < server->settings.links; i++) {
-		call = TAILQ_FIRST(&server->links[i].calls);
+		call = link_first(server->links[i]);
 		if (call == NULL)
 			continue;
 		*waiting = true;
@@ -477,7 +330,7 @@ excuse(struct server *server, int64_t ms)
 	unsigned int i;
 
 	for (i = 0; i < server->settings.links; i++) {
-		call = TAILQ_FIRST(&server->links[i].calls);
+		call = link_first(server->links[i]);
 		if (call != NULL)
 			call->since += ms;
 	}
@@ -519,11 +372,10 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 static void
 on_probe(struct call *call, const struct answer *answer)
 {
-	struct link *link = (struct link *)((char *)call -
-	    offsetof(struct link, probe));
+	struct probe *probe = (struct probe *)call;
 
 	(void)answer;
-	link->probing = false;
+	probe->waiting = false;
 }
 
 /* Ask an idle link for a sign of life. */
@@ -532,21 +384,21 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	static const char version[] = "version\r\n";
 	struct server *server = arg;
-	struct link *link;
+	struct probe *probe;
 	unsigned int i;
 
 	(void)fd;
 	(void)what;
 	for (i = 0; i < server->settings.links; i++) {
-		link = &server->links[i];
-		if (!link->attached || link->probing ||
-		    !TAILQ_EMPTY(&link->calls))
+		probe = &server->probes[i];
+		if (!link_is_attached(server->links[i]) || probe->waiting ||
+		    link_first(server->links[i]) != NULL)
 			continue;
-		link->probing = true;
-		link->probe.expect = PROTO_EXPECT_VERSION;
-		link->probe.done = on_probe;
-		link->probe.element = NULL;
-		server_submit(server, i, &link->probe, version,
+		probe->waiting = true;
+		probe->call.expect = PROTO_EXPECT_VERSION;
+		probe->call.done = on_probe;
+		probe->call.element = NULL;
+		server_submit(server, i, &probe->call, version,
 		    sizeof(version) - 1, NULL, 0, NULL);
 	}
 }
@@ -555,34 +407,72 @@ on_tick(evutil_socket_t fd, short what, void *arg)
  * Calls
  */
 
+/* The link for another call with this hash. */
+static struct link *
+link_for(struct server *server, uint32_t hash)
+{
+	struct link *link = server->links[hash % server->settings.links];
+
+	assert(server->state != SERVER_DOWN);
+	server->counters.requests++;
+	if (link_waiting(link) >= WAITING_MAX && server->doomed == NULL)
+		fail_later(server, "is too far behind");
+	if (!server->timer_set)
+		set_timer(server, server->settings.timeout_ms);
+	return link;
+}
+
 void
 server_submit(struct server *server, uint32_t hash, struct call *call,
     const char *line, size_t line_length, const char *data, size_t length,
     struct block *block)
 {
-	struct link *link = &server->links[hash % server->settings.links];
+	link_submit(link_for(server, hash), call, line, line_length, data,
+	    length, block);
+}
 
-	assert(server->state != SERVER_DOWN && link->conn != NULL);
-	assert(line_length > 2 && line[line_length - 1] == '\n');
-	call->begin = conn_queued(link->conn);
-	conn_write(link->conn, line, line_length);
-	if (length > 0)
-		conn_write_block(link->conn, block, data, length);
-	call->end = conn_queued(link->conn);
-	/* Otherwise its time begins when the one before it is answered. */
-	if (TAILQ_EMPTY(&link->calls))
-		call->since = conn_loop_now(server->loop);
-	TAILQ_INSERT_TAIL(&link->calls, call, entry);
-	server->counters.requests++;
-	if (++server->counters.waiting > WAITING_MAX && server->doomed == NULL)
-		fail_later(server, "is too far behind");
-	if (!server->timer_set)
-		set_timer(server, server->settings.timeout_ms);
+void
+server_ask(struct server *server, uint32_t hash, struct call *call,
+    const char *key, size_t length)
+{
+	link_ask(link_for(server, hash), call, key, length);
 }
 
 /*
  * Life
  */
+
+static bool
+make_links(struct server *server)
+{
+	unsigned int i;
+
+	if (server->links == NULL)
+		return false;
+	for (i = 0; i < server->settings.links; i++) {
+		server->links[i] = link_new(server->loop,
+		    server->settings.value_max, &link_handler, server);
+		if (server->links[i] == NULL)
+			return false;
+	}
+	return true;
+}
+
+/* Half-built ones, too. */
+static void
+free_links(struct server *server)
+{
+	struct call_list calls = TAILQ_HEAD_INITIALIZER(calls);
+	unsigned int i;
+
+	for (i = 0; server->links != NULL && i < server->settings.links; i++) {
+		if (server->links[i] == NULL)
+			continue;
+		link_close(server->links[i], &calls);
+		link_free(server->links[i]);
+	}
+	free(server->links);
+}
 
 struct server *
 server_new(struct conn_loop *loop, struct evdns_base *dns,
@@ -591,7 +481,6 @@ server_new(struct conn_loop *loop, struct evdns_base *dns,
 {
 	struct event_base *base = conn_loop_base(loop);
 	struct server *server = calloc(1, sizeof(*server));
-	unsigned int i;
 
 	if (server == NULL)
 		return NULL;
@@ -604,15 +493,13 @@ server_new(struct conn_loop *loop, struct evdns_base *dns,
 	server->timer = event_new(base, -1, 0, on_timer, server);
 	server->tick = event_new(base, -1, EV_PERSIST, on_tick, server);
 	server->links = calloc(settings->links, sizeof(*server->links));
+	server->probes = calloc(settings->links, sizeof(*server->probes));
 	server->places = places_new(dns, address, on_found, server);
 	if (server->timer == NULL || server->tick == NULL ||
-	    server->links == NULL || server->places == NULL) {
+	    server->probes == NULL || server->places == NULL ||
+	    !make_links(server)) {
 		server_free(server);
 		return NULL;
-	}
-	for (i = 0; i < settings->links; i++) {
-		server->links[i].server = server;
-		TAILQ_INIT(&server->links[i].calls);
 	}
 	return server;
 }
@@ -620,15 +507,12 @@ server_new(struct conn_loop *loop, struct evdns_base *dns,
 void
 server_free(struct server *server)
 {
-	struct call_list calls = TAILQ_HEAD_INITIALIZER(calls);
-
-	if (server->links != NULL)
-		close_links(server, &calls);
+	free_links(server);
 	places_free(server->places);
 	if (server->timer != NULL)
 		event_free(server->timer);
 	if (server->tick != NULL)
 		event_free(server->tick);
-	free(server->links);
+	free(server->probes);
 	free(server);
 }

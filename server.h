@@ -2,47 +2,21 @@
 #define SERVER_H
 
 /*
- * The connection to one memcached: connect, pipeline calls, pair each reply
- * with its call, time out, probe, connect again.  Whether a server that
- * answers may be believed is not decided here but in mirror.c.
+ * One memcached: connect its links, time out, probe, connect again.  Whether a
+ * server that answers may be believed is not decided here but in mirror.c.
  */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/queue.h>
 
-#include "proto.h"
+#include "link.h"
 
 struct address;
 struct block;
-struct call;
 struct conn_loop;
 struct evdns_base;
 struct server;
-
-/* A whole reply.  Valid during done() only. */
-struct answer {
-	const char *bytes;
-	size_t length;
-	struct proto_reply last;	/* its last element, which is at */
-	size_t last_at;			/* this offset of bytes */
-	struct conn *conn;		/* for answer_keep() */
-};
-
-/* A command for one server: made and owned by the caller until done(). */
-struct call {
-	TAILQ_ENTRY(call) entry;	/* the rest is set by the caller ... */
-	enum proto_expect expect;
-	void (*done)(struct call *call, const struct answer *answer);
-	/* A VALUE or STAT has come, at bytes.  Returns whether the call can
-	   have asked for it.  NULL: there is nothing to check. */
-	bool (*element)(struct call *call, const struct proto_reply *element,
-	    const char *bytes, size_t at);
-	/* ... but these are set by server_submit() */
-	uint64_t begin, end;		/* of its bytes in the output */
-	int64_t since;			/* when its time began */
-};
 
 struct server_news {
 	/* A connection is being made; calls may be submitted from now on (in
@@ -78,23 +52,19 @@ void server_start(struct server *server);
 void server_attach_links(struct server *server);
 
 /*
- * Send a command: a line, then length bytes of data, which are in block (or
- * block is NULL).  Both are copied or referred to.  Calls with the same hash go
- * over the same link, in order.  done() runs exactly once and never from inside
- * server_submit().
+ * See link_submit() and link_ask().  Calls with the same hash go over the same
+ * link, in order.
  */
 void server_submit(struct server *server, uint32_t hash, struct call *call,
     const char *line, size_t line_length, const char *data, size_t length,
     struct block *block);
+void server_ask(struct server *server, uint32_t hash, struct call *call,
+    const char *key, size_t length);
 
 /* The other side talks nonsense: close it, as a failure: failed() and all
    done() run in here.  Nothing happens if it is down.  Not to be called from
    element(), which returns false instead. */
 void server_fail(struct server *server, const char *why);
-
-/* Bytes of an answer as a block: see conn_keep(). */
-struct block *answer_keep(const struct answer *answer, const char *at,
-    size_t n, size_t *offset);
 
 /* A new connection to the same place, for its owner: a nonblocking descriptor
    that is still connecting, or -1. */
@@ -120,6 +90,6 @@ struct server_counters {
 	size_t waiting;			/* calls without an answer */
 };
 
-const struct server_counters *server_counters(const struct server *server);
+const struct server_counters *server_counters(struct server *server);
 
 #endif

@@ -101,8 +101,6 @@ static const struct forward_case forwards[] = {
 	TELL(DELETED, "delete k\r\n", "delete k"),
 	TELL(DELETED, "delete k 0 noreply\n", "delete k"),
 	TELL(DELETED, "  delete  k  0  \r\n", "delete k"),
-	TELL(VALUES, "get k\r\n", "get k"),
-	TELL(VALUES, "bget  k \n", "get k"),
 
 	TELL(META_GET, "mg k\r\n", "mg k"),
 	TELL(META_GET, "mg  k  v   f \n", "mg k v f"),

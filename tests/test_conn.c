@@ -778,6 +778,40 @@ test_write_block(void)
 	close_end(&end);
 }
 
+/* What was written last can be taken back, but for what was sent, referred to
+   or would leave nothing. */
+static void
+test_unwrite(void)
+{
+	struct block *block = block_copy(data, 8000);
+	struct end end = detached_end();
+
+	unit_need(block != NULL, "block_copy");
+	open_conn(&end, CONN_FIRST);
+	attach(&end, SOCK_SEQPACKET);
+	check(!conn_unwrite(end.conn, 2));
+	conn_write(end.conn, "get a\r\n", 7);
+	check(!conn_unwrite(end.conn, 7) && !conn_unwrite(end.conn, 8));
+	check(conn_unwrite(end.conn, 2) && conn_queued(end.conn) == 5);
+	conn_write(end.conn, " b\r\n", 4);
+	check(conn_backlog(end.conn) == 9 && conn_queued(end.conn) == 9);
+	turn();
+	check(hear_some(&end, sink, DATA) == 9);
+	check(memcmp(sink, "get a b\r\n", 9) == 0);
+	check(!conn_unwrite(end.conn, 2) && conn_queued(end.conn) == 9);
+	conn_write(end.conn, "x", 1);
+	conn_write_block(end.conn, block, block->bytes, 5000);
+	check(!conn_unwrite(end.conn, 2));
+	conn_write(end.conn, "yz", 2);
+	check(!conn_unwrite(end.conn, 2) && conn_unwrite(end.conn, 1));
+	turn();
+	check(hear_some(&end, sink, DATA) == 5002);
+	check(sink[0] == 'x' && sink[5001] == 'y');
+	check(memcmp(sink + 1, data, 5000) == 0);
+	block_release(block);
+	close_end(&end);
+}
+
 static void
 make_small(struct end *end, int bytes)
 {
@@ -1517,6 +1551,7 @@ main(void)
 	test_eof();
 	test_write();
 	test_write_block();
+	test_unwrite();
 	test_write_order();
 	test_drained();
 	test_write_in_drained();

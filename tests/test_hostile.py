@@ -175,7 +175,8 @@ def test_connection_that_ends_in_a_reply(scripted, part, ending):
     primary, _, proxy = scripted
     primary.script = on(b"get", says(
         part, lambda link: getattr(link, ending)()))
-    assert proxy.talk(b"get k\r\nget k\r\n") == FOUND * 2
+    assert proxy.talk(b"get k\r\n") == FOUND
+    assert proxy.talk(b"get k\r\n") == FOUND
 
 
 COMMANDS = {
