@@ -1,9 +1,9 @@
 /*
  * Load for measurements: closed-loop clients that get (and set) keys.
  *
- * load PORT CLIENTS REQUESTS [get|get-only|set|mix|multi:N|pipe:N]
+ * load PORT CLIENTS REQUESTS [get|set|mix|multi:N|pipe:N [filled]]
  *
- * First it sets the keys, unless it is get-only.
+ * First it sets the keys, unless they are filled.
  * Each client sends its next request when its last reply is whole.  Keys of
  * 20 bytes, values of 100 bytes.  Prints requests, seconds and requests/s;
  * exits with 1 if a reply is not what was expected.
@@ -188,7 +188,6 @@ set_mode(const char *name)
 
 	mode = *name == 'g' ? GET : *name == 's' ? SET :
 	    strncmp(name, "mi", 2) == 0 ? MIX : *name == 'p' ? PIPE : MULTI;
-	filled = strcmp(name, "get-only") == 0;
 	if (colon != NULL)
 		depth = (unsigned int)atoi(colon + 1);
 }
@@ -204,7 +203,8 @@ main(int argc, char *argv[])
 	double seconds;
 
 	if (argc < 4) {
-		fprintf(stderr, "usage: load PORT CLIENTS REQUESTS [MODE]\n");
+		fprintf(stderr, "usage: load PORT CLIENTS REQUESTS "
+		    "[MODE [filled]]\n");
 		return 2;
 	}
 	port = (unsigned int)atoi(argv[1]);
@@ -212,6 +212,7 @@ main(int argc, char *argv[])
 	requests = atol(argv[3]);
 	if (argc > 4)
 		set_mode(argv[4]);
+	filled = argc > 5;
 	memset(value, 'v', VALUE);
 	memcpy(value + VALUE, "\r\n", 2);
 	if (requests < count)
