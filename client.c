@@ -43,6 +43,7 @@ enum {
 	WINDOW_MAX = 512,	/* and at most; fewer if its replies are */
 	WINDOW_BYTES = 2 << 20,	/* large, or its requests */
 	INPUT_LARGE = 64 << 10,	/* held by a message that is not whole yet */
+	OUTPUT_LITTLE = 16 << 10, /* that a client may hold in a shortage */
 	STARVED_MS = 20,	/* between looks at the memory limit */
 	STUCK_SECONDS = 30,	/* a client that takes none of its output */
 	LINGER_SECONDS = 2,	/* for a client to close after we did */
@@ -178,18 +179,20 @@ push_request(struct client *client, struct request *request)
 }
 
 /*
- * Whether the buffers hold too much for this client to begin something.  Those
- * who hold some of it wait first; who is served at once, and costs little,
- * need not wait for the others to give it back.
+ * Whether the buffers hold too much for this client to begin something, or will
+ * when all that was asked for has come.  Those who hold some of it wait first;
+ * who is served at once, and costs little, need not wait for the others to give
+ * it back.
  */
 static bool
 lacks_memory(const struct client *client)
 {
 	size_t limit = client->clients->settings.memory_limit;
-	size_t total = block_total();
+	size_t total = block_total() +
+	    request_expected(&client->clients->world);
 
 	return total > limit && (total > 2 * limit || client->count > 0 ||
-	    conn_backlog(client->conn) > 0);
+	    conn_backlog(client->conn) > OUTPUT_LITTLE);
 }
 
 static void
@@ -202,7 +205,7 @@ wait_for_memory(struct client *client)
 	if (client->starved)
 		return;
 	client->starved = true;
-	if (TAILQ_EMPTY(&clients->starved))
+	if (!event_pending(clients->starved_timer, EV_TIMEOUT, NULL))
 		event_add(clients->starved_timer, &wait);
 	TAILQ_INSERT_TAIL(&clients->starved, client, starved_entry);
 }
@@ -240,6 +243,10 @@ deliver(struct client *client)
 			count_written(client);
 		} else if (request_is_paused(request) && !must_wait(client)) {
 			request_continue(request);
+			if (request_is_paused(request)) {
+				wait_for_memory(client);
+				break;
+			}
 		} else {
 			break;
 		}
@@ -248,10 +255,23 @@ deliver(struct client *client)
 		conn_finish(client->conn);
 }
 
+/* Let the first client that waits for memory look again. */
+static void
+feed(struct clients *clients)
+{
+	struct client *client = TAILQ_FIRST(&clients->starved);
+
+	TAILQ_REMOVE(&clients->starved, client, starved_entry);
+	client->starved = false;
+	deliver(client);
+	go_on(client);
+}
+
 static void
 on_answered(struct request *request)
 {
 	struct client *client = request->owner;
+	struct clients *clients = client->clients;
 
 	assert(client != NULL && client->count > 0);
 	if (request != STAILQ_FIRST(&client->requests))
@@ -259,6 +279,8 @@ on_answered(struct request *request)
 	deliver(client);
 	if (client->paused)
 		go_on(client);
+	if (!TAILQ_EMPTY(&clients->starved))
+		feed(clients);
 }
 
 /* Reply to a command that takes no server. */
@@ -411,7 +433,7 @@ start(struct client *client, const struct proto_request *r, const char *bytes)
 		return;
 	}
 	push_request(client, request);
-	if (request_ready(request))
+	if (request_ready(request) || request_is_paused(request))
 		deliver(client);
 }
 
@@ -735,22 +757,19 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
-/* Let the clients that wait for memory look again. */
+/* Let the clients that wait for memory look again, each once. */
 static void
 on_starved(evutil_socket_t fd, short what, void *arg)
 {
 	struct clients *clients = arg;
-	struct client_list list = TAILQ_HEAD_INITIALIZER(list);
-	struct client *client;
+	struct client *last = TAILQ_LAST(&clients->starved, client_list);
+	struct client *client = NULL;
 
 	(void)fd;
 	(void)what;
-	TAILQ_CONCAT(&list, &clients->starved, starved_entry);
-	while ((client = TAILQ_FIRST(&list)) != NULL) {
-		TAILQ_REMOVE(&list, client, starved_entry);
-		client->starved = false;
-		deliver(client);
-		go_on(client);
+	while (client != last) {
+		client = TAILQ_FIRST(&clients->starved);
+		feed(clients);
 	}
 }
 
@@ -778,6 +797,8 @@ clients_new(struct conn_loop *loop, struct pairs *pairs,
 	clients->world.stats = stats;
 	clients->world.links = settings->links;
 	clients->world.error_on_down = settings->error_on_down;
+	clients->world.memory_limit = settings->memory_limit;
+	clients->world.key_bytes = settings->value_max;
 	clients->world.answered = on_answered;
 	TAILQ_INIT(&clients->list);
 	TAILQ_INIT(&clients->starved);

@@ -143,7 +143,7 @@ tell_part(struct part *part)
 	part->call.expect =
 	    r->command == PROTO_GETS || r->command == PROTO_GATS ?
 	    PROTO_EXPECT_VALUES_CAS : PROTO_EXPECT_VALUES;
-	work->open++;
+	work_open_part(part);
 	peer_tell(part->peer, part->link, &part->call,
 	    line, (size_t)(to - line), NULL, 0, NULL);
 }
@@ -268,17 +268,36 @@ take_keys(struct work *work, struct slot *slots, unsigned int n)
 		route(work, &slots[i], &pairs[i], 0);
 }
 
-bool
-multiget_start(struct work *work)
+/* How many keys the next round has: not so many that their values fill the
+   memory.  Returns 0 if too much has been asked for already. */
+static unsigned int
+next_round(struct work *work)
 {
+	const struct request_world *world = work->world;
+	size_t most = world->memory_limit / 4 / (world->key_bytes + 1) + 1;
 	unsigned int n = work->keys_left;
-	unsigned int i;
 
-	assert(work->open == 0 && n > 0);
 	if (work->round == 0)
 		work->round = ROUND_FIRST;
 	if (n > work->round)
 		n = work->round;
+	if (n > most)
+		n = (unsigned int)most;
+	return world->asked == 0 || request_expected(world) +
+	    n * world->key_bytes <= world->memory_limit / 2 ? n : 0;
+}
+
+bool
+multiget_start(struct work *work)
+{
+	unsigned int n = next_round(work);
+	unsigned int i;
+
+	assert(work->open == 0 && work->keys_left > 0);
+	if (n == 0) {
+		work->state = WORK_WRITTEN;	/* as between two rounds */
+		return true;
+	}
 	work_free_parts(work);
 	block_release(work->slot_block);
 	work->slot_block = NULL;

@@ -159,7 +159,8 @@ tell_part(struct work *work, struct part *part, uint64_t cas)
 
 	part->call.done = on_reply;
 	part->call.element = NULL;
-	work->open++;
+	part->keys = is_get(r) || r->command == PROTO_MG;
+	work_open_part(part);
 	if (is_get(r)) {
 		part->call.expect = r->command == PROTO_GET ?
 		    PROTO_EXPECT_VALUES : PROTO_EXPECT_VALUES_CAS;
@@ -394,6 +395,12 @@ void
 request_fail(struct request *request)
 {
 	request_finish(request, work_no_memory, strlen(work_no_memory));
+}
+
+size_t
+request_expected(const struct request_world *world)
+{
+	return world->asked * world->key_bytes;
 }
 
 bool

@@ -30,12 +30,18 @@ struct request_world {
 	struct stats *stats;
 	unsigned int links;		/* connections per server */
 	bool error_on_down;
+	size_t memory_limit;		/* bytes in buffers */
+	size_t asked;			/* keys that servers owe the values of */
+	size_t key_bytes;		/* about what one brings, of late */
 	/*
 	 * There is something for request_write().  Never called from inside
 	 * request_start() and request_continue(), nor for an abandoned one.
 	 */
 	void (*answered)(struct request *request);
 };
+
+/* About how many bytes will come for what has been asked for. */
+size_t request_expected(const struct request_world *world);
 
 /*
  * Begin to carry out r, a command about keys, parsed from bytes, which conn is
@@ -63,8 +69,9 @@ bool request_ready(const struct request *request);
 
 /*
  * Write what is ready.  Returns whether that was all of the reply; if not, the
- * rest comes after request_continue() (which needs the gate to be
- * open, too).
+ * rest comes after request_continue() (which needs the gate to be open, too).
+ * That does nothing, and the request stays paused, as long as too much has been
+ * asked for by others.
  */
 bool request_write(struct request *request, struct conn *conn);
 void request_continue(struct request *request);

@@ -16,6 +16,12 @@
 #include "conn.h"
 #include "stats.h"
 
+enum {
+	KEY_BYTES_MIN = 16 << 10,	/* that a value is taken for: all may
+					   become large at once */
+	EMERGENCY = 3			/* times the memory limit */
+};
+
 const char work_no_server[] = "SERVER_ERROR no server is up for this key\r\n";
 const char work_no_memory[] = "SERVER_ERROR out of memory\r\n";
 
@@ -121,18 +127,12 @@ work_set_text(struct work *work, const char *text)
  * When a part is answered
  */
 
-/* Keep the reply that is being looked at: the owner cannot take it yet. */
+/* The reply cannot be kept: it becomes an error. */
 static void
-hold(struct part *part, const struct answer *answer)
+lose(struct part *part)
 {
 	struct slot *slot;
 
-	assert(part->reply == NULL && answer->length > 0);
-	part->length = answer->length;
-	part->reply = answer_keep(answer, answer->bytes, answer->length,
-	    &part->offset);
-	if (part->reply != NULL)
-		return;
 	part->work->world->stats->memory_errors++;
 	for (slot = part->first; slot != NULL; slot = slot->next)
 		slot->value.length = 0;
@@ -140,6 +140,18 @@ hold(struct part *part, const struct answer *answer)
 		part->work->lack = work_no_memory;
 	else
 		work_set_text(part->work, work_no_memory);
+}
+
+/* Keep the reply that is being looked at: the owner cannot take it yet. */
+static void
+hold(struct part *part, const struct answer *answer)
+{
+	assert(part->reply == NULL && answer->length > 0);
+	part->length = answer->length;
+	part->reply = answer_keep(answer, answer->bytes, answer->length,
+	    &part->offset);
+	if (part->reply == NULL)
+		lose(part);
 }
 
 /* The last open part has its answer (or NULL, and the reply is ours). */
@@ -163,17 +175,53 @@ become_ready(struct work *work, struct part *part, const struct answer *answer)
 		hold(part, answer);
 }
 
-/* A part has been dealt with. */
+void
+work_open_part(struct part *part)
+{
+	part->work->open++;
+	part->work->world->asked += part->keys;
+}
+
+/* How large values are of late: up faster than down, so that many large ones
+   are not asked for at a time. */
+static void
+learn_size(struct request_world *world, size_t size)
+{
+	if (size < KEY_BYTES_MIN)
+		size = KEY_BYTES_MIN;
+	if (size > world->key_bytes)
+		world->key_bytes += (size - world->key_bytes) / 4;
+	else
+		world->key_bytes -= (world->key_bytes - size) / 16;
+}
+
+/* Whether a reply has to be thrown away, so that what clients do not take does
+   not use up the memory of the host. */
+static bool
+is_too_much(const struct request_world *world, const struct answer *answer)
+{
+	return answer->length > BLOCK_SMALL &&
+	    block_total() > EMERGENCY * world->memory_limit;
+}
+
 void
 work_close_part(struct part *part, const struct answer *answer)
 {
 	struct work *work = part->work;
+	struct request_world *world = work->world;
 
-	assert(work->open > 0);
+	assert(work->open > 0 && world->asked >= part->keys);
+	world->asked -= part->keys;
 	if (answer != NULL) {
+		if (part->keys > 0)
+			learn_size(world, answer->length / part->keys);
 		part->end = answer->last;
 		part->end_at = answer->last_at;
 		part->tag = peer_tag(part->peer);
+		if (is_too_much(world, answer)) {
+			lose(part);
+			answer = NULL;
+		}
 	}
 	if (--work->open == 0)
 		become_ready(work, part, answer);

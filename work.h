@@ -41,9 +41,10 @@ struct part {
 	uint32_t link;			/* to the peer */
 	unsigned int tries;
 	bool told;
-	struct slot *first, *last;	/* get family: its keys */
+	unsigned int keys;		/* whose values are asked for */
+	struct slot *first, *last;	/* many keys: these */
 	struct slot *next;		/* the first that may come next */
-	unsigned int keys, hits;
+	unsigned int hits;
 	struct block *reply;		/* the reply, if it had to be kept */
 	size_t offset, length;
 	/* Set when the reply has come: */
@@ -106,6 +107,9 @@ void work_free_parts(struct work *work);
 
 /* Make the reply a static text. */
 void work_set_text(struct work *work, const char *text);
+
+/* A server owes an answer to this part from now on. */
+void work_open_part(struct part *part);
 
 /*
  * A part has been dealt with: answer is its reply, or NULL if what followed

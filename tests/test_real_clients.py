@@ -1,10 +1,10 @@
 """Client libraries of Debian 12, at magent as at a memcached.
 
-tests/clients/SCRIPT.txt is what is done with a library, an operation a line.
-The library does it at a plain memcached and at magent; what it makes of the
-answers must be the same, line by line, and so must what the servers hold in
-the end.  So the expected values are those of the real memcached.
+tests/clients/SCRIPT.txt says what is done with a library, an operation a line.
+Each is done at a plain memcached and at magent.  The library must return the
+same, and the servers must come to hold the same.
 """
+import functools
 import pathlib
 import re
 import socket
@@ -16,15 +16,15 @@ import urllib.parse
 
 import pytest
 
-from lib.net import TIMEOUT, wait_for
+from lib.net import TIMEOUT
 
 HERE = pathlib.Path(__file__).parent / "clients"
-KILL = "--"         # in a script: here the primary may be killed
+MARK = "--"         # in a script: here the primary may be killed
 PHP = ["php", str(HERE / "client.php")]
 
 
 def python(kind):
-    return [sys.executable, str(HERE / "client.py"), kind]
+    return [sys.executable, "-X", "utf8", str(HERE / "client.py"), kind]
 
 
 def perl(module):
@@ -94,18 +94,18 @@ def drive(stage, command, server):
 
 
 def operations(script):
-    lines = (HERE / (script + ".txt")).read_text().splitlines()
-    return [line for line in lines if not line.startswith("#")]
+    text = (HERE / (script + ".txt")).read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if not line.startswith("#")]
 
 
-def compare(stage, name, plain, proxy, kill=lambda: None):
-    """Play the client's script at both, and kill() at its mark."""
+def compare(stage, name, plain, proxy, at_mark):
+    """Play the client's script at both, and call at_mark() at its mark."""
     command, script = CLIENTS[name]
     at_plain, at_proxy = (
         drive(stage, command, server) for server in (plain, proxy))
     for line in operations(script):
-        if line == KILL:
-            kill()
+        if line == MARK:
+            at_mark()
             continue
         at_plain.send(line)
         at_proxy.send(line)
@@ -114,11 +114,9 @@ def compare(stage, name, plain, proxy, kill=lambda: None):
 
 
 def keys(server):
-    """What a server lists, when it is not busy with another list."""
-    def dump():
-        text = server.talk(b"lru_crawler metadump all\r\n")
-        return text.endswith(b"END\r\n") and text
-    text = wait_for(dump, "a list of keys")
+    """All of a server; those it lists by age may lack some that move."""
+    with server.client() as client:
+        text = client.ask(b"lru_crawler metadump hash\r\n")
     return sorted(map(urllib.parse.unquote_to_bytes,
                       re.findall(rb"(?m)^key=(\S+)", text)))
 
@@ -134,21 +132,24 @@ def holds(server):
 
 
 def check_holds(plain, *servers):
-    """They come to hold what the plain memcached holds."""
-    expected = holds(plain)
-    assert b" t-1\r\n" in expected or b" t1" in expected
-    for server in servers:
-        wait_for(lambda: holds(server) == expected,
-                 "%r to be held" % expected)
+    """They come to hold what the plain memcached holds: not nothing."""
+    end = time.monotonic() + 5
+    held = expected = None
+    while not held or held != expected and time.monotonic() < end:
+        expected = [holds(plain)] * len(servers)
+        held = [holds(server) for server in servers]
+    assert held == expected
+    assert held[0]
 
 
 @pytest.mark.parametrize("name", CLIENTS)
 def test_as_at_memcached(stage, pair, name):
-    """Every operation; the primary and the backup then hold the same."""
+    """Every operation; the primary and the backup come to hold the same."""
     primary, backup, proxy = pair
     plain = stage.memcached()
-    compare(stage, name, plain, proxy)
-    check_holds(plain, primary, backup)
+    check = functools.partial(check_holds, plain, primary, backup)
+    compare(stage, name, plain, proxy, check)
+    check()
     assert proxy.stats()["failovers"] == "0"
 
 
@@ -160,3 +161,59 @@ def test_primary_killed(stage, pair, name):
     compare(stage, name, plain, proxy, primary.kill)
     check_holds(plain, backup)
     assert proxy.stats()["failovers"] == "1"
+
+
+REFUSED = "UNKNOWN READ FAILURE"    # libmemcached's word for it
+
+
+@pytest.fixture
+def within_5_s():
+    """Clients of the binary protocol are told at once, and do not wait."""
+    start = time.monotonic()
+    yield
+    assert time.monotonic() - start < 5
+
+
+def test_binary_php_memcached(stage, proxy, within_5_s):
+    """Each operation fails; the text protocol then does on the same object."""
+    php = drive(stage, PHP, proxy)
+    php.ask("$c->setOption(Memcached::OPT_BINARY_PROTOCOL, true)")
+    assert php.ask("$c->set('a', 1)") == '[false,"%s"]' % REFUSED
+    assert php.ask("$c->delete('a')") == '[false,"%s"]' % REFUSED
+    assert php.ask("$c->get('a')") == '[false,"NOT FOUND"]'
+    assert php.ask("$c->getMulti(['a', 'b'])") == '[[],"NOT FOUND"]'
+    php.ask("$c->setOption(Memcached::OPT_BINARY_PROTOCOL, false)")
+    assert php.ask("[$c->set('a', 1), $c->get('a')]") == '[[true,1],"SUCCESS"]'
+
+
+def test_binary_php_session(stage, proxy, within_5_s):
+    """The default of PHP: a session does not start, and says why it cannot."""
+    php = drive(stage, PHP, proxy)
+    for line in operations("php-session")[:3]:
+        assert php.ask(line) == '[true,"SUCCESS"]'
+    answer = php.ask("[session_id('binary'), session_start(), $_SESSION]")
+    assert answer.startswith('[["",false,[]],"SUCCESS",')
+    assert "Failed to write session lock: " + REFUSED in answer
+    assert "Failed to read session data: memcached (path: ADDRESS)" in answer
+    assert php.ask("ini_set('memcached.sess_binary_protocol', 0)") == (
+        '["1","SUCCESS"]')
+    assert php.ask("session_start()") == '[true,"SUCCESS"]'
+
+
+def test_binary_pylibmc(stage, proxy, within_5_s):
+    client = drive(stage, python("pylibmc-binary"), proxy)
+    for line in 'c.set("a", 1)', 'c.delete("a")', 'c.incr("a")':
+        assert client.ask(line).startswith("pylibmc.UnknownReadFailure")
+    assert client.ask('c.get("a"), c.get_multi(["a", "b"])') == "(None, {})"
+
+
+def test_binary_bmemcached(stage, proxy, within_5_s):
+    """This library shows what magent says, on each new connection."""
+    client = drive(stage, python("bmemcached"), proxy)
+    refusal = (
+        "bmemcached.exceptions.MemcachedException: (\"Code: 129 Message: "
+        "b'magent: binary protocol not supported, "
+        "set memcached.sess_binary_protocol=0'\", 129)")
+    assert client.ask('c.set("a", 1)') == refusal
+    assert client.ask('c.get("a")') == "None"
+    assert client.ask('c.incr("a", 1)') == refusal

@@ -1,4 +1,5 @@
 """A client that does not read costs little and delays nobody."""
+import concurrent.futures
 import time
 
 import pytest
@@ -58,6 +59,39 @@ def test_memory_is_bounded(stage, proxy, clients):
     for client in held:
         client.close()
     assert others_are_served(proxy)
+
+
+@pytest.mark.parametrize("ask, before", [
+    (b"get %s\r\n" % (b"big " * 100), b""), (b"get big\r\n" * 100, b""),
+    (b"gat 0 %s\r\n" % (b"big " * 100), b"get small\r\n"),
+    (b"mg big v\r\n" * 100, b"get small\r\n")], ids=lambda b: repr(b[:9]))
+def test_many_slow_readers_at_once(stage, proxy, ask, before):
+    """3 GB are asked for in a moment, when values were small so far, too."""
+    assert proxy.talk(b"set small 0 0 1\r\nx\r\n") == b"STORED\r\n"
+    assert proxy.talk(before * 5000).count(b"VALUE") == 5000 * bool(before)
+    held = [stage.client(proxy, receive_buffer=4096) for _ in range(60)]
+    for client in held:
+        client.send(ask)
+    assert proxy.talk(b"get small\r\n") == b"VALUE small 0 1\r\nx\r\nEND\r\n"
+    assert others_are_served(proxy)
+    assert proxy.peak_rss() < 6 * 32 * MIB or sanitized()
+    for client in held:
+        client.close()
+
+
+def test_all_of_many_large_gets_is_read(stage, proxy):
+    """Who waits for memory that others hold goes on when it is free."""
+    value = b"VALUE big 0 %d\r\n%s\r\n" % (SIZE, b"b" * SIZE)
+    whole = value * 30 + b"END\r\n"
+
+    def read(_):
+        with proxy.client() as client:
+            client.send(b"get %s\r\n" % (b"big " * 30))
+            return client.read_exactly(len(whole)) == whole
+    with concurrent.futures.ThreadPoolExecutor(20) as threads:
+        assert all(threads.map(read, range(20)))
+    assert proxy.stats()["out_of_memory"] == "0"
+    assert proxy.peak_rss() < 6 * 32 * MIB or sanitized()
 
 
 def test_slow_reader_gets_it_all(stage, proxy):

@@ -58,8 +58,9 @@ KINDS = {
 
 def from_library(error):
     """Whether a library raised it on purpose: a wrong line is no outcome."""
-    return isinstance(error, ValueError) or type(error).__module__.split(
-        ".")[0] in ("pymemcache", "pylibmc", "_pylibmc", "memcache")
+    return isinstance(error, ValueError) or (
+        type(error).__module__.split(".")[0] in
+        ("pymemcache", "pylibmc", "_pylibmc", "memcache", "bmemcached"))
 
 
 def evaluate(line, names):

@@ -122,10 +122,17 @@ class Process:
         return dict(line.split(" ", 2)[1:]
                     for line in text.splitlines() if line.startswith("STAT "))
 
+    def _memory(self, name):
+        status = pathlib.Path("/proc/%d/status" % self.pid).read_text()
+        return int(re.search(name + r":\s+(\d+) kB", status).group(1)) << 10
+
     def rss(self):
         """Resident memory in bytes."""
-        status = pathlib.Path("/proc/%d/status" % self.pid).read_text()
-        return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) << 10
+        return self._memory("VmRSS")
+
+    def peak_rss(self):
+        """The most that it has been."""
+        return self._memory("VmHWM")
 
     def cpu_seconds(self):
         fields = pathlib.Path("/proc/%d/stat" % self.pid).read_text()
