@@ -353,7 +353,8 @@ flush_all(struct client *client, const struct proto_request *r)
 	if (request == NULL)
 		return;
 	request_silence(request, r->noreply);
-	if (!fanout_flush(&clients->world, request, r))
+	if (!fanout_flush(&clients->world, request, r,
+	    conn_loop_now(clients->loop)))
 		request_fail(request);
 }
 

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "block.h"
 #include "gate.h"
@@ -34,6 +35,7 @@ struct fanout {
 	unsigned int open;
 	void (*end)(struct fanout *fanout);
 	char line[32];			/* flush_all with its delay */
+	int64_t flush_at;		/* see pairs_set_flush() */
 	unsigned int flushed;		/* servers that said OK */
 	char refusal[128];		/* what one said instead */
 	struct stats_of_servers sum;
@@ -126,6 +128,8 @@ run_flush(struct rest *rest)
 	struct branch *branch;
 	size_t i;
 
+	pairs_set_flush(pairs, fanout->flush_at);
+
 	for (i = 0; i < pairs_peer_count(pairs); i++) {
 		branch = &fanout->branches[i];
 		branch->peer = pairs_peer(pairs, i);
@@ -138,9 +142,19 @@ run_flush(struct rest *rest)
 	close_branch(fanout);
 }
 
+/* When a flush_all with this delay is due, if that is not at once or never:
+   memcached drops what it holds a second before that. */
+static int64_t
+due(int64_t delay, int64_t now_ms)
+{
+	if (delay > PAIRS_RELATIVE_MAX)
+		delay -= (int64_t)time(NULL);
+	return delay > 1 ? now_ms + (delay - 1) * 1000 : 0;
+}
+
 bool
 fanout_flush(struct request_world *world, struct request *request,
-    const struct proto_request *r)
+    const struct proto_request *r, int64_t now_ms)
 {
 	struct fanout *fanout = fanout_new(world, request);
 
@@ -148,6 +162,7 @@ fanout_flush(struct request_world *world, struct request *request,
 		return false;
 	fanout->end = end_flush;
 	fanout->rest.run = run_flush;
+	fanout->flush_at = due(r->exptime, now_ms);
 	if (r->has_exptime)
 		snprintf(fanout->line, sizeof(fanout->line),
 		    "flush_all %d\r\n", (int)r->exptime);

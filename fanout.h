@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct block;
 struct proto_request;
@@ -19,7 +20,7 @@ struct stats_of_servers;
  * out of memory.
  */
 bool fanout_flush(struct request_world *world, struct request *request,
-    const struct proto_request *r);
+    const struct proto_request *r, int64_t now_ms);
 
 /* Makes the reply, of *length bytes, from what the primaries said; NULL when
    out of memory. */

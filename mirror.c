@@ -17,6 +17,7 @@
 #include "mirror.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -45,6 +46,7 @@ struct keeper {
 	struct mirror *mirror;
 	struct identity found;		/* who answers now */
 	struct call ask_version, ask_stats, ask_settings;
+	struct call flush;		/* a delayed one, told again */
 	struct drain drain;
 	struct invalidation *invalidation;
 	struct rebuild *rebuild;	/* INVALIDATE, REBUILD */
@@ -113,6 +115,13 @@ set_state(struct keeper *keeper, enum peer_state state)
 		peer->mirror_since = ++keeper->mirror->rebuilds;
 	peer->state = state;
 	peer->changed_ms = conn_loop_now(keeper->mirror->loop);
+}
+
+static void
+ask(struct peer *peer, struct call *call, const char *line)
+{
+	server_submit(peer->server, 0, call, line, strlen(line), NULL, 0,
+	    NULL);
 }
 
 /* Say so when keys have nobody left who answers for them, and when they have
@@ -281,6 +290,35 @@ on_key_deleted(void *owner, const char *key, size_t length, bool base64)
 	return rebuild_add(keeper->rebuild, key, length, base64);
 }
 
+static void
+on_flush_told(struct call *call, const struct answer *answer)
+{
+	if (answer != NULL && answer->last.result != PROTO_OKAY)
+		server_fail(KEEPER_OF(call, flush)->peer->server,
+		    "refuses flush_all");
+}
+
+/* A flush_all that is not due yet is for what it gets from now on, too; it
+   takes effect a second before the time that is told. */
+static void
+tell_flush(struct keeper *keeper)
+{
+	struct mirror *mirror = keeper->mirror;
+	struct peer *peer = keeper->peer;
+	int64_t seconds = pairs_flush_in(mirror->pairs,
+	    conn_loop_now(mirror->loop));
+	char line[40];
+
+	if (seconds == 0)
+		return;
+	snprintf(line, sizeof(line), "flush_all %lld\r\n",
+	    (long long)peer_exptime(peer, seconds + 1));
+	keeper->flush = (struct call){
+		.expect = PROTO_EXPECT_OK, .done = on_flush_told
+	};
+	ask(peer, &keeper->flush, line);
+}
+
 /* From here on it is a mirror. */
 static void
 on_invalidated(void *owner, bool everything)
@@ -289,6 +327,7 @@ on_invalidated(void *owner, bool everything)
 
 	keeper->all |= everything;
 	keeper->kept &= !everything;
+	tell_flush(keeper);
 	set_state(keeper, PEER_REBUILD);
 	rebuild_start(keeper->rebuild, keeper->all);
 }
@@ -467,13 +506,6 @@ on_settings(struct call *call, const struct answer *answer)
 {
 	if (answer != NULL)
 		on_identified(KEEPER_OF(call, ask_settings));
-}
-
-static void
-ask(struct peer *peer, struct call *call, const char *line)
-{
-	server_submit(peer->server, 0, call, line, strlen(line), NULL, 0,
-	    NULL);
 }
 
 static void

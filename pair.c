@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "address.h"
 #include "command.h"
@@ -30,6 +31,7 @@ struct pairs {
 	bool hashes;		/* whether the hash of a key matters */
 	unsigned int lazy;	/* peers that are */
 	struct gate *gate;
+	int64_t flush_at;	/* see pairs_set_flush() */
 	struct pairs_counters counters;
 };
 
@@ -156,6 +158,29 @@ peer_tag(const struct peer *peer)
 	    (unsigned int)peer->backup;
 
 	return identity_tag(&peer->identity, role) * (COMMAND_CAS_MASK + 1);
+}
+
+int64_t
+peer_exptime(const struct peer *peer, int64_t seconds)
+{
+	if (seconds < 0)
+		return 0;
+	if (seconds <= PAIRS_RELATIVE_MAX)
+		return seconds;
+	return seconds + (int64_t)time(NULL) + peer->clock_ahead;
+}
+
+void
+pairs_set_flush(struct pairs *pairs, int64_t at_ms)
+{
+	pairs->flush_at = at_ms;
+}
+
+int64_t
+pairs_flush_in(const struct pairs *pairs, int64_t now_ms)
+{
+	return pairs->flush_at <= now_ms ? 0 :
+	    (pairs->flush_at - now_ms + 999) / 1000;
 }
 
 const char *

@@ -61,7 +61,11 @@ struct pair {
 	uint32_t hash;		/* of the key */
 };
 
-enum { PAIRS_BATCH = 8 };	/* keys */
+enum {
+	PAIRS_BATCH = 8,	/* keys */
+	PAIRS_RELATIVE_MAX = 60 * 60 * 24 * 30	/* seconds: memcached takes
+						   more for a time */
+};
 
 struct pairs_servers {
 	const struct address *primaries, *backups;	/* borrowed */
@@ -131,6 +135,18 @@ bool peer_is_mirror(const struct peer *peer);
 
 /* The tag, in bits 48 to 62, of the cas tokens that it gives out now. */
 uint64_t peer_tag(const struct peer *peer);
+
+/* The exptime that gives an item on peer so many seconds to live; -1: no
+   end. */
+int64_t peer_exptime(const struct peer *peer, int64_t seconds);
+
+/*
+ * All servers have been told to drop, at this time of the monotonic clock, what
+ * they hold then; 0: they have not.  In how many seconds from now that is; 0 if
+ * it is over.
+ */
+void pairs_set_flush(struct pairs *pairs, int64_t at_ms);
+int64_t pairs_flush_in(const struct pairs *pairs, int64_t now_ms);
 
 const char *peer_name(const struct peer *peer);
 const char *peer_role(const struct peer *peer);

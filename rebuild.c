@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <time.h>
 
 #include <event2/event.h>
 
@@ -37,8 +36,6 @@ enum {
 	COPIES_PER_MS = 50,	/* so that the clients hardly notice */
 	COPIES_BURST = 200,	/* at once, after a pause */
 	SLICES_MAX = 4096,
-	RELATIVE_MAX = 60 * 60 * 24 * 30,	/* seconds: a longer TTL is
-						   given as a time */
 	LINE_MAX = PROTO_KEY_MAX * 4 / 3 + 128
 };
 
@@ -234,17 +231,6 @@ parse_item(const char *bytes, const struct proto_span *meta)
 	return item;
 }
 
-/* The exptime that stands for a TTL; times are those of the returned server. */
-static int64_t
-exptime(const struct rebuild *rebuild, int64_t ttl)
-{
-	if (ttl < 0)
-		return 0;
-	if (ttl <= RELATIVE_MAX)
-		return ttl;
-	return ttl + (int64_t)time(NULL) + rebuild->to->clock_ahead;
-}
-
 /* The key as the item wants it, to out, in base64 or not.  Returns its
    length. */
 static size_t
@@ -263,7 +249,7 @@ add(struct copy *copy, const struct answer *answer, const struct item *item)
 {
 	const struct proto_span *data = &answer->last.data;
 	struct rebuild *rebuild = copy->rebuild;
-	long long expires = exptime(rebuild, item->ttl);
+	long long expires = peer_exptime(rebuild->to, item->ttl);
 	const char *bytes = answer->bytes + data->at;
 	char line[LINE_MAX], key[KEYS_BASE64_MAX];
 	int length = (int)key_for(copy, item, key);

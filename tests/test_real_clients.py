@@ -53,6 +53,7 @@ class Driven:
 
     def __init__(self, command, port):
         self.address = "127.0.0.1:%d" % port
+        self.asked = None
         self.log = tempfile.TemporaryFile("a+b")
         ours, theirs = socket.socketpair()
         with ours, theirs:
@@ -63,14 +64,18 @@ class Driven:
             self.lines = ours.makefile("rwb")
 
     def send(self, line):
+        self.asked = line
         self.lines.write(line.encode() + b"\n")
         self.lines.flush()
 
     def receive(self):
         """The answer to a line, without the number of the port."""
-        line = self.lines.readline().decode()
-        assert line, "the program has ended:\n" + self.output()
-        return line.rstrip("\n").replace(self.address, "ADDRESS")
+        try:
+            answer = self.lines.readline().decode()
+        except TimeoutError:
+            raise TimeoutError("no answer to " + self.asked) from None
+        assert answer, "ended at %s:\n%s" % (self.asked, self.output())
+        return answer.rstrip("\n").replace(self.address, "ADDRESS")
 
     def ask(self, line):
         self.send(line)
@@ -114,7 +119,7 @@ def compare(stage, name, plain, proxy, at_mark):
 
 
 def keys(server):
-    """All of a server; those it lists by age may lack some that move."""
+    """All keys of a server; none while it makes another list."""
     with server.client() as client:
         text = client.ask(b"lru_crawler metadump hash\r\n")
     return sorted(map(urllib.parse.unquote_to_bytes,
@@ -134,10 +139,11 @@ def holds(server):
 def check_holds(plain, *servers):
     """They come to hold what the plain memcached holds: not nothing."""
     end = time.monotonic() + 5
-    held = expected = None
-    while not held or held != expected and time.monotonic() < end:
+    done = False
+    while not done:
         expected = [holds(plain)] * len(servers)
         held = [holds(server) for server in servers]
+        done = held == expected and held[0] or time.monotonic() > end
     assert held == expected
     assert held[0]
 
@@ -187,7 +193,7 @@ def test_binary_php_memcached(stage, proxy, within_5_s):
 
 
 def test_binary_php_session(stage, proxy, within_5_s):
-    """The default of PHP: a session does not start, and says why it cannot."""
+    """The default of PHP: sessions do not start, and warn of the lock."""
     php = drive(stage, PHP, proxy)
     for line in operations("php-session")[:3]:
         assert php.ask(line) == '[true,"SUCCESS"]'

@@ -541,3 +541,25 @@ def test_drain_with_many_connections(stage):
     scene.fault(scene.primaries[0], "down", (1.5, 1.5))
     assert scene.stats("servers")["0:connects"] == "2"
     assert missing(scene.proxy, 100) == 0
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_flush_that_is_not_due_yet(stage, absolute):
+    """A server that returns before its time has come drops the same."""
+    primary, backup = servers = stage.memcacheds(2)
+    proxy = stage.magent([primary], [backup])
+    assert proxy.talk(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
+    delay = 5 + absolute * int(time.time())
+    assert proxy.talk(b"flush_all %d\r\n" % delay) == b"OK\r\n"
+    primary.restart()
+    wait_for(lambda: proxy.stats("servers")["0:state"] == "up",
+             "the primary to be up")
+    assert primary.stats()["cmd_flush"] == "1"
+    for server in servers:
+        assert server.talk(b"get k\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
+    for server in servers:
+        wait_for(lambda: server.talk(b"get k\r\n") == b"END\r\n", "its time")
+    backup.restart()
+    wait_for(lambda: proxy.stats("servers")["1:state"] == "up",
+             "the backup to be up")
+    assert backup.stats()["cmd_flush"] == "0"
