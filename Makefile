@@ -16,11 +16,11 @@ ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -DMAGENT_VERSION='"$(VERSION)"' \
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(LDFLAGS)
 LIBS = -levent_core -levent_extra
 
-PARTS = address block client command conn daemon dirty drain dump effect fanout \
+PARTS = address block budget client command conn daemon dirty drain dump effect fanout \
 	gate identity invalidate ketama keys link listener log magent md5 mirror \
 	multiget options pair place proto proto_meta proto_reply rebuild request server stats work
 OBJECTS = $(PARTS:%=$(BUILD)/%.o)
-UNITS = address block command conn dirty gate identity keys ketama log md5 proto
+UNITS = address block budget command conn dirty gate identity keys ketama log md5 proto
 
 magent: $(BUILD)/magent
 	install -m 755 $< $@
@@ -35,8 +35,9 @@ $(BUILD)/%.o: %.c | $(BUILD)
 $(BUILD)/test_command: $(BUILD)/proto.o
 $(BUILD)/test_command $(BUILD)/test_proto: $(BUILD)/proto_meta.o \
 	$(BUILD)/proto_reply.o
-$(BUILD)/test_conn: $(BUILD)/block.o
-$(BUILD)/test_conn $(BUILD)/test_gate: UNIT_LIBS = -levent_core
+$(BUILD)/test_budget $(BUILD)/test_conn: $(BUILD)/block.o
+$(BUILD)/test_budget $(BUILD)/test_conn $(BUILD)/test_gate: \
+	UNIT_LIBS = -levent_core
 $(BUILD)/test_identity: $(BUILD)/proto_reply.o
 $(BUILD)/test_ketama: $(BUILD)/md5.o
 $(BUILD)/test_%: tests/test_%.c $(BUILD)/%.o

@@ -24,6 +24,7 @@
 #include <event2/event.h>
 
 #include "block.h"
+#include "budget.h"
 #include "conn.h"
 #include "fanout.h"
 #include "log.h"
@@ -44,7 +45,6 @@ enum {
 	WINDOW_BYTES = 2 << 20,	/* large, or its requests */
 	INPUT_LARGE = 64 << 10,	/* held by a message that is not whole yet */
 	OUTPUT_LITTLE = 16 << 10, /* that a client may hold in a shortage */
-	STARVED_MS = 20,	/* between looks at the memory limit */
 	STUCK_SECONDS = 30,	/* a client that takes none of its output */
 	LINGER_SECONDS = 2,	/* for a client to close after we did */
 	BINARY_HEADER = 24
@@ -67,8 +67,7 @@ struct client {
 	bool finished;			/* all output is sent, waits for EOF */
 	bool paused;
 	struct waiter waiter;		/* for the end of a rest */
-	TAILQ_ENTRY(client) starved_entry;
-	bool starved;			/* waits for memory */
+	struct claim claim;		/* for memory */
 	uint64_t received, queued, moved;	/* as last seen */
 	unsigned int still;		/* seconds in which nothing moved */
 };
@@ -82,10 +81,10 @@ struct clients {
 	const struct stats_settings *stats_settings;
 	struct clients_settings settings;
 	struct request_world world;
-	struct client_list list, starved;
+	struct client_list list;
 	uint64_t number;
 	bool stopping;
-	struct event *tick, *starved_timer;
+	struct event *tick;
 };
 
 static void go_on(struct client *client);
@@ -119,8 +118,7 @@ client_close(struct client *client)
 		request_free(request);
 	}
 	gate_wait_cancel(pairs_gate(clients->pairs), &client->waiter);
-	if (client->starved)
-		TAILQ_REMOVE(&clients->starved, client, starved_entry);
+	budget_cancel(clients->world.budget, &client->claim);
 	conn_close(client->conn, false);
 	TAILQ_REMOVE(&clients->list, client, entry);
 	clients->stats->connections--;
@@ -178,36 +176,11 @@ push_request(struct client *client, struct request *request)
 	client->cost += request->cost;
 }
 
-/*
- * Whether the buffers hold too much for this client to begin something, or will
- * when all that was asked for has come.  Those who hold some of it wait first;
- * who is served at once, and costs little, need not wait for the others to give
- * it back.
- */
 static bool
-lacks_memory(const struct client *client)
+holds_memory(const struct client *client)
 {
-	size_t limit = client->clients->settings.memory_limit;
-	size_t total = block_total() +
-	    request_expected(&client->clients->world);
-
-	return total > limit && (total > 2 * limit || client->count > 0 ||
-	    conn_backlog(client->conn) > OUTPUT_LITTLE);
-}
-
-static void
-wait_for_memory(struct client *client)
-{
-	struct clients *clients = client->clients;
-	struct timeval wait = { .tv_usec = STARVED_MS * 1000 };
-
-	assert(!client->finished);
-	if (client->starved)
-		return;
-	client->starved = true;
-	if (!event_pending(clients->starved_timer, EV_TIMEOUT, NULL))
-		event_add(clients->starved_timer, &wait);
-	TAILQ_INSERT_TAIL(&clients->starved, client, starved_entry);
+	return client->count > 0 ||
+	    conn_backlog(client->conn) > OUTPUT_LITTLE;
 }
 
 /* Whether a new request, or a new round of one, has to wait; then it is seen
@@ -224,9 +197,9 @@ must_wait(struct client *client)
 			gate_wait(gate, &client->waiter);
 		return true;
 	}
-	if (!lacks_memory(client))
+	if (budget_allows(client->clients->world.budget, holds_memory(client)))
 		return false;
-	wait_for_memory(client);
+	budget_wait(client->clients->world.budget, &client->claim);
 	return true;
 }
 
@@ -244,7 +217,8 @@ deliver(struct client *client)
 		} else if (request_is_paused(request) && !must_wait(client)) {
 			request_continue(request);
 			if (request_is_paused(request)) {
-				wait_for_memory(client);
+				budget_wait(client->clients->world.budget,
+				    &client->claim);
 				break;
 			}
 		} else {
@@ -253,18 +227,6 @@ deliver(struct client *client)
 	}
 	if (request == NULL && client->closing)
 		conn_finish(client->conn);
-}
-
-/* Let the first client that waits for memory look again. */
-static void
-feed(struct clients *clients)
-{
-	struct client *client = TAILQ_FIRST(&clients->starved);
-
-	TAILQ_REMOVE(&clients->starved, client, starved_entry);
-	client->starved = false;
-	deliver(client);
-	go_on(client);
 }
 
 static void
@@ -279,8 +241,7 @@ on_answered(struct request *request)
 	deliver(client);
 	if (client->paused)
 		go_on(client);
-	if (!TAILQ_EMPTY(&clients->starved))
-		feed(clients);
+	budget_wake(clients->world.budget);
 }
 
 /* Reply to a command that takes no server. */
@@ -489,8 +450,8 @@ handle(struct client *client, const struct proto_request *r,
 static size_t
 share(const struct clients *clients)
 {
-	size_t bytes = clients->settings.memory_limit / 2 /
-	    clients->stats->connections;
+	size_t bytes = budget_share(clients->world.budget,
+	    clients->stats->connections);
 
 	return bytes < WINDOW_BYTES ? bytes : WINDOW_BYTES;
 }
@@ -557,7 +518,7 @@ await_rest(struct client *client, const struct proto_request *r, size_t n)
 {
 	struct clients *clients = client->clients;
 	bool is_short = n > INPUT_LARGE &&
-	    block_total() > clients->settings.memory_limit;
+	    budget_is_short(clients->world.budget);
 
 	if (is_short && r->length == 0) {
 		clients->stats->memory_errors++;
@@ -660,13 +621,15 @@ on_drained(void *owner)
 }
 
 static void
-on_wake(struct waiter *waiter)
+on_open(struct waiter *waiter)
 {
-	struct client *client = (struct client *)((char *)waiter -
-	    offsetof(struct client, waiter));
+	on_drained((char *)waiter - offsetof(struct client, waiter));
+}
 
-	deliver(client);
-	go_on(client);
+static void
+on_memory(struct claim *claim)
+{
+	on_drained((char *)claim - offsetof(struct client, claim));
 }
 
 static void
@@ -717,8 +680,7 @@ holds_input(const struct client *client)
 static void
 check(struct client *client)
 {
-	bool is_short = block_total() >
-	    client->clients->settings.memory_limit;
+	bool is_short = budget_is_short(client->clients->world.budget);
 	bool input = holds_input(client);
 	uint64_t moved = input ? conn_received(client->conn) :
 	    conn_sent(client->conn);
@@ -758,22 +720,6 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
-/* Let the clients that wait for memory look again, each once. */
-static void
-on_starved(evutil_socket_t fd, short what, void *arg)
-{
-	struct clients *clients = arg;
-	struct client *last = TAILQ_LAST(&clients->starved, client_list);
-	struct client *client = NULL;
-
-	(void)fd;
-	(void)what;
-	while (client != last) {
-		client = TAILQ_FIRST(&clients->starved);
-		feed(clients);
-	}
-}
-
 /*
  * Life
  */
@@ -798,14 +744,12 @@ clients_new(struct conn_loop *loop, struct pairs *pairs,
 	clients->world.stats = stats;
 	clients->world.links = settings->links;
 	clients->world.error_on_down = settings->error_on_down;
-	clients->world.memory_limit = settings->memory_limit;
-	clients->world.key_bytes = settings->value_max;
+	clients->world.budget = budget_new(base, settings->memory_limit,
+	    settings->value_max);
 	clients->world.answered = on_answered;
 	TAILQ_INIT(&clients->list);
-	TAILQ_INIT(&clients->starved);
 	clients->tick = event_new(base, -1, EV_PERSIST, on_tick, clients);
-	clients->starved_timer = event_new(base, -1, 0, on_starved, clients);
-	if (clients->tick == NULL || clients->starved_timer == NULL ||
+	if (clients->tick == NULL || clients->world.budget == NULL ||
 	    event_add(clients->tick, &second) == -1) {
 		clients_free(clients);
 		return NULL;
@@ -854,7 +798,8 @@ clients_accept(struct clients *clients, int fd)
 	log_debug("%s: connected, %u clients now", client_name(client),
 	    clients->stats->connections + 1);
 	client->window = WINDOW_FIRST;
-	client->waiter.wake = on_wake;
+	client->waiter.wake = on_open;
+	client->claim.wake = on_memory;
 	STAILQ_INIT(&client->requests);
 	TAILQ_INSERT_TAIL(&clients->list, client, entry);
 	clients->stats->connections++;
@@ -885,7 +830,6 @@ clients_free(struct clients *clients)
 	assert(TAILQ_EMPTY(&clients->list));
 	if (clients->tick != NULL)
 		event_free(clients->tick);
-	if (clients->starved_timer != NULL)
-		event_free(clients->starved_timer);
+	budget_free(clients->world.budget);
 	free(clients);
 }

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "block.h"
+#include "budget.h"
 #include "command.h"
 #include "conn.h"
 #include "effect.h"
@@ -268,23 +269,16 @@ take_keys(struct work *work, struct slot *slots, unsigned int n)
 		route(work, &slots[i], &pairs[i], 0);
 }
 
-/* How many keys the next round has: not so many that their values fill the
-   memory.  Returns 0 if too much has been asked for already. */
+/* How many keys the next round has; 0: it has to wait for memory. */
 static unsigned int
 next_round(struct work *work)
 {
-	const struct request_world *world = work->world;
-	size_t most = world->memory_limit / 4 / (world->key_bytes + 1) + 1;
 	unsigned int n = work->keys_left;
 
 	if (work->round == 0)
 		work->round = ROUND_FIRST;
-	if (n > work->round)
-		n = work->round;
-	if (n > most)
-		n = (unsigned int)most;
-	return world->asked == 0 || request_expected(world) +
-	    n * world->key_bytes <= world->memory_limit / 2 ? n : 0;
+	return budget_round(work->world->budget,
+	    n < work->round ? n : work->round);
 }
 
 bool

@@ -397,12 +397,6 @@ request_fail(struct request *request)
 	request_finish(request, work_no_memory, strlen(work_no_memory));
 }
 
-size_t
-request_expected(const struct request_world *world)
-{
-	return world->asked * world->key_bytes;
-}
-
 bool
 request_ready(const struct request *request)
 {

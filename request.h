@@ -14,6 +14,7 @@
 
 #include "proto.h"
 
+struct budget;
 struct conn;
 struct pairs;
 struct stats;
@@ -30,18 +31,13 @@ struct request_world {
 	struct stats *stats;
 	unsigned int links;		/* connections per server */
 	bool error_on_down;
-	size_t memory_limit;		/* bytes in buffers */
-	size_t asked;			/* keys that servers owe the values of */
-	size_t key_bytes;		/* about what one brings, of late */
+	struct budget *budget;
 	/*
 	 * There is something for request_write().  Never called from inside
 	 * request_start() and request_continue(), nor for an abandoned one.
 	 */
 	void (*answered)(struct request *request);
 };
-
-/* About how many bytes will come for what has been asked for. */
-size_t request_expected(const struct request_world *world);
 
 /*
  * Begin to carry out r, a command about keys, parsed from bytes, which conn is

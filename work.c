@@ -12,15 +12,10 @@
 #include <string.h>
 
 #include "block.h"
+#include "budget.h"
 #include "command.h"
 #include "conn.h"
 #include "stats.h"
-
-enum {
-	KEY_BYTES_MIN = 16 << 10,	/* that a value is taken for: all may
-					   become large at once */
-	EMERGENCY = 3			/* times the memory limit */
-};
 
 const char work_no_server[] = "SERVER_ERROR no server is up for this key\r\n";
 const char work_no_memory[] = "SERVER_ERROR out of memory\r\n";
@@ -179,49 +174,28 @@ void
 work_open_part(struct part *part)
 {
 	part->work->open++;
-	part->work->world->asked += part->keys;
-}
-
-/* How large values are of late: up faster than down, so that many large ones
-   are not asked for at a time. */
-static void
-learn_size(struct request_world *world, size_t size)
-{
-	if (size < KEY_BYTES_MIN)
-		size = KEY_BYTES_MIN;
-	if (size > world->key_bytes)
-		world->key_bytes += (size - world->key_bytes) / 4;
-	else
-		world->key_bytes -= (world->key_bytes - size) / 16;
-}
-
-/* Whether a reply has to be thrown away, so that what clients do not take does
-   not use up the memory of the host. */
-static bool
-is_too_much(const struct request_world *world, const struct answer *answer)
-{
-	return answer->length > BLOCK_SMALL &&
-	    block_total() > EMERGENCY * world->memory_limit;
+	budget_ask(part->work->world->budget, part->keys);
 }
 
 void
 work_close_part(struct part *part, const struct answer *answer)
 {
 	struct work *work = part->work;
-	struct request_world *world = work->world;
+	struct budget *budget = work->world->budget;
 
-	assert(work->open > 0 && world->asked >= part->keys);
-	world->asked -= part->keys;
-	if (answer != NULL) {
-		if (part->keys > 0)
-			learn_size(world, answer->length / part->keys);
+	assert(work->open > 0);
+	if (answer == NULL) {
+		budget_forget(budget, part->keys);
+	} else {
+		budget_take(budget, part->keys, answer->length);
 		part->end = answer->last;
 		part->end_at = answer->last_at;
 		part->tag = peer_tag(part->peer);
-		if (is_too_much(world, answer)) {
-			lose(part);
-			answer = NULL;
-		}
+	}
+	if (answer != NULL && answer->length > BLOCK_SMALL &&
+	    budget_is_spent(budget)) {
+		lose(part);
+		answer = NULL;
 	}
 	if (--work->open == 0)
 		become_ready(work, part, answer);
