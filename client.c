@@ -26,17 +26,13 @@
 #include "block.h"
 #include "budget.h"
 #include "conn.h"
-#include "fanout.h"
-#include "log.h"
 #include "gate.h"
+#include "local.h"
+#include "log.h"
 #include "pair.h"
 #include "proto.h"
 #include "request.h"
 #include "stats.h"
-
-#ifndef MAGENT_VERSION
-#define MAGENT_VERSION "unknown"
-#endif
 
 enum {
 	WINDOW_FIRST = 2,	/* requests of a client in flight: at first, */
@@ -78,7 +74,7 @@ struct clients {
 	struct conn_loop *loop;
 	struct pairs *pairs;
 	struct stats *stats;
-	const struct stats_settings *stats_settings;
+	struct local local;
 	struct clients_settings settings;
 	struct request_world world;
 	struct client_list list;
@@ -273,112 +269,19 @@ reply(struct client *client, const char *text, const char *more)
  * Commands
  */
 
+/* A command about no key. */
 static void
-reply_version(struct client *client)
+answer(struct client *client, const struct proto_request *r, const char *bytes)
 {
-	char version[32], line[80];
+	struct clients *clients = client->clients;
+	struct request *request = request_new(&clients->world, client);
 
-	pairs_version(client->clients->pairs, version, sizeof(version));
-	snprintf(line, sizeof(line), "VERSION %s-magent-%s\r\n", version,
-	    MAGENT_VERSION);
-	reply(client, line, "");
-}
-
-/* A request whose reply comes later. */
-static struct request *
-new_request(struct client *client)
-{
-	struct request *request = request_new(&client->clients->world, client);
-
-	if (request == NULL)
+	if (request == NULL) {
 		reply(client, "SERVER_ERROR out of memory", "\r\n");
-	else
-		push_request(client, request);
-	return request;
-}
-
-static void
-flush_all(struct client *client, const struct proto_request *r)
-{
-	struct clients *clients = client->clients;
-	struct request *request;
-
-	if (clients->settings.refuse_flush) {
-		if (!r->noreply)
-			reply(client, "CLIENT_ERROR flush_all not allowed",
-			    "\r\n");
 		return;
 	}
-	clients->stats->cmd_flush++;
-	request = new_request(client);
-	if (request == NULL)
-		return;
-	request_silence(request, r->noreply);
-	if (!fanout_flush(&clients->world, request, r,
-	    conn_loop_now(clients->loop)))
-		request_fail(request);
-}
-
-static struct block *
-render_general(void *arg, const struct stats_of_servers *sum, size_t *length)
-{
-	struct clients *clients = arg;
-
-	return stats_general(clients->stats, clients->pairs, sum,
-	    clients->stats_settings, conn_loop_now(clients->loop), length);
-}
-
-static bool
-is_word(const struct proto_request *r, const char *bytes, const char *word)
-{
-	return r->argument.length == strlen(word) &&
-	    memcmp(bytes + r->argument.at, word, r->argument.length) == 0;
-}
-
-/* A stats page that is made on the spot; takes the page. */
-static void
-reply_page(struct client *client, struct block *page, size_t length)
-{
-	struct request *request = new_request(client);
-
-	if (request != NULL && page != NULL)
-		request_finish(request, page->bytes, length);
-	else if (request != NULL)
-		request_fail(request);
-	block_release(page);
-}
-
-static void
-stats(struct client *client, const struct proto_request *r, const char *bytes)
-{
-	struct clients *clients = client->clients;
-	struct request *request;
-	struct block *page;
-	size_t length;
-
-	if (r->argument.length == 0) {
-		request = new_request(client);
-		if (request != NULL && !fanout_stats(&clients->world, request,
-		    render_general, clients))
-			request_fail(request);
-	} else if (is_word(r, bytes, "servers")) {
-		page = stats_servers(clients->pairs,
-		    conn_loop_now(clients->loop), &length);
-		reply_page(client, page, length);
-	} else if (is_word(r, bytes, "settings")) {
-		page = stats_settings(clients->pairs, clients->stats_settings,
-		    &length);
-		reply_page(client, page, length);
-	} else if (is_word(r, bytes, "reset")) {
-		stats_reset(clients->stats);
-		reply(client, "RESET", "\r\n");
-	} else if (is_word(r, bytes, "items") || is_word(r, bytes, "slabs") ||
-	    is_word(r, bytes, "sizes") || is_word(r, bytes, "conns") ||
-	    is_word(r, bytes, "cachedump") || is_word(r, bytes, "detail")) {
-		reply(client, "END", "\r\n");
-	} else {
-		reply(client, "ERROR", "\r\n");
-	}
+	push_request(client, request);
+	local_answer(&clients->local, request, r, bytes);
 }
 
 /* A command about keys. */
@@ -420,18 +323,14 @@ handle(struct client *client, const struct proto_request *r,
 	case PROTO_MN:
 		reply(client, "MN", "\r\n");
 		break;
-	case PROTO_VERSION:
-		reply_version(client);
-		break;
 	case PROTO_VERBOSITY:
 		if (!r->noreply)
 			reply(client, "OK", "\r\n");
 		break;
+	case PROTO_VERSION:
 	case PROTO_FLUSH_ALL:
-		flush_all(client, r);
-		break;
 	case PROTO_STATS:
-		stats(client, r, bytes);
+		answer(client, r, bytes);
 		break;
 	case PROTO_QUIT:
 		client_end(client);
@@ -738,7 +637,11 @@ clients_new(struct conn_loop *loop, struct pairs *pairs,
 	clients->loop = loop;
 	clients->pairs = pairs;
 	clients->stats = stats;
-	clients->stats_settings = stats_settings;
+	clients->local = (struct local){
+		.loop = loop, .world = &clients->world,
+		.settings = stats_settings,
+		.refuse_flush = settings->refuse_flush
+	};
 	clients->settings = *settings;
 	clients->world.pairs = pairs;
 	clients->world.stats = stats;

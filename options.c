@@ -21,10 +21,6 @@
 #include "log.h"
 #include "options.h"
 
-#ifndef MAGENT_VERSION
-#define MAGENT_VERSION "0.0.0"
-#endif
-
 enum {
 	LETTERLESS = 256,	/* values of options that are long only */
 	OPTION_RING = LETTERLESS,

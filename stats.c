@@ -23,10 +23,6 @@
 #include "rebuild.h"
 #include "server.h"
 
-#ifndef MAGENT_VERSION
-#define MAGENT_VERSION "unknown"
-#endif
-
 /*
  * Counting
  */
