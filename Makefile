@@ -20,7 +20,7 @@ PARTS = address block budget client command conn daemon dirty drain dump effect 
 	gate identity invalidate ketama keys link listener local log magent md5 \
 	mirror multiget options pair place proto proto_meta proto_reply rebuild request server stats work
 OBJECTS = $(PARTS:%=$(BUILD)/%.o)
-UNITS = address block budget command conn dirty gate identity keys ketama log md5 proto
+UNITS = address block budget command conn dirty gate identity keys ketama link log md5 proto
 
 magent: $(BUILD)/magent
 	install -m 755 $< $@
@@ -35,9 +35,11 @@ $(BUILD)/%.o: %.c | $(BUILD)
 $(BUILD)/test_command: $(BUILD)/proto.o
 $(BUILD)/test_command $(BUILD)/test_proto: $(BUILD)/proto_meta.o \
 	$(BUILD)/proto_reply.o
-$(BUILD)/test_budget $(BUILD)/test_conn: $(BUILD)/block.o
-$(BUILD)/test_budget $(BUILD)/test_conn $(BUILD)/test_gate: \
-	UNIT_LIBS = -levent_core
+$(BUILD)/test_budget $(BUILD)/test_conn $(BUILD)/test_link: $(BUILD)/block.o
+$(BUILD)/test_link: $(BUILD)/conn.o $(BUILD)/proto_reply.o $(BUILD)/proto.o \
+	$(BUILD)/proto_meta.o
+$(BUILD)/test_budget $(BUILD)/test_conn $(BUILD)/test_gate \
+$(BUILD)/test_link: UNIT_LIBS = -levent_core
 $(BUILD)/test_identity: $(BUILD)/proto_reply.o
 $(BUILD)/test_ketama: $(BUILD)/md5.o
 $(BUILD)/test_%: tests/test_%.c $(BUILD)/%.o

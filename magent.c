@@ -295,7 +295,7 @@ become_ready(struct magent *magent)
 	const struct options *options = magent->options;
 
 	magent->ready = true;
-	log_info("ready: %zu servers, %zu pairs without one that is up",
+	log_info("ready; servers: %zu, pairs without one that is up: %zu",
 	    pairs_peer_count(magent->pairs), pairs_uncovered(magent->pairs));
 	daemon_ready();
 	if (!options->foreground)
