@@ -16,27 +16,36 @@
 
 enum {
 	WAIT_MS = 20,			/* between looks */
-	VALUE_MIN = 16 << 10,		/* bytes that a value is taken for: all
-					   may become large at once */
+	PATIENCE = 25,			/* looks in vain */
+	VALUE_FIRST = 64 << 10,		/* bytes that a value is taken for: at
+					   first, if it comes alone, */
+	VALUE_MIN = 16 << 10,		/* and at least: all may become large
+					   at once */
 	SPENT = 3			/* times the limit */
 };
 
 TAILQ_HEAD(claim_list, claim);
 
+/* What is due. */
+struct flow {
+	size_t keys;
+	size_t value;			/* bytes of one, about */
+};
+
 struct budget {
 	size_t limit;
-	size_t asked;			/* keys whose values are due */
-	size_t value;			/* bytes of one, about */
+	struct flow single;		/* of gets of one key */
+	struct flow rounds;		/* of gets of many */
 	struct claim_list claims;
-	size_t waiting;			/* how many these are */
+	size_t waiting;			/* how many these are, */
+	size_t kept;			/* and what they keep */
 	struct event *timer;
 };
 
-/* About how many bytes are due. */
-static size_t
-due(const struct budget *budget)
+static struct flow *
+flow_of(struct budget *budget, bool many)
 {
-	return budget->asked * budget->value;
+	return many ? &budget->rounds : &budget->single;
 }
 
 bool
@@ -58,76 +67,119 @@ budget_share(const struct budget *budget, unsigned int n)
 	return budget->limit / 2 / n;
 }
 
-/* Those who hold memory wait first; who is served at once, and costs little,
-   need not wait for the others to give it back. */
-bool
-budget_allows(const struct budget *budget, bool holds)
-{
-	size_t total = block_total() + due(budget);
-
-	return total <= budget->limit ||
-	    (!holds && total <= 2 * budget->limit);
-}
-
 /* Half of the memory is for what comes; one round may take half of that. */
 unsigned int
 budget_round(const struct budget *budget, unsigned int n)
 {
-	size_t most = budget->limit / 4 / budget->value + 1;
+	const struct flow *rounds = &budget->rounds;
+	size_t room = budget->limit / 2 / rounds->value;
+	size_t most = rounds->keys < room ? room - rounds->keys : 0;
 
-	if (n > most)
-		n = (unsigned int)most;
-	return budget->asked == 0 ||
-	    due(budget) + n * budget->value <= budget->limit / 2 ? n : 0;
+	if (most > room / 2)
+		most = room / 2;
+	if (most == 0)
+		most = 1;
+	return n < most ? n : (unsigned int)most;
 }
 
 void
-budget_ask(struct budget *budget, unsigned int keys)
+budget_ask(struct budget *budget, bool many, unsigned int keys)
 {
-	budget->asked += keys;
+	flow_of(budget, many)->keys += keys;
 }
 
 void
-budget_forget(struct budget *budget, unsigned int keys)
+budget_forget(struct budget *budget, bool many, unsigned int keys)
 {
-	assert(budget->asked >= keys);
-	budget->asked -= keys;
+	struct flow *flow = flow_of(budget, many);
+
+	assert(flow->keys >= keys);
+	flow->keys -= keys;
 }
 
 /* Up faster than down, so that not many large values are asked for before it
    is seen that they are. */
 void
-budget_take(struct budget *budget, unsigned int keys, size_t bytes)
+budget_take(struct budget *budget, bool many, unsigned int keys, size_t bytes)
 {
+	struct flow *flow = flow_of(budget, many);
 	size_t value = keys > 1 ? bytes / keys : bytes;
 
 	if (keys == 0)
 		return;
-	budget_forget(budget, keys);
+	budget_forget(budget, many, keys);
 	if (value < VALUE_MIN)
 		value = VALUE_MIN;
-	if (value > budget->value)
-		budget->value += (value - budget->value) / 4;
+	if (value > flow->value)
+		flow->value += (value - flow->value) / 4;
 	else
-		budget->value -= (budget->value - value) / 16;
+		flow->value -= (flow->value - value) / 16;
 }
 
 /*
  * Waiting
  */
 
-void
-budget_wait(struct budget *budget, struct claim *claim)
+/* About how many bytes are due. */
+static size_t
+due(const struct flow *flow)
 {
-	struct timeval wait = { .tv_usec = WAIT_MS * 1000 };
+	return flow->keys * flow->value;
+}
+
+/*
+ * Who holds little, and asks for little, need not wait for those who hold or
+ * ask for much: there is as much again for him, whatever is due, for a server
+ * that hangs may owe it.  Half of that is for who has waited for long, and for
+ * a get of many keys that is the only one.
+ *
+ * What those hold who wait themselves does not count: or they would wait for
+ * each other.
+ */
+static bool
+fits(const struct budget *budget, const struct claim *claim,
+    enum budget_need need)
+{
+	const struct flow *single = &budget->single, *rounds = &budget->rounds;
+	size_t own = budget->kept + (claim->waiting ? 0 : claim->kept);
+	size_t total = block_total(), limit = budget->limit;
+	size_t held = total > own ? total - own : 0;
+	size_t coming = due(single) + due(rounds);
+
+	if (held + coming <= limit)
+		return true;
+	coming = coming < limit ? coming : limit;
+	if (need == BUDGET_LITTLE)
+		return held + coming <= 2 * limit;
+	if (claim->looks > PATIENCE)
+		return held + coming <= limit + limit / 2;
+	return need == BUDGET_ROUND && rounds->keys == 0 &&
+	    held + due(single) <= limit + limit / 2;
+}
+
+static void
+wait(struct budget *budget, struct claim *claim)
+{
+	struct timeval look = { .tv_usec = WAIT_MS * 1000 };
 
 	if (claim->waiting)
 		return;
 	claim->waiting = true;
 	budget->waiting++;
+	budget->kept += claim->kept;
 	TAILQ_INSERT_TAIL(&budget->claims, claim, entry);
 	if (!event_pending(budget->timer, EV_TIMEOUT, NULL))
-		event_add(budget->timer, &wait);
+		event_add(budget->timer, &look);
+}
+
+bool
+budget_admit(struct budget *budget, struct claim *claim,
+    enum budget_need need)
+{
+	if (fits(budget, claim, need))
+		return true;
+	wait(budget, claim);
+	return false;
 }
 
 void
@@ -135,8 +187,10 @@ budget_cancel(struct budget *budget, struct claim *claim)
 {
 	if (!claim->waiting)
 		return;
+	assert(budget->kept >= claim->kept);
 	claim->waiting = false;
 	budget->waiting--;
+	budget->kept -= claim->kept;
 	TAILQ_REMOVE(&budget->claims, claim, entry);
 }
 
@@ -157,9 +211,12 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct budget *budget = arg;
 	size_t n = budget->waiting;
+	struct claim *claim;
 
 	(void)fd;
 	(void)what;
+	TAILQ_FOREACH(claim, &budget->claims, entry)
+		claim->looks++;
 	while (n-- > 0)
 		budget_wake(budget);
 }
@@ -177,8 +234,8 @@ budget_new(struct event_base *base, size_t limit, size_t value_max)
 	if (budget == NULL)
 		return NULL;
 	budget->limit = limit;
-	/* Nothing is known of the values yet. */
-	budget->value = value_max > VALUE_MIN ? value_max : VALUE_MIN;
+	budget->single.value = VALUE_FIRST;
+	budget->rounds.value = value_max > VALUE_MIN ? value_max : VALUE_MIN;
 	TAILQ_INIT(&budget->claims);
 	budget->timer = event_new(base, -1, 0, on_timer, budget);
 	if (budget->timer == NULL) {

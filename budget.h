@@ -14,11 +14,23 @@
 struct budget;
 struct event_base;
 
-/* Who waits for memory. */
+/* Who wants to begin something. */
 struct claim {
 	TAILQ_ENTRY(claim) entry;
 	void (*wake)(struct claim *claim);
+	size_t kept;			/* bytes in blocks that are its own, and
+					   given back only if it goes on; set by
+					   who waits */
 	bool waiting;
+	unsigned int looks;		/* that were in vain; reset by who has
+					   begun */
+};
+
+enum budget_need {
+	BUDGET_LITTLE,		/* a command of somebody who holds nothing, and
+				   did not ask for much of late */
+	BUDGET_MORE,		/* that of another */
+	BUDGET_ROUND		/* the next keys of a get of many */
 };
 
 /* limit: bytes in all blocks; value_max: of the largest value.  Returns NULL
@@ -35,25 +47,26 @@ bool budget_is_spent(const struct budget *budget);
 /* The part of it that is for each of n clients, in bytes. */
 size_t budget_share(const struct budget *budget, unsigned int n);
 
-/* Whether something small may begin, for a client which holds memory already,
-   or does not. */
-bool budget_allows(const struct budget *budget, bool holds);
-
-/* How many of n keys may be asked for together; 0: too much is due. */
-unsigned int budget_round(const struct budget *budget, unsigned int n);
-
-/* So many keys are asked for; or their values have come, bytes in all, or will
-   not come. */
-void budget_ask(struct budget *budget, unsigned int keys);
-void budget_take(struct budget *budget, unsigned int keys, size_t bytes);
-void budget_forget(struct budget *budget, unsigned int keys);
-
-/* Have wake() called, once, when there may be memory; from the loop or from
-   inside budget_wake().  Nothing happens if the claim waits already. */
-void budget_wait(struct budget *budget, struct claim *claim);
+/*
+ * Whether what the claim is for may begin.  If not it waits, and wake() is
+ * called, once, when that may have changed; from the loop or from inside
+ * budget_wake().
+ */
+bool budget_admit(struct budget *budget, struct claim *claim,
+    enum budget_need need);
 void budget_cancel(struct budget *budget, struct claim *claim);
 
 /* Something was given back: wake the claim that waits for the longest. */
 void budget_wake(struct budget *budget);
+
+/* How many keys of a get of n may be asked for together: 1 to n. */
+unsigned int budget_round(const struct budget *budget, unsigned int n);
+
+/* So many keys are asked for, by a get of many or one of a single key; later
+   their values have come, bytes in all, or nothing comes of it. */
+void budget_ask(struct budget *budget, bool many, unsigned int keys);
+void budget_take(struct budget *budget, bool many, unsigned int keys,
+    size_t bytes);
+void budget_forget(struct budget *budget, bool many, unsigned int keys);
 
 #endif

@@ -40,8 +40,9 @@ enum {
 	WINDOW_MAX = 512,	/* and at most; fewer if its replies are */
 	WINDOW_BYTES = 2 << 20,	/* large, or its requests */
 	INPUT_LARGE = 64 << 10,	/* held by a message that is not whole yet */
-	OUTPUT_LITTLE = 16 << 10, /* that a client may hold in a shortage */
-	STUCK_SECONDS = 30,	/* a client that takes none of its output */
+	LITTLE = 16 << 10,	/* output, or a reply */
+	STUCK_SECONDS = 30,	/* a client that takes none of its output, */
+	SHORT_SECONDS = 2,	/* and in a shortage */
 	LINGER_SECONDS = 2,	/* for a client to close after we did */
 	BINARY_HEADER = 24
 };
@@ -172,11 +173,31 @@ push_request(struct client *client, struct request *request)
 	client->cost += request->cost;
 }
 
-static bool
-holds_memory(const struct client *client)
+/* What a client that may begin something else would begin. */
+static enum budget_need
+what_next(const struct client *client)
 {
-	return client->count > 0 ||
-	    conn_backlog(client->conn) > OUTPUT_LITTLE;
+	const struct request *first = STAILQ_FIRST(&client->requests);
+
+	if (first != NULL && request_is_paused(first))
+		return BUDGET_ROUND;
+	return first != NULL || client->reply_size > LITTLE ||
+	    conn_backlog(client->conn) > LITTLE ? BUDGET_MORE : BUDGET_LITTLE;
+}
+
+/* Whether there is memory for that; if not it waits. */
+static bool
+is_admitted(struct client *client)
+{
+	enum budget_need need = what_next(client);
+
+	if (!client->claim.waiting) {
+		client->claim.kept = conn_kept_in(client->conn);
+		if (need == BUDGET_ROUND)
+			client->claim.kept += client->cost;
+	}
+	return budget_admit(client->clients->world.budget, &client->claim,
+	    need);
 }
 
 /* Whether a new request, or a new round of one, has to wait; then it is seen
@@ -193,10 +214,7 @@ must_wait(struct client *client)
 			gate_wait(gate, &client->waiter);
 		return true;
 	}
-	if (budget_allows(client->clients->world.budget, holds_memory(client)))
-		return false;
-	budget_wait(client->clients->world.budget, &client->claim);
-	return true;
+	return !is_admitted(client);
 }
 
 /* Write what is ready, in order. */
@@ -211,12 +229,8 @@ deliver(struct client *client)
 				pop_request(client);
 			count_written(client);
 		} else if (request_is_paused(request) && !must_wait(client)) {
+			client->claim.looks = 0;
 			request_continue(request);
-			if (request_is_paused(request)) {
-				budget_wait(client->clients->world.budget,
-				    &client->claim);
-				break;
-			}
 		} else {
 			break;
 		}
@@ -298,7 +312,7 @@ start(struct client *client, const struct proto_request *r, const char *bytes)
 		return;
 	}
 	push_request(client, request);
-	if (request_ready(request) || request_is_paused(request))
+	if (request_ready(request))
 		deliver(client);
 }
 
@@ -493,6 +507,7 @@ on_input(void *owner, const char *bytes, size_t n)
 			conn_pause(client->conn);
 			return used;
 		}
+		client->claim.looks = 0;
 		length = take_message(client, bytes + used, n - used);
 		assert(length <= n - used);
 		if (length == 0)
@@ -592,12 +607,12 @@ check(struct client *client)
 	client->moved = moved;
 	if (client->finished && client->still >= LINGER_SECONDS) {
 		client_close(client);
-	} else if (input && is_short && client->still > 1) {
+	} else if (input && is_short && client->still >= SHORT_SECONDS) {
 		log_info("%s: closed, has sent no more of a command for %u s",
 		    client_name(client), client->still);
 		client_close(client);
 	} else if (!input && (client->still >= STUCK_SECONDS ||
-	    (client->still > 1 && is_short))) {
+	    (client->still >= SHORT_SECONDS && is_short))) {
 		log_info("%s: closed, has read nothing for %u s",
 		    client_name(client), client->still);
 		client_close(client);

@@ -159,12 +159,22 @@ fail_later(struct conn *conn)
  * Input
  */
 
+/* The size of a block for a message of which n bytes are here: twice that while
+   it is small, and not much more when it is large. */
+static size_t
+roomy(size_t n)
+{
+	if (n <= SCRATCH)
+		return 2 * n;
+	return n + (n / 4 > SCRATCH ? n / 4 : SCRATCH);
+}
+
 /* Keep what input() left: its copy, or in place in a block of our own. */
 static void
 keep_rest(struct conn *conn, const char *rest, size_t n)
 {
 	struct block *block;
-	size_t room = 2 * n;
+	size_t room = roomy(n);
 
 	if (conn->in != NULL && n > 0 && conn->in->references == 1) {
 		conn->start = (size_t)(rest - conn->in->bytes);
@@ -217,7 +227,7 @@ make_room(struct conn *conn)
 	}
 	if (size - held >= READ_MIN || (size > held && conn->wanted == size))
 		return true;
-	size = 2 * held + READ_MIN;
+	size = roomy(held) + READ_MIN;
 	if (conn->wanted > held && conn->wanted < size)
 		size = conn->wanted;
 	grown = block_grow(conn->in, size);
@@ -612,6 +622,12 @@ size_t
 conn_kept(const struct conn *conn)
 {
 	return conn->in == NULL ? 0 : conn->end - conn->start;
+}
+
+size_t
+conn_kept_in(const struct conn *conn)
+{
+	return conn->in == NULL ? 0 : conn->in->size;
 }
 
 unsigned int

@@ -116,8 +116,10 @@ uint64_t conn_queued(const struct conn *conn);
 uint64_t conn_sent(const struct conn *conn);
 uint64_t conn_received(const struct conn *conn);
 
-/* Bytes of input that are kept, because their message is not whole. */
+/* Bytes of input that are kept, because their message is not whole, or input
+   is paused; and of the memory that they take. */
 size_t conn_kept(const struct conn *conn);
+size_t conn_kept_in(const struct conn *conn);
 
 /* The port of this side of a TCP connection; 0 if it has none. */
 unsigned int conn_local_port(const struct conn *conn);

@@ -269,7 +269,7 @@ take_keys(struct work *work, struct slot *slots, unsigned int n)
 		route(work, &slots[i], &pairs[i], 0);
 }
 
-/* How many keys the next round has; 0: it has to wait for memory. */
+/* How many keys the next round has. */
 static unsigned int
 next_round(struct work *work)
 {
@@ -287,14 +287,7 @@ multiget_start(struct work *work)
 	unsigned int n = next_round(work);
 	unsigned int i;
 
-	assert(work->open == 0 && work->keys_left > 0);
-	if (n == 0) {
-		work->state = WORK_WRITTEN;	/* as between two rounds */
-		return true;
-	}
-	work_free_parts(work);
-	block_release(work->slot_block);
-	work->slot_block = NULL;
+	assert(work->open == 0 && n > 0 && work->slot_block == NULL);
 	work->slots = &work->one;
 	if (n > 1) {
 		work->slot_block = block_new(n * sizeof(struct slot));
@@ -346,6 +339,16 @@ is_plain(const struct work *work)
 	    (work->live != NULL || part->reply != NULL);
 }
 
+/* What it held is not needed any more; the next round may have to wait. */
+static void
+end_round(struct work *work)
+{
+	work->begun = true;
+	work_free_parts(work);
+	block_release(work->slot_block);
+	work->slot_block = NULL;
+}
+
 void
 multiget_write(struct work *work, struct conn *conn)
 {
@@ -363,7 +366,7 @@ multiget_write(struct work *work, struct conn *conn)
 			write_value(work, conn, &work->slots[i]);
 		bytes += work->slots[i].value.length;
 	}
-	work->begun = true;
+	end_round(work);
 	if (bytes < ROUND_BYTES && work->round <= ROUND_MAX / 2)
 		work->round *= 2;
 	if (work->keys_left > 0)

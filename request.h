@@ -66,8 +66,6 @@ bool request_ready(const struct request *request);
 /*
  * Write what is ready.  Returns whether that was all of the reply; if not, the
  * rest comes after request_continue() (which needs the gate to be open, too).
- * That does nothing, and the request stays paused, as long as too much has been
- * asked for by others.
  */
 bool request_write(struct request *request, struct conn *conn);
 void request_continue(struct request *request);

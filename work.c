@@ -173,8 +173,10 @@ become_ready(struct work *work, struct part *part, const struct answer *answer)
 void
 work_open_part(struct part *part)
 {
-	part->work->open++;
-	budget_ask(part->work->world->budget, part->keys);
+	struct work *work = part->work;
+
+	work->open++;
+	budget_ask(work->world->budget, work->round > 0, part->keys);
 }
 
 void
@@ -185,9 +187,10 @@ work_close_part(struct part *part, const struct answer *answer)
 
 	assert(work->open > 0);
 	if (answer == NULL) {
-		budget_forget(budget, part->keys);
+		budget_forget(budget, work->round > 0, part->keys);
 	} else {
-		budget_take(budget, part->keys, answer->length);
+		budget_take(budget, work->round > 0, part->keys,
+		    answer->length);
 		part->end = answer->last;
 		part->end_at = answer->last_at;
 		part->tag = peer_tag(part->peer);

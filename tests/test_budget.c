@@ -1,4 +1,4 @@
-/* The budget: what is short, what is allowed, who is woken. */
+/* The budget: who may begin, how many keys, who is woken. */
 
 #include <event2/event.h>
 
@@ -14,7 +14,8 @@ static struct budget *budget;
 struct my_claim {
 	struct claim claim;	/* first, so that one is the other */
 	unsigned int woken;
-	bool again;		/* it goes on waiting */
+	enum budget_need need;	/* what it wants when it is woken; */
+	bool again;		/* if it does */
 	struct my_claim *cancels;
 };
 
@@ -26,7 +27,7 @@ on_wake(struct claim *claim)
 	check(!claim->waiting);
 	my->woken++;
 	if (my->again)
-		budget_wait(budget, claim);
+		budget_admit(budget, claim, my->need);
 	if (my->cancels != NULL)
 		budget_cancel(budget, &my->cancels->claim);
 }
@@ -56,13 +57,45 @@ hold(size_t n)
 	return block;
 }
 
+/* Whether somebody who keeps so much of his own, and has not waited yet, may
+   begin this. */
+static bool
+may_begin(enum budget_need need, size_t kept)
+{
+	struct claim claim = { .wake = on_wake, .kept = kept };
+	bool may = budget_admit(budget, &claim, need);
+
+	check(claim.waiting == !may);
+	budget_cancel(budget, &claim);
+	return may;
+}
+
+/* One letter for each need that may be begun. */
+static const char *
+may(void)
+{
+	static char letters[4];
+	char *to = letters;
+
+	if (may_begin(BUDGET_LITTLE, 0))
+		*to++ = 'L';
+	if (may_begin(BUDGET_MORE, 0))
+		*to++ = 'M';
+	if (may_begin(BUDGET_ROUND, 0))
+		*to++ = 'R';
+	*to = '\0';
+	return letters;
+}
+
+#define check_may(want) check_bytes(may(), strlen(may()), want)
+
 /* So many values of a size come, one by one. */
 static void
-take(unsigned int n, size_t bytes)
+take(bool many, unsigned int n, size_t bytes)
 {
 	while (n-- > 0) {
-		budget_ask(budget, 1);
-		budget_take(budget, 1, bytes);
+		budget_ask(budget, many, 1);
+		budget_take(budget, many, 1, bytes);
 	}
 }
 
@@ -74,43 +107,81 @@ test_held(void)
 	make(MB);
 	check(!budget_is_short(budget) && !budget_is_spent(budget));
 	first = hold(LIMIT);
-	check(!budget_is_short(budget) && budget_allows(budget, true));
-	second = hold(LIMIT - MB);
-	check(budget_is_short(budget) && !budget_allows(budget, true));
-	check(budget_allows(budget, false));
-	third = hold(LIMIT + MB);
-	check(!budget_allows(budget, false) && !budget_is_spent(budget));
-	block_release(third);
-	third = hold(LIMIT + 2 * MB);
+	check(!budget_is_short(budget));
+	check_may("LMR");
+	second = hold(LIMIT / 2);
+	check(budget_is_short(budget));
+	check_may("LR");
+	third = hold(LIMIT / 2);
+	check_may("L");
+	block_release(second);
+	second = hold(LIMIT);
+	check_may("");
+	/* But what is one's own is no reason to wait. */
+	check(may_begin(BUDGET_LITTLE, LIMIT / 2));
+	check(!may_begin(BUDGET_MORE, LIMIT));
+	check(may_begin(BUDGET_MORE, 2 * LIMIT));
+	check(may_begin(BUDGET_ROUND, 100 * (size_t)LIMIT));
+	check(!budget_is_spent(budget));
+	block_release(second);
+	second = hold(2 * LIMIT);
 	check(budget_is_spent(budget));
 	block_release(first);
 	block_release(second);
 	block_release(third);
-	check(!budget_is_short(budget) && budget_allows(budget, true));
+	check(!budget_is_short(budget) && !budget_is_spent(budget));
+	check_may("LMR");
 	check(budget_share(budget, 1) == LIMIT / 2);
 	check(budget_share(budget, 8) == LIMIT / 16);
 	end();
 }
 
-/* What is due counts as if it were held: at first as if it were large. */
+/* What others keep who wait is none, either. */
+static void
+test_kept(void)
+{
+	struct claim waiting = { .wake = on_wake, .kept = 3 * (size_t)LIMIT };
+	struct block *block = hold(3 * (size_t)LIMIT);
+	struct block *more = hold(LIMIT);
+
+	make(MB);
+	check_may("");
+	waiting.kept = 2 * (size_t)LIMIT;
+	check(!budget_admit(budget, &waiting, BUDGET_MORE));
+	check_may("L");
+	budget_cancel(budget, &waiting);
+	check_may("");
+	block_release(block);
+	block_release(more);
+	end();
+}
+
+/* What is due counts as if it were held; but it is never all for who wants
+   little. */
 static void
 test_due(void)
 {
+	struct block *block;
+
 	make(MB);
-	budget_ask(budget, 64);
-	check(budget_allows(budget, true));
-	budget_ask(budget, 1);
-	check(!budget_allows(budget, true) && budget_allows(budget, false));
-	budget_ask(budget, 64);
-	check(!budget_allows(budget, false));
-	budget_forget(budget, 129);
-	check(budget_allows(budget, true));
-	end();
-	make(1);
-	budget_ask(budget, LIMIT / (16 << 10));
-	check(budget_allows(budget, true));
-	budget_ask(budget, 1);
-	check(!budget_allows(budget, true));
+	budget_ask(budget, false, 1024);	/* 64 KB each, as far as known */
+	check_may("LMR");
+	budget_ask(budget, false, 1);
+	check_may("LR");
+	budget_ask(budget, false, 1024);
+	check_may("L");
+	budget_ask(budget, false, 1000000);
+	check_may("L");
+	block = hold(LIMIT + MB);
+	check_may("");
+	block_release(block);
+	budget_forget(budget, false, 1002049);
+	check_may("LMR");
+	budget_ask(budget, true, 64);		/* a MB each */
+	check_may("LMR");
+	budget_ask(budget, true, 1);
+	check_may("L");
+	budget_forget(budget, true, 65);
 	end();
 }
 
@@ -120,45 +191,43 @@ test_round(void)
 {
 	make(MB);
 	check(budget_round(budget, 1) == 1 && budget_round(budget, 16) == 16);
-	check(budget_round(budget, 1000) == 17);
-	budget_ask(budget, 16);
-	check(budget_round(budget, 16) == 16);
-	budget_ask(budget, 1);
-	check(budget_round(budget, 16) == 0 && budget_round(budget, 15) == 15);
-	budget_ask(budget, 15);
-	check(budget_round(budget, 1) == 0);
-	budget_forget(budget, 32);
-	take(200, 100);
+	check(budget_round(budget, 1000) == 16);
+	budget_ask(budget, true, 16);
+	check(budget_round(budget, 1000) == 16);
+	budget_ask(budget, true, 1);
+	check(budget_round(budget, 1000) == 15);
+	budget_ask(budget, true, 15);
+	check(budget_round(budget, 1000) == 1);
+	budget_ask(budget, true, 1000);
+	check(budget_round(budget, 1000) == 1);
+	budget_forget(budget, true, 1032);
+	take(true, 200, 100);
 	check(budget_round(budget, 1000) == 1000);
 	end();
-	make(1000 * MB);	/* more than there is: one by one */
-	check(budget_round(budget, 1000) == 1);
-	budget_ask(budget, 1);
-	check(budget_round(budget, 1000) == 0);
-	budget_take(budget, 1, 0);
+	make(1000 * (size_t)MB);	/* more than there is: one by one */
 	check(budget_round(budget, 1000) == 1);
 	end();
 }
 
-/* It learns: quickly that values are large, slower that they are small. */
+/* It learns: quickly that values are large, slower that they are small; and of
+   gets of many keys nothing from those of one. */
 static void
 test_values(void)
 {
 	make(MB);
-	take(100, 10);
+	take(true, 100, 10);
+	take(false, 100, MB);
 	check(budget_round(budget, 700) == 700);
-	budget_ask(budget, 100);
-	budget_take(budget, 100, 0);
-	take(8, MB);
+	take(true, 8, MB);
 	check(budget_round(budget, 700) < 20);
-	take(8, 10);
+	take(true, 8, 10);
 	check(budget_round(budget, 700) < 40);
-	budget_ask(budget, 100);
-	budget_take(budget, 100, 100 * MB);	/* each a MB */
+	budget_ask(budget, true, 100);
+	budget_take(budget, true, 100, 100 * MB);	/* each a MB */
 	check(budget_round(budget, 700) < 40);
-	take(100, 10);
+	take(true, 100, 10);
 	check(budget_round(budget, 700) == 700);
-	budget_take(budget, 0, 100 * MB);	/* no values at all */
+	budget_take(budget, true, 0, 100 * MB);	/* no values at all */
 	check(budget_round(budget, 700) == 700);
 	end();
 }
@@ -171,29 +240,35 @@ loop_until(const unsigned int *count, unsigned int want)
 }
 
 static void
+want(struct my_claim *my, enum budget_need need)
+{
+	my->claim.wake = on_wake;
+	my->need = need;
+	check(!budget_admit(budget, &my->claim, need));
+	check(!budget_admit(budget, &my->claim, need));
+	check(my->claim.waiting);
+}
+
+static void
 test_waiting(void)
 {
-	struct my_claim claims[3] = {
-		{ .claim.wake = on_wake }, { .claim.wake = on_wake },
-		{ .claim.wake = on_wake }
-	};
+	struct block *block = hold(2 * LIMIT);
+	struct my_claim claims[3] = { { .woken = 0 } };
 
 	make(MB);
 	budget_wake(budget);
-	budget_wait(budget, &claims[0].claim);
-	budget_wait(budget, &claims[0].claim);
-	budget_wait(budget, &claims[1].claim);
-	check(claims[0].claim.waiting && claims[0].woken == 0);
+	want(&claims[0], BUDGET_MORE);
+	want(&claims[1], BUDGET_MORE);
 	budget_wake(budget);
 	check(claims[0].woken == 1 && claims[1].woken == 0);
 	budget_wake(budget);
 	budget_wake(budget);
 	check(claims[0].woken == 1 && claims[1].woken == 1);
-	/* The timer wakes each once, also those that go on waiting. */
+	/* The timer wakes all, also those that go on waiting. */
 	claims[0].again = claims[2].again = true;
-	budget_wait(budget, &claims[0].claim);
-	budget_wait(budget, &claims[1].claim);
-	budget_wait(budget, &claims[2].claim);
+	want(&claims[0], BUDGET_MORE);
+	want(&claims[1], BUDGET_MORE);
+	want(&claims[2], BUDGET_MORE);
 	loop_until(&claims[2].woken, 1);
 	check(claims[0].woken == 2 && claims[1].woken == 2);
 	loop_until(&claims[2].woken, 2);
@@ -206,6 +281,24 @@ test_waiting(void)
 	budget_cancel(budget, &claims[0].claim);
 	budget_cancel(budget, &claims[0].claim);
 	check(!claims[0].claim.waiting);
+	block_release(block);
+	end();
+}
+
+/* Who has waited for long may use half as much again. */
+static void
+test_patience(void)
+{
+	struct block *block = hold(LIMIT + LIMIT / 2);
+	struct my_claim claim = { .again = true };
+
+	make(MB);
+	want(&claim, BUDGET_MORE);
+	while (claim.claim.waiting)
+		event_base_loop(base, EVLOOP_ONCE);
+	check(claim.woken > 10);
+	check_may("LR");
+	block_release(block);
 	end();
 }
 
@@ -213,10 +306,12 @@ int
 main(void)
 {
 	test_held();
+	test_kept();
 	test_due();
 	test_round();
 	test_values();
 	test_waiting();
+	test_patience();
 	block_pool_free();
 	return unit_end();
 }

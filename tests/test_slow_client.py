@@ -1,5 +1,7 @@
 """A client that does not read costs little and delays nobody."""
 import concurrent.futures
+import contextlib
+import threading
 import time
 
 import pytest
@@ -92,6 +94,93 @@ def test_all_of_many_large_gets_is_read(stage, proxy):
         assert all(threads.map(read, range(20)))
     assert proxy.stats()["out_of_memory"] == "0"
     assert proxy.peak_rss() < 6 * 32 * MIB or sanitized()
+
+
+def test_gets_of_many_beside_many_of_one(stage, proxy):
+    """Readers of large values, more than fit, do not starve other clients."""
+    done = threading.Event()
+
+    def read(_):
+        with proxy.client() as client:
+            while not done.is_set():
+                client.send(b"get big\r\n")
+                client.read_exactly(SIZE)
+                client.read_until(b"END\r\n")
+
+    def others():
+        wait_for(lambda: int(proxy.stats()["get_hits"]) > 500,
+                 "the readers to be under way")
+        for ask, n in ((b"get big none big\r\n", 2), (b"get big\r\n", 1),
+                       (b"get none\r\nget big\r\nget big\r\n", 2)):
+            with proxy.client() as client:
+                assert client.talk(ask).count(b"VALUE") == n
+    with concurrent.futures.ThreadPoolExecutor(80) as threads:
+        readers = threads.map(read, range(80))
+        try:
+            others()
+        finally:
+            done.set()
+        assert list(readers) == [None] * 80
+    assert proxy.stats()["out_of_memory"] == "0"
+
+
+def test_values_of_several_servers(stage):
+    """What a get waits with for its next keys does not keep others waiting."""
+    proxy = stage.magent(stage.memcacheds(4), [], "-m", 32)
+    keys = [b"key%d" % i for i in range(40)]
+    assert proxy.talk(b"".join(b"set %s 0 0 %d\r\n%s\r\n" % (
+        key, SIZE, b"b" * SIZE) for key in keys)) == b"STORED\r\n" * 40
+    whole = b"".join(b"VALUE %s 0 %d\r\n%s\r\n" % (key, SIZE, b"b" * SIZE)
+                     for key in keys) + b"END\r\n"
+
+    def read(_):
+        with proxy.client(receive_buffer=65536) as client:
+            client.send(b"get %s\r\n" % b" ".join(keys))
+            time.sleep(0.5)         # let it be slow, so that all wait
+            return client.read_exactly(len(whole)) == whole
+    with concurrent.futures.ThreadPoolExecutor(20) as threads:
+        assert all(threads.map(read, range(20)))
+
+
+def test_input_that_waits_does_not_wait_for_itself(stage):
+    """Clients that send, together, more than there is memory for, and read."""
+    proxy = stage.magent([stage.memcached()], [], "-m", 8)
+    clients = [stage.client(proxy) for _ in range(200)]
+    request = b"get k\r\n" * 9000
+    for client in clients:
+        client.socket.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            client.send(request)
+    for client in clients:
+        client.socket.settimeout(30)
+        client.half_close()
+        reply = client.read_to_end()
+        assert reply == b"END\r\n" * (len(reply) // 5)
+        assert len(reply) > 5 * 1000
+
+
+def test_server_that_hangs_takes_no_memory_from_others(stage):
+    """Large values are due from it; another server's clients do not wait."""
+    servers = stage.memcacheds(2)
+    proxy = stage.magent(servers, [], "-m", 32, "-t", 10000)
+    keys = [next(key for key in (b"k%d" % i for i in range(100))
+                 if proxy.talk(b"set %s 0 0 %d\r\n%s\r\n" % (
+                     key, SIZE, b"b" * SIZE)) == b"STORED\r\n"
+                 and server.talk(b"mg %s\r\n" % key) == b"HD\r\n")
+            for server in servers]
+    clients = [stage.client(proxy) for _ in range(200)]
+    for client in clients[:20]:
+        assert client.talk(b"get %s\r\n" % keys[0]).startswith(b"VALUE")
+    servers[0].stop()
+    for client in clients:
+        client.send(b"get %s\r\n" % keys[0])
+    start = time.monotonic()
+    with proxy.client() as client:
+        assert client.talk(b"get %s %s\r\n" % (keys[1], keys[1])
+                           ).count(b"VALUE") == 2
+        assert client.talk(b"get %s\r\n" % keys[1]).count(b"VALUE") == 1
+    assert time.monotonic() - start < 5
+    servers[0].cont()
 
 
 def test_slow_reader_gets_it_all(stage, proxy):
