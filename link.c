@@ -30,6 +30,8 @@
 #include "block.h"
 #include "conn.h"
 
+enum { END_LENGTH = sizeof("END\r\n") - 1 };
+
 struct link {
 	struct conn_loop *loop;
 	size_t value_max;
@@ -95,7 +97,7 @@ finish_call(struct link *link, const struct answer *answer)
 }
 
 /* The element at bytes.  Returns false if more bytes are needed, or the link
-   has failed. */
+   has failed.  Behind a VALUE comes an END, or more. */
 static bool
 read_element(struct link *link, const char *bytes, size_t n,
     enum proto_expect expect, struct proto_reply *element)
@@ -108,7 +110,8 @@ read_element(struct link *link, const char *bytes, size_t n,
 	if (status != PROTO_MORE)
 		fail(link, "sent an impossible reply");
 	else if (element->length > 0)
-		conn_want(link->conn, link->scanned + element->length);
+		conn_want(link->conn, link->scanned + element->length +
+		    (element->result == PROTO_VALUE ? END_LENGTH : 0));
 	return false;
 }
 
@@ -204,8 +207,8 @@ static size_t
 take_value(struct link *link, const struct answer *value, size_t n)
 {
 	const struct answer miss = {
-		.bytes = "END\r\n", .length = 5, .conn = link->conn,
-		.last = { .result = PROTO_END, .length = 5 }
+		.bytes = "END\r\n", .length = END_LENGTH, .conn = link->conn,
+		.last = { .result = PROTO_END, .length = END_LENGTH }
 	};
 	const struct conn *conn = link->conn;
 	struct call *call = TAILQ_FIRST(&link->calls);
