@@ -3,7 +3,7 @@ PREFIX ?= /usr/local
 SBINDIR = $(PREFIX)/sbin
 LIBDIR = $(PREFIX)/lib/magent
 MANDIR = $(PREFIX)/share/man/man8
-CFLAGS ?= -O2 -g $(LTO)
+CFLAGS ?= -O2 -g -fno-plt $(LTO)
 # Calls between the files are short and many; clang would need its own linker.
 LTO = $(if $(findstring clang,$(CC)),,-flto=auto)
 BUILD = build

@@ -127,6 +127,14 @@ due(const struct flow *flow)
 	return flow->keys * flow->value;
 }
 
+/* The short way of fits(), for nearly all. */
+bool
+budget_is_ample(const struct budget *budget)
+{
+	return block_total() + due(&budget->single) + due(&budget->rounds) <=
+	    budget->limit;
+}
+
 /*
  * Who holds little, and asks for little, need not wait for those who hold or
  * ask for much: there is as much again for him, whatever is due, for a server

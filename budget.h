@@ -47,6 +47,9 @@ bool budget_is_spent(const struct budget *budget);
 /* The part of it that is for each of n clients, in bytes. */
 size_t budget_share(const struct budget *budget, unsigned int n);
 
+/* Whether there is so much that anything may begin. */
+bool budget_is_ample(const struct budget *budget);
+
 /*
  * Whether what the claim is for may begin.  If not it waits, and wake() is
  * called, once, when that may have changed; from the loop or from inside

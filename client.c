@@ -189,8 +189,11 @@ what_next(const struct client *client)
 static bool
 is_admitted(struct client *client)
 {
-	enum budget_need need = what_next(client);
+	enum budget_need need;
 
+	if (budget_is_ample(client->clients->world.budget))
+		return true;
+	need = what_next(client);
 	if (!client->claim.waiting) {
 		client->claim.kept = conn_kept_in(client->conn);
 		if (need == BUDGET_ROUND)

@@ -407,20 +407,15 @@ count_queued(struct conn *conn, size_t n)
 	conn->queued += n;
 	if (conn->queued - conn->sent > CONN_HIGH)
 		conn->high = true;
-	make_dirty(conn);
 }
 
-/* The last segment if n more bytes fit in it, or a new one. */
+/* A new last segment, for n or more bytes that are copied. */
 static struct segment *
-segment_for(struct conn *conn, size_t n)
+segment_open(struct conn *conn, size_t n)
 {
-	struct segment *segment = conn->last;
-	struct block *block;
+	struct segment *segment;
+	struct block *block = block_new(n);
 
-	if (segment != NULL && segment->open &&
-	    segment->block->size - segment->at - segment->length >= n)
-		return segment;
-	block = block_new(n);
 	if (block == NULL)
 		return NULL;
 	segment = segment_new(conn, block);
@@ -431,17 +426,35 @@ segment_for(struct conn *conn, size_t n)
 	return segment;
 }
 
-void
-conn_write(struct conn *conn, const char *bytes, size_t n)
+/* Queue bytes that do not fit behind those that are queued. */
+static __attribute__((noinline)) void
+write_apart(struct conn *conn, const char *bytes, size_t n)
 {
 	struct segment *segment;
 
-	assert(!conn->closed && !conn->finishing && !conn->finished);
 	if (conn->error != 0 || n == 0)
 		return;
-	segment = segment_for(conn, n);
+	segment = segment_open(conn, n);
 	if (segment == NULL) {
 		fail_later(conn);
+		return;
+	}
+	memcpy(segment->block->bytes, bytes, n);
+	segment->length = n;
+	count_queued(conn, n);
+	make_dirty(conn);
+}
+
+/* Behind other output, which is the usual, the conn is dirty already. */
+void
+conn_write(struct conn *conn, const char *bytes, size_t n)
+{
+	struct segment *segment = conn->last;
+
+	assert(!conn->closed && !conn->finishing && !conn->finished);
+	if (segment == NULL || !segment->open || conn->error != 0 ||
+	    n > segment->block->size - segment->at - segment->length) {
+		write_apart(conn, bytes, n);
 		return;
 	}
 	memcpy(segment->block->bytes + segment->at + segment->length, bytes, n);
@@ -485,6 +498,7 @@ conn_write_block(struct conn *conn, struct block *block, const char *bytes,
 	segment->at = (size_t)(bytes - block->bytes);
 	segment->length = n;
 	count_queued(conn, n);
+	make_dirty(conn);
 }
 
 static ssize_t

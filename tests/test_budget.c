@@ -107,10 +107,10 @@ test_held(void)
 	make(MB);
 	check(!budget_is_short(budget) && !budget_is_spent(budget));
 	first = hold(LIMIT);
-	check(!budget_is_short(budget));
+	check(!budget_is_short(budget) && budget_is_ample(budget));
 	check_may("LMR");
 	second = hold(LIMIT / 2);
-	check(budget_is_short(budget));
+	check(budget_is_short(budget) && !budget_is_ample(budget));
 	check_may("LR");
 	third = hold(LIMIT / 2);
 	check_may("L");
