@@ -16,11 +16,13 @@ ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -DMAGENT_VERSION='"$(VERSION)"' \
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(LDFLAGS)
 LIBS = -levent_core -levent_extra
 
-PARTS = address block budget client command conn daemon dirty drain dump effect fanout \
-	gate identity invalidate ketama keys link listener local log magent md5 \
-	mirror multiget options pair place proto proto_meta proto_reply rebuild request server stats work
+PARTS = address block budget client command conn daemon dirty drain dump \
+	effect fanout gate identity invalidate ketama keys link listener local \
+	log magent md5 mirror multiget options pair place proto proto_meta \
+	proto_reply rebuild request server stats work
 OBJECTS = $(PARTS:%=$(BUILD)/%.o)
-UNITS = address block budget command conn dirty gate identity keys ketama link log md5 proto
+UNITS = address block budget command conn dirty gate identity keys ketama \
+	link log md5 proto
 
 magent: $(BUILD)/magent
 	install -m 755 $< $@

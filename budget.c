@@ -202,6 +202,14 @@ budget_cancel(struct budget *budget, struct claim *claim)
 	TAILQ_REMOVE(&budget->claims, claim, entry);
 }
 
+/* Somebody may be admitted on his way, while he waits. */
+void
+budget_begin(struct budget *budget, struct claim *claim)
+{
+	budget_cancel(budget, claim);
+	claim->looks = 0;
+}
+
 void
 budget_wake(struct budget *budget)
 {

@@ -22,8 +22,7 @@ struct claim {
 					   given back only if it goes on; set by
 					   who waits */
 	bool waiting;
-	unsigned int looks;		/* that were in vain; reset by who has
-					   begun */
+	unsigned int looks;		/* that were in vain */
 };
 
 enum budget_need {
@@ -57,6 +56,11 @@ bool budget_is_ample(const struct budget *budget);
  */
 bool budget_admit(struct budget *budget, struct claim *claim,
     enum budget_need need);
+
+/* It begins now. */
+void budget_begin(struct budget *budget, struct claim *claim);
+
+/* It does not want to any more. */
 void budget_cancel(struct budget *budget, struct claim *claim);
 
 /* Something was given back: wake the claim that waits for the longest. */

@@ -232,7 +232,8 @@ deliver(struct client *client)
 				pop_request(client);
 			count_written(client);
 		} else if (request_is_paused(request) && !must_wait(client)) {
-			client->claim.looks = 0;
+			budget_begin(client->clients->world.budget,
+			    &client->claim);
 			request_continue(request);
 		} else {
 			break;
@@ -510,7 +511,7 @@ on_input(void *owner, const char *bytes, size_t n)
 			conn_pause(client->conn);
 			return used;
 		}
-		client->claim.looks = 0;
+		budget_begin(client->clients->world.budget, &client->claim);
 		length = take_message(client, bytes + used, n - used);
 		assert(length <= n - used);
 		if (length == 0)

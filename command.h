@@ -36,10 +36,10 @@ struct command {
 };
 
 /*
- * The command for the authority: of a request about one key (but no get),
- * with bytes, what r was parsed from; cas in place of the token that the
- * client gave.  A value that is too large becomes a delete, for memcached drops
- * the old value then.  An ma always asks for the number.
+ * The command for the authority: of a request about one key (but no get), with
+ * bytes, what r was parsed from; cas in place of the token that the client
+ * gave.  A value that is too large becomes a delete, for memcached drops the old
+ * value then.  An ma always asks for the number.
  */
 void command_forward(struct command *command, const struct proto_request *r,
     const char *bytes, uint64_t cas);

@@ -100,8 +100,8 @@ struct block *conn_keep(struct conn *conn, const char *at, size_t n,
    turn; this holds for the next one, too. */
 void conn_write(struct conn *conn, const char *bytes, size_t n);
 
-/* Take the last n bytes that were queued back.  Returns false, and does nothing,
-   if some of them are sent, were not copied, or have nothing before them. */
+/* Take the last n bytes that were queued back.  Returns false, and does
+   nothing, if some are sent, were not copied, or have nothing before them. */
 bool conn_unwrite(struct conn *conn, size_t n);
 
 /* Queue n bytes that are in block: a reference if they are many.  block may be

@@ -115,6 +115,8 @@ end_flush(struct fanout *fanout)
 		reply = fanout->refusal;
 	else if (fanout->flushed == 0)
 		reply = nobody;
+	else
+		pairs_set_flush(fanout->world->pairs, fanout->flush_at);
 	gate_open(pairs_gate(fanout->world->pairs));
 	request_finish(fanout->request, reply, strlen(reply));
 }
@@ -127,8 +129,6 @@ run_flush(struct rest *rest)
 	struct pairs *pairs = fanout->world->pairs;
 	struct branch *branch;
 	size_t i;
-
-	pairs_set_flush(pairs, fanout->flush_at);
 
 	for (i = 0; i < pairs_peer_count(pairs); i++) {
 		branch = &fanout->branches[i];

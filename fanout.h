@@ -16,6 +16,7 @@ struct stats_of_servers;
 /*
  * Flush all servers, at a moment at which nothing is in flight, so that no
  * write is on one side of it on the primary and on the other on the backup.
+ * One with a delay is told again to servers that return before it is due.
  * The reply goes to request, which is from request_new().  Returns false when
  * out of memory.
  */

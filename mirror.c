@@ -124,6 +124,35 @@ ask(struct peer *peer, struct call *call, const char *line)
 	    NULL);
 }
 
+static void
+on_flush_told(struct call *call, const struct answer *answer)
+{
+	if (answer != NULL && answer->last.result != PROTO_OKAY)
+		log_warning("s %s: refuses a flush_all that is not due yet",
+		    peer_name(KEEPER_OF(call, flush)->peer));
+}
+
+/* A flush_all that is not due yet is for what it gets from now on, too; it
+   takes effect a second before the time that is told. */
+static void
+tell_flush(struct keeper *keeper)
+{
+	struct mirror *mirror = keeper->mirror;
+	struct peer *peer = keeper->peer;
+	int64_t seconds = pairs_flush_in(mirror->pairs,
+	    conn_loop_now(mirror->loop));
+	char line[40];
+
+	if (seconds == 0)
+		return;
+	snprintf(line, sizeof(line), "flush_all %lld\r\n",
+	    (long long)peer_exptime(peer, seconds + 1));
+	keeper->flush = (struct call){
+		.expect = PROTO_EXPECT_OK, .done = on_flush_told
+	};
+	ask(peer, &keeper->flush, line);
+}
+
 /* Say so when keys have nobody left who answers for them, and when they have
    one again. */
 static void
@@ -290,35 +319,6 @@ on_key_deleted(void *owner, const char *key, size_t length, bool base64)
 	return rebuild_add(keeper->rebuild, key, length, base64);
 }
 
-static void
-on_flush_told(struct call *call, const struct answer *answer)
-{
-	if (answer != NULL && answer->last.result != PROTO_OKAY)
-		server_fail(KEEPER_OF(call, flush)->peer->server,
-		    "refuses flush_all");
-}
-
-/* A flush_all that is not due yet is for what it gets from now on, too; it
-   takes effect a second before the time that is told. */
-static void
-tell_flush(struct keeper *keeper)
-{
-	struct mirror *mirror = keeper->mirror;
-	struct peer *peer = keeper->peer;
-	int64_t seconds = pairs_flush_in(mirror->pairs,
-	    conn_loop_now(mirror->loop));
-	char line[40];
-
-	if (seconds == 0)
-		return;
-	snprintf(line, sizeof(line), "flush_all %lld\r\n",
-	    (long long)peer_exptime(peer, seconds + 1));
-	keeper->flush = (struct call){
-		.expect = PROTO_EXPECT_OK, .done = on_flush_told
-	};
-	ask(peer, &keeper->flush, line);
-}
-
 /* From here on it is a mirror. */
 static void
 on_invalidated(void *owner, bool everything)
@@ -354,6 +354,7 @@ on_drained(struct drain *drain)
 	if (!pairs_are_mirrored(mirror->pairs)) {
 		dirty_clear(peer->dirty);
 		keeper->all = false;
+		tell_flush(keeper);
 		set_state(keeper, PEER_UP);
 		tell_coverage(mirror);
 		return;

@@ -170,13 +170,20 @@ become_ready(struct work *work, struct part *part, const struct answer *answer)
 		hold(part, answer);
 }
 
+/* Whether it is a get that is carried out in rounds. */
+static bool
+is_many(const struct work *work)
+{
+	return work->round > 0;
+}
+
 void
 work_open_part(struct part *part)
 {
 	struct work *work = part->work;
 
 	work->open++;
-	budget_ask(work->world->budget, work->round > 0, part->keys);
+	budget_ask(work->world->budget, is_many(work), part->keys);
 }
 
 void
@@ -187,9 +194,9 @@ work_close_part(struct part *part, const struct answer *answer)
 
 	assert(work->open > 0);
 	if (answer == NULL) {
-		budget_forget(budget, work->round > 0, part->keys);
+		budget_forget(budget, is_many(work), part->keys);
 	} else {
-		budget_take(budget, work->round > 0, part->keys,
+		budget_take(budget, is_many(work), part->keys,
 		    answer->length);
 		part->end = answer->last;
 		part->end_at = answer->last_at;

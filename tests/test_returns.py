@@ -551,15 +551,46 @@ def test_flush_that_is_not_due_yet(stage, absolute):
     assert proxy.talk(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
     delay = 5 + absolute * int(time.time())
     assert proxy.talk(b"flush_all %d\r\n" % delay) == b"OK\r\n"
-    primary.restart()
-    wait_for(lambda: proxy.stats("servers")["0:state"] == "up",
-             "the primary to be up")
+    come_back(proxy, primary)
     assert primary.stats()["cmd_flush"] == "1"
     for server in servers:
         assert server.talk(b"get k\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
     for server in servers:
         wait_for(lambda: server.talk(b"get k\r\n") == b"END\r\n", "its time")
-    backup.restart()
-    wait_for(lambda: proxy.stats("servers")["1:state"] == "up",
-             "the backup to be up")
+    come_back(proxy, backup)
     assert backup.stats()["cmd_flush"] == "0"
+
+
+def come_back(proxy, server):
+    """Restart a server, and wait until it is up again."""
+    number = {address: name.split(":")[0]
+              for name, address in proxy.stats("servers").items()
+              if name.endswith(":address")}[server.address]
+    failures = int(proxy.stats("servers")[number + ":failures"])
+    server.restart()
+    wait_for(lambda: int(proxy.stats("servers")[number + ":failures"])
+             > failures and proxy.stats("servers")[number + ":state"] == "up",
+             "the server to be up again")
+
+
+def test_flush_that_is_not_due_yet_without_backups(stage):
+    server = stage.memcached()
+    proxy = stage.magent([server])
+    assert proxy.talk(b"flush_all 4\r\n") == b"OK\r\n"
+    come_back(proxy, server)
+    assert proxy.talk(b"set k 0 0 1\r\nx\r\nget k\r\n") == (
+        b"STORED\r\nVALUE k 0 1\r\nx\r\nEND\r\n")
+    wait_for(lambda: proxy.talk(b"get k\r\n") == b"END\r\n", "its time")
+
+
+@pytest.mark.parametrize("refuse", ["primary", "all"])
+def test_flush_that_was_refused_keeps_nobody_away(stage, refuse):
+    """A server that refuses flush_all comes back, whoever took it."""
+    primary = stage.memcached("-F")
+    backup = stage.memcached(*["-F"] * (refuse == "all"))
+    proxy = stage.magent([primary], [backup])
+    assert proxy.talk(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
+    assert proxy.talk(b"flush_all 1000\r\n") == (
+        b"CLIENT_ERROR flush_all not allowed\r\n")
+    come_back(proxy, primary)
+    assert primary.talk(b"get k\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
