@@ -11,18 +11,15 @@ BUILD = build
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wpointer-arith -Wcast-qual -Wwrite-strings -Wformat=2 -Wvla
 HARDENING = -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
-ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -DMAGENT_VERSION='"$(VERSION)"' \
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -I. -DMAGENT_VERSION='"$(VERSION)"' \
 	-MMD -MP $(WARNINGS) $(HARDENING) $(CFLAGS)
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(LDFLAGS)
 LIBS = -levent_core -levent_extra
 
-PARTS = address block budget client command conn daemon dirty drain dump \
-	effect fanout gate identity invalidate ketama keys link listener local \
-	log magent md5 mirror multiget options pair place proto proto_meta \
-	proto_reply rebuild request server stats work
-OBJECTS = $(PARTS:%=$(BUILD)/%.o)
-UNITS = address block budget command conn dirty gate identity keys ketama \
-	link log md5 proto
+SOURCES = $(wildcard *.c client/*.c mirror/*.c server/*.c)
+OBJECTS = $(SOURCES:%.c=$(BUILD)/%.o)
+UNITS = $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
+U = $(BUILD)/unit
 
 magent: $(BUILD)/magent
 	install -m 755 $< $@
@@ -30,32 +27,41 @@ magent: $(BUILD)/magent
 $(BUILD)/magent: $(OBJECTS)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
-$(BUILD)/%.o: %.c | $(BUILD)
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
-# A unit test links its module only (and what that is made of).
-$(BUILD)/test_command: $(BUILD)/proto.o
-$(BUILD)/test_command $(BUILD)/test_proto: $(BUILD)/proto_meta.o \
-	$(BUILD)/proto_reply.o
-$(BUILD)/test_budget $(BUILD)/test_conn $(BUILD)/test_link: $(BUILD)/block.o
-$(BUILD)/test_link: $(BUILD)/conn.o $(BUILD)/proto_reply.o $(BUILD)/proto.o \
-	$(BUILD)/proto_meta.o
-$(BUILD)/test_budget $(BUILD)/test_conn $(BUILD)/test_gate \
-$(BUILD)/test_link: UNIT_LIBS = -levent_core
-$(BUILD)/test_identity: $(BUILD)/proto_reply.o
-$(BUILD)/test_ketama: $(BUILD)/md5.o
-$(BUILD)/test_%: tests/test_%.c $(BUILD)/%.o
-	$(CC) $(ALL_CFLAGS) -I. $(ALL_LDFLAGS) -o $@ $(filter %.c %.o,$^) \
+# A unit test links its module only, and what that is made of.
+PROTO = proto proto_meta proto_reply
+$U/test_address: $(BUILD)/server/address.o
+$U/test_block: $(BUILD)/block.o
+$U/test_budget: $(addprefix $(BUILD)/,client/budget.o block.o)
+$U/test_command: $(addprefix $(BUILD)/,mirror/command.o $(PROTO:=.o))
+$U/test_conn: $(addprefix $(BUILD)/,conn.o block.o)
+$U/test_dirty: $(BUILD)/mirror/dirty.o
+$U/test_gate: $(BUILD)/mirror/gate.o
+$U/test_identity: $(addprefix $(BUILD)/,mirror/identity.o proto_reply.o)
+$U/test_ketama: $(addprefix $(BUILD)/,ketama.o md5.o)
+$U/test_keys: $(BUILD)/mirror/keys.o
+$U/test_link: $(addprefix $(BUILD)/,server/link.o conn.o block.o $(PROTO:=.o))
+$U/test_log: $(BUILD)/log.o
+$U/test_md5: $(BUILD)/md5.o
+$U/test_proto: $(addprefix $(BUILD)/,$(PROTO:=.o))
+$U/test_budget $U/test_conn $U/test_gate $U/test_link: UNIT_LIBS = -levent_core
+
+$U/test_%: tests/unit/test_%.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.c %.o,$^) \
 		$(UNIT_LIBS)
 
 # What the tests run beside magent.
-$(BUILD)/load $(BUILD)/history $(BUILD)/relay: $(BUILD)/%: tests/%.c | $(BUILD)
+$(BUILD)/load: tests/tools/load.c
+$(BUILD)/history $(BUILD)/relay: $(BUILD)/%: tests/faults/%.c
+$(BUILD)/load $(BUILD)/history $(BUILD)/relay:
+	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -pthread -o $@ $<
 
-units: $(UNITS:%=$(BUILD)/test_%)
-
-$(BUILD):
-	mkdir -p $@
+units: $(UNITS)
 
 # The same with every check that the compiler can build in.
 asan:
@@ -76,4 +82,4 @@ clean:
 
 .PHONY: units asan test install clean
 .SECONDARY:
--include $(wildcard $(BUILD)/*.d)
+-include $(wildcard $(BUILD)/*.d $(BUILD)/*/*.d)

@@ -21,19 +21,19 @@
 #include <event2/event.h>
 
 #include "block.h"
-#include "client.h"
+#include "client/client.h"
 #include "conn.h"
 #include "daemon.h"
-#include "listener.h"
+#include "client/listener.h"
 #include "log.h"
-#include "gate.h"
+#include "mirror/gate.h"
 #include "ketama.h"
-#include "mirror.h"
+#include "mirror/mirror.h"
 #include "options.h"
-#include "pair.h"
-#include "request.h"
-#include "server.h"
-#include "stats.h"
+#include "mirror/pair.h"
+#include "client/request.h"
+#include "server/server.h"
+#include "client/stats.h"
 
 enum {
 	GRACE_MS = 5000,	/* to finish what is in flight */

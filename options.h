@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "address.h"
+#include "server/address.h"
 #include "ketama.h"
 
 struct options {

@@ -1,7 +1,13 @@
 """Fixtures: what a test starts is ended after it, whatever happens."""
+import pathlib
+import sys
+
 import pytest
 
-from lib.stage import Stage
+HERE = pathlib.Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE / "tools"), str(HERE / "faults")]
+
+from lib.stage import Stage  # noqa: E402
 
 
 @pytest.fixture

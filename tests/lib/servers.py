@@ -23,8 +23,8 @@ def sanitized():
 
 
 def built(name, *options):
-    """The program, or what else the options say, made of tests/name.c."""
-    source = ROOT / "tests" / (name + ".c")
+    """The program, or what else the options say, made of name.c of the tests."""
+    source, = (ROOT / "tests").glob("*/%s.c" % name)
     program = ROOT / "build" / name
     if not program.exists() or (
             program.stat().st_mtime < source.stat().st_mtime):

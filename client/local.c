@@ -1,0 +1,142 @@
+/*
+ * Answer the commands that are about no key.
+ *
+ * Invariant: each way through local_answer() finishes the request, or has the
+ * fanout do it.
+ */
+
+#include "client/local.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "block.h"
+#include "conn.h"
+#include "client/fanout.h"
+#include "mirror/pair.h"
+#include "proto.h"
+#include "client/request.h"
+#include "client/stats.h"
+
+static void
+say(struct request *request, const char *text)
+{
+	request_finish(request, text, strlen(text));
+}
+
+static void
+version(struct local *local, struct request *request)
+{
+	char lowest[32], line[80];
+
+	pairs_version(local->world->pairs, lowest, sizeof(lowest));
+	snprintf(line, sizeof(line), "VERSION %s-magent-%s\r\n", lowest,
+	    MAGENT_VERSION);
+	say(request, line);
+}
+
+static void
+flush_all(struct local *local, struct request *request,
+    const struct proto_request *r)
+{
+	request_silence(request, r->noreply);
+	if (local->refuse_flush) {
+		say(request, "CLIENT_ERROR flush_all not allowed\r\n");
+		return;
+	}
+	local->world->stats->cmd_flush++;
+	if (!fanout_flush(local->world, request, r,
+	    conn_loop_now(local->loop)))
+		request_fail(request);
+}
+
+/*
+ * stats
+ */
+
+static struct block *
+render_general(void *arg, const struct stats_of_servers *sum, size_t *length)
+{
+	struct local *local = arg;
+
+	return stats_general(local->world->stats, local->world->pairs, sum,
+	    local->settings, conn_loop_now(local->loop), length);
+}
+
+/* Takes the page. */
+static void
+say_page(struct request *request, struct block *page, size_t length)
+{
+	if (page != NULL)
+		request_finish(request, page->bytes, length);
+	else
+		request_fail(request);
+	block_release(page);
+}
+
+static bool
+is_word(const struct proto_request *r, const char *bytes, const char *word)
+{
+	return r->argument.length == strlen(word) &&
+	    memcmp(bytes + r->argument.at, word, r->argument.length) == 0;
+}
+
+/* What memcached says of its memory, of which we have none. */
+static bool
+is_empty(const struct proto_request *r, const char *bytes)
+{
+	static const char *const words[] = {
+		"items", "slabs", "sizes", "conns", "cachedump", "detail"
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (is_word(r, bytes, words[i]))
+			return true;
+	return false;
+}
+
+static void
+stats(struct local *local, struct request *request,
+    const struct proto_request *r, const char *bytes)
+{
+	struct pairs *pairs = local->world->pairs;
+	struct block *page;
+	size_t length;
+
+	if (r->argument.length == 0) {
+		if (!fanout_stats(local->world, request, render_general,
+		    local))
+			request_fail(request);
+	} else if (is_word(r, bytes, "servers")) {
+		page = stats_servers(pairs, conn_loop_now(local->loop),
+		    &length);
+		say_page(request, page, length);
+	} else if (is_word(r, bytes, "settings")) {
+		page = stats_settings(pairs, local->settings, &length);
+		say_page(request, page, length);
+	} else if (is_word(r, bytes, "reset")) {
+		stats_reset(local->world->stats);
+		say(request, "RESET\r\n");
+	} else {
+		say(request, is_empty(r, bytes) ? "END\r\n" : "ERROR\r\n");
+	}
+}
+
+void
+local_answer(struct local *local, struct request *request,
+    const struct proto_request *r, const char *bytes)
+{
+	switch (r->command) {
+	case PROTO_VERSION:
+		version(local, request);
+		break;
+	case PROTO_STATS:
+		stats(local, request, r, bytes);
+		break;
+	default:
+		assert(r->command == PROTO_FLUSH_ALL);
+		flush_all(local, request, r);
+	}
+}

@@ -1,0 +1,343 @@
+/*
+ * Write commands as servers are to get them.
+ *
+ * Invariant: nothing is copied from a client's line but keys and the values of
+ * meta flags, which proto.c has checked; words, spaces and numbers are ours.
+ */
+
+#include "mirror/command.h"
+
+#include <assert.h>
+#include <string.h>
+
+static const char *const names[] = {
+	[PROTO_GET] = "get", [PROTO_GETS] = "gets", [PROTO_GAT] = "gat",
+	[PROTO_GATS] = "gats", [PROTO_SET] = "set", [PROTO_ADD] = "add",
+	[PROTO_REPLACE] = "replace", [PROTO_APPEND] = "append",
+	[PROTO_PREPEND] = "prepend", [PROTO_CAS] = "cas",
+	[PROTO_INCR] = "incr", [PROTO_DECR] = "decr",
+	[PROTO_TOUCH] = "touch", [PROTO_DELETE] = "delete",
+	[PROTO_MG] = "mg", [PROTO_MS] = "ms", [PROTO_MD] = "md",
+	[PROTO_MA] = "ma", [PROTO_ME] = "me"
+};
+
+static inline void
+put(struct command *c, const char *bytes, size_t n)
+{
+	assert(c->length + n <= sizeof(c->line));
+	memcpy(c->line + c->length, bytes, n);
+	c->length += n;
+}
+
+static void
+put_text(struct command *c, const char *text)
+{
+	put(c, text, strlen(text));
+}
+
+static size_t
+format_number(char *to, uint64_t number)
+{
+	char digits[20];
+	size_t n = sizeof(digits);
+
+	do {
+		digits[--n] = (char)('0' + number % 10);
+		number /= 10;
+	} while (number > 0);
+	memcpy(to, digits + n, sizeof(digits) - n);
+	return sizeof(digits) - n;
+}
+
+static size_t
+format_signed(char *to, int32_t number)
+{
+	if (number >= 0)
+		return format_number(to, (uint64_t)number);
+	*to = '-';
+	return 1 + format_number(to + 1, (uint64_t)-(int64_t)number);
+}
+
+/* A space and a number. */
+static void
+put_number(struct command *c, uint64_t number)
+{
+	assert(c->length + 21 <= sizeof(c->line));
+	c->line[c->length++] = ' ';
+	c->length += format_number(c->line + c->length, number);
+}
+
+static void
+put_signed(struct command *c, int32_t number)
+{
+	assert(c->length + 21 <= sizeof(c->line));
+	c->line[c->length++] = ' ';
+	c->length += format_signed(c->line + c->length, number);
+}
+
+static void
+start(struct command *c, const char *name, const struct proto_request *r,
+    const char *bytes, enum proto_expect expect)
+{
+	c->length = 0;
+	c->data = false;
+	c->expect = expect;
+	put_text(c, name);
+	put(c, " ", 1);
+	put(c, bytes + r->key.at, r->key.length);
+}
+
+static void
+finish(struct command *c)
+{
+	put(c, "\r\n", 2);
+}
+
+static bool
+is_meta(const struct proto_request *r)
+{
+	return r->command >= PROTO_MG && r->command <= PROTO_ME;
+}
+
+static bool
+takes_argument(char flag)
+{
+	return memchr("DFJMNORT", flag, 8) != NULL;
+}
+
+/*
+ * The meta flags that chosen() picks.  A C becomes cas; of a flag that takes no
+ * argument only its letter stays.
+ */
+static void
+put_flags(struct command *c, const struct proto_request *r, const char *bytes,
+    bool (*chosen)(char flag), uint64_t cas)
+{
+	size_t at = r->meta.at;
+	size_t end = at + r->meta.length;
+	struct proto_span token;
+
+	while (proto_token(bytes, end, &at, &token)) {
+		if (!chosen(bytes[token.at]))
+			continue;
+		if (bytes[token.at] == 'C') {
+			put(c, " C", 2);
+			c->length += format_number(c->line + c->length, cas);
+			continue;
+		}
+		put(c, " ", 1);
+		put(c, bytes + token.at,
+		    takes_argument(bytes[token.at]) ? token.length : 1);
+	}
+}
+
+/*
+ * Forward
+ */
+
+static void
+put_storage(struct command *c, const char *name, const struct proto_request *r,
+    const char *bytes)
+{
+	start(c, name, r, bytes, PROTO_EXPECT_STORED);
+	put_number(c, r->flags);
+	put_signed(c, r->exptime);
+	put_number(c, r->data.length);
+	c->data = true;
+}
+
+/* All but q, which is for the client's side only, and what proxies take. */
+static bool
+is_forwarded(char flag)
+{
+	return flag != 'q' && flag != 'P' && flag != 'L';
+}
+
+static void
+forward_meta(struct command *c, const struct proto_request *r,
+    const char *bytes, uint64_t cas)
+{
+	static const enum proto_expect expects[] = {
+		[PROTO_MG] = PROTO_EXPECT_META_GET,
+		[PROTO_MS] = PROTO_EXPECT_META_SET,
+		[PROTO_MD] = PROTO_EXPECT_META_DELETE,
+		[PROTO_MA] = PROTO_EXPECT_META_ARITHMETIC,
+		[PROTO_ME] = PROTO_EXPECT_META_DEBUG
+	};
+
+	start(c, names[r->command], r, bytes, expects[r->command]);
+	if (r->command == PROTO_MS) {
+		put_number(c, r->data.length);
+		c->data = true;
+	}
+	if (r->command == PROTO_ME)
+		put(c, " b", r->base64 ? 2 : 0);
+	else
+		put_flags(c, r, bytes, is_forwarded, cas);
+	if (r->command == PROTO_MA && !r->has_value)
+		put(c, " v", 2);
+	finish(c);
+}
+
+void
+command_forward(struct command *c, const struct proto_request *r,
+    const char *bytes, uint64_t cas)
+{
+	if (r->too_large) {
+		command_delete(c, r, bytes);
+		return;
+	}
+	if (is_meta(r)) {
+		forward_meta(c, r, bytes, cas);
+		return;
+	}
+	switch (r->command) {
+	case PROTO_SET: case PROTO_ADD: case PROTO_REPLACE:
+	case PROTO_APPEND: case PROTO_PREPEND:
+		put_storage(c, names[r->command], r, bytes);
+		break;
+	case PROTO_CAS:
+		put_storage(c, "cas", r, bytes);
+		put_number(c, cas);
+		break;
+	case PROTO_INCR: case PROTO_DECR:
+		start(c, names[r->command], r, bytes, PROTO_EXPECT_NUMBER);
+		put_number(c, r->delta);
+		break;
+	case PROTO_TOUCH:
+		start(c, "touch", r, bytes, PROTO_EXPECT_TOUCHED);
+		put_signed(c, r->exptime);
+		break;
+	default:
+		assert(r->command == PROTO_DELETE);
+		start(c, "delete", r, bytes, PROTO_EXPECT_DELETED);
+	}
+	finish(c);
+}
+
+/*
+ * Effects
+ */
+
+void
+command_delete(struct command *c, const struct proto_request *r,
+    const char *bytes)
+{
+	if (r->base64) {
+		start(c, "md", r, bytes, PROTO_EXPECT_META_DELETE);
+		put_text(c, " b");
+	} else {
+		start(c, "delete", r, bytes, PROTO_EXPECT_DELETED);
+	}
+	finish(c);
+}
+
+static void
+mirror_set(struct command *c, const struct proto_request *r, const char *bytes)
+{
+	if (!r->base64) {
+		put_storage(c, "set", r, bytes);
+		finish(c);
+		return;
+	}
+	start(c, "ms", r, bytes, PROTO_EXPECT_META_SET);
+	put_number(c, r->data.length);
+	put_text(c, " b F");
+	c->length += format_number(c->line + c->length, r->flags);
+	put_text(c, " T");
+	c->length += format_signed(c->line + c->length, r->exptime);
+	c->data = true;
+	finish(c);
+}
+
+static void
+mirror_touch(struct command *c, const struct proto_request *r,
+    const char *bytes)
+{
+	if (!r->base64) {
+		start(c, "touch", r, bytes, PROTO_EXPECT_TOUCHED);
+		put_signed(c, r->exptime);
+	} else {
+		start(c, "mg", r, bytes, PROTO_EXPECT_META_GET);
+		put_text(c, " b T");
+		c->length += format_signed(c->line + c->length, r->exptime);
+	}
+	finish(c);
+}
+
+static bool
+is_arithmetic(char flag)
+{
+	return strchr("bNJDTM", flag) != NULL;
+}
+
+static bool
+is_key_or_mode(char flag)
+{
+	return flag == 'b' || flag == 'M';
+}
+
+/* An ms append or prepend, or an ma, again. */
+static void
+mirror_meta(struct command *c, const struct proto_request *r,
+    const char *bytes)
+{
+	if (r->command == PROTO_MS) {
+		start(c, "ms", r, bytes, PROTO_EXPECT_META_SET);
+		put_number(c, r->data.length);
+		put_flags(c, r, bytes, is_key_or_mode, 0);
+		c->data = true;
+	} else {
+		start(c, "ma", r, bytes, PROTO_EXPECT_META_ARITHMETIC);
+		put_flags(c, r, bytes, is_arithmetic, 0);
+		put_text(c, " v");
+	}
+	finish(c);
+}
+
+void
+command_mirror(struct command *c, const struct proto_request *r,
+    const char *bytes, enum command_effect effect)
+{
+	switch (effect) {
+	case COMMAND_SET:
+		mirror_set(c, r, bytes);
+		break;
+	case COMMAND_TOUCH:
+		mirror_touch(c, r, bytes);
+		break;
+	case COMMAND_DELETE:
+		command_delete(c, r, bytes);
+		break;
+	default:
+		assert(effect == COMMAND_SAME);
+		if (is_meta(r))
+			mirror_meta(c, r, bytes);
+		else
+			command_forward(c, r, bytes, 0);
+	}
+}
+
+size_t
+command_get(char *line, const struct proto_request *r)
+{
+	size_t n = strlen(names[r->command]);
+
+	memcpy(line, names[r->command], n);
+	if (r->command == PROTO_GAT || r->command == PROTO_GATS) {
+		line[n++] = ' ';
+		n += format_signed(line + n, r->exptime);
+	}
+	return n;
+}
+
+size_t
+command_tag(char *token, const char *digits, size_t n, uint64_t tag)
+{
+	uint64_t number = proto_number(digits, n);
+
+	/* 0 stands for none. */
+	if (number != 0)
+		number = (number & COMMAND_CAS_MASK) | tag;
+	return format_number(token, number);
+}

@@ -1,0 +1,167 @@
+/*
+ * Wait until a server has nothing left of what it was sent before.
+ *
+ * It is done when the server lists none of the old connections any more.  After
+ * a partition it has not heard of our RST, and they stay, idle, with nothing in
+ * them: so it is done, too, when they have been idle while the server answered
+ * for a second.
+ */
+
+#include "mirror/drain.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include <event2/event.h>
+
+#include "conn.h"
+#include "mirror/pair.h"
+#include "proto.h"
+
+enum {
+	IDLE_MS = 1200,		/* stats conns counts in seconds */
+	PAUSE_MS = 20		/* between two looks */
+};
+
+static void look(struct drain *drain);
+
+static bool
+is_old_port(const struct peer *peer, uint64_t port)
+{
+	const uint16_t *ports;
+	size_t n = server_old_ports(peer->server, &ports);
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if (ports[i] == port)
+			return true;
+	return false;
+}
+
+/* The port at the end of tcp:ADDRESS:PORT; 0 if there is none. */
+static uint64_t
+port_of(const char *address, size_t n)
+{
+	const char *colon = memrchr(address, ':', n);
+
+	if (colon == NULL)
+		return 0;
+	return proto_number(colon + 1, n - (size_t)(colon + 1 - address));
+}
+
+/*
+ * A line of stats conns.  Of each connection there are several:
+ *	N:addr tcp:ADDRESS:PORT
+ *	N:secs_since_last_cmd SECONDS
+ */
+static bool
+on_conn(struct call *call, const struct proto_reply *stat, const char *bytes,
+    size_t at)
+{
+	struct drain *drain = (struct drain *)((char *)call -
+	    offsetof(struct drain, ask));
+	const char *name = bytes + at + stat->key.at;
+	const char *value = bytes + at + stat->data.at;
+	const char *what = memchr(name, ':', stat->key.length);
+	uint64_t conn = proto_number(name, stat->key.length);
+	size_t length;
+
+	if (what == NULL)
+		return true;
+	length = stat->key.length - (size_t)(++what - name);
+	if (length == 4 && memcmp(what, "addr", 4) == 0) {
+		drain->conn = conn;
+		drain->is_old = is_old_port(drain->peer,
+		    port_of(value, stat->data.length));
+		drain->old += drain->is_old;
+	} else if (drain->is_old && conn == drain->conn && length == 19 &&
+	    memcmp(what, "secs_since_last_cmd", 19) == 0 &&
+	    proto_number(value, stat->data.length) == 0) {
+		drain->busy++;
+	}
+	return true;
+}
+
+static void
+on_listed(struct call *call, const struct answer *answer)
+{
+	struct drain *drain = (struct drain *)((char *)call -
+	    offsetof(struct drain, ask));
+	int64_t waited = conn_loop_now(drain->loop) - drain->began_ms;
+	struct timeval pause = { .tv_usec = PAUSE_MS * 1000 };
+	bool listed;
+
+	if (answer == NULL)
+		return;
+	/* Servers before 1.4.18 have no such list. */
+	listed = answer->last.result == PROTO_END;
+	if ((listed && drain->old == 0) ||
+	    (waited >= IDLE_MS && (!listed || drain->busy == 0))) {
+		server_forget_ports(drain->peer->server);
+		drain->done(drain);
+		return;
+	}
+	drain->waited = true;
+	event_add(drain->timer, &pause);
+}
+
+static void
+look(struct drain *drain)
+{
+	static const char line[] = "stats conns\r\n";
+
+	assert(drain->peer->state == PEER_DRAIN);
+	drain->is_old = false;
+	drain->old = drain->busy = 0;
+	drain->ask = (struct call){
+		.expect = PROTO_EXPECT_STATS, .done = on_listed,
+		.element = on_conn
+	};
+	server_submit(drain->peer->server, 0, &drain->ask, line,
+	    sizeof(line) - 1, NULL, 0, NULL);
+}
+
+static void
+on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	look(arg);
+}
+
+void
+drain_start(struct drain *drain)
+{
+	const uint16_t *ports;
+
+	drain->began_ms = conn_loop_now(drain->loop);
+	drain->waited = false;
+	if (server_old_ports(drain->peer->server, &ports) > 0)
+		look(drain);
+	else
+		drain->done(drain);
+}
+
+void
+drain_stop(struct drain *drain)
+{
+	event_del(drain->timer);
+}
+
+bool
+drain_init(struct drain *drain, struct conn_loop *loop, struct peer *peer,
+    void (*done)(struct drain *drain))
+{
+	drain->loop = loop;
+	drain->peer = peer;
+	drain->done = done;
+	drain->timer = event_new(conn_loop_base(loop), -1, 0, on_timer, drain);
+	return drain->timer != NULL;
+}
+
+void
+drain_destroy(struct drain *drain)
+{
+	if (drain->timer != NULL)
+		event_free(drain->timer);
+}

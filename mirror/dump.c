@@ -1,0 +1,260 @@
+/*
+ * List the keys of a server that is up.
+ *
+ * Invariant: a dump has a connection, or its timer runs and will begin the next
+ * try or tell the end.  Keys that were told before a try broke off are told
+ * again.
+ */
+
+#include "mirror/dump.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "conn.h"
+#include "log.h"
+#include "mirror/pair.h"
+#include "proto.h"
+#include "server/server.h"
+
+enum {
+	SILENCE_MS = 2000,	/* then a try is given up */
+	PAUSE_MS = 500,		/* before the next one */
+	TRIES_MAX = 20
+};
+
+struct dump {
+	struct conn_loop *loop;
+	const struct peer *from;
+	const struct dump_handler *handler;
+	void *owner;
+	struct conn *conn;	/* NULL: between two tries */
+	unsigned int tries;
+	struct event *timer;
+};
+
+static void
+set_timer(struct dump *dump, int ms)
+{
+	struct timeval wait = {
+		.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000
+	};
+
+	event_add(dump->timer, &wait);
+}
+
+static void
+disconnect(struct dump *dump)
+{
+	if (dump->conn != NULL)
+		conn_close(dump->conn, true);
+	dump->conn = NULL;
+}
+
+void
+dump_free(struct dump *dump)
+{
+	disconnect(dump);
+	if (dump->timer != NULL)
+		event_free(dump->timer);
+	free(dump);
+}
+
+static void
+end(struct dump *dump, enum dump_end how)
+{
+	disconnect(dump);
+	event_del(dump->timer);
+	dump->handler->ended(dump->owner, how);
+	dump_free(dump);
+}
+
+/* This try has failed: another one follows a little later. */
+static void
+retry(struct dump *dump, const char *why)
+{
+	assert(dump->tries < TRIES_MAX);
+	log_info("s %s: no list of its keys: %s", peer_name(dump->from), why);
+	disconnect(dump);
+	dump->tries++;
+	set_timer(dump, PAUSE_MS);
+}
+
+/*
+ * Lines
+ */
+
+static int
+hex(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Undo the %xx in n bytes; out has room for PROTO_KEY_MAX.  Returns the length,
+   or 0 if that is no key. */
+static size_t
+decode(const char *bytes, size_t n, char *out)
+{
+	size_t length = 0;
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		if (length == PROTO_KEY_MAX)
+			return 0;
+		if (bytes[i] != '%') {
+			out[length++] = bytes[i];
+			continue;
+		}
+		if (n - i < 3 || hex(bytes[i + 1]) < 0 ||
+		    hex(bytes[i + 2]) < 0)
+			return 0;
+		out[length++] = (char)(hex(bytes[i + 1]) * 16 +
+		    hex(bytes[i + 2]));
+		i += 2;
+	}
+	return length;
+}
+
+/* key=KEY exp=... */
+static bool
+take_key(struct dump *dump, const char *line, size_t n)
+{
+	const char *end = memchr(line, ' ', n);
+	char key[PROTO_KEY_MAX];
+	size_t length;
+
+	length = decode(line + 4,
+	    (end == NULL ? n : (size_t)(end - line)) - 4, key);
+	return length == 0 || dump->handler->key(dump->owner, key, length);
+}
+
+/* Returns false if the dump, or this try, has ended by the line. */
+static bool
+take_line(struct dump *dump, const char *line, size_t n)
+{
+	if (n > 0 && line[n - 1] == '\r')
+		n--;
+	if (n >= 4 && memcmp(line, "key=", 4) == 0) {
+		if (take_key(dump, line, n))
+			return true;
+		end(dump, DUMP_STOPPED);
+	} else if (n == 2 && memcmp(line, "OK", 2) == 0) {
+		return true;
+	} else if (n == 3 && memcmp(line, "END", 3) == 0) {
+		end(dump, DUMP_WHOLE);
+	} else if (n >= 4 && memcmp(line, "BUSY", 4) == 0) {
+		retry(dump, "it is busy");
+	} else {
+		/* ERROR: it knows no such command, or may not do it. */
+		end(dump, DUMP_UNABLE);
+	}
+	return false;
+}
+
+static size_t
+on_input(void *owner, const char *bytes, size_t n)
+{
+	struct dump *dump = owner;
+	size_t used = 0;
+	const char *lf;
+	size_t length;
+
+	set_timer(dump, SILENCE_MS);
+	while ((lf = memchr(bytes + used, '\n', n - used)) != NULL) {
+		length = (size_t)(lf - bytes) - used;
+		if (!take_line(dump, bytes + used, length))
+			return n;
+		used += length + 1;
+	}
+	if (n - used <= PROTO_LINE_MAX)
+		return used;
+	retry(dump, "it sends a line without end");
+	return n;
+}
+
+static void
+on_ended(void *owner, enum conn_end how)
+{
+	struct dump *dump = owner;
+
+	retry(dump, how == CONN_EOF ? "it closed the connection" :
+	    strerror(conn_error(dump->conn)));
+}
+
+static const struct conn_handler handler = {
+	.input = on_input, .ended = on_ended
+};
+
+/*
+ * Tries
+ */
+
+static void
+try(struct dump *dump)
+{
+	/* The hash table lists all keys; the lists of the LRU may miss those
+	   that move meanwhile. */
+	const char *line = identity_is_since(&dump->from->identity, 1, 6, 9) ?
+	    "lru_crawler metadump hash\r\n" : "lru_crawler metadump all\r\n";
+	int fd;
+
+	assert(dump->conn == NULL);
+	dump->conn = conn_new(dump->loop, CONN_FIRST, &handler, dump);
+	fd = dump->conn == NULL ? -1 : server_dial(dump->from->server);
+	if (fd == -1 || !conn_attach(dump->conn, fd)) {
+		if (fd != -1)
+			close(fd);
+		retry(dump, "no connection");
+		return;
+	}
+	conn_write(dump->conn, line, strlen(line));
+	set_timer(dump, SILENCE_MS);
+}
+
+static void
+on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct dump *dump = arg;
+
+	(void)fd;
+	(void)what;
+	if (!peer_is_believed(dump->from))
+		end(dump, DUMP_LOST);
+	else if (dump->conn != NULL)
+		retry(dump, "it fell silent");
+	else if (dump->from->state == PEER_STARTING)
+		set_timer(dump, PAUSE_MS);
+	else if (dump->tries < TRIES_MAX &&
+	    identity_is_since(&dump->from->identity, 1, 6, 0))
+		try(dump);
+	else
+		end(dump, DUMP_UNABLE);
+}
+
+struct dump *
+dump_new(struct conn_loop *loop, const struct peer *from,
+    const struct dump_handler *dump_handler, void *owner)
+{
+	struct dump *dump = calloc(1, sizeof(*dump));
+
+	if (dump == NULL)
+		return NULL;
+	dump->loop = loop;
+	dump->from = from;
+	dump->handler = dump_handler;
+	dump->owner = owner;
+	dump->timer = event_new(conn_loop_base(loop), -1, 0, on_timer, dump);
+	if (dump->timer == NULL) {
+		dump_free(dump);
+		return NULL;
+	}
+	event_active(dump->timer, EV_TIMEOUT, 0);
+	return dump;
+}

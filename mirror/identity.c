@@ -1,0 +1,100 @@
+/*
+ * Who a server is.
+ *
+ * A life is told by pid and start time.  In a container every life has pid 1,
+ * and the start is known to a second only, so a counter that has gone back
+ * counts as well; but that may also be a "stats reset".
+ */
+
+#include "mirror/identity.h"
+
+#include <string.h>
+
+#include "proto.h"
+
+enum { TAG_BITS = 15 };
+
+void
+identity_version(struct identity *identity, const char *text, size_t n)
+{
+	const char *end = text + n;
+	uint64_t number;
+	int i;
+
+	memset(identity->version, 0, sizeof(identity->version));
+	for (i = 0; i < 3; i++) {
+		number = proto_number(text, (size_t)(end - text));
+		identity->version[i] = number < 9999 ? (unsigned int)number :
+		    9999;
+		text = memchr(text, '.', (size_t)(end - text));
+		if (text == NULL)
+			return;
+		text++;
+	}
+}
+
+void
+identity_stat(struct identity *identity, const char *name, size_t n,
+    const char *value, size_t length)
+{
+	const struct {
+		const char *name;
+		uint64_t *field;
+	} fields[] = {
+		{ "pid", &identity->pid }, { "time", &identity->time },
+		{ "uptime", &identity->uptime },
+		{ "total_connections", &identity->connections },
+		{ "cmd_get", &identity->gets }, { "cmd_set", &identity->sets },
+		{ "total_items", &identity->items },
+		{ "curr_items", &identity->stored },
+		{ "item_size_max", &identity->item_size_max }
+	};
+	static const char file[] = "memory_file", none[] = "(null)";
+	size_t i;
+
+	for (i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+		if (strlen(fields[i].name) == n &&
+		    memcmp(fields[i].name, name, n) == 0)
+			*fields[i].field = proto_number(value, length);
+	if (n == sizeof(file) - 1 && memcmp(name, file, n) == 0)
+		identity->restartable = length != sizeof(none) - 1 ||
+		    memcmp(value, none, length) != 0;
+}
+
+enum identity_change
+identity_compare(const struct identity *before, const struct identity *now)
+{
+	if (!before->known)
+		return IDENTITY_UNSURE;
+	if (before->pid != now->pid ||
+	    before->time - before->uptime != now->time - now->uptime)
+		return IDENTITY_NEW;
+	if (now->connections < before->connections ||
+	    now->gets < before->gets || now->sets < before->sets ||
+	    now->items < before->items)
+		return IDENTITY_UNSURE;
+	return IDENTITY_SAME;
+}
+
+uint64_t
+identity_tag(const struct identity *identity, unsigned int role)
+{
+	uint64_t mix = identity->pid * 4 + role;
+
+	mix = mix * 0x9e3779b97f4a7c15u ^ (identity->time - identity->uptime);
+	mix *= 0xbf58476d1ce4e5b9u;
+	return mix >> (64 - TAG_BITS);
+}
+
+bool
+identity_is_since(const struct identity *identity, unsigned int major,
+    unsigned int minor, unsigned int patch)
+{
+	const unsigned int *version = identity->version;
+
+	if (version[0] != major)
+		return version[0] > major;
+	if (version[1] != minor)
+		return version[1] > minor;
+	return version[2] >= patch;
+}

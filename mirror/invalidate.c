@@ -1,0 +1,200 @@
+/*
+ * Remove from a server that is back what may be old in it.
+ *
+ * Invariant: a key that has been taken out of the dirty set is in a deletion
+ * until the server has answered; if it fails, the key is dirty again.
+ */
+
+#include "mirror/invalidate.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "mirror/command.h"
+#include "mirror/dirty.h"
+#include "mirror/pair.h"
+#include "proto.h"
+#include "server/server.h"
+
+enum { DELETIONS_MAX = 64 };	/* in flight */
+
+/* The delete of a dirty key. */
+struct deletion {
+	struct call call;
+	struct invalidation *invalidation;
+	struct deletion *next_idle;
+	size_t length;
+	bool base64;
+	char key[PROTO_KEY_MAX];
+};
+
+struct invalidation {
+	struct peer *peer;
+	const struct invalidation_news *news;
+	void *owner;
+	bool working;			/* done() has not been called */
+	struct call flush;
+	bool flushing;
+	struct deletion deletions[DELETIONS_MAX];
+	struct deletion *idle;
+};
+
+static void go_on(struct invalidation *invalidation);
+
+static void
+finish(struct invalidation *invalidation, bool everything)
+{
+	assert(invalidation->working && !invalidation->flushing);
+	invalidation->working = false;
+	invalidation->news->done(invalidation->owner, everything);
+}
+
+/*
+ * Everything
+ */
+
+static void
+on_flushed(struct call *call, const struct answer *answer)
+{
+	struct invalidation *invalidation = (struct invalidation *)
+	    ((char *)call - offsetof(struct invalidation, flush));
+	struct peer *peer = invalidation->peer;
+
+	invalidation->flushing = false;
+	if (answer == NULL || !invalidation->working)
+		return;
+	if (answer->last.result != PROTO_OKAY) {
+		server_fail(peer->server, "refuses flush_all");
+		return;
+	}
+	dirty_clear(peer->dirty);
+	finish(invalidation, true);
+}
+
+static void
+flush(struct invalidation *invalidation)
+{
+	static const char line[] = "flush_all\r\n";
+
+	if (invalidation->flushing)
+		return;
+	invalidation->flushing = true;
+	invalidation->flush = (struct call){
+		.expect = PROTO_EXPECT_OK, .done = on_flushed
+	};
+	server_submit(invalidation->peer->server, 0, &invalidation->flush,
+	    line, sizeof(line) - 1, NULL, 0, NULL);
+}
+
+/*
+ * Key by key
+ */
+
+static void
+on_deleted(struct call *call, const struct answer *answer)
+{
+	struct deletion *deletion = (struct deletion *)call;
+	struct invalidation *invalidation = deletion->invalidation;
+	struct peer *peer = invalidation->peer;
+
+	deletion->next_idle = invalidation->idle;
+	invalidation->idle = deletion;
+	if (answer == NULL) {
+		peer_add_dirty(peer, deletion->key, deletion->length,
+		    deletion->base64);
+		invalidation->working = false;
+		return;
+	}
+	switch (answer->last.result) {
+	case PROTO_ERROR: case PROTO_CLIENT_ERROR: case PROTO_SERVER_ERROR:
+		peer_add_dirty(peer, deletion->key, deletion->length,
+		    deletion->base64);
+		server_fail(peer->server, "refuses a delete");
+		break;
+	default:
+		if (invalidation->working)
+			go_on(invalidation);
+	}
+}
+
+static void
+delete_key(struct invalidation *invalidation, struct deletion *deletion)
+{
+	struct peer *peer = invalidation->peer;
+	struct pair pair = pairs_find_wire(peer->pairs, deletion->key,
+	    deletion->length, deletion->base64);
+	struct proto_request r = {
+		.key = { 0, (uint32_t)deletion->length },
+		.base64 = deletion->base64
+	};
+	struct command command;
+
+	assert(deletion->length > 0 && deletion->length <= PROTO_KEY_MAX);
+	command_delete(&command, &r, deletion->key);
+	deletion->call.expect = command.expect;
+	deletion->call.done = on_deleted;
+	server_submit(peer->server, pair.hash, &deletion->call, command.line,
+	    command.length, NULL, 0, NULL);
+}
+
+/* Clients' writes make keys dirty until done() is called. */
+static void
+go_on(struct invalidation *invalidation)
+{
+	struct dirty *dirty = invalidation->peer->dirty;
+	struct deletion *deletion;
+
+	assert(invalidation->working);
+	while (!dirty_is_all(dirty) &&
+	    (deletion = invalidation->idle) != NULL && dirty_take(dirty,
+	    deletion->key, &deletion->length, &deletion->base64)) {
+		invalidation->idle = deletion->next_idle;
+		if (!invalidation->news->key(invalidation->owner,
+		    deletion->key, deletion->length, deletion->base64))
+			dirty_add_all(dirty);
+		delete_key(invalidation, deletion);
+	}
+	if (dirty_is_all(dirty))
+		flush(invalidation);
+	else if (dirty_count(dirty) == 0)
+		finish(invalidation, false);
+}
+
+void
+invalidation_start(struct invalidation *invalidation)
+{
+	invalidation->working = true;
+	go_on(invalidation);
+}
+
+void
+invalidation_stop(struct invalidation *invalidation)
+{
+	invalidation->working = false;
+}
+
+struct invalidation *
+invalidation_new(struct peer *peer, const struct invalidation_news *news,
+    void *owner)
+{
+	struct invalidation *invalidation = calloc(1, sizeof(*invalidation));
+	int i;
+
+	if (invalidation == NULL)
+		return NULL;
+	invalidation->peer = peer;
+	invalidation->news = news;
+	invalidation->owner = owner;
+	for (i = 0; i < DELETIONS_MAX; i++) {
+		invalidation->deletions[i].invalidation = invalidation;
+		invalidation->deletions[i].next_idle = invalidation->idle;
+		invalidation->idle = &invalidation->deletions[i];
+	}
+	return invalidation;
+}
+
+void
+invalidation_free(struct invalidation *invalidation)
+{
+	free(invalidation);
+}

@@ -1,0 +1,488 @@
+/*
+ * Who holds a key, and who answers for it.
+ *
+ * Invariant: the authority of a pair is a function of the states of its two
+ * servers, and of nothing else.
+ */
+
+#include "mirror/pair.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "server/address.h"
+#include "mirror/command.h"
+#include "conn.h"
+#include "mirror/dirty.h"
+#include "mirror/gate.h"
+#include "proto.h"
+#include "server/server.h"
+
+struct pairs {
+	enum ketama_kind kind;
+	struct ketama *primary_ring, *backup_ring;
+	struct peer **primaries, **backups;	/* as their rings count them */
+	size_t primary_count, backup_count;
+	struct peer *peers;
+	size_t peer_count;
+	bool hashes;		/* whether the hash of a key matters */
+	unsigned int lazy;	/* peers that are */
+	struct gate *gate;
+	int64_t flush_at;	/* see pairs_set_flush() */
+	struct pairs_counters counters;
+};
+
+static const char *const state_names[] = {
+	[PEER_DOWN] = "down", [PEER_STARTING] = "starting",
+	[PEER_IDENTIFY] = "identify", [PEER_DRAIN] = "drain",
+	[PEER_INVALIDATE] = "invalidate", [PEER_REBUILD] = "rebuild",
+	[PEER_HANDBACK] = "handback", [PEER_UP] = "up"
+};
+
+/*
+ * Keys
+ */
+
+static struct pair
+pair_at(const struct pairs *pairs, uint32_t hash)
+{
+	struct pair pair = { .hash = hash };
+	size_t owner = ketama_find(pairs->primary_ring, hash);
+
+	pair.primary = pairs->primaries[owner];
+	if (pairs->backup_count == 0)
+		return pair;
+	owner = ketama_find(pairs->backup_ring, hash);
+	if (pairs->backups[owner] == pair.primary)
+		owner = ketama_find_other(pairs->backup_ring, hash, owner);
+	if (owner < pairs->backup_count)
+		pair.backup = pairs->backups[owner];
+	assert(pair.backup != pair.primary);
+	return pair;
+}
+
+struct pair
+pairs_find(const struct pairs *pairs, const char *key, size_t length)
+{
+	return pair_at(pairs, pairs->hashes ?
+	    ketama_hash(pairs->kind, key, length) : 0);
+}
+
+void
+pairs_find_all(const struct pairs *pairs, const char *const *keys,
+    const size_t *lengths, size_t n, struct pair *found)
+{
+	uint32_t hashes[PAIRS_BATCH] = { 0 };
+	size_t i;
+
+	assert(n <= PAIRS_BATCH);
+	if (pairs->hashes)
+		ketama_hashes(pairs->kind, keys, lengths, n, hashes);
+	for (i = 0; i < n; i++)
+		found[i] = pair_at(pairs, hashes[i]);
+}
+
+struct pair
+pairs_find_wire(const struct pairs *pairs, const char *key, size_t length,
+    bool base64)
+{
+	char decoded[PROTO_KEY_MAX];
+
+	if (base64) {
+		length = proto_base64(key, length, decoded);
+		key = decoded;
+	}
+	return pairs_find(pairs, key, length);
+}
+
+bool
+pairs_are_mirrored(const struct pairs *pairs)
+{
+	return pairs->backup_count > 0 && pairs->peer_count > 1;
+}
+
+bool
+peers_are_partners(const struct peer *one, const struct peer *other)
+{
+	return one != other && ((one->primary && other->backup) ||
+	    (one->backup && other->primary));
+}
+
+bool
+peer_is_believed(const struct peer *peer)
+{
+	return peer->state == PEER_UP || peer->state == PEER_STARTING;
+}
+
+bool
+peer_is_mirror(const struct peer *peer)
+{
+	return peer_is_believed(peer) || peer->state == PEER_REBUILD ||
+	    peer->state == PEER_HANDBACK;
+}
+
+struct peer *
+pair_authority(const struct pair *pair)
+{
+	struct peer *primary = pair->primary, *backup = pair->backup;
+
+	if (peer_is_believed(primary))
+		return primary;
+	if (backup != NULL && peer_is_believed(backup))
+		return backup;
+	/*
+	 * What a mirror has is not old: misses are better than errors.  If both
+	 * are, it is the one that was it alone before.
+	 */
+	if (backup == NULL || !peer_is_mirror(backup))
+		return peer_is_mirror(primary) ? primary : NULL;
+	if (!peer_is_mirror(primary))
+		return backup;
+	return primary->mirror_since < backup->mirror_since ? primary : backup;
+}
+
+struct peer *
+pair_partner(const struct pair *pair, const struct peer *peer)
+{
+	assert(peer == pair->primary || peer == pair->backup);
+	return peer == pair->primary ? pair->backup : pair->primary;
+}
+
+uint64_t
+peer_tag(const struct peer *peer)
+{
+	unsigned int role = 2 * (unsigned int)peer->primary +
+	    (unsigned int)peer->backup;
+
+	return identity_tag(&peer->identity, role) * (COMMAND_CAS_MASK + 1);
+}
+
+int64_t
+peer_exptime(const struct peer *peer, int64_t seconds)
+{
+	if (seconds < 0)
+		return 0;
+	if (seconds <= PAIRS_RELATIVE_MAX)
+		return seconds;
+	return seconds + (int64_t)time(NULL) + peer->clock_ahead;
+}
+
+void
+pairs_set_flush(struct pairs *pairs, int64_t at_ms)
+{
+	pairs->flush_at = at_ms;
+}
+
+int64_t
+pairs_flush_in(const struct pairs *pairs, int64_t now_ms)
+{
+	return pairs->flush_at <= now_ms ? 0 :
+	    (pairs->flush_at - now_ms + 999) / 1000;
+}
+
+const char *
+peer_name(const struct peer *peer)
+{
+	return peer->address->name;
+}
+
+const char *
+peer_role(const struct peer *peer)
+{
+	if (peer->primary && peer->backup)
+		return "both";
+	return peer->primary ? "primary" : "backup";
+}
+
+const char *
+peer_state_name(enum peer_state state)
+{
+	return state_names[state];
+}
+
+void
+peer_set_lazy(struct peer *peer, bool lazy)
+{
+	assert(lazy || !peer->lazy || peer->pairs->lazy > 0);
+	if (peer->lazy == lazy)
+		return;
+	peer->lazy = lazy;
+	if (lazy)
+		peer->pairs->lazy++;
+	else
+		peer->pairs->lazy--;
+}
+
+bool
+pairs_are_lazy(const struct pairs *pairs)
+{
+	return pairs->lazy > 0;
+}
+
+void
+peer_add_dirty(struct peer *peer, const char *key, size_t length, bool base64)
+{
+	dirty_add(peer->dirty, key, length, base64);
+}
+
+void
+peer_add_all_dirty(struct peer *peer)
+{
+	dirty_add_all(peer->dirty);
+}
+
+void
+peer_tell(struct peer *peer, uint32_t hash, struct call *call,
+    const char *line, size_t line_length, const char *data, size_t length,
+    struct block *block)
+{
+	assert(peer_is_mirror(peer));
+	gate_enter(peer->pairs->gate);
+	server_submit(peer->server, hash, call, line, line_length, data,
+	    length, block);
+}
+
+void
+peer_ask(struct peer *peer, uint32_t hash, struct call *call, const char *key,
+    size_t length)
+{
+	assert(peer_is_mirror(peer));
+	gate_enter(peer->pairs->gate);
+	server_ask(peer->server, hash, call, key, length);
+}
+
+void
+peer_told(struct peer *peer)
+{
+	gate_leave(peer->pairs->gate);
+}
+
+size_t
+pairs_peer_count(const struct pairs *pairs)
+{
+	return pairs->peer_count;
+}
+
+struct peer *
+pairs_peer(struct pairs *pairs, size_t i)
+{
+	assert(i < pairs->peer_count);
+	return &pairs->peers[i];
+}
+
+struct gate *
+pairs_gate(struct pairs *pairs)
+{
+	return pairs->gate;
+}
+
+struct pairs_counters *
+pairs_counters(struct pairs *pairs)
+{
+	return &pairs->counters;
+}
+
+/* Whether version a is lower than b. */
+static bool
+is_lower(const unsigned int a[3], const unsigned int b[3])
+{
+	int i;
+
+	for (i = 0; i < 2 && a[i] == b[i]; i++)
+		;
+	return a[i] < b[i];
+}
+
+void
+pairs_version(const struct pairs *pairs, char *out, size_t size)
+{
+	static const unsigned int usual[3] = { 1, 6, 18 };
+	const unsigned int *lowest = NULL;
+	const unsigned int *version;
+	size_t i;
+
+	for (i = 0; i < pairs->peer_count; i++) {
+		version = pairs->peers[i].identity.version;
+		if (version[0] > 0 &&
+		    (lowest == NULL || is_lower(version, lowest)))
+			lowest = version;
+	}
+	if (lowest == NULL)
+		lowest = usual;
+	snprintf(out, size, "%u.%u.%u", lowest[0], lowest[1], lowest[2]);
+}
+
+/* Whether there is a backup for a primary that is another server. */
+static bool
+has_backup(const struct pairs *pairs, const struct peer *primary)
+{
+	return pairs->backup_count > 1 || (pairs->backup_count == 1 &&
+	    pairs->backups[0] != primary);
+}
+
+size_t
+pairs_uncovered(const struct pairs *pairs)
+{
+	struct pair pair = { .hash = 0 };
+	size_t uncovered = 0;
+	size_t i, j;
+
+	for (i = 0; i < pairs->primary_count; i++) {
+		pair.primary = pairs->primaries[i];
+		pair.backup = NULL;
+		if (!has_backup(pairs, pair.primary))
+			uncovered += pair_authority(&pair) == NULL;
+		for (j = 0; j < pairs->backup_count; j++) {
+			pair.backup = pairs->backups[j];
+			if (pair.backup != pair.primary)
+				uncovered += pair_authority(&pair) == NULL;
+		}
+	}
+	return uncovered;
+}
+
+/*
+ * Life
+ */
+
+/* What the servers are made with. */
+struct making {
+	struct conn_loop *loop;
+	struct evdns_base *dns;
+	const struct server_settings *settings;
+	const struct server_news *news;
+};
+
+/* The peer with this address, made if it is new.  NULL: out of memory. */
+static struct peer *
+peer_at(struct pairs *pairs, const struct address *address,
+    const struct making *making)
+{
+	struct peer *peer;
+
+	for (peer = pairs->peers; peer < pairs->peers + pairs->peer_count;
+	    peer++)
+		if (strcmp(peer_name(peer), address->name) == 0)
+			return peer;
+	pairs->peer_count++;
+	peer->pairs = pairs;
+	peer->address = address;
+	peer->state = PEER_STARTING;
+	peer->changed_ms = conn_loop_now(making->loop);
+	peer->dirty = dirty_new();
+	peer->server = server_new(making->loop, making->dns, address,
+	    making->settings, making->news, peer);
+	return peer->dirty == NULL || peer->server == NULL ? NULL : peer;
+}
+
+/* The ring over these addresses.  NULL: out of memory. */
+static struct ketama *
+ring_new(enum ketama_kind kind, const struct address *addresses, size_t n)
+{
+	struct ketama_server *servers = calloc(n, sizeof(*servers));
+	struct ketama *ring;
+	size_t i;
+
+	if (servers == NULL)
+		return NULL;
+	for (i = 0; i < n; i++) {
+		servers[i].host = addresses[i].host;
+		servers[i].port = addresses[i].port;
+		servers[i].weight = addresses[i].weight;
+	}
+	ring = ketama_new(kind, servers, n);
+	free(servers);
+	return ring;
+}
+
+static bool
+build_rings(struct pairs *pairs, const struct pairs_servers *servers)
+{
+	pairs->primary_ring = ring_new(servers->ring, servers->primaries,
+	    servers->primary_count);
+	if (servers->backup_count > 0)
+		pairs->backup_ring = ring_new(servers->ring,
+		    servers->backups, servers->backup_count);
+	return pairs->primary_ring != NULL &&
+	    (servers->backup_count == 0 || pairs->backup_ring != NULL);
+}
+
+static bool
+build_peers(struct pairs *pairs, const struct pairs_servers *servers,
+    const struct making *making)
+{
+	size_t i;
+
+	for (i = 0; i < servers->primary_count; i++) {
+		pairs->primaries[i] = peer_at(pairs, &servers->primaries[i],
+		    making);
+		if (pairs->primaries[i] == NULL)
+			return false;
+		pairs->primaries[i]->primary = true;
+	}
+	for (i = 0; i < servers->backup_count; i++) {
+		pairs->backups[i] = peer_at(pairs, &servers->backups[i],
+		    making);
+		if (pairs->backups[i] == NULL)
+			return false;
+		pairs->backups[i]->backup = true;
+	}
+	return true;
+}
+
+struct pairs *
+pairs_new(struct conn_loop *loop, struct evdns_base *dns,
+    const struct pairs_servers *servers,
+    const struct server_settings *settings, const struct server_news *news)
+{
+	struct making making = {
+		.loop = loop, .dns = dns, .settings = settings, .news = news
+	};
+	struct pairs *pairs = calloc(1, sizeof(*pairs));
+
+	assert(servers->primary_count > 0);
+	if (pairs == NULL)
+		return NULL;
+	pairs->kind = servers->ring;
+	pairs->primary_count = servers->primary_count;
+	pairs->backup_count = servers->backup_count;
+	pairs->hashes = servers->primary_count > 1 ||
+	    servers->backup_count > 1 || settings->links > 1;
+	pairs->gate = gate_new(conn_loop_base(loop));
+	pairs->primaries = calloc(servers->primary_count, sizeof(void *));
+	pairs->backups = calloc(servers->backup_count + 1, sizeof(void *));
+	pairs->peers = calloc(servers->primary_count + servers->backup_count,
+	    sizeof(*pairs->peers));
+	if (pairs->gate == NULL || pairs->primaries == NULL ||
+	    pairs->backups == NULL || pairs->peers == NULL ||
+	    !build_rings(pairs, servers) ||
+	    !build_peers(pairs, servers, &making)) {
+		pairs_free(pairs);
+		return NULL;
+	}
+	return pairs;
+}
+
+void
+pairs_free(struct pairs *pairs)
+{
+	size_t i;
+
+	if (pairs == NULL)
+		return;
+	for (i = 0; i < pairs->peer_count; i++) {
+		if (pairs->peers[i].server != NULL)
+			server_free(pairs->peers[i].server);
+		dirty_free(pairs->peers[i].dirty);
+	}
+	gate_free(pairs->gate);
+	ketama_free(pairs->primary_ring);
+	ketama_free(pairs->backup_ring);
+	free(pairs->primaries);
+	free(pairs->backups);
+	free(pairs->peers);
+	free(pairs);
+}

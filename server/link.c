@@ -1,0 +1,467 @@
+/*
+ * One connection to a memcached.
+ *
+ * Invariant: every call that was submitted is on the FIFO until its done()
+ * runs, and replies arrive in the order of that FIFO.
+ *
+ *   link_submit -> [ call call call ] -> done()
+ *                    ^first: the next bytes that arrive are its reply
+ *
+ * memcached writes the reply to each get by itself, which costs both sides a
+ * system call.  So gets of one key that stand next to each other in the FIFO
+ * become one command, as far as they were not sent yet: a get takes the line
+ * end of the command before it back, and adds its key.
+ *
+ *   [ get a | get b | set x | get c ] is sent as   get a b, set x, get c
+ *
+ * Of the shared reply each VALUE goes to the call whose key it is; calls before
+ * that one have missed, and so have those that are left when END comes.  The
+ * last call is not answered before that.
+ */
+
+#include "server/link.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "block.h"
+#include "conn.h"
+
+enum { END_LENGTH = sizeof("END\r\n") - 1 };
+
+struct link {
+	struct conn_loop *loop;
+	size_t value_max;
+	const struct link_news *news;
+	void *owner;
+	struct conn *conn;		/* NULL: closed */
+	bool attached;			/* it has got a socket */
+	struct call_list calls;		/* unanswered, oldest first */
+	size_t waiting;			/* how many these are */
+	size_t scanned;			/* of the first one's reply: bytes in
+					   elements that were seen */
+	const struct call *asked;	/* the last call, if it is a get that
+					   another one may join */
+	uint64_t asked_at;		/* where its command begins */
+};
+
+struct block *
+answer_keep(const struct answer *answer, const char *at, size_t n,
+    size_t *offset)
+{
+	return conn_keep(answer->conn, at, n, offset);
+}
+
+/*
+ * Replies
+ */
+
+static void
+fail(struct link *link, const char *why)
+{
+	link->news->failed(link->owner, why);
+}
+
+/* Whether the call may have been answered already.  An error may come while
+   its data is still being sent, but not before its line was. */
+static bool
+was_asked(const struct link *link, const struct call *call,
+    enum proto_result result)
+{
+	uint64_t sent = conn_sent(link->conn);
+
+	if (result == PROTO_SERVER_ERROR || result == PROTO_CLIENT_ERROR)
+		return sent > call->begin;
+	return sent >= call->end;
+}
+
+/* The first call is answered: take it off and tell its owner. */
+static void
+finish_call(struct link *link, const struct answer *answer)
+{
+	struct call *call = TAILQ_FIRST(&link->calls);
+	struct call *next = TAILQ_NEXT(call, entry);
+
+	assert(link->waiting > 0);
+	TAILQ_REMOVE(&link->calls, call, entry);
+	link->waiting--;
+	link->scanned = 0;
+	if (link->asked == call)
+		link->asked = NULL;
+	if (next != NULL)
+		next->since = conn_loop_now(link->loop);
+	call->done(call, answer);
+}
+
+/* The element at bytes.  Returns false if more bytes are needed, or the link
+   has failed.  Behind a VALUE comes an END, or more. */
+static bool
+read_element(struct link *link, const char *bytes, size_t n,
+    enum proto_expect expect, struct proto_reply *element)
+{
+	enum proto_status status = proto_reply(bytes, n, expect,
+	    link->value_max, element);
+
+	if (status == PROTO_OK)
+		return true;
+	if (status != PROTO_MORE)
+		fail(link, "sent an impossible reply");
+	else if (element->length > 0)
+		conn_want(link->conn, link->scanned + element->length +
+		    (element->result == PROTO_VALUE ? END_LENGTH : 0));
+	return false;
+}
+
+/* Read on in the reply to the first call.  Returns how many bytes are done
+   with; 0 when more are needed or the link has failed. */
+static size_t
+read_reply(struct link *link, const char *bytes, size_t n)
+{
+	struct call *call = TAILQ_FIRST(&link->calls);
+	struct answer answer = { .bytes = bytes, .conn = link->conn };
+	struct proto_reply *last = &answer.last;
+
+	for (;;) {
+		assert(link->scanned <= n);
+		answer.last_at = link->scanned;
+		if (!read_element(link, bytes + link->scanned,
+		    n - link->scanned, call->expect, last))
+			return 0;
+		if (!was_asked(link, call, last->result)) {
+			fail(link, "sent an impossible reply");
+			return 0;
+		}
+		link->scanned += last->length;
+		if (last->result != PROTO_VALUE && last->result != PROTO_STAT)
+			break;
+		if (call->element != NULL && !call->element(call, last,
+		    bytes, answer.last_at)) {
+			fail(link, "sent what was not asked for");
+			return 0;
+		}
+		call->since = conn_loop_now(link->loop);
+	}
+	answer.length = link->scanned;
+	finish_call(link, &answer);
+	return answer.length;
+}
+
+/*
+ * Replies to gets of one key
+ */
+
+/* The next call, if it shares the command of this one. */
+static struct call *
+sharer(const struct call *call)
+{
+	struct call *next = TAILQ_NEXT(call, entry);
+
+	return next != NULL && next->shares ? next : NULL;
+}
+
+static bool
+is_for(const struct call *call, const struct answer *value)
+{
+	const struct proto_span *key = &value->last.key;
+
+	return call->key_length == key->length &&
+	    memcmp(call->key, value->bytes + key->at, key->length) == 0;
+}
+
+/* The reply to the only get of a command, or what is left for its last one: a
+   VALUE and END, or END.  Returns as read_reply() does. */
+static size_t
+read_last(struct link *link, const char *bytes, size_t n)
+{
+	const struct call *call = TAILQ_FIRST(&link->calls);
+	struct answer answer = { .bytes = bytes, .conn = link->conn };
+	struct proto_reply end = { .length = 0 };
+
+	if (!read_element(link, bytes, n, call->expect, &answer.last))
+		return 0;
+	answer.length = answer.last.length;
+	if (answer.last.result == PROTO_VALUE) {
+		if (!is_for(call, &answer)) {
+			fail(link, "sent what was not asked for");
+			return 0;
+		}
+		if (!read_element(link, bytes + answer.length,
+		    n - answer.length, call->expect, &end))
+			return 0;
+	}
+	if (!was_asked(link, call, answer.last.result) ||
+	    (end.length > 0 && end.result != PROTO_END)) {
+		fail(link, "sent an impossible reply");
+		return 0;
+	}
+	finish_call(link, &answer);
+	return answer.length + end.length;
+}
+
+/* A VALUE belongs to the first of the calls that share a command which asked
+   for its key; those before that one have missed. */
+static size_t
+take_value(struct link *link, const struct answer *value, size_t n)
+{
+	const struct answer miss = {
+		.bytes = "END\r\n", .length = END_LENGTH, .conn = link->conn,
+		.last = { .result = PROTO_END, .length = END_LENGTH }
+	};
+	const struct conn *conn = link->conn;
+	struct call *call = TAILQ_FIRST(&link->calls);
+
+	while (call != NULL && !is_for(call, value))
+		call = sharer(call);
+	if (call == NULL || !was_asked(link, call, PROTO_VALUE)) {
+		fail(link, "sent what was not asked for");
+		return 0;
+	}
+	while (link->conn == conn && TAILQ_FIRST(&link->calls) != call)
+		finish_call(link, &miss);
+	if (link->conn != conn)
+		return 0;
+	if (sharer(call) == NULL)
+		return read_last(link, value->bytes, n);
+	finish_call(link, value);
+	return value->length;
+}
+
+/* END, or an error: those who are left have it for their answer. */
+static void
+take_end(struct link *link, const struct answer *end)
+{
+	const struct conn *conn = link->conn;
+	const struct call *call;
+	bool more = true;
+
+	while (more && link->conn == conn) {
+		call = TAILQ_FIRST(&link->calls);
+		more = sharer(call) != NULL;
+		if (!was_asked(link, call, end->last.result)) {
+			fail(link, "sent an impossible reply");
+			return;
+		}
+		finish_call(link, end);
+	}
+}
+
+/* An element of a reply that others beside the first call wait for. */
+static size_t
+read_shared(struct link *link, const char *bytes, size_t n)
+{
+	struct answer answer = { .bytes = bytes, .conn = link->conn };
+
+	assert(link->scanned == 0);
+	if (!read_element(link, bytes, n, TAILQ_FIRST(&link->calls)->expect,
+	    &answer.last))
+		return 0;
+	answer.length = answer.last.length;
+	if (answer.last.result == PROTO_VALUE)
+		return take_value(link, &answer, n);
+	take_end(link, &answer);
+	return answer.length;
+}
+
+/*
+ * The connection
+ */
+
+static size_t
+on_input(void *owner, const char *bytes, size_t n)
+{
+	struct link *link = owner;
+	const struct conn *conn = link->conn;
+	const struct call *call;
+	size_t used = 0, length;
+
+	link->news->heard(link->owner);
+	while (link->conn == conn && used < n) {
+		call = TAILQ_FIRST(&link->calls);
+		if (call == NULL) {
+			fail(link, "spoke without being asked");
+			break;
+		}
+		if (call->key == NULL)
+			length = read_reply(link, bytes + used, n - used);
+		else if (sharer(call) == NULL)
+			length = read_last(link, bytes + used, n - used);
+		else
+			length = read_shared(link, bytes + used, n - used);
+		if (length == 0)
+			break;
+		used += length;
+	}
+	return used;
+}
+
+static void
+on_ended(void *owner, enum conn_end end)
+{
+	struct link *link = owner;
+
+	fail(link, end == CONN_EOF ? "closed the connection" :
+	    strerror(conn_error(link->conn)));
+}
+
+static const struct conn_handler handler = {
+	.input = on_input, .ended = on_ended
+};
+
+bool
+link_open(struct link *link)
+{
+	assert(link->conn == NULL && TAILQ_EMPTY(&link->calls));
+	link->conn = conn_new(link->loop, CONN_FIRST, &handler, link);
+	return link->conn != NULL;
+}
+
+bool
+link_attach(struct link *link, int fd)
+{
+	if (fd == -1)
+		return false;
+	link->attached = conn_attach(link->conn, fd);
+	if (link->attached)
+		return true;
+	close(fd);
+	errno = ENOMEM;
+	return false;
+}
+
+void
+link_close(struct link *link, struct call_list *calls)
+{
+	if (link->conn != NULL)
+		conn_close(link->conn, true);
+	link->conn = NULL;
+	link->attached = false;
+	link->waiting = 0;
+	link->scanned = 0;
+	link->asked = NULL;
+	TAILQ_CONCAT(calls, &link->calls, entry);
+}
+
+bool
+link_is_attached(const struct link *link)
+{
+	return link->attached;
+}
+
+bool
+link_has_sent(const struct link *link)
+{
+	return link->conn != NULL && conn_sent(link->conn) > 0;
+}
+
+unsigned int
+link_port(const struct link *link)
+{
+	return link->conn != NULL ? conn_local_port(link->conn) : 0;
+}
+
+/*
+ * Calls
+ */
+
+struct call *
+link_first(const struct link *link)
+{
+	return TAILQ_FIRST(&link->calls);
+}
+
+size_t
+link_waiting(const struct link *link)
+{
+	return link->waiting;
+}
+
+/* Its time begins when the call before it is answered, or now. */
+static void
+append(struct link *link, struct call *call)
+{
+	call->end = conn_queued(link->conn);
+	if (TAILQ_EMPTY(&link->calls))
+		call->since = conn_loop_now(link->loop);
+	TAILQ_INSERT_TAIL(&link->calls, call, entry);
+	link->waiting++;
+}
+
+void
+link_submit(struct link *link, struct call *call, const char *line,
+    size_t line_length, const char *data, size_t length, struct block *block)
+{
+	assert(line_length > 2 && line[line_length - 1] == '\n');
+	call->key = NULL;
+	call->shares = false;
+	call->begin = conn_queued(link->conn);
+	conn_write(link->conn, line, line_length);
+	if (length > 0)
+		conn_write_block(link->conn, block, data, length);
+	append(link, call);
+	link->asked = NULL;
+}
+
+/* Whether call may share the command of the last one; then that has no line
+   end any more. */
+static bool
+join(struct link *link, const struct call *call)
+{
+	return link->asked != NULL && link->asked->expect == call->expect &&
+	    conn_queued(link->conn) + call->key_length - link->asked_at <
+	    PROTO_LINE_MAX && conn_unwrite(link->conn, 2);
+}
+
+void
+link_ask(struct link *link, struct call *call, const char *key, size_t length)
+{
+	bool has_cas = call->expect == PROTO_EXPECT_VALUES_CAS;
+	char text[sizeof("gets ") + PROTO_KEY_MAX + 2];
+	char *to = text;
+
+	assert(length > 0 && length <= PROTO_KEY_MAX);
+	assert(has_cas || call->expect == PROTO_EXPECT_VALUES);
+	call->key = key;
+	call->key_length = length;
+	call->shares = join(link, call);
+	call->begin = conn_queued(link->conn);
+	if (!call->shares) {
+		link->asked_at = call->begin;
+		to = mempcpy(to, "gets", has_cas ? 4 : 3);
+	}
+	*to++ = ' ';
+	to = mempcpy(to, key, length);
+	to = mempcpy(to, "\r\n", 2);
+	conn_write(link->conn, text, (size_t)(to - text));
+	append(link, call);
+	link->asked = call;
+}
+
+/*
+ * Life
+ */
+
+struct link *
+link_new(struct conn_loop *loop, size_t value_max,
+    const struct link_news *news, void *owner)
+{
+	struct link *link = calloc(1, sizeof(*link));
+
+	if (link == NULL)
+		return NULL;
+	link->loop = loop;
+	link->value_max = value_max;
+	link->news = news;
+	link->owner = owner;
+	TAILQ_INIT(&link->calls);
+	return link;
+}
+
+void
+link_free(struct link *link)
+{
+	assert(link == NULL || link->conn == NULL);
+	free(link);
+}

@@ -1,0 +1,518 @@
+/*
+ * One memcached.
+ *
+ * Invariant: the links of a server live and die together.  The first one
+ * connects alone; the others follow when mirror.c knows who the server is, so
+ * that nothing is answered before that.
+ */
+
+#include "server/server.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "server/address.h"
+#include "conn.h"
+#include "log.h"
+#include "server/place.h"
+
+enum {
+	RETRY_FIRST_MS = 100,
+	RETRY_MAX_MS = 5000,
+	RETRY_JITTER = 20,		/* percent, both ways */
+	PROBE_SECONDS = 1,
+	LATE_MS = 20,			/* for a timer of ours */
+	WAITING_MAX = 250000,		/* calls; who is so slow is down */
+	OLD_PORTS_MAX = 128		/* of ended connections */
+};
+
+enum server_state {
+	SERVER_DOWN,			/* waits to connect again */
+	SERVER_CONNECTING,		/* nothing was heard yet */
+	SERVER_CONNECTED
+};
+
+struct probe {
+	struct call call;
+	bool waiting;
+};
+
+struct server {
+	struct conn_loop *loop;
+	const struct address *address;
+	struct server_settings settings;
+	const struct server_news *news;
+	void *owner;
+	enum server_state state;
+	struct link **links;
+	struct probe *probes;		/* one per link */
+	struct event *timer;		/* reply overdue; or connect again */
+	bool timer_set;
+	int64_t timer_due;		/* when it was to fire */
+	bool excused;			/* once since the last reply */
+	struct event *tick;		/* probes */
+	unsigned int retry_ms;		/* the wait before the next connect */
+
+	struct places *places;
+	const char *doomed;		/* why the timer is to fail it */
+
+	uint16_t old_ports[OLD_PORTS_MAX];
+	size_t old_port_count;
+
+	struct server_counters counters;
+};
+
+static void set_timer(struct server *server, int64_t ms);
+static void fail_later(struct server *server, const char *why);
+
+static const char *
+server_name(const struct server *server)
+{
+	return server->address->name;
+}
+
+const struct server_counters *
+server_counters(struct server *server)
+{
+	unsigned int i;
+
+	server->counters.waiting = 0;
+	for (i = 0; i < server->settings.links; i++)
+		server->counters.waiting += link_waiting(server->links[i]);
+	return &server->counters;
+}
+
+/*
+ * Failing
+ */
+
+static unsigned int
+jittered(unsigned int ms)
+{
+	unsigned int span = ms * 2 * RETRY_JITTER / 100;
+
+	return ms - span / 2 + (span ? (unsigned int)random() % span : 0);
+}
+
+/* Remember the port of a connection that ends. */
+static void
+note_port(struct server *server, const struct link *link)
+{
+	unsigned int port = link_has_sent(link) ? link_port(link) : 0;
+
+	if (port == 0)
+		return;
+	if (server->old_port_count == OLD_PORTS_MAX) {
+		server->old_port_count--;
+		memmove(server->old_ports, server->old_ports + 1,
+		    server->old_port_count * sizeof(server->old_ports[0]));
+	}
+	server->old_ports[server->old_port_count++] = (uint16_t)port;
+}
+
+size_t
+server_old_ports(const struct server *server, const uint16_t **ports)
+{
+	*ports = server->old_ports;
+	return server->old_port_count;
+}
+
+void
+server_forget_ports(struct server *server)
+{
+	server->old_port_count = 0;
+}
+
+/* Close all links; move their calls, in order, to *calls. */
+static void
+close_links(struct server *server, struct call_list *calls)
+{
+	unsigned int i;
+
+	for (i = 0; i < server->settings.links; i++) {
+		note_port(server, server->links[i]);
+		link_close(server->links[i], calls);
+	}
+}
+
+void
+server_fail(struct server *server, const char *why)
+{
+	struct call_list calls = TAILQ_HEAD_INITIALIZER(calls);
+	struct call *call;
+
+	if (server->state == SERVER_DOWN)
+		return;
+	if (server->state == SERVER_CONNECTED) {
+		server->counters.failures++;
+		log_warning("s %s: %s", server_name(server), why);
+	} else {
+		log_debug("s %s: %s, next try in about %u ms",
+		    server_name(server), why, server->retry_ms);
+	}
+	close_links(server, &calls);
+	server->state = SERVER_DOWN;
+	server->doomed = NULL;
+	event_del(server->tick);
+	set_timer(server, jittered(server->retry_ms));
+	server->retry_ms *= 2;
+	if (server->retry_ms > RETRY_MAX_MS)
+		server->retry_ms = RETRY_MAX_MS;
+	server->news->failed(server->owner);
+	while ((call = TAILQ_FIRST(&calls)) != NULL) {
+		TAILQ_REMOVE(&calls, call, entry);
+		call->done(call, NULL);
+	}
+}
+
+void
+server_steady(struct server *server)
+{
+	server->retry_ms = RETRY_FIRST_MS;
+}
+
+/*
+ * Connecting
+ */
+
+/* Connect the first link to the next of the server's places. */
+static bool
+try_next_place(struct server *server)
+{
+	return link_attach(server->links[0],
+	    places_connect_next(server->places));
+}
+
+static void
+on_heard(void *owner)
+{
+	struct server *server = owner;
+
+	server->state = SERVER_CONNECTED;
+	server->excused = false;
+}
+
+static void
+on_failed(void *owner, const char *why)
+{
+	struct server *server = owner;
+
+	if (server->state != SERVER_CONNECTING ||
+	    link_has_sent(server->links[0]) || !try_next_place(server))
+		server_fail(server, why);
+}
+
+static const struct link_news link_handler = {
+	.heard = on_heard, .failed = on_failed
+};
+
+int
+server_dial(struct server *server)
+{
+	assert(server->state == SERVER_CONNECTED);
+	return places_connect_again(server->places);
+}
+
+void
+server_attach_links(struct server *server)
+{
+	unsigned int i;
+
+	assert(server->state == SERVER_CONNECTED);
+	server->counters.connects++;
+	for (i = 1; i < server->settings.links; i++)
+		if (!link_attach(server->links[i],
+		    places_connect_again(server->places)))
+			fail_later(server, strerror(errno));
+}
+
+/* A name has got its addresses. */
+static void
+on_found(void *owner)
+{
+	struct server *server = owner;
+
+	if (server->state == SERVER_CONNECTING && !try_next_place(server))
+		fail_later(server, strerror(errno));
+}
+
+static bool
+open_links(struct server *server)
+{
+	unsigned int i;
+
+	for (i = 0; i < server->settings.links; i++)
+		if (!link_open(server->links[i]))
+			return false;
+	return true;
+}
+
+void
+server_start(struct server *server)
+{
+	struct call_list none = TAILQ_HEAD_INITIALIZER(none);
+	struct timeval second = { .tv_sec = PROBE_SECONDS };
+
+	assert(server->state == SERVER_DOWN);
+	if (!open_links(server)) {
+		close_links(server, &none);
+		set_timer(server, jittered(server->retry_ms));
+		return;
+	}
+	server->state = SERVER_CONNECTING;
+	event_add(server->tick, &second);
+	server->news->connecting(server->owner);
+	/* A name that is known is looked up again for the next time. */
+	if (places_rewind(server->places) && !try_next_place(server))
+		fail_later(server, strerror(errno));
+	places_look_up(server->places);
+}
+
+/*
+ * Time
+ */
+
+static void
+set_timer(struct server *server, int64_t ms)
+{
+	struct timeval wait = {
+		.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000
+	};
+
+	assert(ms >= 0);
+	server->timer_set = true;
+	server->timer_due = conn_loop_now(server->loop) + ms;
+	event_add(server->timer, &wait);
+}
+
+/* Fail, but not from inside the caller. */
+static void
+fail_later(struct server *server, const char *why)
+{
+	assert(server->state != SERVER_DOWN);
+	server->doomed = why;
+	set_timer(server, 0);
+}
+
+/* How long until the first call of some link is overdue; 0: it is. */
+static int64_t
+time_left(const struct server *server, bool *waiting)
+{
+	int64_t now = conn_loop_now(server->loop);
+	int64_t least = server->settings.timeout_ms;
+	int64_t left;
+	const struct call *call;
+	unsigned int i;
+
+	*waiting = false;
+	for (i = 0; i < server->settings.links; i++) {
+		call = link_first(server->links[i]);
+		if (call == NULL)
+			continue;
+		*waiting = true;
+		left = call->since + server->settings.timeout_ms - now;
+		if (left < least)
+			least = left;
+	}
+	return least > 0 ? least : 0;
+}
+
+/* We ourselves were held up for ms: that time does not count. */
+static void
+excuse(struct server *server, int64_t ms)
+{
+	struct call *call;
+	unsigned int i;
+
+	for (i = 0; i < server->settings.links; i++) {
+		call = link_first(server->links[i]);
+		if (call != NULL)
+			call->since += ms;
+	}
+}
+
+static void
+on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct server *server = arg;
+	int64_t late = conn_loop_now(server->loop) - server->timer_due;
+	bool waiting;
+	int64_t left;
+
+	(void)fd;
+	(void)what;
+	server->timer_set = false;
+	if (server->state == SERVER_DOWN) {
+		server_start(server);
+		return;
+	}
+	if (server->doomed != NULL) {
+		server_fail(server, server->doomed);
+		return;
+	}
+	if (late >= LATE_MS && !server->excused) {
+		server->excused = true;
+		excuse(server, late);
+	}
+	left = time_left(server, &waiting);
+	if (waiting && left == 0) {
+		server->counters.timeouts++;
+		server_fail(server, server->state == SERVER_CONNECTING ?
+		    "no connection in time" : "no reply in time");
+	} else if (waiting) {
+		set_timer(server, left);
+	}
+}
+
+static void
+on_probe(struct call *call, const struct answer *answer)
+{
+	struct probe *probe = (struct probe *)call;
+
+	(void)answer;
+	probe->waiting = false;
+}
+
+/* Ask an idle link for a sign of life. */
+static void
+on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	static const char version[] = "version\r\n";
+	struct server *server = arg;
+	struct probe *probe;
+	unsigned int i;
+
+	(void)fd;
+	(void)what;
+	for (i = 0; i < server->settings.links; i++) {
+		probe = &server->probes[i];
+		if (!link_is_attached(server->links[i]) || probe->waiting ||
+		    link_first(server->links[i]) != NULL)
+			continue;
+		probe->waiting = true;
+		probe->call.expect = PROTO_EXPECT_VERSION;
+		probe->call.done = on_probe;
+		probe->call.element = NULL;
+		server_submit(server, i, &probe->call, version,
+		    sizeof(version) - 1, NULL, 0, NULL);
+	}
+}
+
+/*
+ * Calls
+ */
+
+/* The link for another call with this hash. */
+static struct link *
+link_for(struct server *server, uint32_t hash)
+{
+	struct link *link = server->links[hash % server->settings.links];
+
+	assert(server->state != SERVER_DOWN);
+	server->counters.requests++;
+	if (link_waiting(link) >= WAITING_MAX && server->doomed == NULL)
+		fail_later(server, "is too far behind");
+	if (!server->timer_set)
+		set_timer(server, server->settings.timeout_ms);
+	return link;
+}
+
+void
+server_submit(struct server *server, uint32_t hash, struct call *call,
+    const char *line, size_t line_length, const char *data, size_t length,
+    struct block *block)
+{
+	link_submit(link_for(server, hash), call, line, line_length, data,
+	    length, block);
+}
+
+void
+server_ask(struct server *server, uint32_t hash, struct call *call,
+    const char *key, size_t length)
+{
+	link_ask(link_for(server, hash), call, key, length);
+}
+
+/*
+ * Life
+ */
+
+static bool
+make_links(struct server *server)
+{
+	unsigned int i;
+
+	if (server->links == NULL)
+		return false;
+	for (i = 0; i < server->settings.links; i++) {
+		server->links[i] = link_new(server->loop,
+		    server->settings.value_max, &link_handler, server);
+		if (server->links[i] == NULL)
+			return false;
+	}
+	return true;
+}
+
+/* Half-built ones, too. */
+static void
+free_links(struct server *server)
+{
+	struct call_list calls = TAILQ_HEAD_INITIALIZER(calls);
+	unsigned int i;
+
+	for (i = 0; server->links != NULL && i < server->settings.links; i++) {
+		if (server->links[i] == NULL)
+			continue;
+		link_close(server->links[i], &calls);
+		link_free(server->links[i]);
+	}
+	free(server->links);
+}
+
+struct server *
+server_new(struct conn_loop *loop, struct evdns_base *dns,
+    const struct address *address, const struct server_settings *settings,
+    const struct server_news *news, void *owner)
+{
+	struct event_base *base = conn_loop_base(loop);
+	struct server *server = calloc(1, sizeof(*server));
+
+	if (server == NULL)
+		return NULL;
+	server->loop = loop;
+	server->address = address;
+	server->settings = *settings;
+	server->news = news;
+	server->owner = owner;
+	server->retry_ms = RETRY_FIRST_MS;
+	server->timer = event_new(base, -1, 0, on_timer, server);
+	server->tick = event_new(base, -1, EV_PERSIST, on_tick, server);
+	server->links = calloc(settings->links, sizeof(*server->links));
+	server->probes = calloc(settings->links, sizeof(*server->probes));
+	server->places = places_new(dns, address, on_found, server);
+	if (server->timer == NULL || server->tick == NULL ||
+	    server->probes == NULL || server->places == NULL ||
+	    !make_links(server)) {
+		server_free(server);
+		return NULL;
+	}
+	return server;
+}
+
+void
+server_free(struct server *server)
+{
+	free_links(server);
+	places_free(server->places);
+	if (server->timer != NULL)
+		event_free(server->timer);
+	if (server->tick != NULL)
+		event_free(server->tick);
+	free(server->probes);
+	free(server);
+}

@@ -1,0 +1,233 @@
+/* Blocks: room, references, the pool, and what is counted of them. */
+
+#include <malloc.h>
+#include <stdint.h>
+
+#include "block.h"
+#include "unit.h"
+
+enum { LARGE = 1 << 20, MANY = 3000 };
+
+/* More than any system has. */
+static volatile size_t impossible = PTRDIFF_MAX / 2;
+
+const char *__asan_default_options(void);
+
+/* Let malloc() fail as it does without a sanitizer. */
+const char *
+__asan_default_options(void)
+{
+	return "allocator_may_return_null=1";
+}
+
+static void
+test_new(void)
+{
+	static const size_t sizes[] = {
+		0, 1, BLOCK_SMALL - 1, BLOCK_SMALL, BLOCK_SMALL + 1, 5000,
+		64 << 10, LARGE
+	};
+	struct block *block;
+	size_t i, most;
+
+	for (i = 0; i < COUNT(sizes); i++) {
+		most = sizes[i] < BLOCK_SMALL ? BLOCK_SMALL : sizes[i] + 64;
+		block = block_new(sizes[i]);
+		unit_need(block != NULL, "block_new");
+		check_case(block->size >= sizes[i] && block->size <= most,
+		    "%zu bytes for %zu", block->size, sizes[i]);
+		check(block->references == 1);
+		check(block_total() == block->size);
+		/* All of it is there: a sanitizer would tell. */
+		memset(block->bytes, 0xa5, block->size);
+		block_release(block);
+		check(block_total() == 0);
+	}
+}
+
+static void
+test_copy(void)
+{
+	static char bytes[LARGE];
+	static const size_t sizes[] = { 0, 1, 7, BLOCK_SMALL, LARGE };
+	struct block *block;
+	size_t i;
+
+	for (i = 0; i < LARGE; i++)
+		bytes[i] = (char)(i * 31 + i / 251);
+	for (i = 0; i < COUNT(sizes); i++) {
+		block = block_copy(bytes, sizes[i]);
+		unit_need(block != NULL, "block_copy");
+		check(block->size >= sizes[i] && block->references == 1);
+		check_case(memcmp(block->bytes, bytes, sizes[i]) == 0,
+		    "copy of %zu bytes", sizes[i]);
+		block_release(block);
+	}
+}
+
+/* It is freed with the last reference, and not before. */
+static void
+test_references(void)
+{
+	struct block *block = block_copy("value", 6);
+	struct block *other = block_new(1);
+	unsigned int i;
+
+	unit_need(block != NULL && other != NULL, "block_new");
+	for (i = 0; i < 5; i++)
+		check(block_reference(block) == block);
+	check(block->references == 6 && other->references == 1);
+	check(block_total() == block->size + other->size);
+	for (i = 5; i > 0; i--) {
+		block_release(block);
+		check(block->references == i);
+		check(strcmp(block->bytes, "value") == 0);
+		check(block_total() == block->size + other->size);
+	}
+	block_release(block);
+	check(block_total() == other->size);
+	block_release(other);
+	block_release(NULL);
+	check(block_total() == 0);
+}
+
+static void
+test_grow(void)
+{
+	struct block *block = block_copy("abc", 3), *same;
+	size_t size, n;
+
+	unit_need(block != NULL, "block_copy");
+	same = block_grow(block, 1);
+	check(same == block);
+	same = block_grow(block, block->size);
+	check(same == block);
+	for (n = 3, size = block->size + 1; size < LARGE; size *= 3) {
+		block = block_grow(block, size);
+		unit_need(block != NULL, "block_grow");
+		check(block->size >= size && block->references == 1);
+		check(block_total() == block->size);
+		check_case(n == 3 ? memcmp(block->bytes, "abc", 3) == 0 :
+		    block->bytes[0] == 'x' && block->bytes[n - 1] == 'x',
+		    "grown to %zu bytes", size);
+		n = block->size;
+		memset(block->bytes, 'x', n);
+	}
+	block_release(block);
+	check(block_total() == 0);
+}
+
+/* Without memory nothing changes. */
+static void
+test_out_of_memory(void)
+{
+	struct block *block = block_copy("abc", 4);
+	size_t size;
+
+	unit_need(block != NULL, "block_copy");
+	size = block->size;
+	check(block_new(impossible) == NULL);
+	check(block_copy("", impossible) == NULL);
+	check(block_grow(block, impossible) == NULL);
+	check(block->size == size && block->references == 1);
+	check(strcmp(block->bytes, "abc") == 0);
+	check(block_total() == size);
+	block_release(block);
+	check(block_total() == 0);
+}
+
+static bool
+is_among(struct block *const *blocks, size_t n, const struct block *block)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if (blocks[i] == block)
+			return true;
+	return false;
+}
+
+/* Small blocks that were released are used again, and do not count; no block
+   is given out twice. */
+static void
+test_pool(void)
+{
+	struct block *first[8], *second[8], *large;
+	size_t i;
+
+	block_pool_free();
+	for (i = 0; i < 8; i++)
+		first[i] = block_new(i * 500);
+	for (i = 0; i < 8; i++)
+		block_release(first[i]);
+	check(block_total() == 0);
+	large = block_new(BLOCK_SMALL + 1);
+	check(!is_among(first, 8, large));
+	for (i = 0; i < 8; i++) {
+		second[i] = block_new(BLOCK_SMALL - i);
+		check(is_among(first, 8, second[i]));
+		check(!is_among(second, i, second[i]));
+		check(second[i]->references == 1);
+		check(second[i]->size >= BLOCK_SMALL - i);
+	}
+	for (i = 0; i < 8; i++)
+		block_release(second[i]);
+	block_release(large);
+	check(block_total() == 0);
+}
+
+/* A block that has left the small size does not come back as a small one. */
+static void
+test_pool_grown(void)
+{
+	struct block *block = block_new(1);
+
+	unit_need(block != NULL, "block_new");
+	block = block_grow(block, LARGE);
+	unit_need(block != NULL, "block_grow");
+	block_release(block);
+	block = block_new(1);
+	unit_need(block != NULL, "block_new");
+	check(block->size < LARGE && block_total() == block->size);
+	check(malloc_usable_size(block) < LARGE);
+	memset(block->bytes, 0xa5, block->size);
+	block_release(block);
+}
+
+/* More than the pool takes: a sanitizer would see a leak. */
+static void
+test_pool_bound(void)
+{
+	static struct block *blocks[MANY];
+	size_t i, total = 0;
+
+	for (i = 0; i < MANY; i++) {
+		blocks[i] = block_new(1);
+		unit_need(blocks[i] != NULL, "block_new");
+		total += blocks[i]->size;
+	}
+	check(block_total() == total);
+	for (i = 0; i < MANY; i++)
+		block_release(blocks[i]);
+	check(block_total() == 0);
+	block_pool_free();
+	block_pool_free();
+	blocks[0] = block_new(1);
+	check(blocks[0] != NULL && blocks[0]->references == 1);
+	block_release(blocks[0]);
+	block_pool_free();
+}
+
+int
+main(void)
+{
+	test_new();
+	test_copy();
+	test_references();
+	test_grow();
+	test_out_of_memory();
+	test_pool();
+	test_pool_grown();
+	test_pool_bound();
+	return unit_end();
+}

@@ -1,0 +1,1582 @@
+/*
+ * Conns over pairs of sockets: the test is the owner of one end and, with plain
+ * system calls, the peer at the other.
+ *
+ * Nothing here depends on time: what the peer has written is there in the next
+ * turn of the loop, and where that is not so a turn is taken until it is.
+ */
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "block.h"
+#include "conn.h"
+#include "unit.h"
+
+enum {
+	TURNS_MAX = 100000,	/* until something has to have happened */
+	DATA = 3 << 20		/* bytes of data[] */
+};
+
+struct end;
+typedef size_t (*input_function)(struct end *, const char *, size_t);
+
+/* One end: a conn with its owner, and the socket of its peer. */
+struct end {
+	struct conn *conn;
+	int peer;
+	input_function input;	/* takes all if NULL */
+	void (*drained)(struct end *);
+	void (*ended)(struct end *, enum conn_end);
+	char events[64];	/* a letter for each ended(), drained() */
+	int error;		/* of the last one that failed */
+	size_t received;	/* bytes that input() has taken */
+	size_t want;		/* the length of the message that is read, */
+	bool says_want;		/* which the conn is told */
+	size_t enough;		/* bytes to begin with */
+	struct block *kept[2];
+	size_t kept_at[2];
+	struct end *other;
+};
+
+static struct event_base *base;
+static struct conn_loop *loop;
+static char data[DATA];		/* no two parts of it are alike */
+static char *sink;		/* DATA bytes: what a peer has read */
+static char offers[4096];	/* what input() was given: "one|two|" */
+static bool in_turn;		/* handlers may be called */
+static struct event *timer;	/* ends a turn in which nothing happens */
+static bool waited;		/* it has */
+
+const char *__asan_default_options(void);
+
+/* Let malloc() fail as it does without a sanitizer. */
+const char *
+__asan_default_options(void)
+{
+	return "allocator_may_return_null=1";
+}
+
+/* One turn, which may wait so long for events.  Returns whether it did. */
+static bool
+turn_within(int ms)
+{
+	struct timeval wait = { .tv_sec = ms / 1000,
+	    .tv_usec = ms % 1000 * 1000 };
+
+	waited = false;
+	unit_need(event_add(timer, &wait) == 0, "event_add");
+	in_turn = true;
+	conn_loop_turn(loop);
+	in_turn = false;
+	event_del(timer);
+	return waited;
+}
+
+/* A turn in which something happens. */
+static void
+turn(void)
+{
+	check(!turn_within(5000));
+}
+
+/* Turns in which there may be nothing to do. */
+static void
+turns(int n)
+{
+	while (n-- > 0)
+		turn_within(0);
+}
+
+/*
+ * Owners
+ */
+
+static void
+note(struct end *end, char letter)
+{
+	size_t n = strlen(end->events);
+
+	unit_need(n + 1 < sizeof(end->events), "note");
+	end->events[n] = letter;
+	end->events[n + 1] = '\0';
+	check(in_turn);
+}
+
+static size_t
+on_input(void *owner, const char *bytes, size_t n)
+{
+	struct end *end = owner;
+	size_t used;
+
+	check(in_turn);
+	check(n > 0);
+	used = end->input == NULL ? n : end->input(end, bytes, n);
+	end->received += used;
+	return used;
+}
+
+static void
+on_drained(void *owner)
+{
+	struct end *end = owner;
+
+	note(end, 'd');
+	if (end->drained != NULL)
+		end->drained(end);
+}
+
+static void
+on_ended(void *owner, enum conn_end what)
+{
+	struct end *end = owner;
+
+	note(end, what == CONN_EOF ? 'e' : what == CONN_FINISHED ? 'f' : 'x');
+	if (what == CONN_FAILED)
+		end->error = conn_error(end->conn);
+	if (end->ended != NULL)
+		end->ended(end, what);
+}
+
+static const struct conn_handler handler = {
+	.input = on_input, .drained = on_drained, .ended = on_ended
+};
+
+/*
+ * Ends
+ */
+
+static void
+set_nonblocking(int fd)
+{
+	unit_need(fcntl(fd, F_SETFL, O_NONBLOCK) != -1, "fcntl");
+}
+
+static void
+make_pair(int type, int pair[2])
+{
+	unit_need(socketpair(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0,
+	    pair) == 0, "socketpair");
+}
+
+static struct end
+detached_end(void)
+{
+	struct end end = { .peer = -1 };
+
+	offers[0] = '\0';
+	return end;
+}
+
+/* An end is where it is: it is the owner. */
+static void
+open_conn(struct end *end, enum conn_rank rank)
+{
+	end->conn = conn_new(loop, rank, &handler, end);
+	unit_need(end->conn != NULL, "conn_new");
+}
+
+static void
+attach(struct end *end, int type)
+{
+	int pair[2];
+
+	make_pair(type, pair);
+	end->peer = pair[1];
+	unit_need(conn_attach(end->conn, pair[0]), "conn_attach");
+}
+
+static void
+open_end(struct end *end, input_function input)
+{
+	*end = detached_end();
+	end->input = input;
+	open_conn(end, CONN_FIRST);
+	attach(end, SOCK_STREAM);
+}
+
+static void
+close_end(struct end *end)
+{
+	if (end->conn != NULL)
+		conn_close(end->conn, false);
+	if (end->peer != -1)
+		close(end->peer);
+	end->conn = NULL;
+	turns(1);
+	check(block_total() == 0);
+}
+
+static void
+say_bytes(struct end *end, const char *bytes, size_t n)
+{
+	check(write(end->peer, bytes, n) == (ssize_t)n);
+}
+
+/* The peer writes this, and it is read. */
+static void
+say(struct end *end, const char *text)
+{
+	say_bytes(end, text, strlen(text));
+	turn();
+}
+
+/* The peer reads what is there, n bytes at most; -1 is "nothing", 0 the end. */
+static ssize_t
+hear_some(struct end *end, char *to, size_t n)
+{
+	ssize_t got = recv(end->peer, to, n, MSG_DONTWAIT);
+
+	unit_need(got != -1 || errno == EAGAIN || errno == ECONNRESET, "recv");
+	return got;
+}
+
+/* What the peer reads in one piece is this. */
+static void
+check_heard(struct end *end, const char *want)
+{
+	char text[256];
+	ssize_t n = hear_some(end, text, sizeof(text));
+
+	check_bytes(text, n < 0 ? 0 : (size_t)n, want);
+}
+
+/* The peer reads no more: the conn is closed, maybe before it has read all. */
+static void
+check_closed(struct end *end)
+{
+	errno = 0;
+	check(hear_some(end, sink, 1) == 0 || errno == ECONNRESET);
+}
+
+static void
+check_silence(struct end *end)
+{
+	check(hear_some(end, sink, 1) == -1);
+}
+
+/* The peer reads n bytes, in pieces of some size, and turns; they have to be
+   those at want. */
+static void
+hear(struct end *end, const char *want, size_t n, size_t piece)
+{
+	size_t have = 0;
+	ssize_t got;
+	int i;
+
+	for (i = 0; i < TURNS_MAX && have < n; i++) {
+		got = hear_some(end, sink + have,
+		    n - have < piece ? n - have : piece);
+		if (got > 0)
+			have += (size_t)got;
+		else
+			turns(1);
+	}
+	check_case(have == n && memcmp(sink, want, n) == 0,
+	    "%zu of %zu bytes heard", have, n);
+}
+
+#define check_events(end, want) \
+	do { \
+		check_bytes((end)->events, strlen((end)->events), want); \
+		(end)->events[0] = '\0'; \
+	} while (0)
+
+#define check_offers(want) \
+	do { \
+		check_bytes(offers, strlen(offers), want); \
+		offers[0] = '\0'; \
+	} while (0)
+
+/*
+ * Input
+ */
+
+static void
+note_offer(const char *bytes, size_t n)
+{
+	size_t length = strlen(offers);
+
+	unit_need(length + n + 2 < sizeof(offers), "offers");
+	memcpy(offers + length, bytes, n);
+	memcpy(offers + length + n, "|", 2);
+}
+
+/* Takes the lines that are whole. */
+static size_t
+take_lines(struct end *end, const char *bytes, size_t n)
+{
+	const char *last = memrchr(bytes, '\n', n);
+
+	(void)end;
+	note_offer(bytes, n);
+	return last == NULL ? 0 : (size_t)(last - bytes) + 1;
+}
+
+/* What was left is offered again with what follows, and not before. */
+static void
+test_input(void)
+{
+	struct end end;
+
+	open_end(&end, take_lines);
+	say(&end, "one\n");
+	check_offers("one\n|");
+	say(&end, "tw");
+	check_offers("tw|");
+	turns(2);
+	check_offers("");
+	say(&end, "o");
+	say(&end, "\nthree\nfo");
+	say(&end, "ur");
+	say(&end, "\n");
+	check_offers("two|two\nthree\nfo|four|four\n|");
+	say(&end, "a\nb\nc");
+	say(&end, "\n");
+	say(&end, "d\n");
+	check_offers("a\nb\nc|c\n|d\n|");
+	check(conn_received(end.conn) == 27 && end.received == 27);
+	check_events(&end, "");
+	close_end(&end);
+}
+
+/* Waits for a message of end->want bytes, and says how long it will be. */
+static size_t
+take_message(struct end *end, const char *bytes, size_t n)
+{
+	check_case(memcmp(bytes, data + end->received, n) == 0,
+	    "input after %zu bytes", end->received);
+	if (n >= end->want)
+		return end->want;
+	conn_want(end->conn, end->want);
+	return 0;
+}
+
+/* A large message in pieces of this size; block_total() is bounded by what has
+   come, not by what is wanted. */
+static void
+feed(struct end *end, size_t length, size_t piece)
+{
+	size_t at, n;
+
+	for (at = 0; at < length; at += n) {
+		n = length - at < piece ? length - at : piece;
+		say_bytes(end, data + at, n);
+		turn();
+		check_case(block_total() <= 2 * (at + n) + 2 * BLOCK_SMALL,
+		    "%zu bytes for %zu", block_total(), at + n);
+	}
+	turns(20);
+}
+
+static void
+test_want(void)
+{
+	static const size_t pieces[] = { 1, 100, 4096, 5000, 65536, 100000 };
+	struct end end;
+	size_t i, length;
+
+	for (i = 0; i < COUNT(pieces); i++) {
+		open_end(&end, take_message);
+		length = pieces[i] == 1 ? 9000 : 400000;
+		end.want = length;
+		feed(&end, length, pieces[i]);
+		check(end.received == length && block_total() == 0);
+		close_end(&end);
+	}
+	/* Nobody gets a gigabyte for saying so. */
+	open_end(&end, take_message);
+	end.want = 1 << 30;
+	feed(&end, 600000, 30000);
+	check(end.received == 0);
+	close_end(&end);
+}
+
+/* Keeps the bytes of a message but the first and the last, in two parts. */
+static size_t
+keep_message(struct end *end, const char *bytes, size_t n)
+{
+	size_t half = end->want / 2;
+
+	if (n < end->want) {
+		if (end->says_want)
+			conn_want(end->conn, end->want);
+		return 0;
+	}
+	end->kept[0] = conn_keep(end->conn, bytes + 1, half - 1,
+	    &end->kept_at[0]);
+	end->kept[1] = conn_keep(end->conn, bytes + half, end->want - half - 1,
+	    &end->kept_at[1]);
+	unit_need(end->kept[0] != NULL && end->kept[1] != NULL, "conn_keep");
+	end->input = take_message;
+	return end->want;
+}
+
+static void
+check_kept(struct end *end, size_t n)
+{
+	check(memcmp(end->kept[0]->bytes + end->kept_at[0], data + 1,
+	    n / 2 - 1) == 0);
+	check(memcmp(end->kept[1]->bytes + end->kept_at[1], data + n / 2,
+	    n - n / 2 - 1) == 0);
+}
+
+static void
+release_kept(struct end *end)
+{
+	block_release(end->kept[0]);
+	block_release(end->kept[1]);
+	turns(1);
+	check(block_total() == 0);
+}
+
+/*
+ * A message of n bytes that comes in pieces is kept, with more behind it in
+ * the same piece.  What is kept, and what follows, stay what they are while
+ * more comes, and after the conn is closed.
+ */
+static void
+keep(size_t n, size_t piece, bool says_want, bool is_reference)
+{
+	struct end end;
+	size_t at, rest = piece / 2;
+
+	open_end(&end, keep_message);
+	end.want = n;
+	end.says_want = says_want;
+	for (at = 0; at < n + rest; at += piece) {
+		say_bytes(&end, data + at, n + rest - at < piece ?
+		    n + rest - at : piece);
+		turn();
+	}
+	unit_need(end.kept[1] != NULL, "message");
+	check_kept(&end, n);
+	check_case((end.kept[0] == end.kept[1]) == is_reference,
+	    "message of %zu bytes in pieces of %zu", n, piece);
+	check(end.received == n);
+	end.want = n + rest;
+	say_bytes(&end, data + n + rest, n);
+	turns(5);
+	check_case(end.received == 2 * n + rest, "what follows: %zu",
+	    end.received);
+	check_kept(&end, n);
+	close(end.peer);
+	conn_close(end.conn, false);
+	turns(1);
+	check_kept(&end, n);
+	release_kept(&end);
+}
+
+static void
+test_keep(void)
+{
+	int says_want;
+
+	for (says_want = 0; says_want < 2; says_want++) {
+		keep(100, 60, says_want, false);
+		keep(3000, 1000, says_want, false);
+		keep(40000, 100, says_want, true);
+		keep(40000, 30000, says_want, true);
+		keep(60000, 59999, says_want, true);
+		/* What was read in one go has to be copied. */
+		keep(100, 120, says_want, false);
+		keep(60000, 64000, says_want, false);
+	}
+}
+
+/* Takes 100 bytes when so many are there, then a message that it keeps. */
+static size_t
+take_and_keep(struct end *end, const char *bytes, size_t n)
+{
+	if (n < end->enough)
+		return 0;
+	end->input = keep_message;
+	check(memcmp(bytes, data, 100) == 0);
+	return 100;
+}
+
+/* A message that is kept need not be the first in its block. */
+static void
+test_keep_second(void)
+{
+	struct end end;
+	size_t at, enough;
+
+	for (enough = 5000; enough < 30000; enough += 1000) {
+		open_end(&end, take_and_keep);
+		end.want = 30000;
+		end.enough = enough;
+		for (at = 0; at < 40000; at += 1000) {
+			say_bytes(&end, data + at, 1000);
+			turn();
+		}
+		unit_need(end.kept[1] != NULL, "message");
+		check(end.kept[0] == end.kept[1]);
+		check(memcmp(end.kept[0]->bytes + end.kept_at[0], data + 101,
+		    14999) == 0);
+		check(memcmp(end.kept[1]->bytes + end.kept_at[1],
+		    data + 15100, 14999) == 0);
+		check(end.received == 30100);
+		block_release(end.kept[0]);
+		block_release(end.kept[1]);
+		close_end(&end);
+	}
+}
+
+/* Memory of a conn that keeps a large message is not held twice. */
+static void
+test_keep_memory(void)
+{
+	struct end end;
+
+	open_end(&end, keep_message);
+	end.want = 1 << 20;
+	end.says_want = true;
+	feed(&end, 1 << 20, 60000);
+	unit_need(end.kept[0] != NULL, "message");
+	check(end.kept[0] == end.kept[1]);
+	check(end.kept[0]->references == 2);
+	check(block_total() == end.kept[0]->size);
+	check(block_total() < (1 << 20) + (128 << 10));
+	check_kept(&end, 1 << 20);
+	release_kept(&end);
+	close_end(&end);
+}
+
+/* Takes a line and lets the conn pause. */
+static size_t
+take_line_and_pause(struct end *end, const char *bytes, size_t n)
+{
+	const char *first = memchr(bytes, '\n', n);
+
+	note_offer(bytes, n);
+	if (first == NULL)
+		return 0;
+	conn_pause(end->conn);
+	conn_pause(end->conn);
+	return (size_t)(first - bytes) + 1;
+}
+
+/* While it is paused nothing comes; then everything in order, the end last. */
+static void
+test_pause(void)
+{
+	struct end end;
+
+	open_end(&end, take_line_and_pause);
+	say_bytes(&end, "one\ntwo\nth", 10);
+	turn();
+	check_offers("one\ntwo\nth|");
+	say_bytes(&end, "ree\nfour", 8);
+	shutdown(end.peer, SHUT_WR);
+	turns(3);
+	check_offers("");
+	check_events(&end, "");
+	conn_resume(end.conn);
+	conn_resume(end.conn);
+	check_offers("");
+	turn();
+	check_offers("two\nth|");
+	turns(3);
+	check_offers("");
+	check_events(&end, "");
+	conn_resume(end.conn);
+	turn();
+	check_events(&end, "");
+	check_offers("th|");
+	turn();
+	check_offers("three\nfour|");
+	conn_resume(end.conn);
+	turn();
+	check_offers("four|");
+	turns(3);
+	check_offers("");
+	check_events(&end, "e");
+	check(conn_received(end.conn) == 18);
+	close_end(&end);
+}
+
+/* From outside; with nothing kept; and taken back before the loop sees it. */
+static void
+test_pause_outside(void)
+{
+	struct end end;
+
+	open_end(&end, take_lines);
+	conn_pause(end.conn);
+	say_bytes(&end, "one\ntwo", 7);
+	turns(3);
+	check_offers("");
+	check(conn_received(end.conn) == 0);
+	conn_resume(end.conn);
+	conn_pause(end.conn);
+	turns(2);
+	check_offers("");
+	conn_resume(end.conn);
+	turn();
+	check_offers("one\ntwo|");
+	conn_pause(end.conn);
+	conn_resume(end.conn);
+	turn();
+	check_offers("two|");
+	conn_pause(end.conn);
+	conn_resume(end.conn);
+	conn_pause(end.conn);
+	turns(3);
+	check_offers("");
+	conn_resume(end.conn);
+	turn();
+	check_offers("two|");
+	say(&end, "\n");
+	check_offers("two\n|");
+	close_end(&end);
+}
+
+static size_t
+take_one_and_wait(struct end *end, const char *bytes, size_t n)
+{
+	note_offer(bytes, n);
+	if (n > 1) {
+		conn_pause(end->conn);
+		conn_resume(end->conn);
+	}
+	return 1;
+}
+
+/* Who asks for more from inside input() gets it in the next turn, so that the
+   others have theirs. */
+static void
+test_turns_taken(void)
+{
+	struct end one, two;
+
+	open_end(&one, take_lines);
+	say(&one, "abc");
+	open_end(&two, take_lines);
+	say(&two, "xyz");
+	check_offers("xyz|");
+	one.input = two.input = take_one_and_wait;
+	conn_pause(one.conn);
+	conn_resume(one.conn);
+	conn_pause(two.conn);
+	conn_resume(two.conn);
+	turn();
+	check_offers("abc|xyz|");
+	turn();
+	check_offers("bc|yz|");
+	turn();
+	check_offers("c|z|");
+	turns(2);
+	check_offers("");
+	close(two.peer);
+	conn_close(two.conn, false);
+	close_end(&one);
+}
+
+/* After its end a conn still writes, and what was kept is not offered. */
+static void
+test_eof(void)
+{
+	struct end end;
+
+	open_end(&end, take_lines);
+	say(&end, "one\ntw");
+	check_offers("one\ntw|");
+	shutdown(end.peer, SHUT_WR);
+	turn();
+	check_events(&end, "e");
+	turns(3);
+	check_events(&end, "");
+	check_offers("");
+	conn_write(end.conn, "answer", 6);
+	turn();
+	check_heard(&end, "answer");
+	conn_pause(end.conn);
+	conn_resume(end.conn);
+	turns(3);
+	check_offers("tw|");
+	check_events(&end, "");
+	close_end(&end);
+}
+
+/*
+ * Output
+ */
+
+/* All that is written in a turn goes out in one piece, and not before. */
+static void
+test_write(void)
+{
+	struct end end = detached_end();
+	struct block *block = block_copy(data, 8000);
+
+	unit_need(block != NULL, "block_copy");
+	open_conn(&end, CONN_FIRST);
+	attach(&end, SOCK_SEQPACKET);
+	conn_write(end.conn, "one ", 4);
+	conn_write(end.conn, "", 0);
+	conn_write_block(end.conn, NULL, "two ", 4);
+	conn_write_block(end.conn, block, block->bytes + 1, 3);
+	conn_write_block(end.conn, block, block->bytes, 0);
+	check_silence(&end);
+	check(conn_backlog(end.conn) == 11 && conn_queued(end.conn) == 11);
+	check(conn_sent(end.conn) == 0);
+	turn();
+	check(hear_some(&end, sink, DATA) == 11);
+	check(memcmp(sink, "one two ", 8) == 0);
+	check(memcmp(sink + 8, data + 1, 3) == 0);
+	check_silence(&end);
+	check(conn_backlog(end.conn) == 0 && conn_sent(end.conn) == 11);
+	conn_write(end.conn, "<", 1);
+	conn_write_block(end.conn, block, block->bytes, 5000);
+	conn_write(end.conn, ">", 1);
+	turn();
+	check(hear_some(&end, sink, DATA) == 5002);
+	check(sink[0] == '<' && sink[5001] == '>');
+	check(memcmp(sink + 1, data, 5000) == 0);
+	check(memcmp(block->bytes, data, 8000) == 0);
+	check(conn_queued(end.conn) == 5013 && conn_sent(end.conn) == 5013);
+	block_release(block);
+	close_end(&end);
+}
+
+/* A block that is queued is referred to until it is sent, and its bytes are not
+   copied if they are many. */
+static void
+test_write_block(void)
+{
+	struct block *block = block_copy(data, 300000);
+	struct end end;
+
+	unit_need(block != NULL, "block_copy");
+	open_end(&end, NULL);
+	conn_write_block(end.conn, block, block->bytes, 200000);
+	conn_write_block(end.conn, block, block->bytes + 200000, 100000);
+	check(block->references == 3);
+	check(block_total() == block->size);
+	conn_write_block(end.conn, block, block->bytes, 10);
+	check(block->references == 3);
+	memset(block->bytes, 'x', 10);	/* the copy is one */
+	memcpy(block->bytes, data, 10);
+	hear(&end, data, 300000, 50000);
+	hear(&end, data, 10, 10);
+	check(block->references == 1);
+	conn_write_block(end.conn, block, block->bytes, 100000);
+	block_release(block);
+	hear(&end, data, 100000, 7777);
+	conn_write(end.conn, data, 200000);
+	conn_write_block(end.conn, NULL, data, 200000);
+	hear(&end, data, 200000, DATA);
+	hear(&end, data, 200000, DATA);
+	close_end(&end);
+}
+
+/* What was written last can be taken back, but for what was sent, referred to
+   or would leave nothing. */
+static void
+test_unwrite(void)
+{
+	struct block *block = block_copy(data, 8000);
+	struct end end = detached_end();
+
+	unit_need(block != NULL, "block_copy");
+	open_conn(&end, CONN_FIRST);
+	attach(&end, SOCK_SEQPACKET);
+	check(!conn_unwrite(end.conn, 2));
+	conn_write(end.conn, "get a\r\n", 7);
+	check(!conn_unwrite(end.conn, 7) && !conn_unwrite(end.conn, 8));
+	check(conn_unwrite(end.conn, 2) && conn_queued(end.conn) == 5);
+	conn_write(end.conn, " b\r\n", 4);
+	check(conn_backlog(end.conn) == 9 && conn_queued(end.conn) == 9);
+	turn();
+	check(hear_some(&end, sink, DATA) == 9);
+	check(memcmp(sink, "get a b\r\n", 9) == 0);
+	check(!conn_unwrite(end.conn, 2) && conn_queued(end.conn) == 9);
+	conn_write(end.conn, "x", 1);
+	conn_write_block(end.conn, block, block->bytes, 5000);
+	check(!conn_unwrite(end.conn, 2));
+	conn_write(end.conn, "yz", 2);
+	check(!conn_unwrite(end.conn, 2) && conn_unwrite(end.conn, 1));
+	turn();
+	check(hear_some(&end, sink, DATA) == 5002);
+	check(sink[0] == 'x' && sink[5001] == 'y');
+	check(memcmp(sink + 1, data, 5000) == 0);
+	block_release(block);
+	close_end(&end);
+}
+
+static void
+make_small(struct end *end, int bytes)
+{
+	int pair[2];
+
+	make_pair(SOCK_STREAM, pair);
+	unit_need(setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &bytes,
+	    sizeof(bytes)) == 0, "setsockopt");
+	end->peer = pair[1];
+	unit_need(conn_attach(end->conn, pair[0]), "conn_attach");
+}
+
+/* Hundreds of pieces of all kinds and sizes, in order, through a socket that
+   takes a little at a time, while more is written. */
+static void
+test_write_order(void)
+{
+	static const size_t sizes[] = {
+		1, 2000, 30, 9000, 2047, 2048, 4000, 1, 1, 70000, 4001, 12
+	};
+	struct block *block = block_copy(data, DATA);
+	struct end end = detached_end();
+	size_t at = 0, heard = 0, n, i;
+
+	unit_need(block != NULL, "block_copy");
+	open_conn(&end, CONN_FIRST);
+	make_small(&end, 4096);
+	for (i = 0; at < 2000000; i++) {
+		n = sizes[i % COUNT(sizes)];
+		if (i % 5 == 1 || i % 3 == 0)
+			conn_write_block(end.conn, block, block->bytes + at, n);
+		else
+			conn_write(end.conn, data + at, n);
+		at += n;
+		check(conn_queued(end.conn) == at);
+		if (i % 7 == 0)
+			turns(1);
+		if (i % 11 == 0) {
+			n = at - heard < 3001 ? at - heard : 3001;
+			hear(&end, data + heard, n, 1000);
+			heard += n;
+		}
+		check(conn_sent(end.conn) + conn_backlog(end.conn) == at);
+		check(conn_sent(end.conn) >= heard);
+	}
+	hear(&end, data + heard, at - heard, 60000);
+	check(conn_backlog(end.conn) == 0 && conn_sent(end.conn) == at);
+	check(block->references == 1);
+	block_release(block);
+	close_end(&end);
+}
+
+/* Reads a little at a time.  Until drained() comes the backlog is not low, and
+   then it is. */
+static void
+drain(struct end *end)
+{
+	int i;
+
+	turns(1);
+	for (i = 0; i < TURNS_MAX && end->events[0] == '\0'; i++) {
+		check(conn_backlog(end->conn) >= CONN_LOW);
+		check(hear_some(end, sink, 3000) > 0);
+		turns(1);
+	}
+	check(conn_backlog(end->conn) < CONN_LOW);
+	check_events(end, "d");
+	while (conn_backlog(end->conn) > 0) {
+		check(hear_some(end, sink, 60000) > 0);
+		turns(1);
+	}
+	check_events(end, "");
+}
+
+static void
+test_drained(void)
+{
+	struct end end = detached_end();
+
+	open_conn(&end, CONN_FIRST);
+	make_small(&end, 4096);
+	conn_write(end.conn, data, CONN_HIGH);
+	hear(&end, data, CONN_HIGH, 60000);
+	check_events(&end, "");
+	conn_write(end.conn, data, CONN_HIGH);
+	conn_write(end.conn, data, 1);
+	drain(&end);
+	/* Again, in many pieces, of which some go out meanwhile. */
+	turns(1);
+	while (conn_backlog(end.conn) <= CONN_HIGH) {
+		conn_write(end.conn, data, 10000);
+		turns(1);
+	}
+	check_events(&end, "");
+	drain(&end);
+	close_end(&end);
+}
+
+static void
+write_more(struct end *end)
+{
+	end->drained = NULL;
+	conn_write(end->conn, data, CONN_HIGH + 1);
+	conn_write(end->conn, ".", 1);
+}
+
+/* More may be written in drained(); that is then drained in its turn. */
+static void
+test_write_in_drained(void)
+{
+	struct end end;
+
+	open_end(&end, NULL);
+	end.drained = write_more;
+	conn_write(end.conn, data, CONN_HIGH + 1);
+	hear(&end, data, CONN_HIGH + 1, 50000);
+	check_events(&end, "d");
+	check(conn_backlog(end.conn) > 0);
+	hear(&end, data, CONN_HIGH + 1, 50000);
+	check_heard(&end, ".");
+	turns(1);
+	check_events(&end, "d");
+	close_end(&end);
+}
+
+/* Without a socket output is queued, also over a high mark. */
+static void
+test_unattached(void)
+{
+	struct end end = detached_end();
+
+	open_conn(&end, CONN_SECOND);
+	turns(2);
+	conn_write(end.conn, "one ", 4);
+	conn_write(end.conn, data, CONN_HIGH);
+	turns(2);
+	check(conn_backlog(end.conn) == CONN_HIGH + 4);
+	check(conn_sent(end.conn) == 0 && conn_local_port(end.conn) == 0);
+	check_events(&end, "");
+	attach(&end, SOCK_STREAM);
+	check_silence(&end);
+	check(conn_local_port(end.conn) == 0);
+	turn();
+	hear(&end, "one ", 4, 4);
+	hear(&end, data, CONN_HIGH, DATA);
+	turns(1);
+	check_events(&end, "d");
+	conn_write(end.conn, "two", 3);
+	turn();
+	check_heard(&end, "two");
+	close_end(&end);
+	/* One that never gets a socket. */
+	open_conn(&end, CONN_FIRST);
+	conn_write(end.conn, data, 10000);
+	end.peer = -1;
+	turns(1);
+	close_end(&end);
+}
+
+/* Two conns write to one socket: the peer sees who was first. */
+static void
+test_rank(void)
+{
+	struct end first = detached_end(), second = detached_end();
+	struct end third = detached_end();
+	int pair[2];
+
+	make_pair(SOCK_STREAM, pair);
+	open_conn(&second, CONN_SECOND);
+	open_conn(&first, CONN_FIRST);
+	open_conn(&third, CONN_FIRST);
+	unit_need(conn_attach(second.conn, pair[0]) &&
+	    conn_attach(first.conn, dup(pair[0])) &&
+	    conn_attach(third.conn, dup(pair[0])), "conn_attach");
+	first.peer = pair[1];
+	conn_write(second.conn, "5", 1);
+	conn_write(first.conn, "1", 1);
+	conn_write(third.conn, "3", 1);
+	conn_write(second.conn, "6", 1);
+	conn_write(first.conn, "2", 1);
+	conn_write(third.conn, "4", 1);
+	turn();
+	check_heard(&first, "123456");
+	conn_write(second.conn, "3", 1);
+	conn_write(third.conn, "1", 1);
+	conn_write(first.conn, "2", 1);
+	turn();
+	check_heard(&first, "123");
+	conn_close(second.conn, false);
+	conn_close(third.conn, false);
+	close_end(&first);
+}
+
+static size_t
+write_to_other(struct end *end, const char *bytes, size_t n)
+{
+	conn_write(end->conn, "2", 1);
+	conn_write(end->other->conn, bytes, n);
+	return n;
+}
+
+/* A turn: input, also what was kept back, before all output; the first rank
+   before the second. */
+static void
+test_rank_of_input(void)
+{
+	struct end first = detached_end(), second = detached_end();
+	int pair[2];
+
+	make_pair(SOCK_STREAM, pair);
+	open_conn(&second, CONN_SECOND);
+	open_conn(&first, CONN_FIRST);
+	unit_need(conn_attach(second.conn, pair[0]) &&
+	    conn_attach(first.conn, dup(pair[0])), "conn_attach");
+	conn_pause(first.conn);
+	first.peer = second.peer = pair[1];
+	second.input = write_to_other;
+	second.other = &first;
+	say(&second, "1");
+	check_heard(&second, "12");
+	second.input = take_lines;
+	say(&second, "1");
+	second.input = write_to_other;
+	conn_pause(second.conn);
+	conn_resume(second.conn);
+	turn();
+	check_heard(&second, "12");
+	conn_close(first.conn, false);
+	close_end(&second);
+}
+
+/*
+ * The end
+ */
+
+/* All that was written is sent, then the end; input goes on. */
+static void
+test_finish(void)
+{
+	struct end end = detached_end();
+
+	open_conn(&end, CONN_FIRST);
+	make_small(&end, 4096);
+	end.input = take_lines;
+	conn_write(end.conn, data, 100000);
+	conn_finish(end.conn);
+	turns(2);
+	check_events(&end, "");
+	hear(&end, data, 100000, 5000);
+	turns(1);
+	check(hear_some(&end, sink, 1) == 0);
+	check_events(&end, "f");
+	say(&end, "more\n");
+	check_offers("more\n|");
+	shutdown(end.peer, SHUT_WR);
+	turns(3);
+	check_events(&end, "e");
+	close_end(&end);
+	/* With nothing to be sent: soon. */
+	open_end(&end, NULL);
+	conn_finish(end.conn);
+	check_events(&end, "");
+	turn();
+	check_events(&end, "f");
+	check(hear_some(&end, sink, 1) == 0);
+	turns(2);
+	check_events(&end, "");
+	close_end(&end);
+}
+
+/* A finish that is asked for before there is a socket. */
+static void
+test_finish_unattached(void)
+{
+	struct end end = detached_end();
+
+	open_conn(&end, CONN_FIRST);
+	conn_write(end.conn, "last", 4);
+	conn_finish(end.conn);
+	turns(1);
+	check_events(&end, "");
+	attach(&end, SOCK_STREAM);
+	turn();
+	check_heard(&end, "last");
+	check(hear_some(&end, sink, 1) == 0);
+	check_events(&end, "f");
+	close_end(&end);
+}
+
+static size_t
+close_in_input(struct end *end, const char *bytes, size_t n)
+{
+	struct end *other = end->other;
+
+	note_offer(bytes, n);
+	conn_close(end->conn, false);
+	end->conn = NULL;
+	if (other != NULL && other->conn != NULL) {
+		conn_close(other->conn, false);
+		other->conn = NULL;
+	}
+	return n - 1;
+}
+
+/* In input(), with bytes left and others to come, of itself and of another that
+   also has input, output and an end to come: no handler is called after it. */
+static void
+test_close_in_input(void)
+{
+	struct end one, two;
+
+	open_end(&one, close_in_input);
+	open_end(&two, close_in_input);
+	one.other = &two;
+	two.other = &one;
+	conn_write(one.conn, data, 10000);
+	conn_write(two.conn, data, 10000);
+	conn_finish(one.conn);
+	conn_finish(two.conn);
+	say_bytes(&one, "abc", 3);
+	say_bytes(&two, "abc", 3);
+	shutdown(one.peer, SHUT_WR);
+	shutdown(two.peer, SHUT_WR);
+	turn();
+	check_offers("abc|");
+	check_closed(&one);
+	check_closed(&two);
+	turns(3);
+	check_offers("");
+	check_events(&one, "");
+	check_events(&two, "");
+	close_end(&one);
+	close_end(&two);
+}
+
+/* The same for input that was kept back. */
+static void
+test_close_in_offer(void)
+{
+	struct end one, two;
+
+	open_end(&one, take_lines);
+	say(&one, "abc");
+	open_end(&two, take_lines);
+	say(&two, "xyz");
+	check_offers("xyz|");
+	one.input = two.input = close_in_input;
+	one.other = &two;
+	two.other = &one;
+	conn_pause(one.conn);
+	conn_pause(two.conn);
+	conn_resume(two.conn);
+	conn_resume(one.conn);
+	turns(3);
+	check_offers("xyz|");
+	check_closed(&one);
+	check_closed(&two);
+	close(two.peer);
+	close_end(&one);
+}
+
+static void
+close_at_end(struct end *end, enum conn_end what)
+{
+	(void)what;
+	conn_close(end->conn, true);
+	end->conn = NULL;
+}
+
+static void
+close_when_drained(struct end *end)
+{
+	conn_close(end->conn, false);
+	end->conn = NULL;
+}
+
+static void
+test_close_in_handlers(void)
+{
+	struct end end;
+
+	open_end(&end, NULL);
+	end.ended = close_at_end;
+	conn_write(end.conn, "lost", 4);
+	conn_finish(end.conn);
+	shutdown(end.peer, SHUT_WR);
+	turns(2);
+	check_events(&end, "e");
+	close_end(&end);
+
+	open_end(&end, NULL);
+	end.ended = close_at_end;
+	conn_write(end.conn, "last", 4);
+	conn_finish(end.conn);
+	turns(2);
+	check_heard(&end, "last");
+	check_events(&end, "f");
+	close_end(&end);
+
+	open_end(&end, NULL);
+	end.drained = close_when_drained;
+	conn_write(end.conn, data, CONN_HIGH + 1);
+	hear(&end, data, CONN_HIGH + 1 - CONN_LOW, DATA);
+	turns(2);
+	check_events(&end, "d");
+	close_end(&end);
+}
+
+/* A peer that goes away: an end; what is written then fails, and what is
+   written after that is of no interest. */
+static void
+test_failed(void)
+{
+	struct end end;
+
+	open_end(&end, NULL);
+	close(end.peer);
+	end.peer = -1;
+	turns(1);
+	check_events(&end, "e");
+	check(conn_error(end.conn) == 0);
+	end.ended = close_at_end;
+	conn_write(end.conn, "one", 3);
+	turns(2);
+	check_events(&end, "x");
+	check(end.error == EPIPE);
+	close_end(&end);
+	/* It goes away with something unread. */
+	open_end(&end, take_lines);
+	conn_write(end.conn, "one", 3);
+	turn();
+	say(&end, "a");
+	check_offers("a|");
+	end.ended = close_at_end;
+	close(end.peer);
+	end.peer = -1;
+	turns(2);
+	check_events(&end, "x");
+	check(end.error == ECONNRESET);
+	check_offers("");
+	close_end(&end);
+}
+
+/* A conn that runs out of memory fails, but not in the call. */
+static void
+test_out_of_memory(void)
+{
+	static volatile size_t impossible = PTRDIFF_MAX / 2;
+	struct end end;
+
+	open_end(&end, NULL);
+	end.ended = close_at_end;
+	conn_write(end.conn, "one", 3);
+	conn_write(end.conn, data, impossible);
+	check(conn_queued(end.conn) == 3);
+	conn_write(end.conn, "two", 3);
+	check_events(&end, "");
+	turns(2);
+	check_events(&end, "x");
+	check(end.error == ENOMEM);
+	close_end(&end);
+}
+
+/*
+ * TCP
+ */
+
+static int
+listen_tcp(struct sockaddr_in *address)
+{
+	socklen_t length = sizeof(*address);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	*address = (struct sockaddr_in){ .sin_family = AF_INET,
+	    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	unit_need(fd != -1 && bind(fd, (struct sockaddr *)address,
+	    sizeof(*address)) == 0 && getsockname(fd,
+	    (struct sockaddr *)address, &length) == 0, "bind");
+	return fd;
+}
+
+/* A socket that connects there. */
+static int
+dial(const struct sockaddr_in *address)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+	unit_need(fd != -1 && (connect(fd, (const struct sockaddr *)address,
+	    sizeof(*address)) == 0 || errno == EINPROGRESS), "connect");
+	return fd;
+}
+
+static void
+open_tcp(struct end *end)
+{
+	struct sockaddr_in address;
+	int listener = listen_tcp(&address);
+
+	unit_need(listen(listener, 1) == 0, "listen");
+	*end = detached_end();
+	open_conn(end, CONN_FIRST);
+	conn_write(end->conn, "hello", 5);
+	unit_need(conn_attach(end->conn, dial(&address)), "conn_attach");
+	end->peer = accept(listener, NULL, NULL);
+	unit_need(end->peer != -1, "accept");
+	set_nonblocking(end->peer);
+	close(listener);
+}
+
+static void
+test_tcp(void)
+{
+	struct sockaddr_in address;
+	socklen_t length = sizeof(address);
+	struct end end;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		open_tcp(&end);
+		hear(&end, "hello", 5, 5);
+		unit_need(getpeername(end.peer, (struct sockaddr *)&address,
+		    &length) == 0, "getpeername");
+		check(conn_local_port(end.conn) == ntohs(address.sin_port));
+		conn_close(end.conn, i == 1);
+		end.conn = NULL;
+		errno = 0;
+		check(recv(end.peer, sink, 1, 0) == -i);
+		check(errno == (i == 1 ? ECONNRESET : 0));
+		close_end(&end);
+	}
+}
+
+static int places_left;
+
+/* Refused: try the next place, which is good if it is the last. */
+static void
+try_next(struct end *end, enum conn_end what)
+{
+	struct sockaddr_in address;
+	int fd;
+
+	check(what == CONN_FAILED && end->error == ECONNREFUSED);
+	check(conn_sent(end->conn) == 0);
+	if (--places_left == 0) {
+		attach(end, SOCK_STREAM);
+		return;
+	}
+	fd = listen_tcp(&address);
+	unit_need(conn_attach(end->conn, dial(&address)), "conn_attach");
+	close(fd);
+}
+
+/* A second socket after the first did not connect gets what was queued, and
+   what is written in between; CONN_FAILED comes once for each. */
+static void
+test_attach_again(void)
+{
+	struct end end = detached_end();
+	struct sockaddr_in address;
+	int fd = listen_tcp(&address);
+	int i;
+
+	open_conn(&end, CONN_FIRST);
+	end.ended = try_next;
+	end.input = take_lines;
+	places_left = 3;
+	conn_write(end.conn, "one ", 4);
+	conn_write(end.conn, data, CONN_HIGH);
+	unit_need(conn_attach(end.conn, dial(&address)), "conn_attach");
+	for (i = 0; i < TURNS_MAX && places_left > 0; i++)
+		turn();
+	close(fd);
+	check(strncmp(end.events, "xxx", 3) == 0);
+	check(conn_error(end.conn) == 0);
+	conn_write(end.conn, "two", 3);
+	hear(&end, "one ", 4, 4);
+	hear(&end, data, CONN_HIGH, DATA);
+	turns(2);
+	check_heard(&end, "two");
+	check_events(&end, "xxxd");
+	say(&end, "three\n");
+	check_offers("three\n|");
+	close_end(&end);
+}
+
+/*
+ * The loop
+ */
+
+static int64_t now_in_input[2];
+
+static size_t
+note_now(struct end *end, const char *bytes, size_t n)
+{
+	(void)bytes;
+	now_in_input[end->want] = conn_loop_now(loop);
+	return n;
+}
+
+/* One time in a turn, which does not go back. */
+static void
+test_now(void)
+{
+	struct end one, two;
+	int64_t before;
+	int i;
+
+	open_end(&one, note_now);
+	open_end(&two, note_now);
+	two.want = 1;
+	before = conn_loop_now(loop);
+	check(before > 0 && conn_loop_now(loop) == before);
+	say_bytes(&one, "x", 1);
+	say_bytes(&two, "x", 1);
+	turn();
+	check(now_in_input[0] >= before);
+	check(now_in_input[0] == now_in_input[1]);
+	check(conn_loop_now(loop) == now_in_input[0]);
+	for (i = 0; i < TURNS_MAX && conn_loop_now(loop) <= before + 1; i++)
+		turns(1);
+	check(conn_loop_now(loop) > before + 1);
+	close(two.peer);
+	conn_close(two.conn, false);
+	close_end(&one);
+}
+
+static void
+on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	*(bool *)arg = true;
+}
+
+/* A turn with nothing to do waits for an event; with something, it does not. */
+static void
+test_wait(void)
+{
+	struct end end;
+
+	check(conn_loop_base(loop) == base);
+	open_end(&end, NULL);
+	conn_write(end.conn, "x", 1);
+	check(!turn_within(5000));
+	check_heard(&end, "x");
+	check(turn_within(20));
+	check(turn_within(20));
+	close_end(&end);
+}
+
+/* All output goes out in one go, also what was over the high mark: the owner
+   is told both. */
+static void
+test_finish_high(void)
+{
+	struct end end;
+
+	open_end(&end, NULL);
+	conn_write(end.conn, data, CONN_HIGH + 100000);
+	conn_finish(end.conn);
+	hear(&end, data, CONN_HIGH + 100000, DATA);
+	turns(3);
+	check_events(&end, "df");
+	check_closed(&end);
+	close_end(&end);
+}
+
+/* A finish with nothing queued, before there is a socket. */
+static void
+test_finish_unattached_empty(void)
+{
+	struct end end = detached_end();
+
+	open_conn(&end, CONN_FIRST);
+	conn_finish(end.conn);
+	turns(1);
+	attach(&end, SOCK_STREAM);
+	turns(2);
+	check_events(&end, "f");
+	check_closed(&end);
+	close_end(&end);
+}
+
+/* An owner that is told of a failure, and acts on it later. */
+static void
+test_failed_once(void)
+{
+	struct end end;
+
+	open_end(&end, NULL);
+	conn_write(end.conn, "one", 3);
+	turn();
+	close(end.peer);
+	end.peer = -1;
+	conn_write(end.conn, "two", 3);
+	turns(5);
+	check_events(&end, "x");
+	close_end(&end);
+}
+
+/* CONN_FINISHED comes once, however often it is asked for. */
+static void
+test_finish_twice(void)
+{
+	struct end end;
+
+	open_end(&end, NULL);
+	conn_finish(end.conn);
+	turns(2);
+	conn_finish(end.conn);
+	turns(2);
+	check_events(&end, "f");
+	close_end(&end);
+}
+
+int
+main(void)
+{
+	size_t i;
+
+	for (i = 0; i < DATA; i++)
+		data[i] = (char)((i * 2654435761u) >> 13 ^ i >> 8);
+	sink = malloc(DATA);
+	base = event_base_new();
+	unit_need(sink != NULL && base != NULL, "event_base_new");
+	timer = event_new(base, -1, 0, on_timer, &waited);
+	loop = conn_loop_new(base);
+	unit_need(timer != NULL && loop != NULL, "conn_loop_new");
+	test_input();
+	test_want();
+	test_keep();
+	test_keep_second();
+	test_keep_memory();
+	test_pause();
+	test_pause_outside();
+	test_turns_taken();
+	test_eof();
+	test_write();
+	test_write_block();
+	test_unwrite();
+	test_write_order();
+	test_drained();
+	test_write_in_drained();
+	test_unattached();
+	test_rank();
+	test_rank_of_input();
+	test_finish();
+	test_finish_unattached();
+	test_close_in_input();
+	test_close_in_offer();
+	test_close_in_handlers();
+	test_failed();
+	test_out_of_memory();
+	test_tcp();
+	test_attach_again();
+	test_now();
+	test_wait();
+	test_finish_high();
+	test_finish_unattached_empty();
+	test_failed_once();
+	test_finish_twice();
+	conn_loop_free(loop);
+	event_free(timer);
+	event_base_free(base);
+	block_pool_free();
+	free(sink);
+	return unit_end();
+}

@@ -1,0 +1,463 @@
+/* The gate: when rests run, in which order, and who is woken. */
+
+#include <event2/event.h>
+
+#include "mirror/gate.h"
+#include "unit.h"
+
+static struct event_base *base;
+static struct gate *gate;
+
+/* What has happened, one letter each: rests write a to z, waiters A to Z. */
+static char happened[64];
+static size_t happened_length;
+
+static void
+note(char letter)
+{
+	unit_need(happened_length + 1 < sizeof(happened), "note");
+	happened[happened_length++] = letter;
+	happened[happened_length] = '\0';
+}
+
+/* Run the loop until nothing is to be done; then this has happened. */
+#define check_turn(want) \
+	do { \
+		turn(); \
+		check_happened(want); \
+	} while (0)
+
+#define check_happened(want) \
+	do { \
+		check_bytes(happened, happened_length, want); \
+		happened_length = 0; \
+	} while (0)
+
+static void
+turn(void)
+{
+	event_base_loop(base, EVLOOP_NONBLOCK);
+}
+
+struct my_rest {
+	struct rest rest;	/* first, so that one is the other */
+	char letter;
+	void (*then)(void);
+};
+
+struct my_waiter {
+	struct waiter waiter;
+	char letter;
+	void (*then)(void);
+};
+
+static struct my_rest rests[26];
+static struct my_waiter waiters[26];
+
+static void
+on_run(struct rest *rest)
+{
+	struct my_rest *my = (struct my_rest *)rest;
+
+	check(gate_is_empty(gate));
+	check(gate_is_closed(gate));
+	check(!rest->waiting);
+	note(my->letter);
+	if (my->then != NULL)
+		my->then();
+}
+
+static void
+on_wake(struct waiter *waiter)
+{
+	struct my_waiter *my = (struct my_waiter *)waiter;
+
+	check(!gate_is_closed(gate));
+	check(!waiter->waiting);
+	note(my->letter);
+	if (my->then != NULL)
+		my->then();
+}
+
+static struct rest *
+rest(char letter)
+{
+	return &rests[letter - 'a'].rest;
+}
+
+static struct waiter *
+waiter(char letter)
+{
+	return &waiters[letter - 'A'].waiter;
+}
+
+static void
+begin(void)
+{
+	char i;
+
+	for (i = 0; i < 26; i++) {
+		rests[(int)i] = (struct my_rest){ .letter = (char)('a' + i),
+		    .rest.run = on_run };
+		waiters[(int)i] = (struct my_waiter){
+		    .letter = (char)('A' + i), .waiter.wake = on_wake };
+	}
+	gate = gate_new(base);
+	unit_need(gate != NULL, "gate_new");
+	check(gate_is_empty(gate) && !gate_is_closed(gate));
+}
+
+static void
+end(void)
+{
+	check_turn("");
+	gate_free(gate);
+	gate = NULL;
+	check(event_base_loop(base, EVLOOP_NONBLOCK) == 1);
+}
+
+static void
+open_gate(void)
+{
+	gate_open(gate);
+}
+
+/* Calls go through an open gate, and are counted. */
+static void
+test_calls(void)
+{
+	int i;
+
+	begin();
+	for (i = 0; i < 5; i++) {
+		gate_enter(gate);
+		check(!gate_is_empty(gate) && !gate_is_closed(gate));
+	}
+	for (i = 0; i < 5; i++) {
+		check(!gate_is_empty(gate));
+		gate_leave(gate);
+	}
+	check(gate_is_empty(gate) && !gate_is_closed(gate));
+	end();
+	gate_free(NULL);
+}
+
+/* With nothing in flight: soon, but not from inside gate_rest(). */
+static void
+test_rest_at_once(void)
+{
+	begin();
+	gate_rest(gate, rest('a'));
+	check(rest('a')->waiting && gate_is_closed(gate));
+	check_happened("");
+	check_turn("a");
+	check_turn("");
+	check(gate_is_closed(gate));
+	gate_open(gate);
+	check(!gate_is_closed(gate));
+	check_turn("");
+	/* And again. */
+	gate_rest(gate, rest('a'));
+	check_turn("a");
+	gate_open(gate);
+	end();
+}
+
+/* With calls in flight: after the last of them, but not inside of it; calls
+   that follow from them may begin. */
+static void
+test_rest_waits(void)
+{
+	begin();
+	gate_enter(gate);
+	gate_enter(gate);
+	gate_rest(gate, rest('a'));
+	check(gate_is_closed(gate));
+	check_turn("");
+	gate_leave(gate);
+	gate_enter(gate);
+	gate_leave(gate);
+	check_turn("");
+	gate_leave(gate);
+	check_happened("");
+	check_turn("a");
+	gate_open(gate);
+	end();
+}
+
+/* A call that begins between the last one and the rest: the rest waits for
+   it, too. */
+static void
+test_call_before_rest(void)
+{
+	begin();
+	gate_rest(gate, rest('a'));
+	gate_enter(gate);
+	check_turn("");
+	gate_leave(gate);
+	check_turn("a");
+	/* In the moment at rest itself calls may be made. */
+	gate_enter(gate);
+	check(!gate_is_empty(gate));
+	gate_leave(gate);
+	check_turn("");
+	gate_open(gate);
+	end();
+}
+
+/* One at a time, in their order; closed in between. */
+static void
+test_order(void)
+{
+	begin();
+	gate_enter(gate);
+	gate_rest(gate, rest('c'));
+	gate_rest(gate, rest('a'));
+	gate_rest(gate, rest('b'));
+	gate_leave(gate);
+	check_turn("c");
+	check_turn("");
+	gate_rest(gate, rest('d'));
+	check_turn("");
+	gate_open(gate);
+	check_happened("");
+	check(gate_is_closed(gate));
+	check_turn("a");
+	/* What a has begun comes before b. */
+	gate_enter(gate);
+	gate_open(gate);
+	check_turn("");
+	gate_leave(gate);
+	check_turn("b");
+	gate_open(gate);
+	check_turn("d");
+	gate_open(gate);
+	check(!gate_is_closed(gate));
+	end();
+}
+
+static void
+rest_b_and_open(void)
+{
+	gate_rest(gate, rest('b'));
+	check_happened("a");
+	gate_open(gate);
+	check(gate_is_closed(gate));
+}
+
+/* run() may open the gate, and ask for another rest, even for itself again
+   when it has. */
+static void
+test_inside_run(void)
+{
+	begin();
+	rests[0].then = rest_b_and_open;
+	rests[1].then = open_gate;
+	gate_rest(gate, rest('a'));
+	gate_wait(gate, waiter('A'));
+	turn();
+	turn();
+	check_happened("bA");
+	check(!gate_is_closed(gate));
+	rests[2].then = open_gate;
+	gate_rest(gate, rest('c'));
+	check_turn("c");
+	check(!gate_is_closed(gate));
+	end();
+}
+
+/* Waiters are woken once, in their order, when the last rest is over. */
+static void
+test_waiters(void)
+{
+	begin();
+	gate_enter(gate);
+	gate_rest(gate, rest('a'));
+	gate_wait(gate, waiter('B'));
+	gate_rest(gate, rest('b'));
+	gate_wait(gate, waiter('A'));
+	check(waiter('A')->waiting && waiter('B')->waiting);
+	gate_leave(gate);
+	check_turn("a");
+	gate_wait(gate, waiter('C'));
+	gate_open(gate);
+	check_turn("b");
+	gate_open(gate);
+	check_happened("BAC");
+	check_turn("");
+	/* They may wait again. */
+	gate_rest(gate, rest('a'));
+	gate_wait(gate, waiter('A'));
+	check_turn("a");
+	gate_open(gate);
+	check_happened("A");
+	end();
+}
+
+static void
+test_wait_cancel(void)
+{
+	begin();
+	gate_wait_cancel(gate, waiter('A'));
+	gate_rest(gate, rest('a'));
+	gate_wait(gate, waiter('A'));
+	gate_wait(gate, waiter('B'));
+	gate_wait(gate, waiter('C'));
+	gate_wait_cancel(gate, waiter('B'));
+	gate_wait_cancel(gate, waiter('B'));
+	check(!waiter('B')->waiting);
+	check_turn("a");
+	gate_wait_cancel(gate, waiter('A'));
+	gate_wait(gate, waiter('A'));
+	gate_open(gate);
+	check_happened("CA");
+	end();
+}
+
+static void
+close_again(void)
+{
+	gate_rest(gate, rest('z'));
+	gate_wait(gate, waiter('A'));
+}
+
+/* Who is woken may close the gate: then the others go on waiting. */
+static void
+test_wake_closes(void)
+{
+	begin();
+	waiters[0].then = close_again;
+	gate_rest(gate, rest('a'));
+	gate_wait(gate, waiter('A'));
+	gate_wait(gate, waiter('B'));
+	check_turn("a");
+	gate_open(gate);
+	check_happened("A");
+	check(gate_is_closed(gate) && waiter('B')->waiting);
+	waiters[0].then = NULL;
+	check_turn("z");
+	gate_open(gate);
+	check_happened("BA");
+	end();
+}
+
+static void
+cancel_b(void)
+{
+	gate_wait_cancel(gate, waiter('B'));
+}
+
+/* Who is woken may take another one out of the list. */
+static void
+test_wake_cancels(void)
+{
+	begin();
+	waiters[0].then = cancel_b;
+	gate_rest(gate, rest('a'));
+	gate_wait(gate, waiter('A'));
+	gate_wait(gate, waiter('B'));
+	gate_wait(gate, waiter('C'));
+	check_turn("a");
+	gate_open(gate);
+	check_happened("AC");
+	end();
+}
+
+/* A rest that is cancelled does not run, and keeps the gate closed no more. */
+static void
+test_cancel(void)
+{
+	begin();
+	gate_cancel(gate, rest('a'));
+	check(!gate_is_closed(gate));
+	gate_rest(gate, rest('a'));
+	gate_wait(gate, waiter('A'));
+	gate_cancel(gate, rest('a'));
+	check(!rest('a')->waiting && !gate_is_closed(gate));
+	check_happened("A");
+	check_turn("");
+	/* With a call in flight, and others in the list. */
+	gate_enter(gate);
+	gate_rest(gate, rest('a'));
+	gate_rest(gate, rest('b'));
+	gate_rest(gate, rest('c'));
+	gate_wait(gate, waiter('A'));
+	gate_cancel(gate, rest('b'));
+	gate_cancel(gate, rest('a'));
+	gate_cancel(gate, rest('a'));
+	check(gate_is_closed(gate));
+	gate_rest(gate, rest('b'));
+	gate_leave(gate);
+	check_turn("c");
+	gate_cancel(gate, rest('b'));
+	check(gate_is_closed(gate));
+	check_happened("");
+	gate_open(gate);
+	check_happened("A");
+	end();
+}
+
+/* To cancel a rest that runs, or has run, changes nothing. */
+static void
+test_cancel_late(void)
+{
+	begin();
+	gate_rest(gate, rest('a'));
+	check_turn("a");
+	gate_cancel(gate, rest('a'));
+	check(gate_is_closed(gate));
+	gate_open(gate);
+	gate_cancel(gate, rest('a'));
+	check(!gate_is_closed(gate));
+	end();
+}
+
+/* A rest that is cancelled and asked for again goes to the end. */
+static void
+test_cancel_and_again(void)
+{
+	begin();
+	gate_rest(gate, rest('a'));
+	gate_rest(gate, rest('b'));
+	gate_cancel(gate, rest('a'));
+	gate_rest(gate, rest('a'));
+	check_turn("b");
+	gate_open(gate);
+	check_turn("a");
+	gate_open(gate);
+	end();
+}
+
+/* A gate that is freed with a rest to come leaves nothing behind. */
+static void
+test_free(void)
+{
+	begin();
+	gate_rest(gate, rest('a'));
+	gate_free(gate);
+	check(event_base_loop(base, EVLOOP_NONBLOCK) == 1);
+	check_happened("");
+}
+
+int
+main(void)
+{
+	base = event_base_new();
+	unit_need(base != NULL, "event_base_new");
+	test_calls();
+	test_rest_at_once();
+	test_rest_waits();
+	test_call_before_rest();
+	test_order();
+	test_inside_run();
+	test_waiters();
+	test_wait_cancel();
+	test_wake_closes();
+	test_wake_cancels();
+	test_cancel();
+	test_cancel_late();
+	test_cancel_and_again();
+	test_free();
+	event_base_free(base);
+	return unit_end();
+}

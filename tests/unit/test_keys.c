@@ -1,0 +1,236 @@
+/* The queue of keys against its contract, and base64 against RFC 4648. */
+
+#include "mirror/keys.h"
+#include "unit.h"
+
+enum { KEY_MAX = 250, MANY = 20000 };
+
+/* The i-th key of a test: some bytes, 1 to 250 of them. */
+static size_t
+make_key(char *key, size_t i)
+{
+	size_t length = 1 + i * 7 % KEY_MAX;
+	size_t j;
+
+	for (j = 0; j < length; j++)
+		key[j] = (char)(i * 13 + j * (i % 5));
+	return length;
+}
+
+static bool
+is_base64(size_t i)
+{
+	return i % 3 == 1;
+}
+
+static size_t
+add(struct keys *keys, size_t i)
+{
+	char key[KEY_MAX];
+	size_t length = make_key(key, i);
+
+	check(keys_add(keys, key, length, is_base64(i)));
+	return length;
+}
+
+/* The next one taken has to be the i-th; in a buffer of 250 bytes, so that a
+   sanitizer sees a longer one. */
+static void
+take(struct keys *keys, size_t i)
+{
+	char want[KEY_MAX], *key = malloc(KEY_MAX);
+	size_t n = make_key(want, i), length = 0;
+	bool base64 = !is_base64(i);
+
+	unit_need(key != NULL, "malloc");
+	check(keys_take(keys, key, &length, &base64));
+	check_case(length == n && memcmp(key, want, n) == 0 &&
+	    base64 == is_base64(i), "key %zu", i);
+	free(key);
+}
+
+static void
+check_empty(struct keys *keys)
+{
+	char key[KEY_MAX] = "as it was";
+	size_t length = 17;
+	bool base64 = true;
+
+	check(!keys_take(keys, key, &length, &base64));
+	check(keys_count(keys) == 0 && keys_bytes(keys) == 0);
+	check(strcmp(key, "as it was") == 0 && length == 17 && base64);
+}
+
+/* First in, first out; and little memory. */
+static void
+test_queue(void)
+{
+	struct keys *keys = keys_new();
+	size_t i, sum = 0;
+
+	unit_need(keys != NULL, "keys_new");
+	check_empty(keys);
+	for (i = 0; i < MANY; i++) {
+		check(keys_count(keys) == i);
+		sum += add(keys, i);
+	}
+	check(keys_count(keys) == MANY);
+	check(keys_bytes(keys) >= sum);
+	check(keys_bytes(keys) < sum + sum / 20 + (128 << 10));
+	for (i = 0; i < MANY; i++) {
+		check(keys_count(keys) == MANY - i);
+		take(keys, i);
+		if (i == MANY / 2)
+			check(keys_bytes(keys) < sum / 2 + sum / 20 +
+			    (256 << 10));
+	}
+	check_empty(keys);
+	keys_free(keys);
+	keys_free(NULL);
+}
+
+/* Adding and taking in turns: nothing piles up, and a queue that was emptied
+   goes on. */
+static void
+test_turns(void)
+{
+	struct keys *keys = keys_new();
+	size_t added = 0, taken = 0, i;
+
+	unit_need(keys != NULL, "keys_new");
+	while (taken < MANY) {
+		for (i = 0; i < 1 + taken % 11; i++)
+			add(keys, added++);
+		check(keys_bytes(keys) <= 256 << 10);
+		for (i = taken % 4 == 0 ? 0 : 2; taken < added - i;)
+			take(keys, taken++);
+		check(keys_count(keys) == added - taken);
+	}
+	while (taken < added)
+		take(keys, taken++);
+	check_empty(keys);
+	keys_free(keys);
+}
+
+/* Keys of the longest kind at every place of a piece's end. */
+static void
+test_ends(void)
+{
+	struct keys *keys;
+	char key[KEY_MAX];
+	size_t first, i, length;
+	bool base64;
+
+	for (first = 1; first <= KEY_MAX; first++) {
+		keys = keys_new();
+		unit_need(keys != NULL, "keys_new");
+		memset(key, 'f', sizeof(key));
+		check(keys_add(keys, key, first, true));
+		memset(key, '\xff', sizeof(key));
+		for (i = 0; i < 600; i++)
+			check(keys_add(keys, key, sizeof(key), false));
+		check(keys_take(keys, key, &length, &base64));
+		check(length == first && base64 && key[first - 1] == 'f');
+		for (i = 0; i < 600; i++)
+			check(keys_take(keys, key, &length, &base64) &&
+			    length == sizeof(key) && !base64 &&
+			    key[0] == '\xff' && key[249] == '\xff');
+		check_empty(keys);
+		keys_free(keys);
+	}
+}
+
+/* A queue is freed with what is in it: a sanitizer would see a leak. */
+static void
+test_free(void)
+{
+	struct keys *keys = keys_new();
+	size_t i;
+
+	unit_need(keys != NULL, "keys_new");
+	for (i = 0; i < 2000; i++)
+		add(keys, i);
+	for (i = 0; i < 700; i++)
+		take(keys, i);
+	keys_free(keys);
+}
+
+/* What a key on a line may not hold: space, NUL, CR and LF. */
+static void
+test_need(void)
+{
+	char key[KEY_MAX];
+	int byte;
+
+	for (byte = 0; byte < 256; byte++) {
+		memset(key, 'k', sizeof(key));
+		check(!keys_need_base64(key, sizeof(key)));
+		key[0] = (char)byte;
+		check_case(keys_need_base64(key, 1) ==
+		    (strchr(" \r\n", byte) != NULL), "byte %d alone", byte);
+		check_case(keys_need_base64(key, sizeof(key)) ==
+		    (strchr(" \r\n", byte) != NULL), "byte %d first", byte);
+		key[0] = 'k';
+		key[249] = (char)byte;
+		check_case(keys_need_base64(key, sizeof(key)) ==
+		    (strchr(" \r\n", byte) != NULL), "byte %d last", byte);
+		/* Behind the end it does not matter. */
+		check(!keys_need_base64(key, sizeof(key) - 1));
+	}
+}
+
+static void
+check_base64(const char *key, size_t length, const char *want)
+{
+	char *copy = malloc(length), *out = malloc(KEYS_BASE64_MAX);
+	size_t n;
+
+	unit_need(copy != NULL && out != NULL, "malloc");
+	memcpy(copy, key, length);
+	n = keys_base64(copy, length, out);
+	check_bytes(out, n, want);
+	free(copy);
+	free(out);
+}
+
+static void
+test_base64(void)
+{
+	char key[KEY_MAX], out[KEYS_BASE64_MAX];
+	size_t i;
+
+	check_base64("f", 1, "Zg==");
+	check_base64("fo", 2, "Zm8=");
+	check_base64("foo", 3, "Zm9v");
+	check_base64("foob", 4, "Zm9vYg==");
+	check_base64("fooba", 5, "Zm9vYmE=");
+	check_base64("foobar", 6, "Zm9vYmFy");
+	check_base64("\0", 1, "AA==");
+	check_base64("\0\0\0", 3, "AAAA");
+	check_base64("\xff", 1, "/w==");
+	check_base64("\xff\xff\xff", 3, "////");
+	check_base64("\xfb\xff\xbf", 3, "+/+/");
+	check_base64("a b\r\n", 5, "YSBiDQo=");
+	check_base64("\x00\x10\x83\x10\x51\x87\x20\x92\x8b\x30\xd3\x8f"
+	    "\x41\x14\x93\x51\x55\x97\x61\x96\x9b\x71\xd7\x9f"
+	    "\x82\x18\xa3\x92\x59\xa7\xa2\x9a\xab\xb2\xdb\xaf"
+	    "\xc3\x1c\xb3\xd3\x5d\xb7\xe3\x9e\xbb\xf3\xdf\xbf", 48,
+	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	    "0123456789+/");
+	memset(key, 0, sizeof(key));
+	for (i = 1; i <= sizeof(key); i++)
+		check_case(keys_base64(key, i, out) == (i + 2) / 3 * 4,
+		    "length of %zu bytes", i);
+}
+
+int
+main(void)
+{
+	test_queue();
+	test_turns();
+	test_ends();
+	test_free();
+	test_need();
+	test_base64();
+	return unit_end();
+}

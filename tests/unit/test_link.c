@@ -1,0 +1,528 @@
+/*
+ * A link and, at the other end of a pair of sockets, a small model of a
+ * memcached: each call gets the reply that belongs to it, whatever calls stand
+ * around it, in whatever pieces the bytes come, and wherever it ends.
+ */
+
+#include <sys/socket.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "block.h"
+#include "conn.h"
+#include "server/link.h"
+#include "unit.h"
+
+enum {
+	KEYS = 8,
+	CALLS = 64,		/* under way at most */
+	ROUNDS = 4000,
+	BUFFER = 4 << 20,
+	VALUE_MAX = 5000
+};
+
+enum kind { GET, GETS, SET, DELETE, MANY };
+
+struct my_call {
+	struct call call;	/* first, so that one is the other */
+	enum kind kind;
+	int key;
+	char key_text[8];
+	unsigned int value;	/* what a get has to find: its number, or 0 */
+	bool was_there;		/* the key of a delete */
+	unsigned int values[KEYS];	/* MANY */
+	unsigned int serial;
+};
+
+static struct event_base *base;
+static struct conn_loop *loop;
+static struct link *test_link;
+static int peer = -1;
+static char failed_why[80];
+static unsigned int seed;
+static unsigned int answered, returned;	/* serial numbers that come next */
+
+/* What a value is made of: its number and a length that follows from it. */
+static size_t
+value_text(unsigned int number, char *to)
+{
+	size_t n = number % 7 == 0 ? number % VALUE_MAX : number % 40;
+
+	memset(to, 'a' + (int)(number % 26), n);
+	return n;
+}
+
+static unsigned int
+dice(unsigned int n)
+{
+	seed = seed * 1103515245 + 12345;
+	return seed / 65536 % n;
+}
+
+/*
+ * The model: what the server holds, and what it has read and not yet sent.
+ */
+
+static struct {
+	unsigned int values[KEYS];
+	char in[BUFFER], out[BUFFER];
+	size_t in_length, out_length;
+	unsigned int commands, sent;
+} server;
+
+/* What it will hold when all that was submitted is carried out. */
+static unsigned int will_hold[KEYS];
+
+static void
+say(const char *text, size_t n)
+{
+	unit_need(server.out_length + n <= BUFFER, "say");
+	memcpy(server.out + server.out_length, text, n);
+	server.out_length += n;
+}
+
+static void
+say_value(const char *key, bool with_cas)
+{
+	unsigned int number = server.values[key[1] - '0'];
+	char head[80], value[VALUE_MAX];
+	size_t n;
+
+	if (number == 0)
+		return;
+	n = value_text(number, value);
+	say(head, (size_t)sprintf(head, with_cas ? "VALUE %.2s 0 %zu %u\r\n" :
+	    "VALUE %.2s 0 %zu\r\n", key, n, number));
+	say(value, n);
+	say("\r\n", 2);
+}
+
+/* Carry out the command in n bytes.  Returns its length, 0: it is not whole. */
+static size_t
+carry_out(const char *bytes, size_t n)
+{
+	const char *lf = memchr(bytes, '\n', n);
+	size_t line, length, i;
+	unsigned int number;
+	char key;
+
+	if (lf == NULL)
+		return 0;
+	line = (size_t)(lf - bytes) + 1;
+	if (sscanf(bytes, "set k%c 0 %u %zu", &key, &number, &length) == 3) {
+		if (n < line + length + 2)
+			return 0;
+		server.values[key - '0'] = number;
+		say("STORED\r\n", 8);
+		return line + length + 2;
+	}
+	if (sscanf(bytes, "delete k%c", &key) == 1) {
+		if (server.values[key - '0'] == 0)
+			say("NOT_FOUND\r\n", 11);
+		else
+			say("DELETED\r\n", 9);
+		server.values[key - '0'] = 0;
+		return line;
+	}
+	unit_need(memcmp(bytes, "get", 3) == 0, "a command that is known");
+	for (i = 3; i < line; i++)
+		if (bytes[i] == 'k')
+			say_value(bytes + i, bytes[3] == 's');
+	say("END\r\n", 5);
+	return line;
+}
+
+/* Read what has come, and send as many bytes of the replies as that. */
+static void
+serve(size_t bytes)
+{
+	ssize_t n = recv(peer, server.in + server.in_length,
+	    BUFFER - server.in_length, MSG_DONTWAIT);
+	size_t used;
+
+	if (n > 0)
+		server.in_length += (size_t)n;
+	while ((used = carry_out(server.in, server.in_length)) > 0) {
+		server.in_length -= used;
+		memmove(server.in, server.in + used, server.in_length);
+		server.commands++;
+	}
+	if (bytes > server.out_length)
+		bytes = server.out_length;
+	n = bytes == 0 ? 0 : send(peer, server.out, bytes,
+	    MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (n <= 0)
+		return;
+	server.out_length -= (size_t)n;
+	memmove(server.out, server.out + n, server.out_length);
+}
+
+/*
+ * The calls
+ */
+
+static void
+check_value(const struct answer *answer, size_t at, unsigned int number)
+{
+	char value[VALUE_MAX];
+	size_t n = value_text(number, value);
+
+	check_case(answer->last.data.length == n && memcmp(answer->bytes + at +
+	    answer->last.data.at, value, n) == 0, "seed %u", seed);
+}
+
+static void
+check_get(const struct my_call *my, const struct answer *answer)
+{
+	const struct proto_reply *last = &answer->last;
+
+	if (my->value == 0) {
+		check(last->result == PROTO_END);
+		check_bytes(answer->bytes, answer->length, "END\r\n");
+		return;
+	}
+	check_case(last->result == PROTO_VALUE, "seed %u", seed);
+	if (last->result != PROTO_VALUE)
+		return;
+	check(last->length == answer->length);
+	check_bytes(answer->bytes + last->key.at, last->key.length,
+	    my->key_text);
+	check_value(answer, 0, my->value);
+	check((last->cas.length > 0) == (my->kind == GETS));
+}
+
+static void
+on_done(struct call *call, const struct answer *answer)
+{
+	struct my_call *my = (struct my_call *)call;
+
+	check_case(my->serial == answered, "%u, not %u", my->serial, answered);
+	answered = my->serial + 1;
+	returned = answered;
+	switch (my->kind) {
+	case GET:
+	case GETS:
+		check_get(my, answer);
+		break;
+	case SET:
+		check(answer->last.result == PROTO_STORED);
+		break;
+	case DELETE:
+		check(answer->last.result == (my->was_there ?
+		    PROTO_DELETED : PROTO_NOT_FOUND));
+		break;
+	case MANY:
+		check(answer->last.result == PROTO_END);
+		break;
+	}
+	free(my);
+}
+
+static bool
+on_value(struct call *call, const struct proto_reply *value,
+    const char *bytes, size_t at)
+{
+	struct my_call *my = (struct my_call *)call;
+	char text[VALUE_MAX];
+	int key = bytes[at + value->key.at + 1] - '0';
+	size_t n = value_text(my->values[key], text);
+
+	check(my->values[key] > 0 && value->data.length == n &&
+	    memcmp(bytes + at + value->data.at, text, n) == 0);
+	return true;
+}
+
+static struct my_call *
+new_call(enum kind kind)
+{
+	static unsigned int serial;
+	struct my_call *my = calloc(1, sizeof(*my));
+
+	unit_need(my != NULL, "calloc");
+	my->kind = kind;
+	my->serial = serial++;
+	my->key = (int)dice(KEYS);
+	sprintf(my->key_text, "k%d", my->key);
+	my->value = will_hold[my->key];
+	my->call.done = on_done;
+	return my;
+}
+
+static void
+submit_set(struct my_call *my)
+{
+	char line[80], data[VALUE_MAX + 2];
+	unsigned int number = 1 + dice(30000);
+	size_t n = value_text(number, data);
+
+	memcpy(data + n, "\r\n", 2);
+	will_hold[my->key] = number;
+	my->call.expect = PROTO_EXPECT_STORED;
+	link_submit(test_link, &my->call, line, (size_t)sprintf(line,
+	    "set %s 0 %u %zu\r\n", my->key_text, number, n), data, n + 2,
+	    NULL);
+}
+
+static void
+submit_many(struct my_call *my)
+{
+	static const char line[] = "get k0 k1 k2 k3 k4 k5 k6 k7\r\n";
+
+	memcpy(my->values, will_hold, sizeof(my->values));
+	my->call.expect = PROTO_EXPECT_VALUES;
+	my->call.element = on_value;
+	link_submit(test_link, &my->call, line, sizeof(line) - 1, NULL, 0,
+	    NULL);
+}
+
+/* Submit something; mostly gets. */
+static void
+submit(void)
+{
+	static const enum kind kinds[] = {
+		GET, GET, GET, GET, GET, GETS, GETS, GETS, SET, DELETE, MANY
+	};
+	struct my_call *my = new_call(kinds[dice(COUNT(kinds))]);
+	char line[80];
+
+	switch (my->kind) {
+	case GET:
+	case GETS:
+		my->call.expect = my->kind == GET ? PROTO_EXPECT_VALUES :
+		    PROTO_EXPECT_VALUES_CAS;
+		link_ask(test_link, &my->call, my->key_text,
+		    strlen(my->key_text));
+		break;
+	case SET:
+		submit_set(my);
+		break;
+	case DELETE:
+		my->was_there = my->value > 0;
+		will_hold[my->key] = 0;
+		my->call.expect = PROTO_EXPECT_DELETED;
+		link_submit(test_link, &my->call, line, (size_t)sprintf(line,
+		    "delete %s\r\n", my->key_text), NULL, 0, NULL);
+		break;
+	case MANY:
+		submit_many(my);
+	}
+}
+
+/*
+ * The link
+ */
+
+static void
+on_heard(void *owner)
+{
+	(void)owner;
+}
+
+/* All calls without an answer come back, in their order. */
+static void
+on_failed(void *owner, const char *why)
+{
+	struct call_list calls = TAILQ_HEAD_INITIALIZER(calls);
+	struct call *call;
+
+	(void)owner;
+	snprintf(failed_why, sizeof(failed_why), "%s", why);
+	link_close(test_link, &calls);
+	check(link_waiting(test_link) == 0 && link_first(test_link) == NULL);
+	while ((call = TAILQ_FIRST(&calls)) != NULL) {
+		check(((struct my_call *)call)->serial == returned);
+		returned++;
+		TAILQ_REMOVE(&calls, call, entry);
+		free(call);
+	}
+	answered = returned;
+}
+
+static const struct link_news news = {
+	.heard = on_heard, .failed = on_failed
+};
+
+static void
+connect_link(void)
+{
+	int pair[2];
+
+	if (peer != -1)
+		close(peer);
+	unit_need(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0,
+	    "socketpair");
+	unit_need(fcntl(pair[0], F_SETFL, O_NONBLOCK) == 0, "fcntl");
+	peer = pair[1];
+	memset(&server, 0, sizeof(server));
+	memset(will_hold, 0, sizeof(will_hold));
+	failed_why[0] = '\0';
+	unit_need(link_open(test_link), "link_open");
+	unit_need(link_attach(test_link, pair[0]), "link_attach");
+}
+
+/* A turn of the loop, which does not wait. */
+static void
+turn(void)
+{
+	struct timeval now = { 0 };
+
+	event_base_loopexit(base, &now);
+	conn_loop_turn(loop);
+}
+
+static void
+settle(void)
+{
+	int i;
+
+	for (i = 0; i < 200 && link_waiting(test_link) > 0; i++) {
+		turn();
+		serve(BUFFER);
+	}
+	check_case(link_waiting(test_link) == 0, "seed %u", seed);
+}
+
+/*
+ * Tests
+ */
+
+/* Any calls, in any pieces. */
+static void
+test_pairing(void)
+{
+	unsigned int i, n;
+
+	connect_link();
+	for (i = 0; i < ROUNDS; i++) {
+		for (n = dice(6); n > 0; n--)
+			submit();
+		if (dice(3) > 0)
+			turn();
+		if (dice(3) > 0)
+			serve(dice(2) ? dice(20) : dice(8000));
+		if (link_waiting(test_link) > CALLS)
+			settle();
+	}
+	settle();
+	check_bytes(failed_why, strlen(failed_why), "");
+}
+
+/* It ends anywhere: nobody has a wrong answer, and nobody is forgotten. */
+static void
+test_endings(void)
+{
+	static const char *const ends[] = {
+		"", "\r\n", "END\r\n", "STORED\r\n", "VALUE k1 0 1\r\nx\r\n",
+		"VALUE kk 0 1\r\nx\r\nEND\r\n", "ERROR\r\n", "\0", "VALUE k1 0 "
+	};
+	const char *end;
+	unsigned int i, n;
+
+	for (i = 0; i < ROUNDS; i++) {
+		if (failed_why[0] != '\0' || i == 0) {
+			on_failed(NULL, "");
+			connect_link();
+		}
+		for (n = dice(30); n > 0; n--)
+			submit();
+		turn();
+		serve(dice(3000));
+		if (dice(3) == 0)
+			turn();
+		/* Behind a whole element it may be an answer; so not there. */
+		if (server.out_length == 0 && link_waiting(test_link) > 0)
+			continue;
+		end = ends[dice(COUNT(ends))];
+		if (link_waiting(test_link) == 0 && *end != '\0')
+			send(peer, end, strlen(end), MSG_NOSIGNAL);
+		shutdown(peer, SHUT_WR);
+		for (n = 0; n < 50 && failed_why[0] == '\0'; n++)
+			turn();
+		check(failed_why[0] != '\0');
+	}
+	on_failed(NULL, "");
+}
+
+/* How many commands n gets make. */
+static unsigned int
+commands_for(unsigned int n)
+{
+	unsigned int before = server.commands;
+
+	while (n-- > 0) {
+		struct my_call *my = new_call(GET);
+
+		my->call.expect = PROTO_EXPECT_VALUES;
+		link_ask(test_link, &my->call, my->key_text, 2);
+	}
+	settle();
+	return server.commands - before;
+}
+
+static void
+test_sharing(void)
+{
+	connect_link();
+	check(commands_for(1) == 1 && commands_for(2) == 1);
+	/* "get" and " k1" for each: as many as go into 2048 bytes. */
+	check(commands_for(681) == 1);
+	check(commands_for(683) == 2);
+	on_failed(NULL, "");
+}
+
+static void
+ask(const char *key)
+{
+	struct my_call *my = new_call(GET);
+
+	strcpy(my->key_text, key);
+	my->call.expect = PROTO_EXPECT_VALUES;
+	link_ask(test_link, &my->call, my->key_text, 2);
+}
+
+/* A value is not taken for that of a later command. */
+static void
+test_other_command(void)
+{
+	static const char value[] = "VALUE k3 0 1\r\nx\r\n";
+	int i;
+
+	connect_link();
+	ask("k0");
+	ask("k1");
+	submit_set(new_call(SET));
+	ask("k3");
+	turn();
+	unit_need(send(peer, value, sizeof(value) - 1, 0) > 0, "send");
+	for (i = 0; i < 50 && failed_why[0] == '\0'; i++)
+		turn();
+	check_bytes(failed_why, strlen(failed_why),
+	    "sent what was not asked for");
+}
+
+int
+main(void)
+{
+	seed = (unsigned int)getpid();
+	base = event_base_new();
+	unit_need(base != NULL, "event_base_new");
+	loop = conn_loop_new(base);
+	unit_need(loop != NULL, "conn_loop_new");
+	test_link = link_new(loop, VALUE_MAX, &news, NULL);
+	unit_need(test_link != NULL, "link_new");
+	test_sharing();
+	test_other_command();
+	test_pairing();
+	on_failed(NULL, "");
+	test_endings();
+	close(peer);
+	link_free(test_link);
+	conn_loop_free(loop);
+	event_base_free(base);
+	block_pool_free();
+	return unit_end();
+}
