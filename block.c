@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { POOL_MAX = 2048 };	/* blocks that wait in the pool */
+enum { POOL_MAX = 2048 }; /* blocks that wait in the pool */
 
 static struct block *pool;
 static size_t pooled;

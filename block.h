@@ -9,12 +9,12 @@
 
 #include <stddef.h>
 
-enum { BLOCK_SMALL = 4000 };	/* bytes in a block of the pool */
+enum { BLOCK_SMALL = 4000 }; /* bytes in a block of the pool */
 
 struct block {
-	size_t size;			/* of bytes[] */
+	size_t size; /* of bytes[] */
 	unsigned int references;
-	struct block *next;		/* in the pool */
+	struct block *next; /* in the pool */
 	char bytes[];
 };
 
@@ -33,7 +33,7 @@ struct block *block_copy(const char *bytes, size_t n);
 struct block *block_grow(struct block *block, size_t size);
 
 struct block *block_reference(struct block *block);
-void block_release(struct block *block);	/* NULL is fine */
+void block_release(struct block *block); /* NULL is fine */
 
 /* Bytes in all blocks that are in use: what the memory limit is about. */
 size_t block_total(void);

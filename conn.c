@@ -32,19 +32,19 @@
 #include "block.h"
 
 enum {
-	SCRATCH = 64 << 10,	/* bytes of a read without a block */
-	READ_MIN = 4096,	/* room for a read to a block */
-	REFERENCE_MIN = 2048,	/* bytes that are cheaper to refer to */
-	VECTOR_MAX = 64,	/* pieces of a write */
-	RANKS = 2
+	SCRATCH = 64 << 10,   /* bytes of a read without a block */
+	READ_MIN = 4096,      /* room for a read to a block */
+	REFERENCE_MIN = 2048, /* bytes that are cheaper to refer to */
+	VECTOR_MAX = 64,      /* pieces of a write */
+	RANKS = 2,
 };
 
 /* A run of output bytes. */
 struct segment {
 	STAILQ_ENTRY(segment) entry;
-	struct block *block;	/* a reference of its own */
+	struct block *block; /* a reference of its own */
 	size_t at, length;
-	bool open;		/* the block is filled by conn_write() */
+	bool open; /* the block is filled by conn_write() */
 };
 
 STAILQ_HEAD(segment_list, segment);
@@ -52,25 +52,25 @@ TAILQ_HEAD(conn_list, conn);
 
 struct conn {
 	struct conn_loop *loop;
-	int fd;			/* -1: none yet, or closed */
+	int fd; /* -1: none yet, or closed */
 	enum conn_rank rank;
 	const struct conn_handler *handler;
 	void *owner;
 	struct event readable, writable;
-	TAILQ_ENTRY(conn) dirty_entry;	/* output to flush; or dead */
-	TAILQ_ENTRY(conn) offer_entry;	/* input to offer again */
-	uint64_t offer_turn;	/* when it was put on that list */
+	TAILQ_ENTRY(conn) dirty_entry; /* output to flush; or dead */
+	TAILQ_ENTRY(conn) offer_entry; /* input to offer again */
+	uint64_t offer_turn;           /* when it was put on that list */
 	bool dirty, offered, paused, blocked, eof, high, closed;
-	bool finishing, finished;	/* see conn_finish() */
-	bool failed;			/* that was told */
+	bool finishing, finished; /* see conn_finish() */
+	bool failed;              /* that was told */
 	int error;
 
-	struct block *in;	/* input kept: in->bytes[start .. end) */
+	struct block *in; /* input kept: in->bytes[start .. end) */
 	size_t start, end;
-	size_t wanted;		/* length of the message that is read */
+	size_t wanted; /* length of the message that is read */
 
 	struct segment_list out;
-	struct segment *last;	/* of out; NULL if out is empty */
+	struct segment *last; /* of out; NULL if out is empty */
 	uint64_t queued, sent, received;
 };
 
@@ -79,9 +79,9 @@ struct conn_loop {
 	struct conn_list dirty[RANKS];
 	struct conn_list offers;
 	struct conn_list dead;
-	struct segment_list spare;	/* segments to use again */
+	struct segment_list spare; /* segments to use again */
 	uint64_t turn;
-	int64_t now;			/* -1: not read in this turn */
+	int64_t now; /* -1: not read in this turn */
 	char scratch[SCRATCH];
 };
 
@@ -256,8 +256,9 @@ read_ended(struct conn *conn, ssize_t n)
 static bool
 reads_to_scratch(const struct conn *conn)
 {
-	return conn->in == NULL || (conn->end - conn->start <= BLOCK_SMALL &&
-	    conn->wanted <= SCRATCH / 4);
+	return conn->in == NULL ||
+	    (conn->end - conn->start <= BLOCK_SMALL &&
+		conn->wanted <= SCRATCH / 4);
 }
 
 static ssize_t
@@ -309,7 +310,7 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 	if (conn->offered)
 		return;
 	n = reads_to_scratch(conn) ? read_to_scratch(conn) :
-	    read_to_block(conn);
+				     read_to_block(conn);
 	if (n <= 0)
 		read_ended(conn, n);
 }
@@ -513,8 +514,8 @@ send_segments(struct conn *conn)
 		return send(conn->fd, segment->block->bytes + segment->at,
 		    segment->length, MSG_NOSIGNAL);
 	while (segment != NULL && message.msg_iovlen < VECTOR_MAX) {
-		vector[message.msg_iovlen].iov_base =
-		    segment->block->bytes + segment->at;
+		vector[message.msg_iovlen].iov_base = segment->block->bytes +
+		    segment->at;
 		vector[message.msg_iovlen++].iov_len = segment->length;
 		segment = STAILQ_NEXT(segment, entry);
 	}
@@ -650,8 +651,8 @@ conn_local_port(const struct conn *conn)
 	struct sockaddr_storage address;
 	socklen_t length = sizeof(address);
 
-	if (conn->fd == -1 || getsockname(conn->fd,
-	    (struct sockaddr *)&address, &length) == -1)
+	if (conn->fd == -1 ||
+	    getsockname(conn->fd, (struct sockaddr *)&address, &length) == -1)
 		return 0;
 	if (address.ss_family == AF_INET)
 		return ntohs(((struct sockaddr_in *)&address)->sin_port);
@@ -669,11 +670,10 @@ conn_peer_name(const struct conn *conn, char *name)
 	bool v6;
 
 	strcpy(name, "unix");
-	if (conn->fd == -1 || getpeername(conn->fd,
-	    (struct sockaddr *)&address, &length) == -1 ||
-	    getnameinfo((struct sockaddr *)&address, length, host,
-	    sizeof(host), port, sizeof(port),
-	    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+	if (conn->fd == -1 ||
+	    getpeername(conn->fd, (struct sockaddr *)&address, &length) == -1 ||
+	    getnameinfo((struct sockaddr *)&address, length, host, sizeof(host),
+		port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) != 0)
 		return;
 	v6 = address.ss_family == AF_INET6;
 	if (address.ss_family == AF_INET || v6)

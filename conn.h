@@ -21,17 +21,17 @@ struct conn_loop;
 struct event_base;
 
 enum {
-	CONN_HIGH = 256 << 10,	/* a backlog over this is high, in bytes */
-	CONN_LOW = 64 << 10,	/* drained() is called when it is under this */
-	CONN_NAME_MAX = 64	/* bytes of conn_peer_name() */
+	CONN_HIGH = 256 << 10, /* a backlog over this is high, in bytes */
+	CONN_LOW = 64 << 10,   /* drained() is called when it is under this */
+	CONN_NAME_MAX = 64,    /* bytes of conn_peer_name() */
 };
 
 enum conn_rank { CONN_FIRST, CONN_SECOND };
 
 enum conn_end {
-	CONN_EOF,		/* the peer sends no more; output goes on */
-	CONN_FINISHED,		/* all output was sent after conn_finish() */
-	CONN_FAILED		/* dead: conn_error() says why; in ended(),
+	CONN_EOF,      /* the peer sends no more; output goes on */
+	CONN_FINISHED, /* all output was sent after conn_finish() */
+	CONN_FAILED,   /* dead: conn_error() says why; in ended(),
 				   conn_close() it or conn_attach() another
 				   socket */
 };
@@ -51,7 +51,7 @@ struct conn_handler {
 
 /* The lists of a loop on base.  Returns NULL when out of memory. */
 struct conn_loop *conn_loop_new(struct event_base *base);
-void conn_loop_free(struct conn_loop *loop);	/* after all its conns */
+void conn_loop_free(struct conn_loop *loop); /* after all its conns */
 
 /* One turn; waits for events if there is nothing left to do. */
 void conn_loop_turn(struct conn_loop *loop);
@@ -106,8 +106,8 @@ bool conn_unwrite(struct conn *conn, size_t n);
 
 /* Queue n bytes that are in block: a reference if they are many.  block may be
    NULL: then they are copied. */
-void conn_write_block(struct conn *conn, struct block *block,
-    const char *bytes, size_t n);
+void conn_write_block(struct conn *conn, struct block *block, const char *bytes,
+    size_t n);
 
 /* Bytes queued and not yet sent; bytes queued, sent and received since
    conn_new(). */
@@ -128,6 +128,6 @@ unsigned int conn_local_port(const struct conn *conn);
    CONN_NAME_MAX bytes. */
 void conn_peer_name(const struct conn *conn, char *name);
 
-int conn_error(const struct conn *conn);	/* errno of CONN_FAILED */
+int conn_error(const struct conn *conn); /* errno of CONN_FAILED */
 
 #endif

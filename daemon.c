@@ -7,14 +7,7 @@
  * ends it or waits.
  */
 
-#include <sys/file.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/types.h>
-#include <sys/un.h>
-#include <sys/wait.h>
+#include "daemon.h"
 
 #include <assert.h>
 #include <ctype.h>
@@ -29,17 +22,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "daemon.h"
 #include "log.h"
 
-static int parent_fd = -1;	/* a byte: we are ready; EOF: we have died */
-static int null_fd = -1;	/* /dev/null for the standard descriptors */
-static int pid_fd = -1;		/* holds the lock on the pid file */
-static const char *pid_path;	/* borrowed */
-static int notify_fd = -1;	/* made early: there may be no other later */
+static int parent_fd = -1;   /* a byte: we are ready; EOF: we have died */
+static int null_fd = -1;     /* /dev/null for the standard descriptors */
+static int pid_fd = -1;      /* holds the lock on the pid file */
+static const char *pid_path; /* borrowed */
+static int notify_fd = -1;   /* made early: there may be no other later */
 
 /* Raise the limit of open files as near to need as it goes; returns it. */
 static rlim_t
@@ -89,8 +89,10 @@ daemon_files(unsigned int clients, unsigned int other)
 	if (limit >= need)
 		return clients;
 	fit = limit > other ? (unsigned int)(limit - other) : 1;
-	log_warning("the limit of %ju open files leaves room for %u clients, "
-	    "not for -n %u", (uintmax_t)limit, fit, clients);
+	log_warning(
+	    "the limit of %ju open files leaves room for %u clients, "
+	    "not for -n %u",
+	    (uintmax_t)limit, fit, clients);
 	return fit;
 }
 
@@ -182,8 +184,9 @@ pid_file_open(const char *path)
 	int fd;
 
 	for (;;) {
-		fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW |
-		    O_NONBLOCK, 0644);
+		fd = open(path,
+		    O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+		    0644);
 		if (fd == -1)
 			pid_file_failed(path);
 		if (flock(fd, LOCK_EX | LOCK_NB) == -1) {
@@ -227,7 +230,7 @@ daemon_pid_file_remove(void)
 struct account {
 	uid_t user;
 	gid_t group;
-	const char *name;	/* owned by getpwnam(); NULL: not listed */
+	const char *name; /* owned by getpwnam(); NULL: not listed */
 };
 
 /* Read a number that can be a user or group; -1 means "leave it". */
@@ -324,16 +327,17 @@ become(const struct account *account)
 	else
 		failed = setgroups(1, &account->group);
 	if (failed == -1 ||
-	    setresgid(account->group, account->group,
-	    account->group) == -1 ||
+	    setresgid(account->group, account->group, account->group) == -1 ||
 	    setresuid(account->user, account->user, account->user) == -1) {
-		log_error("cannot become user %u, group %u: %m",
-		    account->user, account->group);
+		log_error("cannot become user %u, group %u: %m", account->user,
+		    account->group);
 		exit(EX_OSERR);
 	}
 	if (!is_final(account)) {
-		log_error("could become root again after becoming user %u, "
-		    "group %u", account->user, account->group);
+		log_error(
+		    "could become root again after becoming user %u, "
+		    "group %u",
+		    account->user, account->group);
 		exit(EX_OSERR);
 	}
 }
@@ -355,8 +359,10 @@ daemon_drop(const char *user, const char *group)
 	if (is_root)
 		become(&account);
 	else if (account.user != geteuid() || account.group != getegid())
-		log_warning("only root can become another user or group: "
-		    "staying user %u, group %u", geteuid(), getegid());
+		log_warning(
+		    "only root can become another user or group: "
+		    "staying user %u, group %u",
+		    geteuid(), getegid());
 	if (geteuid() == 0)
 		log_warning("running as root");
 	/* Nor does any program that could be started from here on. */
@@ -382,14 +388,15 @@ notify(const char *state, int flags)
 	}
 	memcpy(address.sun_path, path, length);
 	if (path[0] == '@')
-		address.sun_path[0] = '\0';	/* abstract */
+		address.sun_path[0] = '\0'; /* abstract */
 	if (notify_fd == -1)
 		notify_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (notify_fd == -1)
 		return false;
 	return sendto(notify_fd, state, strlen(state), MSG_NOSIGNAL | flags,
-	    (struct sockaddr *)&address,
-	    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) != -1;
+		   (struct sockaddr *)&address,
+		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) +
+		       length)) != -1;
 }
 
 static void

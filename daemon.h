@@ -40,7 +40,7 @@ void daemon_fork(void);
  * a live process holds it, which then stays as it is.
  */
 void daemon_pid_file(const char *path);
-void daemon_pid_file_remove(void);	/* nothing to remove is fine */
+void daemon_pid_file_remove(void); /* nothing to remove is fine */
 
 /*
  * Become user and group (names or numbers; either may be NULL): root without

@@ -8,18 +8,19 @@
  * bits: a walk from there is one step or less, on average.
  */
 
+#include "ketama.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "ketama.h"
 #include "md5.h"
 
 enum {
-	POINTS_PER_NAME = 4,	/* the words of an MD5 digest */
-	NAME_ROOM = 32,		/* port, number of the name, two separators */
-	DEFAULT_PORT = 11211	/* libmemcached leaves it out of the names */
+	POINTS_PER_NAME = 4,  /* the words of an MD5 digest */
+	NAME_ROOM = 32,       /* port, number of the name, two separators */
+	DEFAULT_PORT = 11211, /* libmemcached leaves it out of the names */
 };
 
 struct point {
@@ -28,18 +29,20 @@ struct point {
 };
 
 struct ketama {
-	size_t n;		/* servers */
-	size_t count;		/* points */
-	struct point *points;	/* owned; NULL if no points are needed: for
+	size_t n;             /* servers */
+	size_t count;         /* points */
+	struct point *points; /* owned; NULL if no points are needed: for
 				   modula, and with one server */
-	uint32_t *first;	/* owned; NULL likewise */
+	uint32_t *first;      /* owned; NULL likewise */
 	unsigned int shift;
 };
 
 static const char *const kind_names[] = {
-	[KETAMA] = "ketama", [KETAMA_LIBKETAMA] = "libketama",
-	[KETAMA_TWEMPROXY] = "twemproxy", [KETAMA_MAGENT] = "magent",
-	[KETAMA_MODULA] = "modula"
+	[KETAMA] = "ketama",
+	[KETAMA_LIBKETAMA] = "libketama",
+	[KETAMA_TWEMPROXY] = "twemproxy",
+	[KETAMA_MAGENT] = "magent",
+	[KETAMA_MODULA] = "modula",
 };
 
 const char *
@@ -266,8 +269,7 @@ make_buckets(struct ketama *ring)
 }
 
 struct ketama *
-ketama_new(enum ketama_kind kind, const struct ketama_server *servers,
-    size_t n)
+ketama_new(enum ketama_kind kind, const struct ketama_server *servers, size_t n)
 {
 	struct ketama *ring;
 

@@ -12,18 +12,18 @@
 #include <stdint.h>
 
 enum ketama_kind {
-	KETAMA,			/* libmemcached KETAMA_WEIGHTED, and twemproxy
+	KETAMA, /* libmemcached KETAMA_WEIGHTED, and twemproxy
 				   with hash: md5 */
 	KETAMA_LIBKETAMA,
-	KETAMA_TWEMPROXY,	/* twemproxy with its default fnv1a_64 */
-	KETAMA_MAGENT,		/* magent 0.7 with -k */
-	KETAMA_MODULA		/* old magent without -k */
+	KETAMA_TWEMPROXY, /* twemproxy with its default fnv1a_64 */
+	KETAMA_MAGENT,    /* magent 0.7 with -k */
+	KETAMA_MODULA,    /* old magent without -k */
 };
 
 struct ketama_server {
-	const char *host;	/* borrowed during ketama_new() */
-	unsigned int port;	/* 0 for a unix socket, whose path is host */
-	unsigned int weight;	/* 1 and up */
+	const char *host;    /* borrowed during ketama_new() */
+	unsigned int port;   /* 0 for a unix socket, whose path is host */
+	unsigned int weight; /* 1 and up */
 };
 
 struct ketama;
@@ -38,7 +38,7 @@ const char *ketama_kind_name(enum ketama_kind kind);
 struct ketama *ketama_new(enum ketama_kind kind,
     const struct ketama_server *servers, size_t n);
 
-void ketama_free(struct ketama *ring);	/* NULL is fine */
+void ketama_free(struct ketama *ring); /* NULL is fine */
 
 /* The hash of a key, the same for all rings of one kind. */
 uint32_t ketama_hash(enum ketama_kind kind, const char *key, size_t length);

@@ -5,10 +5,7 @@
  * syslog(3) is not used: it waits for a syslogd that does not read.
  */
 
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/types.h>
-#include <sys/un.h>
+#include "log.h"
 
 #include <assert.h>
 #include <ctype.h>
@@ -21,34 +18,36 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/un.h>
 #include <syslog.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "log.h"
-
 enum {
-	TEXT_SIZE = 1024,	/* of a message; the rest is cut off */
-	PRINTABLE_SIZE = 2048,	/* of a message, escaped; likewise */
-	LINE_SIZE = 4096,	/* with all that stands around it; a pipe that
+	TEXT_SIZE = 1024,      /* of a message; the rest is cut off */
+	PRINTABLE_SIZE = 2048, /* of a message, escaped; likewise */
+	LINE_SIZE = 4096,      /* with all that stands around it; a pipe that
 				   is writable takes so much without waiting */
-	SITES = 128,		/* call sites; more than the program has */
+	SITES = 128,           /* call sites; more than the program has */
 	OBJECTS = 256,
-	SITE_LINES = 20,	/* a second */
-	OBJECT_LINES = 10,	/* a second and call site */
-	WINDOW_MS = 1000
+	SITE_LINES = 20,   /* a second */
+	OBJECT_LINES = 10, /* a second and call site */
+	WINDOW_MS = 1000,
 };
 
 /* Lines written since start. */
 struct window {
-	int64_t start;		/* ms */
+	int64_t start; /* ms */
 	unsigned int lines;
 };
 
 struct site {
-	const char *format;	/* NULL: free */
+	const char *format; /* NULL: free */
 	struct window window;
-	unsigned long left_out;	/* lines since the last one written */
+	unsigned long left_out; /* lines since the last one written */
 };
 
 /* What one call site says of one object.  Two that fall on the same place
@@ -71,8 +70,7 @@ struct line {
 	char text[LINE_SIZE];
 };
 
-static void
-line_add(struct line *line, const char *format, ...)
+static void line_add(struct line *line, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 static void
@@ -237,7 +235,7 @@ static void
 syslog_connect(void)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX,
-	    .sun_path = "/dev/log" };
+		.sun_path = "/dev/log" };
 
 	if (syslog_fd != -1)
 		close(syslog_fd);
@@ -245,8 +243,8 @@ syslog_connect(void)
 	    0);
 	if (syslog_fd == -1)
 		return;
-	if (connect(syslog_fd, (struct sockaddr *)&address,
-	    sizeof(address)) == -1) {
+	if (connect(syslog_fd, (struct sockaddr *)&address, sizeof(address)) ==
+	    -1) {
 		close(syslog_fd);
 		syslog_fd = -1;
 	}
@@ -255,8 +253,10 @@ syslog_connect(void)
 static bool
 syslog_send(const struct line *line)
 {
-	return syslog_fd != -1 && (send(syslog_fd, line->text, line->length,
-	    MSG_DONTWAIT | MSG_NOSIGNAL) != -1 || errno == EAGAIN);
+	return syslog_fd != -1 &&
+	    (send(syslog_fd, line->text, line->length,
+		 MSG_DONTWAIT | MSG_NOSIGNAL) != -1 ||
+		errno == EAGAIN);
 }
 
 /* The old form of RFC 3164: that is what /dev/log takes. */
@@ -310,7 +310,7 @@ write_stderr(int priority, const char *text)
 	if (poll(&ready, 1, 0) != 1 || (ready.revents & POLLOUT) == 0)
 		return;
 	if (write(STDERR_FILENO, line.text, line.length) == -1)
-		return;		/* there is nobody to tell */
+		return; /* there is nobody to tell */
 }
 
 static void
@@ -339,8 +339,7 @@ write_line(enum log_level level, const char *text, unsigned long left_out)
 		write_stderr(levels[level].priority, line.text);
 }
 
-static void
-message(enum log_level level, const char *format, va_list arguments)
+static void message(enum log_level level, const char *format, va_list arguments)
     __attribute__((format(printf, 2, 0)));
 
 static void

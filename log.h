@@ -19,8 +19,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO,
-    LOG_LEVEL_DEBUG };
+enum log_level {
+	LOG_LEVEL_ERROR,
+	LOG_LEVEL_WARNING,
+	LOG_LEVEL_INFO,
+	LOG_LEVEL_DEBUG
+};
 
 /* Log to stderr (the default) or to syslog with ident magent and facility
    daemon; most is the least important level that is written (at first
@@ -28,14 +32,10 @@ enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO,
 void log_open(bool to_syslog, enum log_level most);
 enum log_level log_level(void);
 
-void log_error(const char *format, ...)
-    __attribute__((format(printf, 1, 2)));
-void log_warning(const char *format, ...)
-    __attribute__((format(printf, 1, 2)));
-void log_info(const char *format, ...)
-    __attribute__((format(printf, 1, 2)));
-void log_debug(const char *format, ...)
-    __attribute__((format(printf, 1, 2)));
+void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_warning(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /*
  * Copy n bytes of wire data to out, made printable, cut to size bytes with the

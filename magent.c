@@ -22,24 +22,24 @@
 
 #include "block.h"
 #include "client/client.h"
+#include "client/listener.h"
+#include "client/request.h"
+#include "client/stats.h"
 #include "conn.h"
 #include "daemon.h"
-#include "client/listener.h"
+#include "ketama.h"
 #include "log.h"
 #include "mirror/gate.h"
-#include "ketama.h"
 #include "mirror/mirror.h"
-#include "options.h"
 #include "mirror/pair.h"
-#include "client/request.h"
+#include "options.h"
 #include "server/server.h"
-#include "client/stats.h"
 
 enum {
-	GRACE_MS = 5000,	/* to finish what is in flight */
-	TICK_SECONDS = 2,	/* between signs of life to systemd */
-	SPARE_FILES = 64,	/* descriptors beside clients and servers */
-	VALUE_SLACK = 1 << 20	/* a server's limit may be above ours */
+	GRACE_MS = 5000,       /* to finish what is in flight */
+	TICK_SECONDS = 2,      /* between signs of life to systemd */
+	SPARE_FILES = 64,      /* descriptors beside clients and servers */
+	VALUE_SLACK = 1 << 20, /* a server's limit may be above ours */
 };
 
 enum { TCP, UNIX, LISTENERS };
@@ -55,13 +55,13 @@ struct magent {
 	struct clients *clients;
 	struct stats stats;
 	struct stats_settings settings;
-	int sockets[LISTENERS];		/* bound; -1: none, or a listener's */
+	int sockets[LISTENERS]; /* bound; -1: none, or a listener's */
 	struct listener *listeners[LISTENERS];
 	struct event *signals[SIGNALS];
 	struct event *tick;
 	bool ready;
-	unsigned int stops;		/* signals to stop that came */
-	int64_t deadline;		/* of the grace, once stops > 0 */
+	unsigned int stops; /* signals to stop that came */
+	int64_t deadline;   /* of the grace, once stops > 0 */
 };
 
 /*
@@ -154,8 +154,10 @@ set_settings(struct magent *magent, unsigned int max_clients)
 	const struct options *options = magent->options;
 
 	magent->settings = (struct stats_settings){
-		.max_clients = max_clients, .port = options->listen_port,
-		.timeout_ms = options->timeout_ms, .links = options->links,
+		.max_clients = max_clients,
+		.port = options->listen_port,
+		.timeout_ms = options->timeout_ms,
+		.links = options->links,
 		.item_size = options->item_size,
 		.memory_limit = options->memory_limit,
 		.ring = ketama_kind_name(options->ring),
@@ -164,7 +166,7 @@ set_settings(struct magent *magent, unsigned int max_clients)
 		.verbosity = options->verbose,
 		.refuse_flush = options->refuse_flush,
 		.error_on_down = options->error_on_down,
-		.started_ms = conn_loop_now(magent->loop)
+		.started_ms = conn_loop_now(magent->loop),
 	};
 }
 
@@ -177,7 +179,7 @@ build_dns(struct magent *magent)
 	if (magent->dns == NULL)
 		return false;
 	if (evdns_base_resolv_conf_parse(magent->dns, DNS_OPTIONS_ALL,
-	    "/etc/resolv.conf") != 0)
+		"/etc/resolv.conf") != 0)
 		log_warning("no name server in /etc/resolv.conf");
 	return true;
 }
@@ -191,18 +193,20 @@ build_proxy(struct magent *magent, unsigned int max_clients)
 		.primary_count = options->primary_count,
 		.backups = options->backups,
 		.backup_count = options->backup_count,
-		.ring = options->ring
+		.ring = options->ring,
 	};
 	struct server_settings server_settings = {
-		.links = options->links, .timeout_ms = options->timeout_ms,
-		.value_max = options->item_size + VALUE_SLACK
+		.links = options->links,
+		.timeout_ms = options->timeout_ms,
+		.value_max = options->item_size + VALUE_SLACK,
 	};
 	struct clients_settings clients_settings = {
 		.value_max = options->item_size,
 		.memory_limit = options->memory_limit,
-		.max = max_clients, .links = options->links,
+		.max = max_clients,
+		.links = options->links,
 		.refuse_flush = options->refuse_flush,
-		.error_on_down = options->error_on_down
+		.error_on_down = options->error_on_down,
 	};
 
 	if (needs_dns(options) && !build_dns(magent))
@@ -241,8 +245,7 @@ build_events(struct magent *magent)
 		    event_add(magent->signals[i], NULL) == -1)
 			return false;
 	}
-	magent->tick = event_new(magent->base, -1, EV_PERSIST, on_tick,
-	    magent);
+	magent->tick = event_new(magent->base, -1, EV_PERSIST, on_tick, magent);
 	return magent->tick != NULL && event_add(magent->tick, &every) == 0;
 }
 
@@ -308,15 +311,14 @@ is_busy(struct magent *magent)
 {
 	return conn_loop_now(magent->loop) < magent->deadline &&
 	    (clients_count(magent->clients) > 0 ||
-	    !gate_is_empty(pairs_gate(magent->pairs)));
+		!gate_is_empty(pairs_gate(magent->pairs)));
 }
 
 static void
 run(struct magent *magent)
 {
 	mirror_start(magent->mirror);
-	while (magent->stops == 0 ||
-	    (magent->stops == 1 && is_busy(magent))) {
+	while (magent->stops == 0 || (magent->stops == 1 && is_busy(magent))) {
 		conn_loop_turn(magent->loop);
 		if (!magent->ready && !mirror_is_starting(magent->mirror))
 			become_ready(magent);
@@ -354,8 +356,9 @@ serve(struct magent *magent)
 {
 	const struct options *options = magent->options;
 	unsigned int max_clients = daemon_files(options->max_clients,
-	    SPARE_FILES + (unsigned int)(options->primary_count +
-	    options->backup_count) * 2 * options->links);
+	    SPARE_FILES +
+		(unsigned int)(options->primary_count + options->backup_count) *
+		    2 * options->links);
 
 	if (!options->foreground)
 		daemon_fork();
@@ -382,8 +385,7 @@ main(int argc, char *argv[])
 	if (!options_parse(&options, argc, argv, &status))
 		return status;
 	magent.options = &options;
-	log_open(false, options.verbose > 0 ? LOG_LEVEL_DEBUG :
-	    LOG_LEVEL_INFO);
+	log_open(false, options.verbose > 0 ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
 	event_set_log_callback(on_libevent_log);
 	seed_random();
 	signal(SIGHUP, SIG_IGN);

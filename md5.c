@@ -10,19 +10,19 @@
  * at a time, one in each lane of a vector: rounds_of_four().
  */
 
+#include "md5.h"
+
 #include <assert.h>
 #include <endian.h>
 #include <stdint.h>
 #include <string.h>
 
-#include "md5.h"
-
 enum {
 	BLOCK = 64,
-	LENGTH_AT = 56,		/* in a last block: 64 bits, the length */
-	SHORT = 32,		/* bytes, the mark behind the data included */
+	LENGTH_AT = 56, /* in a last block: 64 bits, the length */
+	SHORT = 32,     /* bytes, the mark behind the data included */
 	MARK = 0x80,
-	LANES = 4
+	LANES = 4,
 };
 
 /* A word of each of four messages. */
@@ -31,6 +31,8 @@ typedef uint32_t four __attribute__((vector_size(4 * LANES)));
 /* Blocks are filled eight bytes at a time. */
 static_assert(SHORT % 8 == 0 && LENGTH_AT % 8 == 0 && SHORT < LENGTH_AT,
     "sizes of blocks");
+
+/* clang-format off */
 
 /* The RFC's F and G, each with one operation less. */
 #define F(b, c, d) ((d) ^ ((b) & ((c) ^ (d))))
@@ -79,7 +81,7 @@ static_assert(SHORT % 8 == 0 && LENGTH_AT % 8 == 0 && SHORT < LENGTH_AT,
 	STEP(b, c, I(c, d, a), 7 * (i) + 21, 21, k3)
 
 static const uint32_t start[4] = {
-	0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476
+	0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476,
 };
 
 static inline uint32_t
@@ -127,6 +129,8 @@ name(word state[4], const word *words, int size, word length)		\
 
 DEFINE_ROUNDS(rounds, uint32_t)
 DEFINE_ROUNDS(rounds_of_four, four)
+
+/* clang-format on */
 
 /* The last n % 8 bytes of data as a little-endian number, the mark above. */
 static inline uint64_t
@@ -266,7 +270,7 @@ fill_lanes(const char *const *data, const size_t *n, size_t count,
 		return;
 	}
 	result = longest < SHORT ? words_within(SHORT, lane_data, lane_n) :
-	    words_within(LENGTH_AT, lane_data, lane_n);
+				   words_within(LENGTH_AT, lane_data, lane_n);
 	for (i = 0; i < count; i++)
 		words[i] = result[i];
 }

@@ -6,6 +6,8 @@
  * options_parse() lets through needs no further check of form.
  */
 
+#include "options.h"
+
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
@@ -19,14 +21,13 @@
 #include <unistd.h>
 
 #include "log.h"
-#include "options.h"
 
 enum {
-	LETTERLESS = 256,	/* values of options that are long only */
+	LETTERLESS = 256, /* values of options that are long only */
 	OPTION_RING = LETTERLESS,
 	OPTION_ON_DOWN,
 	LONGEST_HOST = 253,
-	HELP_COLUMN = 28
+	HELP_COLUMN = 28,
 };
 
 #define KILO ((uint64_t)1 << 10)
@@ -38,12 +39,12 @@ enum {
 typedef const char *take(struct options *options, const char *argument);
 
 struct entry {
-	int letter;		/* or LETTERLESS and up */
+	int letter; /* or LETTERLESS and up */
 	const char *name;
-	const char *argument;	/* NULL: takes none */
-	const char *initial;	/* the default; NULL: none */
+	const char *argument; /* NULL: takes none */
+	const char *initial;  /* the default; NULL: none */
 	const char *help;
-	take *take;		/* NULL: ends the program with a text */
+	take *take; /* NULL: ends the program with a text */
 };
 
 /* Read a decimal number, digits only.  Returns what follows it, or NULL. */
@@ -250,7 +251,7 @@ take_memory(struct options *options, const char *argument)
 	if (!read_size(argument, MEGA, &size) || size < 8 * MEGA ||
 	    size > 1024 * GIGA)
 		return "must be a number of megabytes, or a size, from 8m to "
-		    "1024g";
+		       "1024g";
 	options->memory_limit = (size_t)size;
 	return NULL;
 }
@@ -305,46 +306,45 @@ take_nothing(struct options *options, const char *argument)
 }
 
 static const struct entry entries[] = {
-	{ 's', "server", "SERVER", NULL,
-	    "a primary server; repeat for each", take_primary },
-	{ 'b', "backup", "SERVER", NULL,
-	    "a backup server; repeat for each", take_backup },
-	{ 'l', "listen", "HOST", "0.0.0.0",
-	    "address to listen on", take_listen },
-	{ 'p', "port", "PORT", "11211",
-	    "TCP port to listen on; 0: none", take_port },
-	{ 'f', "socket", "PATH", NULL,
-	    "unix socket to listen on", take_socket },
-	{ 'n', "max-clients", "NUMBER", "4096",
-	    "clients at a time", take_clients },
-	{ 'i', "connections", "NUMBER", "1",
-	    "connections per server, 1 to 64", take_links },
-	{ 't', "timeout", "MS", "250",
-	    "milliseconds for a server to answer", take_timeout },
-	{ 'I', "item-size", "SIZE", "1m",
-	    "largest value, 1k to 1g", take_item_size },
-	{ 'm', "memory", "MB", "256",
-	    "memory for buffers", take_memory },
-	{ 'k', "ketama", NULL, NULL,
-	    "accepted and ignored: see --ring", take_nothing },
+	{ 's', "server", "SERVER", NULL, "a primary server; repeat for each",
+	    take_primary },
+	{ 'b', "backup", "SERVER", NULL, "a backup server; repeat for each",
+	    take_backup },
+	{ 'l', "listen", "HOST", "0.0.0.0", "address to listen on",
+	    take_listen },
+	{ 'p', "port", "PORT", "11211", "TCP port to listen on; 0: none",
+	    take_port },
+	{ 'f', "socket", "PATH", NULL, "unix socket to listen on",
+	    take_socket },
+	{ 'n', "max-clients", "NUMBER", "4096", "clients at a time",
+	    take_clients },
+	{ 'i', "connections", "NUMBER", "1", "connections per server, 1 to 64",
+	    take_links },
+	{ 't', "timeout", "MS", "250", "milliseconds for a server to answer",
+	    take_timeout },
+	{ 'I', "item-size", "SIZE", "1m", "largest value, 1k to 1g",
+	    take_item_size },
+	{ 'm', "memory", "MB", "256", "memory for buffers", take_memory },
+	{ 'k', "ketama", NULL, NULL, "accepted and ignored: see --ring",
+	    take_nothing },
 	{ OPTION_RING, "ring", "KIND", "ketama",
 	    "how keys find servers: ketama,\n"
 	    "libketama, twemproxy, magent or\n"
-	    "modula", take_ring },
+	    "modula",
+	    take_ring },
 	{ OPTION_ON_DOWN, "on-down", "ANSWER", "miss",
 	    "to a read no server can answer:\nmiss or error", take_on_down },
-	{ 'F', "refuse-flush", NULL, NULL,
-	    "refuse flush_all", take_refuse_flush },
-	{ 'u', "user", "USER", NULL,
-	    "user to become; root without -u: nobody", take_user },
+	{ 'F', "refuse-flush", NULL, NULL, "refuse flush_all",
+	    take_refuse_flush },
+	{ 'u', "user", "USER", NULL, "user to become; root without -u: nobody",
+	    take_user },
 	{ 'g', "group", "GROUP", NULL,
 	    "group to become, if not that of the user", take_group },
-	{ 'P', "pid-file", "PATH", NULL,
-	    "file for the process id", take_pid_file },
-	{ 'D', "foreground", NULL, NULL,
-	    "stay in the foreground", take_foreground },
-	{ 'v', "verbose", NULL, NULL,
-	    "log more; implies -D", take_verbose },
+	{ 'P', "pid-file", "PATH", NULL, "file for the process id",
+	    take_pid_file },
+	{ 'D', "foreground", NULL, NULL, "stay in the foreground",
+	    take_foreground },
+	{ 'v', "verbose", NULL, NULL, "log more; implies -D", take_verbose },
 	{ 'h', "help", NULL, NULL, "print this text", NULL },
 	{ 'V', "version", NULL, NULL, "print the version", NULL },
 };
@@ -358,7 +358,8 @@ print_entry(FILE *out, const struct entry *entry)
 	const char *line, *end;
 	int n;
 
-	n = entry->letter >= LETTERLESS ? snprintf(head, sizeof(head), "    ") :
+	n = entry->letter >= LETTERLESS ?
+	    snprintf(head, sizeof(head), "    ") :
 	    snprintf(head, sizeof(head), "-%c, ", entry->letter);
 	assert(n == 4);
 	snprintf(head + n, sizeof(head) - (size_t)n, "--%s%s%s", entry->name,
@@ -382,7 +383,8 @@ print_usage(FILE *out)
 {
 	size_t i;
 
-	fputs("usage: magent -s SERVER [-s SERVER ...] [-b SERVER ...] "
+	fputs(
+	    "usage: magent -s SERVER [-s SERVER ...] [-b SERVER ...] "
 	    "[OPTION ...]\n"
 	    "SERVER is HOST[:PORT[:WEIGHT]], [IPV6][:PORT[:WEIGHT]] or\n"
 	    "unix:/PATH[:WEIGHT].  SIZE and MB take a suffix k, m or g.\n",
@@ -447,7 +449,8 @@ describe(struct option longs[ENTRIES + 1], char letters[2 * ENTRIES + 1])
 	for (i = 0; i < ENTRIES; i++) {
 		assert(entries[i].take != NULL || entries[i].argument == NULL);
 		longs[i].name = entries[i].name;
-		longs[i].has_arg = entries[i].argument == NULL ? no_argument :
+		longs[i].has_arg = entries[i].argument == NULL ?
+		    no_argument :
 		    required_argument;
 		longs[i].flag = NULL;
 		longs[i].val = entries[i].letter;
@@ -470,7 +473,7 @@ take_option(struct options *options, int letter, int *status)
 	const char *problem;
 
 	if (entry == NULL)
-		return false;	/* getopt has said why */
+		return false; /* getopt has said why */
 	if (entry->take == NULL) {
 		if (letter == 'h')
 			print_usage(stdout);
@@ -491,19 +494,24 @@ static bool
 check(const struct options *options)
 {
 	if (options->primary_count == 0) {
-		fputs("magent: -s: no server is given; one at least is "
-		    "needed\n", stderr);
+		fputs(
+		    "magent: -s: no server is given; one at least is "
+		    "needed\n",
+		    stderr);
 		return false;
 	}
 	if (options->listen_port == 0 && options->socket_path == NULL) {
-		fputs("magent: -p 0: without -f there is nothing to listen "
-		    "on\n", stderr);
+		fputs(
+		    "magent: -p 0: without -f there is nothing to listen "
+		    "on\n",
+		    stderr);
 		return false;
 	}
 	if (options->item_size > options->memory_limit / 2) {
-		fprintf(stderr, "magent: -I %zu: more than half of the memory "
-		    "for buffers (-m, %zu bytes)\n", options->item_size,
-		    options->memory_limit);
+		fprintf(stderr,
+		    "magent: -I %zu: more than half of the memory "
+		    "for buffers (-m, %zu bytes)\n",
+		    options->item_size, options->memory_limit);
 		return false;
 	}
 	return true;

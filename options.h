@@ -6,32 +6,32 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "server/address.h"
 #include "ketama.h"
+#include "server/address.h"
 
 struct options {
-	struct address *primaries;	/* -s, in order */
+	struct address *primaries; /* -s, in order */
 	size_t primary_count;
-	struct address *backups;	/* -b, in order */
+	struct address *backups; /* -b, in order */
 	size_t backup_count;
 
-	const char *listen_host;	/* -l; default 0.0.0.0 */
-	unsigned int listen_port;	/* -p; 0: no tcp; default 11211 */
-	char *socket_path;		/* -f; owned, absolute; NULL: none */
-	unsigned int max_clients;	/* -n; default 4096 */
-	unsigned int links;		/* -i, per server; default 1 */
-	const char *user;		/* -u; NULL: root becomes nobody */
-	const char *group;		/* -g */
-	char *pid_file;			/* -P; owned, absolute; NULL: none */
-	bool foreground;		/* -D or -v */
-	unsigned int verbose;		/* how often -v */
-	unsigned int timeout_ms;	/* -t; default 250 */
-	size_t item_size;		/* -I, bytes; default 1 MiB; at most
+	const char *listen_host;  /* -l; default 0.0.0.0 */
+	unsigned int listen_port; /* -p; 0: no tcp; default 11211 */
+	char *socket_path;        /* -f; owned, absolute; NULL: none */
+	unsigned int max_clients; /* -n; default 4096 */
+	unsigned int links;       /* -i, per server; default 1 */
+	const char *user;         /* -u; NULL: root becomes nobody */
+	const char *group;        /* -g */
+	char *pid_file;           /* -P; owned, absolute; NULL: none */
+	bool foreground;          /* -D or -v */
+	unsigned int verbose;     /* how often -v */
+	unsigned int timeout_ms;  /* -t; default 250 */
+	size_t item_size;         /* -I, bytes; default 1 MiB; at most
 					   half of memory_limit */
-	size_t memory_limit;		/* -m, bytes; default 256 MiB */
-	bool refuse_flush;		/* -F */
-	bool error_on_down;		/* --on-down=error */
-	enum ketama_kind ring;		/* --ring */
+	size_t memory_limit;      /* -m, bytes; default 256 MiB */
+	bool refuse_flush;        /* -F */
+	bool error_on_down;       /* --on-down=error */
+	enum ketama_kind ring;    /* --ring */
 };
 
 /*

@@ -17,25 +17,24 @@
 #include "proto_scan.h"
 
 enum {
-	LEADING_SPACES_MAX = 100 /* before a get that is a long line */
+	LEADING_SPACES_MAX = 100, /* before a get that is a long line */
 };
 
 const char proto_error_unknown[] = "ERROR";
 const char proto_error_format[] = "CLIENT_ERROR bad command line format";
 
-static const char error_delete[] = "CLIENT_ERROR bad command line format.  "
+static const char error_delete[] =
+    "CLIENT_ERROR bad command line format.  "
     "Usage: delete <key> [noreply]";
 static const char error_exptime[] = "CLIENT_ERROR invalid exptime argument";
-static const char error_delta[] =
-    "CLIENT_ERROR invalid numeric delta argument";
+static const char error_delta[] = "CLIENT_ERROR invalid numeric delta argument";
 static const char error_data[] = "CLIENT_ERROR bad data chunk";
 static const char error_large[] = "SERVER_ERROR object too large for cache";
 static const char error_refused[] = "CLIENT_ERROR command not allowed";
 static const char error_shutdown[] = "ERROR: shutdown not enabled";
 
 bool
-proto_token(const char *bytes, size_t end, size_t *at,
-    struct proto_span *token)
+proto_token(const char *bytes, size_t end, size_t *at, struct proto_span *token)
 {
 	size_t start;
 
@@ -215,8 +214,7 @@ line_set_data(const struct line *line, uint32_t length, size_t value_max,
  * at token by token.
  */
 static inline bool
-take_storage(const struct line *line, uint32_t *length,
-    struct proto_request *r)
+take_storage(const struct line *line, uint32_t *length, struct proto_request *r)
 {
 	const char *bytes = line->bytes;
 	size_t key = line->at + 1, stop, at;
@@ -314,12 +312,12 @@ parse_delete(struct line *line, struct proto_request *r)
 	if (!read_key(line, r))
 		r->error = proto_error_format;
 	if (line->count == 2) {
-		r->noreply = false;	/* it is the key */
+		r->noreply = false; /* it is the key */
 		return;
 	}
 	is_zero = line_token_is(line, 2, "0");
 	if (line->count == 3 ? !is_zero && !r->noreply :
-	    !is_zero || !r->noreply)
+			       !is_zero || !r->noreply)
 		r->error = error_delete;
 }
 
@@ -360,7 +358,10 @@ static bool
 parse_other(struct line *line, struct proto_request *r)
 {
 	static const char *const refused[] = {
-		"cache_memlimit", "lru", "lru_crawler", "slabs"
+		"cache_memlimit",
+		"lru",
+		"lru_crawler",
+		"slabs",
 	};
 	const struct proto_span *last;
 	size_t i;
@@ -411,14 +412,17 @@ find_long(const char *word, size_t length)
 {
 	if (length == 6)
 		return IS(word, "delete") ? PROTO_DELETE :
-		    IS(word, "append") ? PROTO_APPEND : PROTO_REFUSED;
+		    IS(word, "append")    ? PROTO_APPEND :
+					    PROTO_REFUSED;
 	if (length == 7)
 		return IS(word, "replace") ? PROTO_REPLACE :
-		    IS(word, "prepend") ? PROTO_PREPEND :
-		    IS(word, "version") ? PROTO_VERSION : PROTO_REFUSED;
+		    IS(word, "prepend")    ? PROTO_PREPEND :
+		    IS(word, "version")    ? PROTO_VERSION :
+					     PROTO_REFUSED;
 	if (length == 9)
 		return IS(word, "flush_all") ? PROTO_FLUSH_ALL :
-		    IS(word, "verbosity") ? PROTO_VERBOSITY : PROTO_REFUSED;
+		    IS(word, "verbosity")    ? PROTO_VERBOSITY :
+					       PROTO_REFUSED;
 	return PROTO_REFUSED;
 }
 
@@ -431,20 +435,23 @@ find_command(const char *word, size_t length)
 		return word[0] == 'm' ? find_meta(word[1]) : PROTO_REFUSED;
 	case 3:
 		return IS(word, "get") ? PROTO_GET :
-		    IS(word, "set") ? PROTO_SET :
-		    IS(word, "add") ? PROTO_ADD :
-		    IS(word, "cas") ? PROTO_CAS :
-		    IS(word, "gat") ? PROTO_GAT : PROTO_REFUSED;
+		    IS(word, "set")    ? PROTO_SET :
+		    IS(word, "add")    ? PROTO_ADD :
+		    IS(word, "cas")    ? PROTO_CAS :
+		    IS(word, "gat")    ? PROTO_GAT :
+					 PROTO_REFUSED;
 	case 4:
 		return IS(word, "gets") ? PROTO_GETS :
-		    IS(word, "incr") ? PROTO_INCR :
-		    IS(word, "decr") ? PROTO_DECR :
-		    IS(word, "gats") ? PROTO_GATS :
-		    IS(word, "quit") ? PROTO_QUIT :
-		    IS(word, "bget") ? PROTO_GET : PROTO_REFUSED;
+		    IS(word, "incr")    ? PROTO_INCR :
+		    IS(word, "decr")    ? PROTO_DECR :
+		    IS(word, "gats")    ? PROTO_GATS :
+		    IS(word, "quit")    ? PROTO_QUIT :
+		    IS(word, "bget")    ? PROTO_GET :
+					  PROTO_REFUSED;
 	case 5:
 		return IS(word, "touch") ? PROTO_TOUCH :
-		    IS(word, "stats") ? PROTO_STATS : PROTO_REFUSED;
+		    IS(word, "stats")    ? PROTO_STATS :
+					   PROTO_REFUSED;
 	default:
 		return find_long(word, length);
 	}
@@ -457,8 +464,8 @@ parse_line(struct line *line, size_t value_max, struct proto_request *r)
 	size_t start = 0;
 
 	line->at = 3;
-	if (line->end < 4 || (!IS(line->bytes, "get ") &&
-	    !IS(line->bytes, "set "))) {
+	if (line->end < 4 ||
+	    (!IS(line->bytes, "get ") && !IS(line->bytes, "set "))) {
 		start = skip_spaces(line->bytes, 0, line->end);
 		line->at = token_end(line->bytes, start, line->end);
 	}
@@ -535,8 +542,8 @@ is_long_get(const char *bytes, size_t n)
 	while (at < LEADING_SPACES_MAX && bytes[at] == ' ')
 		at++;
 	bytes += at;
-	return IS(bytes, "get ") || IS(bytes, "gets ") ||
-	    IS(bytes, "gat ") || IS(bytes, "gats ");
+	return IS(bytes, "get ") || IS(bytes, "gets ") || IS(bytes, "gat ") ||
+	    IS(bytes, "gats ");
 }
 
 /*

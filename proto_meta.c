@@ -6,16 +6,15 @@
  * through with any flags, as memcached does.
  */
 
-#include "proto.h"
-
 #include <assert.h>
 #include <string.h>
 
+#include "proto.h"
 #include "proto_scan.h"
 
 enum {
-	META_TOKENS_MAX = 19,	/* command, key and flags */
-	OPAQUE_MAX = 32		/* with its O */
+	META_TOKENS_MAX = 19, /* command, key and flags */
+	OPAQUE_MAX = 32,      /* with its O */
 };
 
 static const char error_flags[] = "CLIENT_ERROR invalid or duplicate flag";
@@ -84,7 +83,7 @@ is_base64(const struct line *line)
 	char key[PROTO_KEY_MAX];
 
 	return proto_base64(line->bytes + line->token[1].at,
-	    line->token[1].length, key) > 0;
+		   line->token[1].length, key) > 0;
 }
 
 /* Digits, of which a signed number may have a minus before, in 32 bits. */
@@ -142,7 +141,8 @@ read_flag(const struct line *line, const struct proto_span *token,
 		r->has_cas = true;
 		return read_digits(text, length, &r->cas) ? error : error_token;
 	case 'D':
-		return read_digits(text, length, &r->delta) ? error :
+		return read_digits(text, length, &r->delta) ?
+		    error :
 		    "CLIENT_ERROR invalid numeric delta value";
 	case 'F':
 		return read_client_flags(text, length, error, r);
@@ -150,20 +150,20 @@ read_flag(const struct line *line, const struct proto_span *token,
 		r->has_invalidate = true;
 		return error;
 	case 'J':
-		return read_digits(text, length, &number) ? error :
+		return read_digits(text, length, &number) ?
+		    error :
 		    "CLIENT_ERROR invalid numeric initial value";
 	case 'M':
 		r->mode = text[0];
-		return length == 1 ? error :
+		return length == 1 ?
+		    error :
 		    "CLIENT_ERROR incorrect length for M token";
 	case 'N':
-		return read_time(text, length, error, &r->has_vivify,
-		    &ignored);
+		return read_time(text, length, error, &r->has_vivify, &ignored);
 	case 'R':
 		return read_time(text, length, error, &given, &ignored);
 	case 'T':
-		return read_time(text, length, error, &r->has_ttl,
-		    &r->exptime);
+		return read_time(text, length, error, &r->has_ttl, &r->exptime);
 	case 'b':
 		r->base64 = true;
 		return is_base64(line) ? error : error_base64;
@@ -277,7 +277,8 @@ check_meta(const struct line *line, unsigned first, struct proto_request *r)
 	error = read_flags(line, first, r);
 	if (error != NULL)
 		return r->command == PROTO_MD || r->command == PROTO_MA ?
-		    error_flags : error;
+		    error_flags :
+		    error;
 	if (!check_mode(r))
 		return r->command == PROTO_MS ?
 		    "CLIENT_ERROR invalid mode for ms M token" :

@@ -7,27 +7,26 @@
  * long one.
  */
 
-#include "proto.h"
-
 #include <assert.h>
 #include <string.h>
 
+#include "proto.h"
 #include "proto_scan.h"
 
 enum {
-	DIGITS_MAX = 20		/* of a number below 2^64 */
+	DIGITS_MAX = 20, /* of a number below 2^64 */
 };
 
 /* What may follow the word that a line of a reply begins with. */
 enum form {
-	FORM_BARE,		/* nothing */
-	FORM_NUMBER,		/* there is no word but a number */
-	FORM_TEXT,		/* nothing, or any text */
-	FORM_VALUE,		/* key, flags, length, cas unique, data */
-	FORM_STAT,		/* name and value */
-	FORM_VERSION,		/* text */
-	FORM_META,		/* flags */
-	FORM_META_VALUE		/* length, flags, data */
+	FORM_BARE,       /* nothing */
+	FORM_NUMBER,     /* there is no word but a number */
+	FORM_TEXT,       /* nothing, or any text */
+	FORM_VALUE,      /* key, flags, length, cas unique, data */
+	FORM_STAT,       /* name and value */
+	FORM_VERSION,    /* text */
+	FORM_META,       /* flags */
+	FORM_META_VALUE, /* length, flags, data */
 };
 
 struct word {
@@ -37,20 +36,22 @@ struct word {
 	enum form form;
 };
 
+/* clang-format off */
 #define WORD(text, result, form) { text, sizeof(text) - 1, result, form }
 #define WORD_END { NULL, 0, PROTO_ERROR, FORM_BARE }
+/* clang-format on */
 
 static const struct word words_error[] = {
 	WORD("ERROR", PROTO_ERROR, FORM_TEXT),
 	WORD("CLIENT_ERROR", PROTO_CLIENT_ERROR, FORM_TEXT),
 	WORD("SERVER_ERROR", PROTO_SERVER_ERROR, FORM_TEXT),
-	WORD_END
+	WORD_END,
 };
 
 static const struct word words_values[] = {
 	WORD("VALUE", PROTO_VALUE, FORM_VALUE),
 	WORD("END", PROTO_END, FORM_BARE),
-	WORD_END
+	WORD_END,
 };
 
 static const struct word words_stored[] = {
@@ -58,24 +59,24 @@ static const struct word words_stored[] = {
 	WORD("NOT_STORED", PROTO_NOT_STORED, FORM_BARE),
 	WORD("EXISTS", PROTO_EXISTS, FORM_BARE),
 	WORD("NOT_FOUND", PROTO_NOT_FOUND, FORM_BARE),
-	WORD_END
+	WORD_END,
 };
 
 static const struct word words_number[] = {
 	WORD("NOT_FOUND", PROTO_NOT_FOUND, FORM_BARE),
-	WORD_END
+	WORD_END,
 };
 
 static const struct word words_touched[] = {
 	WORD("TOUCHED", PROTO_TOUCHED, FORM_BARE),
 	WORD("NOT_FOUND", PROTO_NOT_FOUND, FORM_BARE),
-	WORD_END
+	WORD_END,
 };
 
 static const struct word words_deleted[] = {
 	WORD("DELETED", PROTO_DELETED, FORM_BARE),
 	WORD("NOT_FOUND", PROTO_NOT_FOUND, FORM_BARE),
-	WORD_END
+	WORD_END,
 };
 
 /* Before 1.6.10 what is HD now was OK. */
@@ -84,7 +85,7 @@ static const struct word words_meta_get[] = {
 	WORD("EN", PROTO_META_EN, FORM_META),
 	WORD("HD", PROTO_META_HD, FORM_META),
 	WORD("OK", PROTO_META_HD, FORM_META),
-	WORD_END
+	WORD_END,
 };
 
 static const struct word words_meta_set[] = {
@@ -93,7 +94,7 @@ static const struct word words_meta_set[] = {
 	WORD("EX", PROTO_META_EX, FORM_META),
 	WORD("NF", PROTO_META_NF, FORM_META),
 	WORD("OK", PROTO_META_HD, FORM_META),
-	WORD_END
+	WORD_END,
 };
 
 static const struct word words_meta_delete[] = {
@@ -101,7 +102,7 @@ static const struct word words_meta_delete[] = {
 	WORD("NF", PROTO_META_NF, FORM_META),
 	WORD("EX", PROTO_META_EX, FORM_META),
 	WORD("OK", PROTO_META_HD, FORM_META),
-	WORD_END
+	WORD_END,
 };
 
 static const struct word words_meta_arithmetic[] = {
@@ -111,29 +112,29 @@ static const struct word words_meta_arithmetic[] = {
 	WORD("NS", PROTO_META_NS, FORM_META),
 	WORD("EX", PROTO_META_EX, FORM_META),
 	WORD("OK", PROTO_META_HD, FORM_META),
-	WORD_END
+	WORD_END,
 };
 
 static const struct word words_meta_debug[] = {
 	WORD("ME", PROTO_META_DEBUG, FORM_TEXT),
 	WORD("EN", PROTO_META_EN, FORM_META),
-	WORD_END
+	WORD_END,
 };
 
 static const struct word words_ok[] = {
 	WORD("OK", PROTO_OKAY, FORM_BARE),
-	WORD_END
+	WORD_END,
 };
 
 static const struct word words_version[] = {
 	WORD("VERSION", PROTO_VERSION_LINE, FORM_VERSION),
-	WORD_END
+	WORD_END,
 };
 
 static const struct word words_stats[] = {
 	WORD("STAT", PROTO_STAT, FORM_STAT),
 	WORD("END", PROTO_END, FORM_BARE),
-	WORD_END
+	WORD_END,
 };
 
 static const struct word word_number = WORD("", PROTO_NUMBER, FORM_NUMBER);
@@ -152,7 +153,7 @@ static const struct word *const words[] = {
 	[PROTO_EXPECT_META_DEBUG] = words_meta_debug,
 	[PROTO_EXPECT_OK] = words_ok,
 	[PROTO_EXPECT_VERSION] = words_version,
-	[PROTO_EXPECT_STATS] = words_stats
+	[PROTO_EXPECT_STATS] = words_stats,
 };
 
 /* Is c what the line may have right behind this word? */
@@ -209,8 +210,8 @@ read_number(const char *text, size_t length, uint64_t *number)
 }
 
 static bool
-next_number(const char *bytes, size_t end, size_t *at,
-    struct proto_span *field, uint64_t *number)
+next_number(const char *bytes, size_t end, size_t *at, struct proto_span *field,
+    uint64_t *number)
 {
 	return next_field(bytes, end, at, field) &&
 	    read_number(bytes + field->at, field->length, number);
@@ -344,7 +345,7 @@ parse_meta_value(const char *bytes, size_t n, size_t end,
 	status = finish_block(bytes, n, length, value_max, r);
 	if (status == PROTO_OK && expect == PROTO_EXPECT_META_ARITHMETIC &&
 	    !read_padded(bytes, r->data.at, r->data.at + r->data.length,
-	    &r->number))
+		&r->number))
 		return PROTO_BAD;
 	return status;
 }
@@ -363,7 +364,8 @@ parse_reply(const char *bytes, size_t n, size_t end, const struct word *word,
 	switch (word->form) {
 	case FORM_BARE:
 	case FORM_NUMBER:
-		return read_padded(bytes, 0, end, &r->number) ? PROTO_OK :
+		return read_padded(bytes, 0, end, &r->number) ?
+		    PROTO_OK :
 		    PROTO_BAD;
 	case FORM_TEXT:
 		return PROTO_OK;
@@ -389,8 +391,7 @@ find_reply(const char *bytes, size_t n, enum proto_expect expect)
 {
 	const struct word *word;
 
-	if (expect == PROTO_EXPECT_NUMBER && bytes[0] >= '0' &&
-	    bytes[0] <= '9')
+	if (expect == PROTO_EXPECT_NUMBER && bytes[0] >= '0' && bytes[0] <= '9')
 		return &word_number;
 	word = find_word(words[expect], bytes, n);
 	return word != NULL ? word : find_word(words_error, bytes, n);
@@ -435,8 +436,8 @@ quick_reply(const char *bytes, size_t n, size_t value_max,
 	}
 	if (n < at || memcmp(bytes, "VALUE ", at) != 0)
 		return false;
-	space = memchr(bytes + at, ' ', n - at < PROTO_KEY_MAX + 1 ? n - at :
-	    PROTO_KEY_MAX + 1);
+	space = memchr(bytes + at, ' ',
+	    n - at < PROTO_KEY_MAX + 1 ? n - at : PROTO_KEY_MAX + 1);
 	if (space == NULL)
 		return false;
 	r->key.at = (uint32_t)at;
@@ -444,10 +445,9 @@ quick_reply(const char *bytes, size_t n, size_t value_max,
 	r->key.length = (uint32_t)at - 1 - r->key.at;
 	if (r->key.length == 0 || !is_plain(bytes + r->key.at, r->key.length) ||
 	    !quick_number(bytes, n, &at, ' ', &flags) ||
-	    !quick_number(bytes, n, &at, '\r', &length) ||
-	    length > value_max || n - at < (size_t)length + 3 ||
-	    bytes[at] != '\n' || bytes[at + 1 + length] != '\r' ||
-	    bytes[at + 2 + length] != '\n')
+	    !quick_number(bytes, n, &at, '\r', &length) || length > value_max ||
+	    n - at < (size_t)length + 3 || bytes[at] != '\n' ||
+	    bytes[at + 1 + length] != '\r' || bytes[at + 2 + length] != '\n')
 		return false;
 	r->result = PROTO_VALUE;
 	r->data.at = (uint32_t)at + 1;
@@ -479,12 +479,12 @@ proto_reply(const char *bytes, size_t n, enum proto_expect expect,
 	lf = memchr(bytes, '\n', look);
 	if (lf == NULL)
 		return memchr(bytes, '\r', look - 1) != NULL ? PROTO_BAD :
-		    n > PROTO_LINE_MAX ? PROTO_TOO_LONG : PROTO_MORE;
+		    n > PROTO_LINE_MAX                       ? PROTO_TOO_LONG :
+							       PROTO_MORE;
 	if (lf - bytes < 2 || lf[-1] != '\r')
 		return PROTO_BAD;
 	r->length = (size_t)(lf - bytes) + 1;
-	return parse_reply(bytes, n, r->length - 2, word, expect, value_max,
-	    r);
+	return parse_reply(bytes, n, r->length - 2, word, expect, value_max, r);
 }
 
 uint64_t

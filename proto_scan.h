@@ -14,22 +14,21 @@
 #include "proto.h"
 
 enum {
-	TOKENS_MAX = 23,	/* memcached looks at no more */
-	SHORT_LINE = 96,	/* memchr() is faster above */
-	DATA_MAX = INT_MAX - 2	/* bytes; memcached takes no more */
+	TOKENS_MAX = 23,        /* memcached looks at no more */
+	SHORT_LINE = 96,        /* memchr() is faster above */
+	DATA_MAX = INT_MAX - 2, /* bytes; memcached takes no more */
 };
 
 /* Does the word, which is no shorter, begin with the literal? */
-#define IS(word, literal) \
-	(memcmp((word), (literal), sizeof(literal) - 1) == 0)
+#define IS(word, literal) (memcmp((word), (literal), sizeof(literal) - 1) == 0)
 
 /* The line of a request, taken apart.  Token 0 is the command's name. */
 struct line {
 	const char *bytes;
-	size_t at;		/* what is before has been looked at */
-	size_t end;		/* of the text, without its line end */
-	bool unclean;		/* there is a NUL or CR in it */
-	unsigned count;		/* of the tokens below */
+	size_t at;      /* what is before has been looked at */
+	size_t end;     /* of the text, without its line end */
+	bool unclean;   /* there is a NUL or CR in it */
+	unsigned count; /* of the tokens below */
 	struct proto_span token[TOKENS_MAX];
 };
 
@@ -79,7 +78,7 @@ is_clean(const char *bytes, size_t at, size_t end)
 	end -= at;
 	return (end <= SHORT_LINE && is_plain(bytes, end)) ||
 	    (memchr(bytes, '\0', end) == NULL &&
-	    memchr(bytes, '\r', end) == NULL);
+		memchr(bytes, '\r', end) == NULL);
 }
 
 /* A key is long enough for memchr() to be the fastest. */
@@ -125,9 +124,10 @@ read_digits(const char *text, size_t length, uint64_t *number)
 
 	for (i = 0; i < length; i++) {
 		digit = (unsigned char)text[i] - (unsigned)'0';
-		if (digit > 9 || (i > 18 &&
-		    (__builtin_mul_overflow(value, 10, &value) ||
-		    __builtin_add_overflow(value, digit, &value))))
+		if (digit > 9 ||
+		    (i > 18 &&
+			(__builtin_mul_overflow(value, 10, &value) ||
+			    __builtin_add_overflow(value, digit, &value))))
 			return false;
 		if (i <= 18)
 			value = value * 10 + digit;
@@ -146,7 +146,7 @@ split(struct line *line)
 
 	while ((start = skip_spaces(bytes, at, end)) < end) {
 		at = count == 1 ? key_end(bytes, start, end) :
-		    token_end(bytes, start, end);
+				  token_end(bytes, start, end);
 		if (count < TOKENS_MAX)
 			set_span(&line->token[count++], start, at);
 	}

@@ -15,13 +15,13 @@
 #include "block.h"
 
 enum {
-	WAIT_MS = 20,			/* between looks */
-	PATIENCE = 25,			/* looks in vain */
-	VALUE_FIRST = 64 << 10,		/* bytes that a value is taken for: at
+	WAIT_MS = 20,           /* between looks */
+	PATIENCE = 25,          /* looks in vain */
+	VALUE_FIRST = 64 << 10, /* bytes that a value is taken for: at
 					   first, if it comes alone, */
-	VALUE_MIN = 16 << 10,		/* and at least: all may become large
+	VALUE_MIN = 16 << 10,   /* and at least: all may become large
 					   at once */
-	SPENT = 3			/* times the limit */
+	SPENT = 3,              /* times the limit */
 };
 
 TAILQ_HEAD(claim_list, claim);
@@ -29,16 +29,16 @@ TAILQ_HEAD(claim_list, claim);
 /* What is due. */
 struct flow {
 	size_t keys;
-	size_t value;			/* bytes of one, about */
+	size_t value; /* bytes of one, about */
 };
 
 struct budget {
 	size_t limit;
-	struct flow single;		/* of gets of one key */
-	struct flow rounds;		/* of gets of many */
+	struct flow single; /* of gets of one key */
+	struct flow rounds; /* of gets of many */
 	struct claim_list claims;
-	size_t waiting;			/* how many these are, */
-	size_t kept;			/* and what they keep */
+	size_t waiting; /* how many these are, */
+	size_t kept;    /* and what they keep */
 	struct event *timer;
 };
 
@@ -181,8 +181,7 @@ wait(struct budget *budget, struct claim *claim)
 }
 
 bool
-budget_admit(struct budget *budget, struct claim *claim,
-    enum budget_need need)
+budget_admit(struct budget *budget, struct claim *claim, enum budget_need need)
 {
 	if (fits(budget, claim, need))
 		return true;
@@ -232,7 +231,7 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	TAILQ_FOREACH(claim, &budget->claims, entry)
-		claim->looks++;
+	claim->looks++;
 	while (n-- > 0)
 		budget_wake(budget);
 }

@@ -18,25 +18,25 @@ struct event_base;
 struct claim {
 	TAILQ_ENTRY(claim) entry;
 	void (*wake)(struct claim *claim);
-	size_t kept;			/* bytes in blocks that are its own, and
+	size_t kept; /* bytes in blocks that are its own, and
 					   given back only if it goes on; set by
 					   who waits */
 	bool waiting;
-	unsigned int looks;		/* that were in vain */
+	unsigned int looks; /* that were in vain */
 };
 
 enum budget_need {
-	BUDGET_LITTLE,		/* a command of somebody who holds nothing, and
+	BUDGET_LITTLE, /* a command of somebody who holds nothing, and
 				   did not ask for much of late */
-	BUDGET_MORE,		/* that of another */
-	BUDGET_ROUND		/* the next keys of a get of many */
+	BUDGET_MORE,   /* that of another */
+	BUDGET_ROUND,  /* the next keys of a get of many */
 };
 
 /* limit: bytes in all blocks; value_max: of the largest value.  Returns NULL
    when out of memory. */
 struct budget *budget_new(struct event_base *base, size_t limit,
     size_t value_max);
-void budget_free(struct budget *budget);	/* NULL is fine */
+void budget_free(struct budget *budget); /* NULL is fine */
 
 /* Whether the buffers hold more than they should; or so much that what comes
    has to be thrown away. */

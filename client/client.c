@@ -25,48 +25,48 @@
 
 #include "block.h"
 #include "client/budget.h"
-#include "conn.h"
-#include "mirror/gate.h"
 #include "client/local.h"
-#include "log.h"
-#include "mirror/pair.h"
-#include "proto.h"
 #include "client/request.h"
 #include "client/stats.h"
+#include "conn.h"
+#include "log.h"
+#include "mirror/gate.h"
+#include "mirror/pair.h"
+#include "proto.h"
 
 enum {
-	WINDOW_FIRST = 2,	/* requests of a client in flight: at first, */
-	WINDOW_STEP = 2,	/* more with each reply, */
-	WINDOW_MAX = 512,	/* and at most; fewer if its replies are */
-	WINDOW_BYTES = 2 << 20,	/* large, or its requests */
-	INPUT_LARGE = 64 << 10,	/* held by a message that is not whole yet */
-	LITTLE = 16 << 10,	/* output, or a reply */
-	STUCK_SECONDS = 30,	/* a client that takes none of its output, */
-	SHORT_SECONDS = 2,	/* and in a shortage */
-	LINGER_SECONDS = 2,	/* for a client to close after we did */
-	BINARY_HEADER = 24
+	WINDOW_FIRST = 2,       /* requests of a client in flight: at first, */
+	WINDOW_STEP = 2,        /* more with each reply, */
+	WINDOW_MAX = 512,       /* and at most; fewer if its replies are */
+	WINDOW_BYTES = 2 << 20, /* large, or its requests */
+	INPUT_LARGE = 64 << 10, /* held by a message that is not whole yet */
+	LITTLE = 16 << 10,      /* output, or a reply */
+	STUCK_SECONDS = 30,     /* a client that takes none of its output, */
+	SHORT_SECONDS = 2,      /* and in a shortage */
+	LINGER_SECONDS = 2,     /* for a client to close after we did */
+	BINARY_HEADER = 24,
 };
 
 struct client {
 	TAILQ_ENTRY(client) entry;
 	struct clients *clients;
 	struct conn *conn;
-	uint64_t number;		/* in the log */
+	uint64_t number; /* in the log */
 	STAILQ_HEAD(, request) requests;
-	struct request *last;		/* of them, while there is one */
-	unsigned int count;		/* of them */
-	size_t cost;			/* bytes of them */
+	struct request *last; /* of them, while there is one */
+	unsigned int count;   /* of them */
+	size_t cost;          /* bytes of them */
 	unsigned int window;
-	size_t reply_size;		/* of late, bytes */
-	uint64_t swallow;		/* input to throw away */
-	bool eof;			/* sends nothing more */
-	bool closing;			/* no input is looked at any more */
-	bool finished;			/* all output is sent, waits for EOF */
+	size_t reply_size; /* of late, bytes */
+	uint64_t swallow;  /* input to throw away */
+	bool eof;          /* sends nothing more */
+	bool closing;      /* no input is looked at any more */
+	bool finished;     /* all output is sent, waits for EOF */
 	bool paused;
-	struct waiter waiter;		/* for the end of a rest */
-	struct claim claim;		/* for memory */
-	uint64_t received, queued, moved;	/* as last seen */
-	unsigned int still;		/* seconds in which nothing moved */
+	struct waiter waiter;             /* for the end of a rest */
+	struct claim claim;               /* for memory */
+	uint64_t received, queued, moved; /* as last seen */
+	unsigned int still;               /* seconds in which nothing moved */
 };
 
 TAILQ_HEAD(client_list, client);
@@ -182,7 +182,9 @@ what_next(const struct client *client)
 	if (first != NULL && request_is_paused(first))
 		return BUDGET_ROUND;
 	return first != NULL || client->reply_size > LITTLE ||
-	    conn_backlog(client->conn) > LITTLE ? BUDGET_MORE : BUDGET_LITTLE;
+		conn_backlog(client->conn) > LITTLE ?
+	    BUDGET_MORE :
+	    BUDGET_LITTLE;
 }
 
 /* Whether there is memory for that; if not it waits. */
@@ -306,8 +308,8 @@ answer(struct client *client, const struct proto_request *r, const char *bytes)
 static void
 start(struct client *client, const struct proto_request *r, const char *bytes)
 {
-	struct request *request = request_start(&client->clients->world,
-	    client, client->conn, r, bytes);
+	struct request *request = request_start(&client->clients->world, client,
+	    client->conn, r, bytes);
 
 	if (request == NULL) {
 		client->clients->stats->memory_errors++;
@@ -329,8 +331,7 @@ drops_value(const struct proto_request *r)
 }
 
 static void
-handle(struct client *client, const struct proto_request *r,
-    const char *bytes)
+handle(struct client *client, const struct proto_request *r, const char *bytes)
 {
 	if (r->error != NULL && !drops_value(r)) {
 		if (!r->noreply)
@@ -393,16 +394,19 @@ is_full(const struct client *client)
 static void
 reply_binary(struct client *client, const char *bytes, size_t n)
 {
-	static const char text[] = "magent: binary protocol not supported, "
+	static const char text[] =
+	    "magent: binary protocol not supported, "
 	    "set memcached.sess_binary_protocol=0";
 	char header[BINARY_HEADER] = {
-		[0] = '\x81', [7] = '\x81', [11] = sizeof(text) - 1
+		[0] = '\x81',
+		[7] = '\x81',
+		[11] = sizeof(text) - 1,
 	};
 
 	if (n > 1)
-		header[1] = bytes[1];		/* the opcode */
+		header[1] = bytes[1]; /* the opcode */
 	if (n >= BINARY_HEADER)
-		memcpy(header + 12, bytes + 12, 4);	/* the opaque */
+		memcpy(header + 12, bytes + 12, 4); /* the opaque */
 	conn_write(client->conn, header, sizeof(header));
 	conn_write(client->conn, text, sizeof(text) - 1);
 }
@@ -578,7 +582,9 @@ on_ended(void *owner, enum conn_end end)
 }
 
 static const struct conn_handler handler = {
-	.input = on_input, .drained = on_drained, .ended = on_ended
+	.input = on_input,
+	.drained = on_drained,
+	.ended = on_ended,
 };
 
 /*
@@ -601,10 +607,10 @@ check(struct client *client)
 	bool is_short = budget_is_short(client->clients->world.budget);
 	bool input = holds_input(client);
 	uint64_t moved = input ? conn_received(client->conn) :
-	    conn_sent(client->conn);
+				 conn_sent(client->conn);
 
-	if (moved != client->moved || (!client->finished && !input &&
-	    conn_backlog(client->conn) == 0))
+	if (moved != client->moved ||
+	    (!client->finished && !input && conn_backlog(client->conn) == 0))
 		client->still = 0;
 	else
 		client->still++;
@@ -615,8 +621,9 @@ check(struct client *client)
 		log_info("%s: closed, has sent no more of a command for %u s",
 		    client_name(client), client->still);
 		client_close(client);
-	} else if (!input && (client->still >= STUCK_SECONDS ||
-	    (client->still >= SHORT_SECONDS && is_short))) {
+	} else if (!input &&
+	    (client->still >= STUCK_SECONDS ||
+		(client->still >= SHORT_SECONDS && is_short))) {
 		log_info("%s: closed, has read nothing for %u s",
 		    client_name(client), client->still);
 		client_close(client);
@@ -632,7 +639,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	for (client = TAILQ_FIRST(&clients->list); client != NULL;
-	    client = next) {
+	     client = next) {
 		next = TAILQ_NEXT(client, entry);
 		check(client);
 	}
@@ -643,8 +650,8 @@ on_tick(evutil_socket_t fd, short what, void *arg)
  */
 
 struct clients *
-clients_new(struct conn_loop *loop, struct pairs *pairs,
-    struct stats *stats, const struct stats_settings *stats_settings,
+clients_new(struct conn_loop *loop, struct pairs *pairs, struct stats *stats,
+    const struct stats_settings *stats_settings,
     const struct clients_settings *settings)
 {
 	struct event_base *base = conn_loop_base(loop);
@@ -657,9 +664,10 @@ clients_new(struct conn_loop *loop, struct pairs *pairs,
 	clients->pairs = pairs;
 	clients->stats = stats;
 	clients->local = (struct local){
-		.loop = loop, .world = &clients->world,
+		.loop = loop,
+		.world = &clients->world,
 		.settings = stats_settings,
-		.refuse_flush = settings->refuse_flush
+		.refuse_flush = settings->refuse_flush,
 	};
 	clients->settings = *settings;
 	clients->world.pairs = pairs;
@@ -685,8 +693,7 @@ refuse(struct clients *clients, int fd)
 	static const char sorry[] = "ERROR Too many open connections\r\n";
 
 	clients->stats->rejected_connections++;
-	log_warning("more than %u clients: refused one",
-	    clients->settings.max);
+	log_warning("more than %u clients: refused one", clients->settings.max);
 	(void)!send(fd, sorry, sizeof(sorry) - 1, MSG_NOSIGNAL);
 	close(fd);
 }
@@ -734,7 +741,7 @@ clients_stop(struct clients *clients)
 
 	clients->stopping = true;
 	for (client = TAILQ_FIRST(&clients->list); client != NULL;
-	    client = next) {
+	     client = next) {
 		next = TAILQ_NEXT(client, entry);
 		client_end(client);
 	}

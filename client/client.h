@@ -16,10 +16,10 @@ struct stats;
 struct stats_settings;
 
 struct clients_settings {
-	size_t value_max;		/* bytes of a value from a client */
-	size_t memory_limit;		/* bytes in buffers of all kinds */
-	unsigned int max;		/* clients at a time */
-	unsigned int links;		/* connections per server */
+	size_t value_max;    /* bytes of a value from a client */
+	size_t memory_limit; /* bytes in buffers of all kinds */
+	unsigned int max;    /* clients at a time */
+	unsigned int links;  /* connections per server */
 	bool refuse_flush;
 	bool error_on_down;
 };

@@ -14,12 +14,12 @@
 #include <time.h>
 
 #include "block.h"
+#include "client/request.h"
+#include "client/stats.h"
 #include "mirror/gate.h"
 #include "mirror/pair.h"
 #include "proto.h"
-#include "client/request.h"
 #include "server/server.h"
-#include "client/stats.h"
 
 /* The call to one server. */
 struct branch {
@@ -34,22 +34,22 @@ struct fanout {
 	struct request *request;
 	unsigned int open;
 	void (*end)(struct fanout *fanout);
-	char line[32];			/* flush_all with its delay */
-	int64_t flush_at;		/* see pairs_set_flush() */
-	unsigned int flushed;		/* servers that said OK */
-	char refusal[128];		/* what one said instead */
+	char line[32];        /* flush_all with its delay */
+	int64_t flush_at;     /* see pairs_set_flush() */
+	unsigned int flushed; /* servers that said OK */
+	char refusal[128];    /* what one said instead */
 	struct stats_of_servers sum;
 	fanout_render *render;
 	void *arg;
-	struct branch branches[];	/* one per peer */
+	struct branch branches[]; /* one per peer */
 };
 
 static struct fanout *
 fanout_new(struct request_world *world, struct request *request)
 {
 	size_t n = pairs_peer_count(world->pairs);
-	struct fanout *fanout = calloc(1, sizeof(*fanout) +
-	    n * sizeof(fanout->branches[0]));
+	struct fanout *fanout = calloc(1,
+	    sizeof(*fanout) + n * sizeof(fanout->branches[0]));
 
 	if (fanout == NULL)
 		return NULL;
@@ -164,8 +164,8 @@ fanout_flush(struct request_world *world, struct request *request,
 	fanout->rest.run = run_flush;
 	fanout->flush_at = due(r->exptime, now_ms);
 	if (r->has_exptime)
-		snprintf(fanout->line, sizeof(fanout->line),
-		    "flush_all %d\r\n", (int)r->exptime);
+		snprintf(fanout->line, sizeof(fanout->line), "flush_all %d\r\n",
+		    (int)r->exptime);
 	else
 		strcpy(fanout->line, "flush_all\r\n");
 	gate_rest(pairs_gate(world->pairs), &fanout->rest);
@@ -193,7 +193,7 @@ on_stats(struct call *call, const struct answer *answer)
 	struct fanout *fanout = ((struct branch *)call)->fanout;
 	struct peer *peer = ((struct branch *)call)->peer;
 
-	(void)answer;	/* one that fails adds nothing more */
+	(void)answer; /* one that fails adds nothing more */
 	close_branch(fanout);
 	peer_told(peer);
 }
@@ -202,8 +202,7 @@ static void
 end_stats(struct fanout *fanout)
 {
 	size_t length;
-	struct block *page = fanout->render(fanout->arg, &fanout->sum,
-	    &length);
+	struct block *page = fanout->render(fanout->arg, &fanout->sum, &length);
 
 	if (page == NULL) {
 		request_fail(fanout->request);
@@ -232,8 +231,7 @@ fanout_stats(struct request_world *world, struct request *request,
 		branch->peer = pairs_peer(pairs, i);
 		branch->call.done = on_stats;
 		branch->call.element = on_stat;
-		if (peer_is_believed(branch->peer) &&
-		    branch->peer->primary)
+		if (peer_is_believed(branch->peer) && branch->peer->primary)
 			tell(fanout, i, "stats\r\n", PROTO_EXPECT_STATS);
 	}
 	close_branch(fanout);

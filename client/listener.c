@@ -22,14 +22,16 @@
 #include <event2/event.h>
 
 #include "client/client.h"
-#include "log.h"
 #include "client/stats.h"
+#include "log.h"
 
 enum {
 	BACKLOG = 1024,
-	ACCEPT_MAX = 64,	/* per turn, so that others have theirs */
-	PAUSE_MS = 100,		/* when there is no descriptor left */
-	KEEPALIVE_IDLE = 60, KEEPALIVE_INTERVAL = 10, KEEPALIVE_COUNT = 3
+	ACCEPT_MAX = 64, /* per turn, so that others have theirs */
+	PAUSE_MS = 100,  /* when there is no descriptor left */
+	KEEPALIVE_IDLE = 60,
+	KEEPALIVE_INTERVAL = 10,
+	KEEPALIVE_COUNT = 3,
 };
 
 struct listener {
@@ -47,8 +49,8 @@ static int
 bind_to(const struct addrinfo *info)
 {
 	int one = 1;
-	int fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK |
-	    SOCK_CLOEXEC, info->ai_protocol);
+	int fd = socket(info->ai_family,
+	    SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, info->ai_protocol);
 
 	if (fd == -1)
 		return -1;
@@ -70,7 +72,8 @@ int
 listener_bind_tcp(const char *host, unsigned int port)
 {
 	struct addrinfo hints = {
-		.ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM
+		.ai_flags = AI_PASSIVE,
+		.ai_socktype = SOCK_STREAM,
 	};
 	struct addrinfo *info;
 	char service[16];
@@ -105,7 +108,8 @@ is_stale(const struct sockaddr_un *address)
 	if (fd == -1)
 		return false;
 	stale = connect(fd, (const struct sockaddr *)address,
-	    sizeof(*address)) == -1 && errno == ECONNREFUSED;
+		    sizeof(*address)) == -1 &&
+	    errno == ECONNREFUSED;
 	close(fd);
 	return stale;
 }
@@ -115,8 +119,9 @@ listener_bind_unix(const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	struct addrinfo info = {
-		.ai_family = AF_UNIX, .ai_addr = (struct sockaddr *)&address,
-		.ai_addrlen = sizeof(address)
+		.ai_family = AF_UNIX,
+		.ai_addr = (struct sockaddr *)&address,
+		.ai_addrlen = sizeof(address),
 	};
 	int fd;
 
@@ -173,8 +178,7 @@ set_options(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
-	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval,
-	    sizeof(interval));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
 }
 

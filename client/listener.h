@@ -24,6 +24,6 @@ int listener_bind_unix(const char *path);
 struct listener *listener_new(struct event_base *base, int fd,
     struct clients *clients, struct stats *stats);
 
-void listener_free(struct listener *listener);	/* NULL is fine */
+void listener_free(struct listener *listener); /* NULL is fine */
 
 #endif

@@ -12,12 +12,12 @@
 #include <string.h>
 
 #include "block.h"
-#include "conn.h"
 #include "client/fanout.h"
-#include "mirror/pair.h"
-#include "proto.h"
 #include "client/request.h"
 #include "client/stats.h"
+#include "conn.h"
+#include "mirror/pair.h"
+#include "proto.h"
 
 static void
 say(struct request *request, const char *text)
@@ -46,8 +46,7 @@ flush_all(struct local *local, struct request *request,
 		return;
 	}
 	local->world->stats->cmd_flush++;
-	if (!fanout_flush(local->world, request, r,
-	    conn_loop_now(local->loop)))
+	if (!fanout_flush(local->world, request, r, conn_loop_now(local->loop)))
 		request_fail(request);
 }
 
@@ -87,7 +86,12 @@ static bool
 is_empty(const struct proto_request *r, const char *bytes)
 {
 	static const char *const words[] = {
-		"items", "slabs", "sizes", "conns", "cachedump", "detail"
+		"items",
+		"slabs",
+		"sizes",
+		"conns",
+		"cachedump",
+		"detail",
 	};
 	size_t i;
 
@@ -106,8 +110,7 @@ stats(struct local *local, struct request *request,
 	size_t length;
 
 	if (r->argument.length == 0) {
-		if (!fanout_stats(local->world, request, render_general,
-		    local))
+		if (!fanout_stats(local->world, request, render_general, local))
 			request_fail(request);
 	} else if (is_word(r, bytes, "servers")) {
 		page = stats_servers(pairs, conn_loop_now(local->loop),

@@ -17,21 +17,21 @@
 
 #include "block.h"
 #include "client/budget.h"
-#include "mirror/command.h"
-#include "conn.h"
-#include "mirror/effect.h"
 #include "client/stats.h"
 #include "client/work.h"
+#include "conn.h"
+#include "mirror/command.h"
+#include "mirror/effect.h"
 
 enum {
-	ROUND_FIRST = BLOCK_SMALL / sizeof(struct slot),	/* keys */
-	ROUND_MAX = 1000,	/* as many later ... */
-	ROUND_BYTES = 256 << 10	/* ... if no more bytes came of the last */
+	ROUND_FIRST = BLOCK_SMALL / sizeof(struct slot), /* keys */
+	ROUND_MAX = 1000,                                /* as many later ... */
+	ROUND_BYTES = 256 << 10, /* ... if no more bytes came of the last */
 };
 
 static bool
-on_value(struct call *call, const struct proto_reply *value,
-    const char *bytes, size_t at)
+on_value(struct call *call, const struct proto_reply *value, const char *bytes,
+    size_t at)
 {
 	struct part *part = (struct part *)call;
 	const char *message = part->work->bytes;
@@ -40,7 +40,7 @@ on_value(struct call *call, const struct proto_reply *value,
 	for (slot = part->next; slot != NULL; slot = slot->next) {
 		if (slot->key.length != value->key.length ||
 		    memcmp(message + slot->key.at, bytes + at + value->key.at,
-		    slot->key.length) != 0)
+			slot->key.length) != 0)
 			continue;
 		slot->value.at = (uint32_t)at;
 		slot->value.length = (uint32_t)value->length;
@@ -63,8 +63,8 @@ part_for(struct work *work, struct peer *peer, uint32_t hash,
 	struct part *part;
 
 	STAILQ_FOREACH(part, &work->parts, entry)
-		if (!part->told && part->peer == peer && part->link == link)
-			return part;
+	if (!part->told && part->peer == peer && part->link == link)
+		return part;
 	part = work_add_part(work);
 	if (part == NULL)
 		return NULL;
@@ -93,7 +93,7 @@ leave_out(struct work *work, const char *why)
 	if (why == work_no_server)
 		stats->no_server_errors++;
 	else if (work->lack != why)
-		stats->memory_errors++;		/* one for the command */
+		stats->memory_errors++; /* one for the command */
 	if (why == work_no_memory || work->world->error_on_down)
 		work->lack = why;
 }
@@ -141,12 +141,13 @@ tell_part(struct part *part)
 	to = mempcpy(to, "\r\n", 2);
 	assert(to <= line + sizeof(line));
 	part->told = true;
-	part->call.expect =
-	    r->command == PROTO_GETS || r->command == PROTO_GATS ?
-	    PROTO_EXPECT_VALUES_CAS : PROTO_EXPECT_VALUES;
+	part->call.expect = r->command == PROTO_GETS ||
+		r->command == PROTO_GATS ?
+	    PROTO_EXPECT_VALUES_CAS :
+	    PROTO_EXPECT_VALUES;
 	work_open_part(part);
-	peer_tell(part->peer, part->link, &part->call,
-	    line, (size_t)(to - line), NULL, 0, NULL);
+	peer_tell(part->peer, part->link, &part->call, line,
+	    (size_t)(to - line), NULL, 0, NULL);
 }
 
 static void
@@ -155,8 +156,8 @@ tell_parts(struct work *work)
 	struct part *part;
 
 	STAILQ_FOREACH(part, &work->parts, entry)
-		if (!part->told)
-			tell_part(part);
+	if (!part->told)
+		tell_part(part);
 }
 
 /* The server has failed: ask again who is the authority now. */
@@ -189,8 +190,8 @@ send_touches(struct work *work, const struct part *part)
 			continue;
 		pair = pair_of(work, slot);
 		r.key = slot->key;
-		effect_send(&pair, part->peer, &r, work->bytes,
-		    work->message, &hit);
+		effect_send(&pair, part->peer, &r, work->bytes, work->message,
+		    &hit);
 	}
 }
 
@@ -241,8 +242,8 @@ on_values(struct call *call, const struct answer *answer)
 			send_touches(work, part);
 		if (pairs_are_lazy(work->world->pairs))
 			teach(work, part, answer);
-		stats_count_get(work->world->stats, work->r.command,
-		    part->keys, part->hits);
+		stats_count_get(work->world->stats, work->r.command, part->keys,
+		    part->hits);
 	}
 	work_close_part(part, answer);
 	peer_told(peer);
@@ -333,9 +334,10 @@ is_plain(const struct work *work)
 
 	return part != NULL && STAILQ_NEXT(part, entry) == NULL &&
 	    part->keys == work->slot_count && !work->begun &&
-	    work->keys_left == 0 && (part->hits == 0 ||
-	    work->r.command == PROTO_GET || work->r.command == PROTO_GAT ||
-	    !pairs_are_mirrored(work->world->pairs)) &&
+	    work->keys_left == 0 &&
+	    (part->hits == 0 || work->r.command == PROTO_GET ||
+		work->r.command == PROTO_GAT ||
+		!pairs_are_mirrored(work->world->pairs)) &&
 	    (work->live != NULL || part->reply != NULL);
 }
 
@@ -376,4 +378,3 @@ multiget_write(struct work *work, struct conn *conn)
 	else
 		conn_write(conn, "END\r\n", 5);
 }
-

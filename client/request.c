@@ -13,15 +13,15 @@
 #include <string.h>
 
 #include "block.h"
-#include "mirror/command.h"
-#include "conn.h"
-#include "mirror/effect.h"
-#include "mirror/gate.h"
 #include "client/multiget.h"
-#include "mirror/pair.h"
-#include "server/server.h"
 #include "client/stats.h"
 #include "client/work.h"
+#include "conn.h"
+#include "mirror/command.h"
+#include "mirror/effect.h"
+#include "mirror/gate.h"
+#include "mirror/pair.h"
+#include "server/server.h"
 
 static struct work *
 work_of(struct request *request)
@@ -163,7 +163,8 @@ tell_part(struct work *work, struct part *part, uint64_t cas)
 	work_open_part(part);
 	if (is_get(r)) {
 		part->call.expect = r->command == PROTO_GET ?
-		    PROTO_EXPECT_VALUES : PROTO_EXPECT_VALUES_CAS;
+		    PROTO_EXPECT_VALUES :
+		    PROTO_EXPECT_VALUES_CAS;
 		peer_ask(part->peer, work->pair.hash, &part->call,
 		    work->bytes + r->key.at, r->key.length);
 		return;
@@ -224,8 +225,7 @@ on_reply(struct call *call, const struct answer *answer)
 	} else {
 		effect_send(&work->pair, peer, &work->r, work->bytes,
 		    work->message, &answer->last);
-		stats_count(work->world->stats, &work->r,
-		    answer->last.result);
+		stats_count(work->world->stats, &work->r, answer->last.result);
 	}
 	work_close_part(part, answer);
 	peer_told(peer);

@@ -20,16 +20,16 @@ struct pairs;
 struct stats;
 
 struct request {
-	STAILQ_ENTRY(request) entry;	/* the owner's FIFO */
-	void *owner;			/* NULL: abandoned */
-	size_t cost;			/* bytes of memory, about */
+	STAILQ_ENTRY(request) entry; /* the owner's FIFO */
+	void *owner;                 /* NULL: abandoned */
+	size_t cost;                 /* bytes of memory, about */
 };
 
 /* What all requests share; borrowed until the last one is gone. */
 struct request_world {
 	struct pairs *pairs;
 	struct stats *stats;
-	unsigned int links;		/* connections per server */
+	unsigned int links; /* connections per server */
 	bool error_on_down;
 	struct budget *budget;
 	/*

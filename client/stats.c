@@ -70,11 +70,17 @@ stats_count(struct stats *stats, const struct proto_request *r,
 	case PROTO_CAS:
 		count_cas(stats, result);
 		/* FALLTHROUGH */
-	case PROTO_SET: case PROTO_ADD: case PROTO_REPLACE:
-	case PROTO_APPEND: case PROTO_PREPEND: case PROTO_MS:
+	case PROTO_SET:
+	case PROTO_ADD:
+	case PROTO_REPLACE:
+	case PROTO_APPEND:
+	case PROTO_PREPEND:
+	case PROTO_MS:
 		stats->cmd_set++;
 		break;
-	case PROTO_INCR: case PROTO_DECR: case PROTO_MA:
+	case PROTO_INCR:
+	case PROTO_DECR:
+	case PROTO_MA:
 		if (command == PROTO_DECR || r->mode == 'D')
 			count_one(&stats->decr_hits, &stats->decr_misses,
 			    !miss);
@@ -82,7 +88,8 @@ stats_count(struct stats *stats, const struct proto_request *r,
 			count_one(&stats->incr_hits, &stats->incr_misses,
 			    !miss);
 		break;
-	case PROTO_DELETE: case PROTO_MD:
+	case PROTO_DELETE:
+	case PROTO_MD:
 		count_one(&stats->delete_hits, &stats->delete_misses, !miss);
 		break;
 	case PROTO_TOUCH:
@@ -129,10 +136,11 @@ stats_add(struct stats_of_servers *sum, const char *name, size_t n,
 		const char *name;
 		uint64_t *sum;
 	} known[] = {
-		{ "bytes", &sum->bytes }, { "curr_items", &sum->curr_items },
+		{ "bytes", &sum->bytes },
+		{ "curr_items", &sum->curr_items },
 		{ "total_items", &sum->total_items },
 		{ "evictions", &sum->evictions },
-		{ "limit_maxbytes", &sum->limit_maxbytes }
+		{ "limit_maxbytes", &sum->limit_maxbytes },
 	};
 	size_t i;
 
@@ -243,7 +251,8 @@ say_commands(struct page *page, const struct stats *stats)
 		const char *name;
 		uint64_t number;
 	} counters[] = {
-		{ "cmd_get", stats->cmd_get }, { "cmd_set", stats->cmd_set },
+		{ "cmd_get", stats->cmd_get },
+		{ "cmd_set", stats->cmd_set },
 		{ "cmd_flush", stats->cmd_flush },
 		{ "cmd_touch", stats->cmd_touch },
 		{ "cmd_meta", stats->cmd_meta },
@@ -261,7 +270,7 @@ say_commands(struct page *page, const struct stats *stats)
 		{ "touch_hits", stats->touch_hits },
 		{ "touch_misses", stats->touch_misses },
 		{ "bytes_read", stats->bytes_read },
-		{ "bytes_written", stats->bytes_written }
+		{ "bytes_written", stats->bytes_written },
 	};
 	size_t i;
 
@@ -361,22 +370,19 @@ say_return(struct page *page, unsigned int n, const struct peer *peer)
 	say(page, "STAT %u:rebuild_keys_done %llu", n,
 	    (unsigned long long)done);
 	say(page, "STAT %u:rebuild_keys_left %llu%s", n,
-	    (unsigned long long)progress.left,
-	    progress.searching ? "+" : "");
+	    (unsigned long long)progress.left, progress.searching ? "+" : "");
 	say(page, "STAT %u:rebuild_keys_per_second %llu", n,
 	    (unsigned long long)progress.per_second);
 	if (progress.per_second > 0)
 		say(page, "STAT %u:rebuild_seconds_left %llu", n,
-		    (unsigned long long)(progress.left /
-		    progress.per_second));
+		    (unsigned long long)(progress.left / progress.per_second));
 }
 
 static void
 say_peer(struct page *page, unsigned int n, const struct peer *peer,
     int64_t now_ms)
 {
-	const struct server_counters *counters =
-	    server_counters(peer->server);
+	const struct server_counters *counters = server_counters(peer->server);
 	const struct identity *identity = &peer->identity;
 
 	say(page, "STAT %u:address %s", n, peer_name(peer));
@@ -413,8 +419,8 @@ stats_servers(struct pairs *pairs, int64_t now_ms, size_t *length)
 }
 
 struct block *
-stats_settings(const struct pairs *pairs,
-    const struct stats_settings *settings, size_t *length)
+stats_settings(const struct pairs *pairs, const struct stats_settings *settings,
+    size_t *length)
 {
 	struct page page = { .block = block_new(BLOCK_SMALL) };
 
@@ -423,8 +429,8 @@ stats_settings(const struct pairs *pairs,
 	say_number(&page, "udpport", 0);
 	say(&page, "STAT inter %s", settings->listen_host);
 	say_number(&page, "verbosity", settings->verbosity);
-	say(&page, "STAT domain_socket %s", settings->socket_path == NULL ?
-	    "NULL" : settings->socket_path);
+	say(&page, "STAT domain_socket %s",
+	    settings->socket_path == NULL ? "NULL" : settings->socket_path);
 	say_number(&page, "num_threads", 1);
 	say_number(&page, "item_size_max", settings->item_size);
 	say(&page, "STAT cas_enabled yes");

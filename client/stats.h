@@ -23,9 +23,9 @@ struct stats {
 	uint64_t incr_hits, incr_misses, decr_hits, decr_misses;
 	uint64_t cas_hits, cas_misses, cas_badval;
 	uint64_t bytes_read, bytes_written;
-	uint64_t listen_disabled;	/* times that no client was accepted */
+	uint64_t listen_disabled; /* times that no client was accepted */
 	uint64_t listen_disabled_us;
-	uint64_t yields;		/* a client had to wait for others */
+	uint64_t yields; /* a client had to wait for others */
 	uint64_t no_server_errors, memory_errors;
 
 	/* What is now. */
@@ -42,11 +42,11 @@ struct stats_of_servers {
 struct stats_settings {
 	unsigned int max_clients, port, timeout_ms, links;
 	size_t item_size, memory_limit;
-	const char *listen_host, *socket_path;	/* NULL: none */
-	const char *ring;			/* its name */
+	const char *listen_host, *socket_path; /* NULL: none */
+	const char *ring;                      /* its name */
 	unsigned int verbosity;
 	bool refuse_flush, error_on_down;
-	int64_t started_ms;			/* monotonic */
+	int64_t started_ms; /* monotonic */
 };
 
 /* Count a command by its reply; or keys of a get, so many of them hits. */

@@ -13,9 +13,9 @@
 
 #include "block.h"
 #include "client/budget.h"
-#include "mirror/command.h"
-#include "conn.h"
 #include "client/stats.h"
+#include "conn.h"
+#include "mirror/command.h"
 
 const char work_no_server[] = "SERVER_ERROR no server is up for this key\r\n";
 const char work_no_memory[] = "SERVER_ERROR out of memory\r\n";
@@ -196,8 +196,7 @@ work_close_part(struct part *part, const struct answer *answer)
 	if (answer == NULL) {
 		budget_forget(budget, is_many(work), part->keys);
 	} else {
-		budget_take(budget, is_many(work), part->keys,
-		    answer->length);
+		budget_take(budget, is_many(work), part->keys, answer->length);
 		part->end = answer->last;
 		part->end_at = answer->last_at;
 		part->tag = peer_tag(part->peer);
@@ -249,7 +248,8 @@ work_put(struct work *work, struct conn *conn, const struct part *part,
 		    part->reply->bytes + part->offset + at, n);
 		return;
 	}
-	block = n < BLOCK_SMALL ? NULL :
+	block = n < BLOCK_SMALL ?
+	    NULL :
 	    answer_keep(live, live->bytes + at, n, &offset);
 	if (block == NULL) {
 		conn_write(conn, live->bytes + at, n);
@@ -274,11 +274,9 @@ work_put_tagged(struct work *work, struct conn *conn, const struct part *part,
 		return;
 	}
 	bytes = work_reply(work, part, &length);
-	length = command_tag(token, bytes + at + cas.at, cas.length,
-	    part->tag);
+	length = command_tag(token, bytes + at + cas.at, cas.length, part->tag);
 	work_put(work, conn, part, at, cas.at);
 	conn_write(conn, token, length);
 	work_put(work, conn, part, at + cas.at + cas.length,
 	    n - cas.at - cas.length);
 }
-

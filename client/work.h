@@ -11,14 +11,14 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "client/request.h"
 #include "mirror/pair.h"
 #include "proto.h"
-#include "client/request.h"
 #include "server/server.h"
 
 enum {
-	WORK_TRIES_MAX = 2,	/* the authority, and who followed it */
-	WORK_SMALL = 256	/* bytes of a message that are kept in place */
+	WORK_TRIES_MAX = 2, /* the authority, and who followed it */
+	WORK_SMALL = 256,   /* bytes of a message that are kept in place */
 };
 
 struct part;
@@ -27,9 +27,9 @@ struct work;
 /* One key of a get, and where its VALUE is in the reply to its part. */
 struct slot {
 	struct proto_span key;
-	struct proto_span value;	/* length 0: a miss */
-	struct part *part;		/* NULL: nobody can be asked */
-	struct slot *next;		/* of the same part */
+	struct proto_span value; /* length 0: a miss */
+	struct part *part;       /* NULL: nobody can be asked */
+	struct slot *next;       /* of the same part */
 };
 
 /* What one server is asked for a work. */
@@ -38,19 +38,19 @@ struct part {
 	STAILQ_ENTRY(part) entry;
 	struct work *work;
 	struct peer *peer;
-	uint32_t link;			/* to the peer */
+	uint32_t link; /* to the peer */
 	unsigned int tries;
 	bool told;
-	unsigned int keys;		/* whose values are asked for */
-	struct slot *first, *last;	/* many keys: these */
-	struct slot *next;		/* the first that may come next */
+	unsigned int keys;         /* whose values are asked for */
+	struct slot *first, *last; /* many keys: these */
+	struct slot *next;         /* the first that may come next */
 	unsigned int hits;
-	struct block *reply;		/* the reply, if it had to be kept */
+	struct block *reply; /* the reply, if it had to be kept */
 	size_t offset, length;
 	/* Set when the reply has come: */
-	struct proto_reply end;		/* its last element, */
-	size_t end_at;			/* which is at this offset */
-	uint64_t tag;			/* of the cas tokens in it */
+	struct proto_reply end; /* its last element, */
+	size_t end_at;          /* which is at this offset */
+	uint64_t tag;           /* of the cas tokens in it */
 };
 
 STAILQ_HEAD(part_list, part);
@@ -61,31 +61,31 @@ struct work {
 	struct request request;
 	struct request_world *world;
 	enum work_state state;
-	bool telling, over;		/* in answered(); freed in there */
+	bool telling, over; /* in answered(); freed in there */
 	bool own_used;
-	bool begun;			/* a round has been written */
-	const char *lack;		/* why a key was not asked for: text in
+	bool begun;       /* a round has been written */
+	const char *lack; /* why a key was not asked for: text in
 					   place of END; NULL: none */
 	unsigned int open;
 	struct part_list parts;
-	struct block *message;		/* what r was parsed from, if large */
+	struct block *message; /* what r was parsed from, if large */
 	struct block *slot_block;
-	const char *text;		/* the reply, if we make it */
+	const char *text; /* the reply, if we make it */
 	size_t text_length;
 	struct block *text_block;
-	const struct answer *live;	/* the reply to live_part, in place */
-	unsigned int keys_left;		/* for the rounds to come */
-	unsigned int round;		/* keys in one at most; 0: not set */
+	const struct answer *live; /* the reply to live_part, in place */
+	unsigned int keys_left;    /* for the rounds to come */
+	unsigned int round;        /* keys in one at most; 0: not set */
 	/* All above begins as zero. */
 	struct proto_request r;
-	const char *bytes;		/* of r: in message or small */
-	struct pair pair;		/* a command about one key */
-	struct slot *slots;		/* of this round */
+	const char *bytes;  /* of r: in message or small */
+	struct pair pair;   /* a command about one key */
+	struct slot *slots; /* of this round */
 	unsigned int slot_count;
-	size_t key_at;			/* where the next round begins */
+	size_t key_at; /* where the next round begins */
 	struct slot one;
 	struct part *live_part;
-	struct part own;		/* most works need one part only */
+	struct part own; /* most works need one part only */
 	struct work *next_spare;
 	char small[WORK_SMALL];
 };
@@ -98,7 +98,7 @@ extern const char work_no_memory[];
 
 /* Returns NULL when out of memory; what is said of it above is zero. */
 struct work *work_new(struct request_world *world, void *owner);
-void work_end(struct work *work);	/* no part is open */
+void work_end(struct work *work); /* no part is open */
 
 /* A part that is in the list of its work.  The first one never fails; NULL when
    out of memory. */

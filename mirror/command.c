@@ -11,14 +11,25 @@
 #include <string.h>
 
 static const char *const names[] = {
-	[PROTO_GET] = "get", [PROTO_GETS] = "gets", [PROTO_GAT] = "gat",
-	[PROTO_GATS] = "gats", [PROTO_SET] = "set", [PROTO_ADD] = "add",
-	[PROTO_REPLACE] = "replace", [PROTO_APPEND] = "append",
-	[PROTO_PREPEND] = "prepend", [PROTO_CAS] = "cas",
-	[PROTO_INCR] = "incr", [PROTO_DECR] = "decr",
-	[PROTO_TOUCH] = "touch", [PROTO_DELETE] = "delete",
-	[PROTO_MG] = "mg", [PROTO_MS] = "ms", [PROTO_MD] = "md",
-	[PROTO_MA] = "ma", [PROTO_ME] = "me"
+	[PROTO_GET] = "get",
+	[PROTO_GETS] = "gets",
+	[PROTO_GAT] = "gat",
+	[PROTO_GATS] = "gats",
+	[PROTO_SET] = "set",
+	[PROTO_ADD] = "add",
+	[PROTO_REPLACE] = "replace",
+	[PROTO_APPEND] = "append",
+	[PROTO_PREPEND] = "prepend",
+	[PROTO_CAS] = "cas",
+	[PROTO_INCR] = "incr",
+	[PROTO_DECR] = "decr",
+	[PROTO_TOUCH] = "touch",
+	[PROTO_DELETE] = "delete",
+	[PROTO_MG] = "mg",
+	[PROTO_MS] = "ms",
+	[PROTO_MD] = "md",
+	[PROTO_MA] = "ma",
+	[PROTO_ME] = "me",
 };
 
 static inline void
@@ -55,7 +66,7 @@ format_signed(char *to, int32_t number)
 	if (number >= 0)
 		return format_number(to, (uint64_t)number);
 	*to = '-';
-	return 1 + format_number(to + 1, (uint64_t)-(int64_t)number);
+	return 1 + format_number(to + 1, (uint64_t) - (int64_t)number);
 }
 
 /* A space and a number. */
@@ -162,7 +173,7 @@ forward_meta(struct command *c, const struct proto_request *r,
 		[PROTO_MS] = PROTO_EXPECT_META_SET,
 		[PROTO_MD] = PROTO_EXPECT_META_DELETE,
 		[PROTO_MA] = PROTO_EXPECT_META_ARITHMETIC,
-		[PROTO_ME] = PROTO_EXPECT_META_DEBUG
+		[PROTO_ME] = PROTO_EXPECT_META_DEBUG,
 	};
 
 	start(c, names[r->command], r, bytes, expects[r->command]);
@@ -192,15 +203,19 @@ command_forward(struct command *c, const struct proto_request *r,
 		return;
 	}
 	switch (r->command) {
-	case PROTO_SET: case PROTO_ADD: case PROTO_REPLACE:
-	case PROTO_APPEND: case PROTO_PREPEND:
+	case PROTO_SET:
+	case PROTO_ADD:
+	case PROTO_REPLACE:
+	case PROTO_APPEND:
+	case PROTO_PREPEND:
 		put_storage(c, names[r->command], r, bytes);
 		break;
 	case PROTO_CAS:
 		put_storage(c, "cas", r, bytes);
 		put_number(c, cas);
 		break;
-	case PROTO_INCR: case PROTO_DECR:
+	case PROTO_INCR:
+	case PROTO_DECR:
 		start(c, names[r->command], r, bytes, PROTO_EXPECT_NUMBER);
 		put_number(c, r->delta);
 		break;
@@ -279,8 +294,7 @@ is_key_or_mode(char flag)
 
 /* An ms append or prepend, or an ma, again. */
 static void
-mirror_meta(struct command *c, const struct proto_request *r,
-    const char *bytes)
+mirror_meta(struct command *c, const struct proto_request *r, const char *bytes)
 {
 	if (r->command == PROTO_MS) {
 		start(c, "ms", r, bytes, PROTO_EXPECT_META_SET);

@@ -20,17 +20,17 @@ enum { COMMAND_LINE_MAX = PROTO_LINE_MAX + 256 };
 /* What the mirror is told after the authority has answered a write. */
 enum command_effect {
 	COMMAND_NOTHING,
-	COMMAND_SET,		/* the value as it was stored */
-	COMMAND_SAME,		/* the command again: append, incr, ... */
+	COMMAND_SET,  /* the value as it was stored */
+	COMMAND_SAME, /* the command again: append, incr, ... */
 	COMMAND_TOUCH,
-	COMMAND_DELETE
+	COMMAND_DELETE,
 };
 
 /* A command ready to be sent. */
 struct command {
-	char line[COMMAND_LINE_MAX];	/* with its CRLF */
+	char line[COMMAND_LINE_MAX]; /* with its CRLF */
 	size_t length;
-	bool data;		/* the data of the request, with its CRLF,
+	bool data; /* the data of the request, with its CRLF,
 				   follows the line */
 	enum proto_expect expect;
 };

@@ -16,13 +16,13 @@
 
 enum {
 	KEYS_MAX = 1000000,
-	BYTES_MAX = 64 << 20	/* of keys and their entries */
+	BYTES_MAX = 64 << 20, /* of keys and their entries */
 };
 
 struct entry {
 	UT_hash_handle hh;
-	size_t length;		/* of key[] */
-	char key[];		/* a byte that tells base64, then the key */
+	size_t length; /* of key[] */
+	char key[];    /* a byte that tells base64, then the key */
 };
 
 struct dirty {
@@ -42,7 +42,8 @@ dirty_clear(struct dirty *dirty)
 {
 	struct entry *entry, *next;
 
-	HASH_ITER(hh, dirty->table, entry, next) {
+	HASH_ITER(hh, dirty->table, entry, next)
+	{
 		HASH_DEL(dirty->table, entry);
 		free(entry);
 	}

@@ -11,8 +11,8 @@
 
 struct dirty;
 
-struct dirty *dirty_new(void);		/* NULL when out of memory */
-void dirty_free(struct dirty *dirty);	/* NULL is fine */
+struct dirty *dirty_new(void);        /* NULL when out of memory */
+void dirty_free(struct dirty *dirty); /* NULL is fine */
 
 /* Add a key, as it is on a command line: base64 if base64 is set. */
 void dirty_add(struct dirty *dirty, const char *key, size_t length,
@@ -29,6 +29,6 @@ void dirty_add_all(struct dirty *dirty);
 void dirty_clear(struct dirty *dirty);
 
 bool dirty_is_all(const struct dirty *dirty);
-size_t dirty_count(const struct dirty *dirty);	/* 0 if it is all keys */
+size_t dirty_count(const struct dirty *dirty); /* 0 if it is all keys */
 
 #endif

@@ -19,8 +19,8 @@
 #include "proto.h"
 
 enum {
-	IDLE_MS = 1200,		/* stats conns counts in seconds */
-	PAUSE_MS = 20		/* between two looks */
+	IDLE_MS = 1200, /* stats conns counts in seconds */
+	PAUSE_MS = 20,  /* between two looks */
 };
 
 static void look(struct drain *drain);
@@ -114,8 +114,9 @@ look(struct drain *drain)
 	drain->is_old = false;
 	drain->old = drain->busy = 0;
 	drain->ask = (struct call){
-		.expect = PROTO_EXPECT_STATS, .done = on_listed,
-		.element = on_conn
+		.expect = PROTO_EXPECT_STATS,
+		.done = on_listed,
+		.element = on_conn,
 	};
 	server_submit(drain->peer->server, 0, &drain->ask, line,
 	    sizeof(line) - 1, NULL, 0, NULL);

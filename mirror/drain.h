@@ -20,23 +20,23 @@ struct drain {
 	struct conn_loop *loop;
 	struct peer *peer;
 	void (*done)(struct drain *drain);
-	struct call ask;		/* stats conns */
+	struct call ask; /* stats conns */
 	struct event *timer;
 	int64_t began_ms;
-	bool waited;			/* there was something to wait for */
+	bool waited; /* there was something to wait for */
 	/* What is being listed: */
-	uint64_t conn;			/* the connection the lines are about */
+	uint64_t conn; /* the connection the lines are about */
 	bool is_old;
 	unsigned int old, busy;
 };
 
 /* done() is called from the loop or from inside drain_start(), unless the
    server fails.  Returns false when out of memory. */
-bool drain_init(struct drain *drain, struct conn_loop *loop,
-    struct peer *peer, void (*done)(struct drain *drain));
+bool drain_init(struct drain *drain, struct conn_loop *loop, struct peer *peer,
+    void (*done)(struct drain *drain));
 void drain_destroy(struct drain *drain);
 
 void drain_start(struct drain *drain);
-void drain_stop(struct drain *drain);	/* the server has failed */
+void drain_stop(struct drain *drain); /* the server has failed */
 
 #endif

@@ -22,9 +22,9 @@
 #include "server/server.h"
 
 enum {
-	SILENCE_MS = 2000,	/* then a try is given up */
-	PAUSE_MS = 500,		/* before the next one */
-	TRIES_MAX = 20
+	SILENCE_MS = 2000, /* then a try is given up */
+	PAUSE_MS = 500,    /* before the next one */
+	TRIES_MAX = 20,
 };
 
 struct dump {
@@ -32,7 +32,7 @@ struct dump {
 	const struct peer *from;
 	const struct dump_handler *handler;
 	void *owner;
-	struct conn *conn;	/* NULL: between two tries */
+	struct conn *conn; /* NULL: between two tries */
 	unsigned int tries;
 	struct event *timer;
 };
@@ -41,7 +41,8 @@ static void
 set_timer(struct dump *dump, int ms)
 {
 	struct timeval wait = {
-		.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000
+		.tv_sec = ms / 1000,
+		.tv_usec = ms % 1000 * 1000,
 	};
 
 	event_add(dump->timer, &wait);
@@ -112,8 +113,7 @@ decode(const char *bytes, size_t n, char *out)
 			out[length++] = bytes[i];
 			continue;
 		}
-		if (n - i < 3 || hex(bytes[i + 1]) < 0 ||
-		    hex(bytes[i + 2]) < 0)
+		if (n - i < 3 || hex(bytes[i + 1]) < 0 || hex(bytes[i + 2]) < 0)
 			return 0;
 		out[length++] = (char)(hex(bytes[i + 1]) * 16 +
 		    hex(bytes[i + 2]));
@@ -130,8 +130,8 @@ take_key(struct dump *dump, const char *line, size_t n)
 	char key[PROTO_KEY_MAX];
 	size_t length;
 
-	length = decode(line + 4,
-	    (end == NULL ? n : (size_t)(end - line)) - 4, key);
+	length = decode(line + 4, (end == NULL ? n : (size_t)(end - line)) - 4,
+	    key);
 	return length == 0 || dump->handler->key(dump->owner, key, length);
 }
 
@@ -184,12 +184,14 @@ on_ended(void *owner, enum conn_end how)
 {
 	struct dump *dump = owner;
 
-	retry(dump, how == CONN_EOF ? "it closed the connection" :
-	    strerror(conn_error(dump->conn)));
+	retry(dump,
+	    how == CONN_EOF ? "it closed the connection" :
+			      strerror(conn_error(dump->conn)));
 }
 
 static const struct conn_handler handler = {
-	.input = on_input, .ended = on_ended
+	.input = on_input,
+	.ended = on_ended,
 };
 
 /*
@@ -202,7 +204,8 @@ try(struct dump *dump)
 	/* The hash table lists all keys; the lists of the LRU may miss those
 	   that move meanwhile. */
 	const char *line = identity_is_since(&dump->from->identity, 1, 6, 9) ?
-	    "lru_crawler metadump hash\r\n" : "lru_crawler metadump all\r\n";
+	    "lru_crawler metadump hash\r\n" :
+	    "lru_crawler metadump all\r\n";
 	int fd;
 
 	assert(dump->conn == NULL);

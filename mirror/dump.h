@@ -15,10 +15,10 @@ struct dump;
 struct peer;
 
 enum dump_end {
-	DUMP_WHOLE,		/* that were all keys */
-	DUMP_STOPPED,		/* key() has returned false */
-	DUMP_LOST,		/* the server is not believed any more */
-	DUMP_UNABLE		/* it cannot, or does not stop failing */
+	DUMP_WHOLE,   /* that were all keys */
+	DUMP_STOPPED, /* key() has returned false */
+	DUMP_LOST,    /* the server is not believed any more */
+	DUMP_UNABLE,  /* it cannot, or does not stop failing */
 };
 
 struct dump_handler {

@@ -24,12 +24,12 @@ enum { LEARNED_SECONDS = 30 };
 struct effect {
 	struct call call;
 	struct effect *next_spare;
-	struct peer *peer;		/* the mirror of the key */
+	struct peer *peer; /* the mirror of the key */
 	uint32_t hash;
-	bool is_number;			/* the mirror must reply number */
+	bool is_number; /* the mirror must reply number */
 	uint64_t number;
-	bool repair;			/* it is the delete after a mismatch */
-	struct proto_request request;	/* its key only */
+	bool repair;                  /* it is the delete after a mismatch */
+	struct proto_request request; /* its key only */
 	char key[PROTO_KEY_MAX];
 };
 
@@ -58,7 +58,7 @@ effect_of(const struct proto_request *r, enum proto_result result)
 		return COMMAND_SAME;
 	case PROTO_TOUCHED:
 		return COMMAND_TOUCH;
-	case PROTO_VALUE:		/* a hit of gat, gats */
+	case PROTO_VALUE: /* a hit of gat, gats */
 		return COMMAND_TOUCH;
 	case PROTO_DELETED:
 		return COMMAND_DELETE;
@@ -77,7 +77,8 @@ effect_of(const struct proto_request *r, enum proto_result result)
 		/* Whether it was stored as stale, the reply does not say ... */
 		if (!is_append(r))
 			return r->has_invalidate && r->has_cas ?
-			    COMMAND_DELETE : COMMAND_SET;
+			    COMMAND_DELETE :
+			    COMMAND_SET;
 		/* ... nor whether it made the item. */
 		return r->has_vivify ? COMMAND_DELETE : COMMAND_SAME;
 	case PROTO_SERVER_ERROR:
@@ -92,7 +93,9 @@ static bool
 is_write(const struct proto_request *r)
 {
 	switch (r->command) {
-	case PROTO_GET: case PROTO_GETS: case PROTO_ME:
+	case PROTO_GET:
+	case PROTO_GETS:
+	case PROTO_ME:
 		return false;
 	case PROTO_MG:
 		return r->has_ttl;
@@ -163,8 +166,8 @@ on_reply(struct call *call, const struct answer *answer)
 
 	assert(effect->request.key.length > 0);
 	if (answer == NULL)
-		peer_add_dirty(peer, effect->key,
-		    effect->request.key.length, effect->request.base64);
+		peer_add_dirty(peer, effect->key, effect->request.key.length,
+		    effect->request.base64);
 	else if (!agrees(effect, &answer->last))
 		repair(effect);
 	/* Now it is done with, unless repair() has sent it again. */
@@ -264,8 +267,8 @@ effect_learn(const struct pair *pair, struct peer *asked,
 		return;
 	flags = flags_of(value, &parsed);
 	n = snprintf(line, sizeof(line), "add %.*s %.*s %d %u\r\n",
-	    (int)r.key.length, effect->key, (int)flags.length,
-	    value + flags.at, LEARNED_SECONDS, parsed.data.length);
+	    (int)r.key.length, effect->key, (int)flags.length, value + flags.at,
+	    LEARNED_SECONDS, parsed.data.length);
 	assert(n > 0 && (size_t)n < sizeof(line));
 	effect->call.expect = PROTO_EXPECT_STORED;
 	peer_tell(peer, effect->hash, &effect->call, line, (size_t)n,

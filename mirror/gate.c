@@ -18,10 +18,10 @@ TAILQ_HEAD(waiter_list, waiter);
 
 struct gate {
 	size_t in_flight;
-	struct rest_list rests;		/* each keeps the gate closed ... */
-	struct rest *running;		/* ... and so does this one */
+	struct rest_list rests; /* each keeps the gate closed ... */
+	struct rest *running;   /* ... and so does this one */
 	struct waiter_list waiters;
-	struct event *event;		/* runs the next rest */
+	struct event *event; /* runs the next rest */
 };
 
 static void

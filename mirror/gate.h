@@ -26,8 +26,8 @@ struct waiter {
 	bool waiting;
 };
 
-struct gate *gate_new(struct event_base *base);	/* NULL: out of memory */
-void gate_free(struct gate *gate);		/* NULL is fine */
+struct gate *gate_new(struct event_base *base); /* NULL: out of memory */
+void gate_free(struct gate *gate);              /* NULL is fine */
 
 /* A call begins; a call is over, and what follows from it has begun. */
 void gate_enter(struct gate *gate);
@@ -39,7 +39,7 @@ bool gate_is_empty(const struct gate *gate);
  * inside this call.  The gate stays closed until gate_open().
  */
 void gate_rest(struct gate *gate, struct rest *rest);
-void gate_cancel(struct gate *gate, struct rest *rest);	/* not yet running */
+void gate_cancel(struct gate *gate, struct rest *rest); /* not yet running */
 void gate_open(struct gate *gate);
 
 /* While the gate is closed nothing new may begin: wait until wake(), which is

@@ -24,7 +24,8 @@ identity_version(struct identity *identity, const char *text, size_t n)
 	memset(identity->version, 0, sizeof(identity->version));
 	for (i = 0; i < 3; i++) {
 		number = proto_number(text, (size_t)(end - text));
-		identity->version[i] = number < 9999 ? (unsigned int)number :
+		identity->version[i] = number < 9999 ?
+		    (unsigned int)number :
 		    9999;
 		text = memchr(text, '.', (size_t)(end - text));
 		if (text == NULL)
@@ -41,13 +42,15 @@ identity_stat(struct identity *identity, const char *name, size_t n,
 		const char *name;
 		uint64_t *field;
 	} fields[] = {
-		{ "pid", &identity->pid }, { "time", &identity->time },
+		{ "pid", &identity->pid },
+		{ "time", &identity->time },
 		{ "uptime", &identity->uptime },
 		{ "total_connections", &identity->connections },
-		{ "cmd_get", &identity->gets }, { "cmd_set", &identity->sets },
+		{ "cmd_get", &identity->gets },
+		{ "cmd_set", &identity->sets },
 		{ "total_items", &identity->items },
 		{ "curr_items", &identity->stored },
-		{ "item_size_max", &identity->item_size_max }
+		{ "item_size_max", &identity->item_size_max },
 	};
 	static const char file[] = "memory_file", none[] = "(null)";
 	size_t i;

@@ -8,13 +8,13 @@
 #include <stdint.h>
 
 struct identity {
-	bool known;			/* it was asked and has answered */
+	bool known; /* it was asked and has answered */
 	unsigned int version[3];
-	uint64_t pid, time, uptime;	/* seconds; time - uptime: its start */
-	uint64_t connections, gets, sets, items;	/* only ever grow */
-	uint64_t stored;		/* items in it now */
-	uint64_t item_size_max;		/* 0: not told */
-	bool restartable;		/* keeps items over a restart */
+	uint64_t pid, time, uptime; /* seconds; time - uptime: its start */
+	uint64_t connections, gets, sets, items; /* only ever grow */
+	uint64_t stored;                         /* items in it now */
+	uint64_t item_size_max;                  /* 0: not told */
+	bool restartable; /* keeps items over a restart */
 };
 
 /* Take up the text behind VERSION. */
@@ -25,9 +25,9 @@ void identity_stat(struct identity *identity, const char *name, size_t n,
     const char *value, size_t length);
 
 enum identity_change {
-	IDENTITY_SAME,		/* the same life */
-	IDENTITY_NEW,		/* another one */
-	IDENTITY_UNSURE		/* neither can be ruled out */
+	IDENTITY_SAME,   /* the same life */
+	IDENTITY_NEW,    /* another one */
+	IDENTITY_UNSURE, /* neither can be ruled out */
 };
 
 enum identity_change identity_compare(const struct identity *before,

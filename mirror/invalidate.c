@@ -16,7 +16,7 @@
 #include "proto.h"
 #include "server/server.h"
 
-enum { DELETIONS_MAX = 64 };	/* in flight */
+enum { DELETIONS_MAX = 64 }; /* in flight */
 
 /* The delete of a dirty key. */
 struct deletion {
@@ -32,7 +32,7 @@ struct invalidation {
 	struct peer *peer;
 	const struct invalidation_news *news;
 	void *owner;
-	bool working;			/* done() has not been called */
+	bool working; /* done() has not been called */
 	struct call flush;
 	bool flushing;
 	struct deletion deletions[DELETIONS_MAX];
@@ -56,8 +56,9 @@ finish(struct invalidation *invalidation, bool everything)
 static void
 on_flushed(struct call *call, const struct answer *answer)
 {
-	struct invalidation *invalidation = (struct invalidation *)
-	    ((char *)call - offsetof(struct invalidation, flush));
+	struct invalidation *invalidation =
+	    (struct invalidation *)((char *)call -
+		offsetof(struct invalidation, flush));
 	struct peer *peer = invalidation->peer;
 
 	invalidation->flushing = false;
@@ -80,10 +81,11 @@ flush(struct invalidation *invalidation)
 		return;
 	invalidation->flushing = true;
 	invalidation->flush = (struct call){
-		.expect = PROTO_EXPECT_OK, .done = on_flushed
+		.expect = PROTO_EXPECT_OK,
+		.done = on_flushed,
 	};
-	server_submit(invalidation->peer->server, 0, &invalidation->flush,
-	    line, sizeof(line) - 1, NULL, 0, NULL);
+	server_submit(invalidation->peer->server, 0, &invalidation->flush, line,
+	    sizeof(line) - 1, NULL, 0, NULL);
 }
 
 /*
@@ -106,7 +108,9 @@ on_deleted(struct call *call, const struct answer *answer)
 		return;
 	}
 	switch (answer->last.result) {
-	case PROTO_ERROR: case PROTO_CLIENT_ERROR: case PROTO_SERVER_ERROR:
+	case PROTO_ERROR:
+	case PROTO_CLIENT_ERROR:
+	case PROTO_SERVER_ERROR:
 		peer_add_dirty(peer, deletion->key, deletion->length,
 		    deletion->base64);
 		server_fail(peer->server, "refuses a delete");
@@ -125,7 +129,7 @@ delete_key(struct invalidation *invalidation, struct deletion *deletion)
 	    deletion->length, deletion->base64);
 	struct proto_request r = {
 		.key = { 0, (uint32_t)deletion->length },
-		.base64 = deletion->base64
+		.base64 = deletion->base64,
 	};
 	struct command command;
 
@@ -146,11 +150,12 @@ go_on(struct invalidation *invalidation)
 
 	assert(invalidation->working);
 	while (!dirty_is_all(dirty) &&
-	    (deletion = invalidation->idle) != NULL && dirty_take(dirty,
-	    deletion->key, &deletion->length, &deletion->base64)) {
+	    (deletion = invalidation->idle) != NULL &&
+	    dirty_take(dirty, deletion->key, &deletion->length,
+		&deletion->base64)) {
 		invalidation->idle = deletion->next_idle;
-		if (!invalidation->news->key(invalidation->owner,
-		    deletion->key, deletion->length, deletion->base64))
+		if (!invalidation->news->key(invalidation->owner, deletion->key,
+			deletion->length, deletion->base64))
 			dirty_add_all(dirty);
 		delete_key(invalidation, deletion);
 	}

@@ -126,7 +126,8 @@ keys_need_base64(const char *key, size_t length)
 size_t
 keys_base64(const char *key, size_t length, char *out)
 {
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	static const char digits[] =
+	    "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	    "abcdefghijklmnopqrstuvwxyz0123456789+/";
 	unsigned int group;
 	size_t n = 0;

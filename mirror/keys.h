@@ -8,10 +8,10 @@
 
 struct keys;
 
-enum { KEYS_BASE64_MAX = 340 };	/* of a key of 250 bytes, with slack */
+enum { KEYS_BASE64_MAX = 340 }; /* of a key of 250 bytes, with slack */
 
-struct keys *keys_new(void);		/* NULL when out of memory */
-void keys_free(struct keys *keys);	/* NULL is fine */
+struct keys *keys_new(void);       /* NULL when out of memory */
+void keys_free(struct keys *keys); /* NULL is fine */
 
 /* Append a key of 1 to 250 bytes.  Returns false when out of memory. */
 bool keys_add(struct keys *keys, const char *key, size_t length, bool base64);
@@ -21,7 +21,7 @@ bool keys_add(struct keys *keys, const char *key, size_t length, bool base64);
 bool keys_take(struct keys *keys, char *key, size_t *length, bool *base64);
 
 size_t keys_count(const struct keys *keys);
-size_t keys_bytes(const struct keys *keys);	/* of memory */
+size_t keys_bytes(const struct keys *keys); /* of memory */
 
 /* Whether a key cannot stand on a command line as it is. */
 bool keys_need_base64(const char *key, size_t length);

@@ -25,54 +25,54 @@
 #include <event2/event.h>
 
 #include "conn.h"
+#include "log.h"
 #include "mirror/dirty.h"
 #include "mirror/drain.h"
 #include "mirror/gate.h"
 #include "mirror/invalidate.h"
-#include "log.h"
 #include "mirror/pair.h"
-#include "proto.h"
 #include "mirror/rebuild.h"
+#include "proto.h"
 #include "server/server.h"
 
 enum {
-	STEADY_MS = 10000,	/* up this long: the server does not flap */
-	LAZY_SECONDS = 20	/* how long clients' reads rebuild */
+	STEADY_MS = 10000, /* up this long: the server does not flap */
+	LAZY_SECONDS = 20, /* how long clients' reads rebuild */
 };
 
 /* What brings one peer back. */
 struct keeper {
 	struct peer *peer;
 	struct mirror *mirror;
-	struct identity found;		/* who answers now */
+	struct identity found; /* who answers now */
 	struct call ask_version, ask_stats, ask_settings;
-	struct call flush;		/* a delayed one, told again */
+	struct call flush; /* a delayed one, told again */
 	struct drain drain;
 	struct invalidation *invalidation;
-	struct rebuild *rebuild;	/* INVALIDATE, REBUILD */
+	struct rebuild *rebuild; /* INVALIDATE, REBUILD */
 	struct rest handback;
-	struct event *lazy;		/* the end of lazy learning */
-	bool all;			/* it may lack anything, not only what
+	struct event *lazy; /* the end of lazy learning */
+	bool all;           /* it may lack anything, not only what
 					   was dirty, until it is handed back */
-	bool kept;			/* it has what it had when it went */
-	bool lacking;			/* it is up, but a partner was away
+	bool kept;          /* it has what it had when it went */
+	bool lacking;       /* it is up, but a partner was away
 					   when it was rebuilt ... */
-	bool again;			/* ... which has come back meanwhile */
+	bool again;         /* ... which has come back meanwhile */
 };
 
 struct mirror {
 	struct conn_loop *loop;
 	struct pairs *pairs;
 	size_t memory;
-	struct keeper *keepers;		/* one per peer */
+	struct keeper *keepers; /* one per peer */
 	bool stopping;
-	size_t uncovered;		/* pairs, as last told */
-	uint64_t rebuilds;		/* begun, of all servers */
+	size_t uncovered;  /* pairs, as last told */
+	uint64_t rebuilds; /* begun, of all servers */
 	struct event *steady;
 };
 
 #define KEEPER_OF(member, field) \
-	((struct keeper *)((char *)(member) - offsetof(struct keeper, field)))
+	((struct keeper *)((char *)(member)-offsetof(struct keeper, field)))
 
 /* The arrows above, and two more: a server without a partner has nothing to
    get back, and one that is up may be rebuilt once more. */
@@ -120,8 +120,7 @@ set_state(struct keeper *keeper, enum peer_state state)
 static void
 ask(struct peer *peer, struct call *call, const char *line)
 {
-	server_submit(peer->server, 0, call, line, strlen(line), NULL, 0,
-	    NULL);
+	server_submit(peer->server, 0, call, line, strlen(line), NULL, 0, NULL);
 }
 
 static void
@@ -148,7 +147,8 @@ tell_flush(struct keeper *keeper)
 	snprintf(line, sizeof(line), "flush_all %lld\r\n",
 	    (long long)peer_exptime(peer, seconds + 1));
 	keeper->flush = (struct call){
-		.expect = PROTO_EXPECT_OK, .done = on_flush_told
+		.expect = PROTO_EXPECT_OK,
+		.done = on_flush_told,
 	};
 	ask(peer, &keeper->flush, line);
 }
@@ -247,9 +247,10 @@ on_rebuilt(void *owner)
 	struct keeper *keeper = owner;
 	struct rebuild_progress progress = rebuild_progress(keeper->rebuild);
 
-	log_info("s %s: %llu keys copied, %llu overtaken by clients, "
-	    "%llu gone meanwhile", peer_name(keeper->peer),
-	    (unsigned long long)progress.copied,
+	log_info(
+	    "s %s: %llu keys copied, %llu overtaken by clients, "
+	    "%llu gone meanwhile",
+	    peer_name(keeper->peer), (unsigned long long)progress.copied,
 	    (unsigned long long)progress.overtaken,
 	    (unsigned long long)progress.gone);
 	keeper->lacking = progress.partial;
@@ -269,9 +270,10 @@ on_impossible(void *owner)
 	struct keeper *keeper = owner;
 	struct timeval wait = { .tv_sec = LAZY_SECONDS };
 
-	log_warning("s %s: its partners do not list their keys: it learns from "
-	    "what clients read, for %d s", peer_name(keeper->peer),
-	    LAZY_SECONDS);
+	log_warning(
+	    "s %s: its partners do not list their keys: it learns from "
+	    "what clients read, for %d s",
+	    peer_name(keeper->peer), LAZY_SECONDS);
 	keeper->rebuild = NULL;
 	peer_set_lazy(keeper->peer, true);
 	event_add(keeper->lazy, &wait);
@@ -289,7 +291,8 @@ on_lazy_over(evutil_socket_t fd, short what, void *arg)
 }
 
 static const struct rebuild_news rebuild_news = {
-	.done = on_rebuilt, .impossible = on_impossible
+	.done = on_rebuilt,
+	.impossible = on_impossible,
 };
 
 static bool
@@ -299,8 +302,8 @@ begin_rebuild(struct keeper *keeper)
 
 	assert(keeper->rebuild == NULL);
 	keeper->again = false;
-	keeper->rebuild = rebuild_new(mirror->loop, mirror->pairs,
-	    keeper->peer, mirror->memory, &rebuild_news, keeper);
+	keeper->rebuild = rebuild_new(mirror->loop, mirror->pairs, keeper->peer,
+	    mirror->memory, &rebuild_news, keeper);
 	if (keeper->rebuild == NULL)
 		server_fail(keeper->peer->server, "out of memory");
 	return keeper->rebuild != NULL;
@@ -333,7 +336,8 @@ on_invalidated(void *owner, bool everything)
 }
 
 static const struct invalidation_news invalidation_news = {
-	.key = on_key_deleted, .done = on_invalidated
+	.key = on_key_deleted,
+	.done = on_invalidated,
 };
 
 /*
@@ -391,9 +395,11 @@ compare_sizes(const struct keeper *keeper)
 		if (peer->backup && other->primary &&
 		    peer->identity.item_size_max > 0 &&
 		    other->identity.item_size_max >
-		    peer->identity.item_size_max)
-			log_warning("s %s: takes values up to %llu bytes, its "
-			    "primary %s up to %llu", peer_name(peer),
+			peer->identity.item_size_max)
+			log_warning(
+			    "s %s: takes values up to %llu bytes, its "
+			    "primary %s up to %llu",
+			    peer_name(peer),
 			    (unsigned long long)peer->identity.item_size_max,
 			    peer_name(other),
 			    (unsigned long long)other->identity.item_size_max);
@@ -470,8 +476,8 @@ on_stat(struct call *call, const struct proto_reply *stat, const char *bytes,
 }
 
 static bool
-on_setting(struct call *call, const struct proto_reply *stat,
-    const char *bytes, size_t at)
+on_setting(struct call *call, const struct proto_reply *stat, const char *bytes,
+    size_t at)
 {
 	return take_stat(&KEEPER_OF(call, ask_settings)->found, stat, bytes,
 	    at);
@@ -517,15 +523,18 @@ on_connecting(void *owner)
 
 	memset(&keeper->found, 0, sizeof(keeper->found));
 	keeper->ask_version = (struct call){
-		.expect = PROTO_EXPECT_VERSION, .done = on_version
+		.expect = PROTO_EXPECT_VERSION,
+		.done = on_version,
 	};
 	keeper->ask_stats = (struct call){
-		.expect = PROTO_EXPECT_STATS, .done = on_stats,
-		.element = on_stat
+		.expect = PROTO_EXPECT_STATS,
+		.done = on_stats,
+		.element = on_stat,
 	};
 	keeper->ask_settings = (struct call){
-		.expect = PROTO_EXPECT_STATS, .done = on_settings,
-		.element = on_setting
+		.expect = PROTO_EXPECT_STATS,
+		.done = on_settings,
+		.element = on_setting,
 	};
 	ask(peer, &keeper->ask_version, "version\r\n");
 	ask(peer, &keeper->ask_stats, "stats\r\n");
@@ -558,7 +567,8 @@ on_failed(void *owner)
 }
 
 static const struct server_news news = {
-	.connecting = on_connecting, .failed = on_failed
+	.connecting = on_connecting,
+	.failed = on_failed,
 };
 
 /*
@@ -614,8 +624,8 @@ keeper_destroy(struct keeper *keeper)
 
 struct mirror *
 mirror_new(struct conn_loop *loop, struct evdns_base *dns,
-    const struct pairs_servers *servers,
-    const struct server_settings *settings, size_t memory)
+    const struct pairs_servers *servers, const struct server_settings *settings,
+    size_t memory)
 {
 	struct mirror *mirror = calloc(1, sizeof(*mirror));
 	bool complete = true;
@@ -636,7 +646,8 @@ mirror_new(struct conn_loop *loop, struct evdns_base *dns,
 	mirror->keepers = calloc(n, sizeof(*mirror->keepers));
 	for (i = 0; i < n && mirror->keepers != NULL; i++)
 		complete = keeper_init(&mirror->keepers[i], mirror,
-		    pairs_peer(mirror->pairs, i)) && complete;
+			       pairs_peer(mirror->pairs, i)) &&
+		    complete;
 	if (mirror->keepers == NULL || !complete) {
 		mirror_free(mirror);
 		return NULL;
@@ -676,8 +687,9 @@ mirror_free(struct mirror *mirror)
 {
 	size_t i;
 
-	for (i = 0; mirror->keepers != NULL &&
-	    i < pairs_peer_count(mirror->pairs); i++)
+	for (i = 0;
+	     mirror->keepers != NULL && i < pairs_peer_count(mirror->pairs);
+	     i++)
 		keeper_destroy(&mirror->keepers[i]);
 	pairs_free(mirror->pairs);
 	if (mirror->steady != NULL)

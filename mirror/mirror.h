@@ -21,8 +21,8 @@ struct server_settings;
 /* memory: how many bytes of keys a rebuild may hold.  Returns NULL when out of
    memory. */
 struct mirror *mirror_new(struct conn_loop *loop, struct evdns_base *dns,
-    const struct pairs_servers *servers,
-    const struct server_settings *settings, size_t memory);
+    const struct pairs_servers *servers, const struct server_settings *settings,
+    size_t memory);
 
 /* After mirror_stop(), if it was started. */
 void mirror_free(struct mirror *mirror);

@@ -13,33 +13,37 @@
 #include <string.h>
 #include <time.h>
 
-#include "server/address.h"
-#include "mirror/command.h"
 #include "conn.h"
+#include "mirror/command.h"
 #include "mirror/dirty.h"
 #include "mirror/gate.h"
 #include "proto.h"
+#include "server/address.h"
 #include "server/server.h"
 
 struct pairs {
 	enum ketama_kind kind;
 	struct ketama *primary_ring, *backup_ring;
-	struct peer **primaries, **backups;	/* as their rings count them */
+	struct peer **primaries, **backups; /* as their rings count them */
 	size_t primary_count, backup_count;
 	struct peer *peers;
 	size_t peer_count;
-	bool hashes;		/* whether the hash of a key matters */
-	unsigned int lazy;	/* peers that are */
+	bool hashes;       /* whether the hash of a key matters */
+	unsigned int lazy; /* peers that are */
 	struct gate *gate;
-	int64_t flush_at;	/* see pairs_set_flush() */
+	int64_t flush_at; /* see pairs_set_flush() */
 	struct pairs_counters counters;
 };
 
 static const char *const state_names[] = {
-	[PEER_DOWN] = "down", [PEER_STARTING] = "starting",
-	[PEER_IDENTIFY] = "identify", [PEER_DRAIN] = "drain",
-	[PEER_INVALIDATE] = "invalidate", [PEER_REBUILD] = "rebuild",
-	[PEER_HANDBACK] = "handback", [PEER_UP] = "up"
+	[PEER_DOWN] = "down",
+	[PEER_STARTING] = "starting",
+	[PEER_IDENTIFY] = "identify",
+	[PEER_DRAIN] = "drain",
+	[PEER_INVALIDATE] = "invalidate",
+	[PEER_REBUILD] = "rebuild",
+	[PEER_HANDBACK] = "handback",
+	[PEER_UP] = "up",
 };
 
 /*
@@ -67,8 +71,8 @@ pair_at(const struct pairs *pairs, uint32_t hash)
 struct pair
 pairs_find(const struct pairs *pairs, const char *key, size_t length)
 {
-	return pair_at(pairs, pairs->hashes ?
-	    ketama_hash(pairs->kind, key, length) : 0);
+	return pair_at(pairs,
+	    pairs->hashes ? ketama_hash(pairs->kind, key, length) : 0);
 }
 
 void
@@ -107,8 +111,9 @@ pairs_are_mirrored(const struct pairs *pairs)
 bool
 peers_are_partners(const struct peer *one, const struct peer *other)
 {
-	return one != other && ((one->primary && other->backup) ||
-	    (one->backup && other->primary));
+	return one != other &&
+	    ((one->primary && other->backup) ||
+		(one->backup && other->primary));
 }
 
 bool
@@ -179,7 +184,8 @@ pairs_set_flush(struct pairs *pairs, int64_t at_ms)
 int64_t
 pairs_flush_in(const struct pairs *pairs, int64_t now_ms)
 {
-	return pairs->flush_at <= now_ms ? 0 :
+	return pairs->flush_at <= now_ms ?
+	    0 :
 	    (pairs->flush_at - now_ms + 999) / 1000;
 }
 
@@ -235,14 +241,13 @@ peer_add_all_dirty(struct peer *peer)
 }
 
 void
-peer_tell(struct peer *peer, uint32_t hash, struct call *call,
-    const char *line, size_t line_length, const char *data, size_t length,
-    struct block *block)
+peer_tell(struct peer *peer, uint32_t hash, struct call *call, const char *line,
+    size_t line_length, const char *data, size_t length, struct block *block)
 {
 	assert(peer_is_mirror(peer));
 	gate_enter(peer->pairs->gate);
-	server_submit(peer->server, hash, call, line, line_length, data,
-	    length, block);
+	server_submit(peer->server, hash, call, line, line_length, data, length,
+	    block);
 }
 
 void
@@ -319,8 +324,8 @@ pairs_version(const struct pairs *pairs, char *out, size_t size)
 static bool
 has_backup(const struct pairs *pairs, const struct peer *primary)
 {
-	return pairs->backup_count > 1 || (pairs->backup_count == 1 &&
-	    pairs->backups[0] != primary);
+	return pairs->backup_count > 1 ||
+	    (pairs->backup_count == 1 && pairs->backups[0] != primary);
 }
 
 size_t
@@ -364,7 +369,7 @@ peer_at(struct pairs *pairs, const struct address *address,
 	struct peer *peer;
 
 	for (peer = pairs->peers; peer < pairs->peers + pairs->peer_count;
-	    peer++)
+	     peer++)
 		if (strcmp(peer_name(peer), address->name) == 0)
 			return peer;
 	pairs->peer_count++;
@@ -404,8 +409,8 @@ build_rings(struct pairs *pairs, const struct pairs_servers *servers)
 	pairs->primary_ring = ring_new(servers->ring, servers->primaries,
 	    servers->primary_count);
 	if (servers->backup_count > 0)
-		pairs->backup_ring = ring_new(servers->ring,
-		    servers->backups, servers->backup_count);
+		pairs->backup_ring = ring_new(servers->ring, servers->backups,
+		    servers->backup_count);
 	return pairs->primary_ring != NULL &&
 	    (servers->backup_count == 0 || pairs->backup_ring != NULL);
 }
@@ -435,11 +440,14 @@ build_peers(struct pairs *pairs, const struct pairs_servers *servers,
 
 struct pairs *
 pairs_new(struct conn_loop *loop, struct evdns_base *dns,
-    const struct pairs_servers *servers,
-    const struct server_settings *settings, const struct server_news *news)
+    const struct pairs_servers *servers, const struct server_settings *settings,
+    const struct server_news *news)
 {
 	struct making making = {
-		.loop = loop, .dns = dns, .settings = settings, .news = news
+		.loop = loop,
+		.dns = dns,
+		.settings = settings,
+		.news = news,
 	};
 	struct pairs *pairs = calloc(1, sizeof(*pairs));
 

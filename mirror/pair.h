@@ -10,8 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "mirror/identity.h"
 #include "ketama.h"
+#include "mirror/identity.h"
 
 struct address;
 struct block;
@@ -26,14 +26,14 @@ struct server_news;
 struct server_settings;
 
 enum peer_state {
-	PEER_DOWN,		/* away; waits for a connection */
-	PEER_STARTING,		/* never heard of yet: believed, calls queue */
-	PEER_IDENTIFY,		/* it is back: who is it? */
-	PEER_DRAIN,		/* what it got before may be carried out */
-	PEER_INVALIDATE,	/* what may be old in it is being removed */
-	PEER_REBUILD,		/* a mirror again; gets back what it lacks */
-	PEER_HANDBACK,		/* has all; waits for a moment at rest */
-	PEER_UP
+	PEER_DOWN,       /* away; waits for a connection */
+	PEER_STARTING,   /* never heard of yet: believed, calls queue */
+	PEER_IDENTIFY,   /* it is back: who is it? */
+	PEER_DRAIN,      /* what it got before may be carried out */
+	PEER_INVALIDATE, /* what may be old in it is being removed */
+	PEER_REBUILD,    /* a mirror again; gets back what it lacks */
+	PEER_HANDBACK,   /* has all; waits for a moment at rest */
+	PEER_UP,
 };
 
 /* A server, as the order rules see it.  Only mirror.c changes one. */
@@ -41,56 +41,56 @@ struct peer {
 	const struct address *address;
 	struct server *server;
 	struct pairs *pairs;
-	bool primary, backup;		/* its roles */
+	bool primary, backup; /* its roles */
 	enum peer_state state;
-	int64_t changed_ms;		/* when it got there, monotonic */
-	uint64_t mirror_since;		/* of two that are only mirrors, the
+	int64_t changed_ms;    /* when it got there, monotonic */
+	uint64_t mirror_since; /* of two that are only mirrors, the
 					   lower one is the authority */
-	bool lazy;			/* learns from what clients read; see
+	bool lazy;             /* learns from what clients read; see
 					   peer_set_lazy() */
 	struct identity identity;
-	int64_t clock_ahead;		/* of ours, seconds */
-	struct dirty *dirty;		/* keys whose copy here may be old */
-	void *keeper;			/* mirror.c's */
+	int64_t clock_ahead; /* of ours, seconds */
+	struct dirty *dirty; /* keys whose copy here may be old */
+	void *keeper;        /* mirror.c's */
 };
 
 /* The servers of a key. */
 struct pair {
 	struct peer *primary;
-	struct peer *backup;	/* NULL: none */
-	uint32_t hash;		/* of the key */
+	struct peer *backup; /* NULL: none */
+	uint32_t hash;       /* of the key */
 };
 
 enum {
-	PAIRS_BATCH = 8,	/* keys */
-	PAIRS_RELATIVE_MAX = 60 * 60 * 24 * 30	/* seconds: memcached takes
+	PAIRS_BATCH = 8,                        /* keys */
+	PAIRS_RELATIVE_MAX = 60 * 60 * 24 * 30, /* seconds: memcached takes
 						   more for a time */
 };
 
 struct pairs_servers {
-	const struct address *primaries, *backups;	/* borrowed */
+	const struct address *primaries, *backups; /* borrowed */
 	size_t primary_count, backup_count;
 	enum ketama_kind ring;
 };
 
 /* What has happened since the start. */
 struct pairs_counters {
-	uint64_t failovers;	/* a believed server went down */
-	uint64_t effects;	/* sent to mirrors */
-	uint64_t mismatches;	/* a mirror answered otherwise */
-	uint64_t repairs;	/* keys deleted on a mirror because of that */
-	uint64_t zombies;	/* old connections had to be waited for */
-	uint64_t copied;	/* keys given back to returned servers */
-	uint64_t overtaken;	/* a live write was there before the copy */
+	uint64_t failovers;  /* a believed server went down */
+	uint64_t effects;    /* sent to mirrors */
+	uint64_t mismatches; /* a mirror answered otherwise */
+	uint64_t repairs;    /* keys deleted on a mirror because of that */
+	uint64_t zombies;    /* old connections had to be waited for */
+	uint64_t copied;     /* keys given back to returned servers */
+	uint64_t overtaken;  /* a live write was there before the copy */
 };
 
 /* Build the rings and the servers, which tell news with their peer as owner.
    Returns NULL when out of memory. */
 struct pairs *pairs_new(struct conn_loop *loop, struct evdns_base *dns,
-    const struct pairs_servers *servers,
-    const struct server_settings *settings, const struct server_news *news);
+    const struct pairs_servers *servers, const struct server_settings *settings,
+    const struct server_news *news);
 
-void pairs_free(struct pairs *pairs);		/* NULL is fine */
+void pairs_free(struct pairs *pairs); /* NULL is fine */
 
 struct pair pairs_find(const struct pairs *pairs, const char *key,
     size_t length);

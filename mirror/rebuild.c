@@ -32,23 +32,23 @@
 #include "server/server.h"
 
 enum {
-	COPIES_MAX = 16,	/* in flight; more are not faster */
-	COPIES_PER_MS = 50,	/* so that the clients hardly notice */
-	COPIES_BURST = 200,	/* at once, after a pause */
+	COPIES_MAX = 16,    /* in flight; more are not faster */
+	COPIES_PER_MS = 50, /* so that the clients hardly notice */
+	COPIES_BURST = 200, /* at once, after a pause */
 	SLICES_MAX = 4096,
-	LINE_MAX = PROTO_KEY_MAX * 4 / 3 + 128
+	LINE_MAX = PROTO_KEY_MAX * 4 / 3 + 128,
 };
 
 struct copy {
 	struct call call;
 	struct rebuild *rebuild;
-	struct peer *asked;		/* the authority when it was asked */
+	struct peer *asked; /* the authority when it was asked */
 	uint32_t hash;
 	struct copy *next_idle;
 	bool busy;
 	bool base64;
 	size_t length;
-	char key[PROTO_KEY_MAX];	/* as on a command line */
+	char key[PROTO_KEY_MAX]; /* as on a command line */
 };
 
 struct rebuild {
@@ -61,21 +61,21 @@ struct rebuild {
 	bool all;
 	bool started;
 	bool stopped;
-	bool unreadable;		/* a survivor cannot list its keys */
-	bool partial;			/* a partner was away */
+	bool unreadable; /* a survivor cannot list its keys */
+	bool partial;    /* a partner was away */
 	struct keys *keys;
 	struct copy copies[COPIES_MAX];
 	struct copy *idle;
 	unsigned int busy;
 	struct waiter waiter;
-	struct dump *dump;		/* NULL: none runs */
-	size_t survivor;		/* whose keys it lists: its index */
-	uint64_t slice, slices;		/* of the survivor's keys */
-	bool overflowed;		/* the keys of this slice did not fit */
-	struct event *finish;		/* tells the end */
-	struct event *pace;		/* until more copies may begin */
-	int64_t paced_ms;		/* at this time ... */
-	int64_t allowed;		/* ... so many more might begin */
+	struct dump *dump;      /* NULL: none runs */
+	size_t survivor;        /* whose keys it lists: its index */
+	uint64_t slice, slices; /* of the survivor's keys */
+	bool overflowed;        /* the keys of this slice did not fit */
+	struct event *finish;   /* tells the end */
+	struct event *pace;     /* until more copies may begin */
+	int64_t paced_ms;       /* at this time ... */
+	int64_t allowed;        /* ... so many more might begin */
 	int64_t began_ms;
 	uint64_t copied, overtaken, gone;
 };
@@ -124,8 +124,7 @@ rebuild_stop(struct rebuild *rebuild)
 	assert(!rebuild->stopped);
 	rebuild->stopped = true;
 	/* If it lacked anything, everything will be copied again anyway. */
-	while (!rebuild->all &&
-	    keys_take(rebuild->keys, key, &length, &base64))
+	while (!rebuild->all && keys_take(rebuild->keys, key, &length, &base64))
 		peer_add_dirty(rebuild->to, key, length, base64);
 	/* These may still be added when it wakes. */
 	for (i = 0; i < COPIES_MAX; i++)
@@ -180,8 +179,9 @@ on_added(struct call *call, const struct answer *answer)
 
 	/* Without an answer rebuild_stop() has run. */
 	assert(answer != NULL || rebuild->stopped);
-	if (answer != NULL && (answer->last.result == PROTO_STORED ||
-	    answer->last.result == PROTO_META_HD))
+	if (answer != NULL &&
+	    (answer->last.result == PROTO_STORED ||
+		answer->last.result == PROTO_META_HD))
 		rebuild->copied++;
 	else if (answer != NULL)
 		rebuild->overtaken++;
@@ -192,10 +192,10 @@ on_added(struct call *call, const struct answer *answer)
 /* What an mg says of an item besides its value. */
 struct item {
 	uint64_t flags;
-	int64_t ttl;			/* -1: for ever */
-	bool binary;			/* its key was given in base64 */
-	bool stale;			/* invalidated */
-	bool awaited;			/* or made so: a client is to set it */
+	int64_t ttl;  /* -1: for ever */
+	bool binary;  /* its key was given in base64 */
+	bool stale;   /* invalidated */
+	bool awaited; /* or made so: a client is to set it */
 };
 
 /* A TTL; -1 stands for no end. */
@@ -258,9 +258,11 @@ add(struct copy *copy, const struct answer *answer, const struct item *item)
 	int n;
 
 	if (item->binary)
-		n = snprintf(line, sizeof(line), "ms %.*s %u b ME F%llu "
-		    "T%lld\r\n", length, key, data->length,
-		    (unsigned long long)item->flags, expires);
+		n = snprintf(line, sizeof(line),
+		    "ms %.*s %u b ME F%llu "
+		    "T%lld\r\n",
+		    length, key, data->length, (unsigned long long)item->flags,
+		    expires);
 	else
 		n = snprintf(line, sizeof(line), "add %.*s %llu %lld %u\r\n",
 		    length, key, (unsigned long long)item->flags, expires,
@@ -271,11 +273,12 @@ add(struct copy *copy, const struct answer *answer, const struct item *item)
 		if (block != NULL)
 			bytes = block->bytes + offset;
 	}
-	copy->call.expect = item->binary ? PROTO_EXPECT_META_SET :
+	copy->call.expect = item->binary ?
+	    PROTO_EXPECT_META_SET :
 	    PROTO_EXPECT_STORED;
 	copy->call.done = on_added;
-	peer_tell(rebuild->to, copy->hash, &copy->call, line, (size_t)n,
-	    bytes, data->length + 2, block);
+	peer_tell(rebuild->to, copy->hash, &copy->call, line, (size_t)n, bytes,
+	    data->length + 2, block);
 	block_release(block);
 }
 
@@ -294,7 +297,7 @@ on_read(struct call *call, const struct answer *answer)
 	} else if (answer == NULL) {
 		/* Ask again, who is the authority then. */
 		if (!rebuild_add(rebuild, copy->key, copy->length,
-		    copy->base64))
+			copy->base64))
 			rebuild->gone++;
 		finish(copy);
 	} else if (item.ttl != 0 && !item.stale &&
@@ -330,8 +333,8 @@ read_key(struct copy *copy)
 	copy->call.expect = PROTO_EXPECT_META_GET;
 	copy->call.done = on_read;
 	copy->call.element = NULL;
-	peer_tell(copy->asked, pair.hash, &copy->call, line, (size_t)n, NULL,
-	    0, NULL);
+	peer_tell(copy->asked, pair.hash, &copy->call, line, (size_t)n, NULL, 0,
+	    NULL);
 	return true;
 }
 
@@ -483,7 +486,7 @@ on_key(void *owner, const char *key, size_t length)
 
 	assert(length > 0 && length <= PROTO_KEY_MAX);
 	if (!is_pair_of(&pair, rebuild->to,
-	    pairs_peer(rebuild->pairs, rebuild->survivor)) ||
+		pairs_peer(rebuild->pairs, rebuild->survivor)) ||
 	    !is_in_slice(rebuild, key, length))
 		return true;
 	if (base64) {
@@ -530,7 +533,8 @@ on_dumped(void *owner, enum dump_end how)
 }
 
 static const struct dump_handler dump_handler = {
-	.key = on_key, .ended = on_dumped
+	.key = on_key,
+	.ended = on_dumped,
 };
 
 /* Have the next slice, or the next survivor, dumped if it is time for it. */
@@ -548,14 +552,16 @@ find_more(struct rebuild *rebuild)
 		rebuild->slice = 0;
 		rebuild->slices = 1;
 	}
-	while (rebuild->survivor < n && !is_survivor(rebuild,
-	    pairs_peer(rebuild->pairs, rebuild->survivor)))
+	while (rebuild->survivor < n &&
+	    !is_survivor(rebuild,
+		pairs_peer(rebuild->pairs, rebuild->survivor)))
 		rebuild->survivor++;
 	if (rebuild->survivor == n)
 		return;
-	rebuild->dump = dump_new(rebuild->loop, pairs_peer(rebuild->pairs,
-	    rebuild->survivor), &dump_handler, rebuild);
-	if (rebuild->dump == NULL)	/* no memory now */
+	rebuild->dump = dump_new(rebuild->loop,
+	    pairs_peer(rebuild->pairs, rebuild->survivor), &dump_handler,
+	    rebuild);
+	if (rebuild->dump == NULL) /* no memory now */
 		pump_soon(rebuild);
 }
 
@@ -635,14 +641,17 @@ rebuild_progress(const struct rebuild *rebuild)
 {
 	int64_t ms = conn_loop_now(rebuild->loop) - rebuild->began_ms;
 	struct rebuild_progress progress = {
-		.copied = rebuild->copied, .overtaken = rebuild->overtaken,
-		.gone = rebuild->gone, .searching = is_searching(rebuild),
+		.copied = rebuild->copied,
+		.overtaken = rebuild->overtaken,
+		.gone = rebuild->gone,
+		.searching = is_searching(rebuild),
 		.partial = rebuild->partial,
-		.left = keys_count(rebuild->keys) + rebuild->busy
+		.left = keys_count(rebuild->keys) + rebuild->busy,
 	};
 
 	if (rebuild->started && ms > 0)
 		progress.per_second = (rebuild->copied + rebuild->overtaken +
-		    rebuild->gone) * 1000 / (uint64_t)ms;
+					  rebuild->gone) *
+		    1000 / (uint64_t)ms;
 	return progress;
 }

@@ -7,7 +7,7 @@
  * because the points of a ring are made of it.
  */
 
-#include <sys/un.h>
+#include "server/address.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
@@ -21,13 +21,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 
-#include "server/address.h"
-
-enum { HOST_MAX = 253 };	/* bytes of a domain name */
+enum { HOST_MAX = 253 }; /* bytes of a domain name */
 
 static_assert(ADDRESS_PATH_MAX ==
-    sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1,
+	sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1,
     "a path and its NUL fill sun_path");
 
 /* Read a decimal number of 1..max, digits only. */
@@ -93,7 +92,7 @@ parse_unix(struct address *address, char *path)
 	for (c = path; *c != '\0'; c++)
 		if (!isgraph((unsigned char)*c))
 			return "the path has a space or a byte that does "
-			    "not print";
+			       "not print";
 	address->host = strdup(path);
 	if (asprintf(&address->name, "unix:%s", path) == -1)
 		address->name = NULL;
@@ -153,8 +152,7 @@ parse_v6(struct address *address, char *text)
 	if (problem != NULL)
 		return problem;
 	address->host = strdup(text + 1);
-	if (asprintf(&address->name, "[%s]:%u", canonical,
-	    address->port) == -1)
+	if (asprintf(&address->name, "[%s]:%u", canonical, address->port) == -1)
 		address->name = NULL;
 	return NULL;
 }
@@ -173,7 +171,7 @@ check_host(const char *host)
 	for (c = host; *c != '\0'; c++)
 		if (!isalnum((unsigned char)*c) && strchr("._-", *c) == NULL)
 			return "a host name has letters, digits, dots, "
-			    "hyphens and underscores only";
+			       "hyphens and underscores only";
 	if (strspn(host, "0123456789.") == strlen(host) &&
 	    inet_pton(AF_INET, host, &binary) != 1)
 		return "this is neither an IPv4 address nor a host name";
@@ -224,14 +222,13 @@ address_parse(struct address *address, const char *text)
 	else
 		problem = parse_host(address, copy);
 	free(copy);
-	if (problem == NULL &&
-	    (address->host == NULL || address->name == NULL))
+	if (problem == NULL && (address->host == NULL || address->name == NULL))
 		problem = "out of memory";
 	if (problem != NULL)
 		address_free(address);
 	assert(problem != NULL || address->weight > 0);
-	assert(problem != NULL || (address->port == 0) ==
-	    (address->host[0] == '/'));
+	assert(problem != NULL ||
+	    (address->port == 0) == (address->host[0] == '/'));
 	return problem;
 }
 

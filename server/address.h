@@ -7,19 +7,19 @@
  */
 
 enum {
-	ADDRESS_PORT = 11211,		/* where no port is given */
-	ADDRESS_PATH_MAX = 107,		/* bytes of the path of a socket */
-	ADDRESS_WEIGHT_MAX = 65535
+	ADDRESS_PORT = 11211,   /* where no port is given */
+	ADDRESS_PATH_MAX = 107, /* bytes of the path of a socket */
+	ADDRESS_WEIGHT_MAX = 65535,
 };
 
 struct address {
-	char *name;		/* owned; canonical: host:port, [v6]:port or
+	char *name;          /* owned; canonical: host:port, [v6]:port or
 				   unix:/path: the same name, the same server;
 				   printable, without spaces */
-	char *host;		/* owned; a name, an IP address or a path, as
+	char *host;          /* owned; a name, an IP address or a path, as
 				   it was written */
-	unsigned int port;	/* 0: host is the path of a unix socket */
-	unsigned int weight;	/* 1 and up; default 1 */
+	unsigned int port;   /* 0: host is the path of a unix socket */
+	unsigned int weight; /* 1 and up; default 1 */
 };
 
 /* Parse text into *address.  Nothing is resolved.  Returns NULL, or what is

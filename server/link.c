@@ -37,15 +37,15 @@ struct link {
 	size_t value_max;
 	const struct link_news *news;
 	void *owner;
-	struct conn *conn;		/* NULL: closed */
-	bool attached;			/* it has got a socket */
-	struct call_list calls;		/* unanswered, oldest first */
-	size_t waiting;			/* how many these are */
-	size_t scanned;			/* of the first one's reply: bytes in
+	struct conn *conn;        /* NULL: closed */
+	bool attached;            /* it has got a socket */
+	struct call_list calls;   /* unanswered, oldest first */
+	size_t waiting;           /* how many these are */
+	size_t scanned;           /* of the first one's reply: bytes in
 					   elements that were seen */
-	const struct call *asked;	/* the last call, if it is a get that
+	const struct call *asked; /* the last call, if it is a get that
 					   another one may join */
-	uint64_t asked_at;		/* where its command begins */
+	uint64_t asked_at;        /* where its command begins */
 };
 
 struct block *
@@ -110,8 +110,9 @@ read_element(struct link *link, const char *bytes, size_t n,
 	if (status != PROTO_MORE)
 		fail(link, "sent an impossible reply");
 	else if (element->length > 0)
-		conn_want(link->conn, link->scanned + element->length +
-		    (element->result == PROTO_VALUE ? END_LENGTH : 0));
+		conn_want(link->conn,
+		    link->scanned + element->length +
+			(element->result == PROTO_VALUE ? END_LENGTH : 0));
 	return false;
 }
 
@@ -128,7 +129,7 @@ read_reply(struct link *link, const char *bytes, size_t n)
 		assert(link->scanned <= n);
 		answer.last_at = link->scanned;
 		if (!read_element(link, bytes + link->scanned,
-		    n - link->scanned, call->expect, last))
+			n - link->scanned, call->expect, last))
 			return 0;
 		if (!was_asked(link, call, last->result)) {
 			fail(link, "sent an impossible reply");
@@ -137,8 +138,8 @@ read_reply(struct link *link, const char *bytes, size_t n)
 		link->scanned += last->length;
 		if (last->result != PROTO_VALUE && last->result != PROTO_STAT)
 			break;
-		if (call->element != NULL && !call->element(call, last,
-		    bytes, answer.last_at)) {
+		if (call->element != NULL &&
+		    !call->element(call, last, bytes, answer.last_at)) {
 			fail(link, "sent what was not asked for");
 			return 0;
 		}
@@ -189,7 +190,7 @@ read_last(struct link *link, const char *bytes, size_t n)
 			return 0;
 		}
 		if (!read_element(link, bytes + answer.length,
-		    n - answer.length, call->expect, &end))
+			n - answer.length, call->expect, &end))
 			return 0;
 	}
 	if (!was_asked(link, call, answer.last.result) ||
@@ -206,10 +207,10 @@ read_last(struct link *link, const char *bytes, size_t n)
 static size_t
 take_value(struct link *link, const struct answer *value, size_t n)
 {
-	const struct answer miss = {
-		.bytes = "END\r\n", .length = END_LENGTH, .conn = link->conn,
-		.last = { .result = PROTO_END, .length = END_LENGTH }
-	};
+	const struct answer miss = { .bytes = "END\r\n",
+		.length = END_LENGTH,
+		.conn = link->conn,
+		.last = { .result = PROTO_END, .length = END_LENGTH } };
 	const struct conn *conn = link->conn;
 	struct call *call = TAILQ_FIRST(&link->calls);
 
@@ -256,7 +257,7 @@ read_shared(struct link *link, const char *bytes, size_t n)
 
 	assert(link->scanned == 0);
 	if (!read_element(link, bytes, n, TAILQ_FIRST(&link->calls)->expect,
-	    &answer.last))
+		&answer.last))
 		return 0;
 	answer.length = answer.last.length;
 	if (answer.last.result == PROTO_VALUE)
@@ -302,12 +303,14 @@ on_ended(void *owner, enum conn_end end)
 {
 	struct link *link = owner;
 
-	fail(link, end == CONN_EOF ? "closed the connection" :
-	    strerror(conn_error(link->conn)));
+	fail(link,
+	    end == CONN_EOF ? "closed the connection" :
+			      strerror(conn_error(link->conn)));
 }
 
 static const struct conn_handler handler = {
-	.input = on_input, .ended = on_ended
+	.input = on_input,
+	.ended = on_ended,
 };
 
 bool
@@ -411,7 +414,8 @@ join(struct link *link, const struct call *call)
 {
 	return link->asked != NULL && link->asked->expect == call->expect &&
 	    conn_queued(link->conn) + call->key_length - link->asked_at <
-	    PROTO_LINE_MAX && conn_unwrite(link->conn, 2);
+	    PROTO_LINE_MAX &&
+	    conn_unwrite(link->conn, 2);
 }
 
 void
@@ -444,8 +448,8 @@ link_ask(struct link *link, struct call *call, const char *key, size_t length)
  */
 
 struct link *
-link_new(struct conn_loop *loop, size_t value_max,
-    const struct link_news *news, void *owner)
+link_new(struct conn_loop *loop, size_t value_max, const struct link_news *news,
+    void *owner)
 {
 	struct link *link = calloc(1, sizeof(*link));
 

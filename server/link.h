@@ -23,14 +23,14 @@ struct link;
 struct answer {
 	const char *bytes;
 	size_t length;
-	struct proto_reply last;	/* its last element, which is at */
-	size_t last_at;			/* this offset of bytes */
-	struct conn *conn;		/* for answer_keep() */
+	struct proto_reply last; /* its last element, which is at */
+	size_t last_at;          /* this offset of bytes */
+	struct conn *conn;       /* for answer_keep() */
 };
 
 /* A command for one server: made and owned by the caller until done(). */
 struct call {
-	TAILQ_ENTRY(call) entry;	/* the rest is set by the caller ... */
+	TAILQ_ENTRY(call) entry; /* the rest is set by the caller ... */
 	enum proto_expect expect;
 	void (*done)(struct call *call, const struct answer *answer);
 	/* A VALUE or STAT has come, at bytes.  Returns whether the call can
@@ -38,11 +38,11 @@ struct call {
 	bool (*element)(struct call *call, const struct proto_reply *element,
 	    const char *bytes, size_t at);
 	/* ... but these are set by link_submit() and link_ask() */
-	const char *key;		/* link_ask(): what for */
+	const char *key; /* link_ask(): what for */
 	size_t key_length;
-	bool shares;			/* the command of the call before it */
-	uint64_t begin, end;		/* of its bytes in the output */
-	int64_t since;			/* when its time began */
+	bool shares;         /* the command of the call before it */
+	uint64_t begin, end; /* of its bytes in the output */
+	int64_t since;       /* when its time began */
 };
 
 TAILQ_HEAD(call_list, call);
@@ -59,7 +59,7 @@ struct link_news {
    memory. */
 struct link *link_new(struct conn_loop *loop, size_t value_max,
     const struct link_news *news, void *owner);
-void link_free(struct link *link);		/* closed, or NULL */
+void link_free(struct link *link); /* closed, or NULL */
 
 /* Take calls from now on; they wait for a socket.  Returns false when out of
    memory. */
@@ -103,7 +103,7 @@ struct call *link_first(const struct link *link);
 size_t link_waiting(const struct link *link);
 
 /* Bytes of an answer as a block: see conn_keep(). */
-struct block *answer_keep(const struct answer *answer, const char *at,
-    size_t n, size_t *offset);
+struct block *answer_keep(const struct answer *answer, const char *at, size_t n,
+    size_t *offset);
 
 #endif

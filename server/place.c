@@ -21,10 +21,10 @@
 #include <event2/dns.h>
 #include <event2/util.h>
 
-#include "server/address.h"
 #include "log.h"
+#include "server/address.h"
 
-enum { PLACES_MAX = 8 };	/* addresses of a name that are tried */
+enum { PLACES_MAX = 8 }; /* addresses of a name that are tried */
 
 struct place {
 	struct sockaddr_storage address;
@@ -38,11 +38,11 @@ struct list {
 
 struct places {
 	const struct address *address;
-	struct evdns_base *dns;		/* NULL: no lookup is needed */
+	struct evdns_base *dns; /* NULL: no lookup is needed */
 	void (*found)(void *owner);
 	void *owner;
 	struct list current, fresh;
-	size_t next;			/* of current, to be tried */
+	size_t next; /* of current, to be tried */
 	struct evdns_getaddrinfo_request *lookup;
 };
 
@@ -124,7 +124,7 @@ on_lookup(int error, struct evutil_addrinfo *found, void *arg)
 	struct evutil_addrinfo *i;
 
 	if (error == EVUTIL_EAI_CANCEL)
-		return;		/* places is gone */
+		return; /* places is gone */
 	places->lookup = NULL;
 	if (error != 0) {
 		log_warning("s %s: %s", places->address->name,
@@ -143,7 +143,8 @@ void
 places_look_up(struct places *places)
 {
 	struct evutil_addrinfo hints = {
-		.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM
+		.ai_family = AF_UNSPEC,
+		.ai_socktype = SOCK_STREAM,
 	};
 	char port[16];
 
@@ -151,8 +152,8 @@ places_look_up(struct places *places)
 	if (places->dns == NULL || places->lookup != NULL)
 		return;
 	snprintf(port, sizeof(port), "%u", places->address->port);
-	places->lookup = evdns_getaddrinfo(places->dns,
-	    places->address->host, port, &hints, on_lookup, places);
+	places->lookup = evdns_getaddrinfo(places->dns, places->address->host,
+	    port, &hints, on_lookup, places);
 }
 
 /* The place of a socket path or a numeric host: it needs no lookup.  Returns
@@ -161,7 +162,8 @@ static bool
 find_place(struct places *places)
 {
 	struct evutil_addrinfo hints = {
-		.ai_flags = EVUTIL_AI_NUMERICHOST, .ai_socktype = SOCK_STREAM
+		.ai_flags = EVUTIL_AI_NUMERICHOST,
+		.ai_socktype = SOCK_STREAM,
 	};
 	const struct address *address = places->address;
 	struct sockaddr_un path = { .sun_family = AF_UNIX };

@@ -17,9 +17,9 @@ struct places;
  * called when a name has got its first addresses, from inside
  * places_look_up() or later.  Returns NULL when out of memory.
  */
-struct places *places_new(struct evdns_base *dns,
-    const struct address *address, void (*found)(void *owner), void *owner);
-void places_free(struct places *places);	/* NULL is fine */
+struct places *places_new(struct evdns_base *dns, const struct address *address,
+    void (*found)(void *owner), void *owner);
+void places_free(struct places *places); /* NULL is fine */
 
 /* Look a name up (again).  The result is taken up by the next
    places_rewind(). */

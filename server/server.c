@@ -16,25 +16,25 @@
 
 #include <event2/event.h>
 
-#include "server/address.h"
 #include "conn.h"
 #include "log.h"
+#include "server/address.h"
 #include "server/place.h"
 
 enum {
 	RETRY_FIRST_MS = 100,
 	RETRY_MAX_MS = 5000,
-	RETRY_JITTER = 20,		/* percent, both ways */
+	RETRY_JITTER = 20, /* percent, both ways */
 	PROBE_SECONDS = 1,
-	LATE_MS = 20,			/* for a timer of ours */
-	WAITING_MAX = 250000,		/* calls; who is so slow is down */
-	OLD_PORTS_MAX = 128		/* of ended connections */
+	LATE_MS = 20,         /* for a timer of ours */
+	WAITING_MAX = 250000, /* calls; who is so slow is down */
+	OLD_PORTS_MAX = 128,  /* of ended connections */
 };
 
 enum server_state {
-	SERVER_DOWN,			/* waits to connect again */
-	SERVER_CONNECTING,		/* nothing was heard yet */
-	SERVER_CONNECTED
+	SERVER_DOWN,       /* waits to connect again */
+	SERVER_CONNECTING, /* nothing was heard yet */
+	SERVER_CONNECTED,
 };
 
 struct probe {
@@ -50,16 +50,16 @@ struct server {
 	void *owner;
 	enum server_state state;
 	struct link **links;
-	struct probe *probes;		/* one per link */
-	struct event *timer;		/* reply overdue; or connect again */
+	struct probe *probes; /* one per link */
+	struct event *timer;  /* reply overdue; or connect again */
 	bool timer_set;
-	int64_t timer_due;		/* when it was to fire */
-	bool excused;			/* once since the last reply */
-	struct event *tick;		/* probes */
-	unsigned int retry_ms;		/* the wait before the next connect */
+	int64_t timer_due;     /* when it was to fire */
+	bool excused;          /* once since the last reply */
+	struct event *tick;    /* probes */
+	unsigned int retry_ms; /* the wait before the next connect */
 
 	struct places *places;
-	const char *doomed;		/* why the timer is to fail it */
+	const char *doomed; /* why the timer is to fail it */
 
 	uint16_t old_ports[OLD_PORTS_MAX];
 	size_t old_port_count;
@@ -208,7 +208,8 @@ on_failed(void *owner, const char *why)
 }
 
 static const struct link_news link_handler = {
-	.heard = on_heard, .failed = on_failed
+	.heard = on_heard,
+	.failed = on_failed,
 };
 
 int
@@ -227,7 +228,7 @@ server_attach_links(struct server *server)
 	server->counters.connects++;
 	for (i = 1; i < server->settings.links; i++)
 		if (!link_attach(server->links[i],
-		    places_connect_again(server->places)))
+			places_connect_again(server->places)))
 			fail_later(server, strerror(errno));
 }
 
@@ -281,7 +282,8 @@ static void
 set_timer(struct server *server, int64_t ms)
 {
 	struct timeval wait = {
-		.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000
+		.tv_sec = ms / 1000,
+		.tv_usec = ms % 1000 * 1000,
 	};
 
 	assert(ms >= 0);
@@ -362,8 +364,10 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 	left = time_left(server, &waiting);
 	if (waiting && left == 0) {
 		server->counters.timeouts++;
-		server_fail(server, server->state == SERVER_CONNECTING ?
-		    "no connection in time" : "no reply in time");
+		server_fail(server,
+		    server->state == SERVER_CONNECTING ?
+			"no connection in time" :
+			"no reply in time");
 	} else if (waiting) {
 		set_timer(server, left);
 	}

@@ -28,9 +28,9 @@ struct server_news {
 };
 
 struct server_settings {
-	unsigned int links;		/* connections, 1 and up */
-	unsigned int timeout_ms;	/* for a reply, or for connecting */
-	size_t value_max;		/* bytes of a value in a reply */
+	unsigned int links;      /* connections, 1 and up */
+	unsigned int timeout_ms; /* for a reply, or for connecting */
+	size_t value_max;        /* bytes of a value in a reply */
 };
 
 /*
@@ -83,11 +83,11 @@ void server_forget_ports(struct server *server);
 void server_steady(struct server *server);
 
 struct server_counters {
-	uint64_t requests;		/* calls submitted */
-	uint64_t failures;		/* after an answer had come */
-	uint64_t timeouts;		/* silences, while connecting, too */
+	uint64_t requests; /* calls submitted */
+	uint64_t failures; /* after an answer had come */
+	uint64_t timeouts; /* silences, while connecting, too */
 	uint64_t connects;
-	size_t waiting;			/* calls without an answer */
+	size_t waiting; /* calls without an answer */
 };
 
 const struct server_counters *server_counters(struct server *server);

@@ -38,39 +38,98 @@
 #include <unistd.h>
 
 enum {
-	WORD = 3000,		/* bytes of a state as it is written down */
-	OPS = 8,		/* of one request */
-	HELD = 4,		/* cas tokens that a client remembers */
+	WORD = 3000, /* bytes of a state as it is written down */
+	OPS = 8,     /* of one request */
+	HELD = 4,    /* cas tokens that a client remembers */
 	INPUT = 256 << 10,
-	PIECE = 20000,		/* operations in a file */
-	CROWD = 50,		/* operations until a key has a rest */
+	PIECE = 20000, /* operations in a file */
+	CROWD = 50,    /* operations until a key has a rest */
 	EVENTS = 256,
-	GIVE_UP_MS = 10000,	/* without an answer so long: closed */
-	RETRY_MS = 20,		/* to connect */
-	BUCKET_MS = 10,		/* of the noise */
+	GIVE_UP_MS = 10000, /* without an answer so long: closed */
+	RETRY_MS = 20,      /* to connect */
+	BUCKET_MS = 10,     /* of the noise */
 	BUCKETS = 4096,
-	SLOW_US = 50000,	/* from here on noise is told apart */
+	SLOW_US = 50000, /* from here on noise is told apart */
 	SLOWS = 4096,
-	STEPS = 16,		/* of the histogram, per doubling */
-	BARS = 40 * STEPS
+	STEPS = 16, /* of the histogram, per doubling */
+	BARS = 40 * STEPS,
 };
 
 enum kind {
-	GET, GETS, GAT, MG, SET, MS, ADD, REPLACE, APPEND, PREPEND, CAS, INCR,
-	DECR, DELETE, MD, TOUCH, KINDS
+	GET,
+	GETS,
+	GAT,
+	MG,
+	SET,
+	MS,
+	ADD,
+	REPLACE,
+	APPEND,
+	PREPEND,
+	CAS,
+	INCR,
+	DECR,
+	DELETE,
+	MD,
+	TOUCH,
+	KINDS,
 };
 
 static const char *const names[KINDS] = {
-	"get", "gets", "gat", "mg", "set", "ms", "add", "replace", "append",
-	"prepend", "cas", "incr", "decr", "delete", "md", "touch"
+	"get",
+	"gets",
+	"gat",
+	"mg",
+	"set",
+	"ms",
+	"add",
+	"replace",
+	"append",
+	"prepend",
+	"cas",
+	"incr",
+	"decr",
+	"delete",
+	"md",
+	"touch",
 };
 
 /* How often, on keys that hold text or a number. */
 static int text_weights[KINDS] = {
-	22, 8, 4, 4, 12, 4, 8, 5, 5, 4, 8, 0, 0, 8, 2, 5
+	22,
+	8,
+	4,
+	4,
+	12,
+	4,
+	8,
+	5,
+	5,
+	4,
+	8,
+	0,
+	0,
+	8,
+	2,
+	5,
 };
 static int number_weights[KINDS] = {
-	14, 6, 3, 3, 4, 0, 5, 0, 0, 0, 6, 20, 10, 4, 0, 4
+	14,
+	6,
+	3,
+	3,
+	4,
+	0,
+	5,
+	0,
+	0,
+	0,
+	6,
+	20,
+	10,
+	4,
+	0,
+	4,
 };
 
 struct key {
@@ -78,9 +137,9 @@ struct key {
 	bool number;
 	int index, generation;
 	int in_flight;
-	int crowd;		/* operations since it was quiet */
-	int unknown;		/* operations that were not answered */
-	size_t size;		/* of its value, as last heard of */
+	int crowd;   /* operations since it was quiet */
+	int unknown; /* operations that were not answered */
+	size_t size; /* of its value, as last heard of */
 };
 
 struct op {
@@ -104,7 +163,7 @@ struct client {
 	struct op ops[OPS];
 	int count;
 	struct held held[HELD];
-	int fresh;		/* the last one of held, or -1 */
+	int fresh; /* the last one of held, or -1 */
 	char *input;
 	size_t length;
 };
@@ -130,7 +189,7 @@ static int piece_number;
 static long piece_length;
 
 static int control = -1;
-static int64_t control_since;	/* asked then; 0: not waiting */
+static int64_t control_since; /* asked then; 0: not waiting */
 static int64_t noise[BUCKETS], noise_at[BUCKETS];
 static struct slow slows[SLOWS];
 static int slow_count;
@@ -269,7 +328,7 @@ noise_of(const struct slow *slow)
 	int64_t i, most = 0;
 
 	for (i = slow->call / 1000000 / BUCKET_MS;
-	    i <= slow->end / 1000000 / BUCKET_MS; i++)
+	     i <= slow->end / 1000000 / BUCKET_MS; i++)
 		if (noise_at[i % BUCKETS] == i && noise[i % BUCKETS] > most)
 			most = noise[i % BUCKETS];
 	return most;
@@ -350,7 +409,7 @@ send_all(int fd, const char *bytes, size_t n)
 			continue;
 		}
 		if (sent == -1)
-			return;		/* the read will tell */
+			return; /* the read will tell */
 		bytes += sent;
 		n -= (size_t)sent;
 	}
@@ -378,7 +437,7 @@ hear_control(void)
 	if (us > noise_worst)
 		noise_worst = us;
 	for (i = control_since / 1000000 / BUCKET_MS;
-	    i <= now / 1000000 / BUCKET_MS; i++) {
+	     i <= now / 1000000 / BUCKET_MS; i++) {
 		if (noise_at[i % BUCKETS] != i || noise[i % BUCKETS] < us)
 			noise[i % BUCKETS] = us;
 		noise_at[i % BUCKETS] = i;
@@ -398,8 +457,7 @@ struct request {
 
 static struct request out;
 
-static void add(const char *format, ...)
-    __attribute__((format(printf, 1, 2)));
+static void add(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 static void
 add(const char *format, ...)
@@ -418,7 +476,14 @@ name_key(struct key *key)
 {
 	/* What a metadump writes with % and what is long, too. */
 	static const char *const odd[] = {
-		"", "", "%41", "/+&=", "\xc3\xa9", "~\"'\\", "\x7f\x01", "%"
+		"",
+		"",
+		"%41",
+		"/+&=",
+		"\xc3\xa9",
+		"~\"'\\",
+		"\x7f\x01",
+		"%",
 	};
 	int n;
 
@@ -436,7 +501,7 @@ static struct key *
 pick_any_key(void)
 {
 	return &keys[cold == 0 || below(100) < hot_share ? below(hot) :
-	    hot + below(cold)];
+							   hot + below(cold)];
 }
 
 static struct key *
@@ -610,8 +675,9 @@ pick_held(struct client *client)
 	if (client->fresh >= 0)
 		held = &client->held[client->fresh];
 	client->fresh = -1;
-	return held->key == NULL ||
-	    held->generation != held->key->generation ? NULL : held;
+	return held->key == NULL || held->generation != held->key->generation ?
+	    NULL :
+	    held;
 }
 
 static void
@@ -718,7 +784,7 @@ write_state(struct op *op, unsigned long flags, const char *data, size_t n)
 
 	if (op->key->number)
 		while (n > 1 && data[n - 1] == ' ')
-			n--;	/* memcached pads a number that got shorter */
+			n--; /* memcached pads a number that got shorter */
 	for (i = 0; i < n && at < WORD - 20; i += run) {
 		run = 1;
 		if (data[i] <= ' ' || data[i] > '~')
@@ -764,8 +830,8 @@ keep_token(struct client *client, const struct op *op, uint64_t token)
 
 /* One VALUE; *i is the operation that it may answer, at the earliest. */
 static enum verdict
-take_value(struct client *client, struct text *text, const char *line,
-    size_t n, int *i)
+take_value(struct client *client, struct text *text, const char *line, size_t n,
+    int *i)
 {
 	char head[512], key[260];
 	unsigned long flags;
@@ -850,17 +916,18 @@ static const struct {
 	const char *words, *result;
 	unsigned int kinds;
 } lines[] = {
-	{ "STORED", "ok", 1 << SET | 1 << ADD | 1 << REPLACE | 1 << APPEND |
-	    1 << PREPEND | 1 << CAS },
+	{ "STORED", "ok",
+	    1 << SET | 1 << ADD | 1 << REPLACE | 1 << APPEND | 1 << PREPEND |
+		1 << CAS },
 	{ "HD", "ok", 1 << MS | 1 << MD },
 	{ "NF", "none", 1 << MD },
-	{ "NOT_STORED", "no", 1 << ADD | 1 << REPLACE | 1 << APPEND |
-	    1 << PREPEND },
+	{ "NOT_STORED", "no",
+	    1 << ADD | 1 << REPLACE | 1 << APPEND | 1 << PREPEND },
 	{ "EXISTS", "exists", 1 << CAS },
-	{ "NOT_FOUND", "none", 1 << CAS | 1 << INCR | 1 << DECR |
-	    1 << DELETE | 1 << TOUCH },
+	{ "NOT_FOUND", "none",
+	    1 << CAS | 1 << INCR | 1 << DECR | 1 << DELETE | 1 << TOUCH },
 	{ "DELETED", "ok", 1 << DELETE },
-	{ "TOUCHED", "ok", 1 << TOUCH }
+	{ "TOUCHED", "ok", 1 << TOUCH },
 };
 
 static enum verdict
@@ -905,7 +972,7 @@ take_reply(struct client *client)
 	else
 		verdict = take_line(&text, &client->ops[i]);
 	if (verdict == DONE && text.at != text.end)
-		verdict = NONSENSE;	/* more than was asked for */
+		verdict = NONSENSE; /* more than was asked for */
 	return verdict;
 }
 
@@ -920,13 +987,14 @@ complain(const struct client *client, const char *what)
 	size_t i;
 
 	fprintf(stderr, "%s %.6f client %d, since %.6f, %s %s: ", what,
-	    (double)now_ns() / 1e9, client->number,
-	    (double)client->call / 1e9,
+	    (double)now_ns() / 1e9, client->number, (double)client->call / 1e9,
 	    names[client->ops[client->count - 1].kind],
 	    client->ops[client->count - 1].key->name);
 	for (i = 0; i < n; i++)
-		fputc(client->input[i] < ' ' || client->input[i] > '~' ? '|' :
-		    client->input[i], stderr);
+		fputc(client->input[i] < ' ' || client->input[i] > '~' ?
+			'|' :
+			client->input[i],
+		    stderr);
 	fputc('\n', stderr);
 }
 
@@ -1024,8 +1092,8 @@ look_after(int64_t now)
 	int i;
 
 	for (i = 0; i < client_count; i++) {
-		if (!clients[i].busy || now - clients[i].call <
-		    GIVE_UP_MS * (int64_t)1000000)
+		if (!clients[i].busy ||
+		    now - clients[i].call < GIVE_UP_MS * (int64_t)1000000)
 			continue;
 		hung++;
 		complain(&clients[i], "HUNG");
@@ -1046,14 +1114,15 @@ say(const char *what)
 	double seconds = (double)(now - mark_since) / 1e9;
 
 	printf("%s ops=%" PRIu64 " errors=%" PRIu64 " closed=%" PRIu64
-	    " hung=%" PRIu64 " late=%" PRIu64 " worst_us=%" PRId64
-	    " worst_quiet_us=%" PRId64 " noise_us=%" PRId64 " p50_us=%" PRId64
-	    " p99_us=%" PRId64 " cas_stored=%" PRIu64 " cas_refused=%" PRIu64
-	    " mark_s=%.3f mark_requests=%" PRIu64 " mark_p99_us=%" PRId64
-	    " mark_worst_us=%" PRId64 "\n", what, total, errors, closed, hung,
-	    late, worst, worst_quiet, noise_worst, quantile(bars, 0.5),
-	    quantile(bars, 0.99), cas_stored, cas_refused, seconds, mark_ops,
-	    quantile(mark_bars, 0.99), mark_worst);
+	       " hung=%" PRIu64 " late=%" PRIu64 " worst_us=%" PRId64
+	       " worst_quiet_us=%" PRId64 " noise_us=%" PRId64
+	       " p50_us=%" PRId64 " p99_us=%" PRId64 " cas_stored=%" PRIu64
+	       " cas_refused=%" PRIu64 " mark_s=%.3f mark_requests=%" PRIu64
+	       " mark_p99_us=%" PRId64 " mark_worst_us=%" PRId64 "\n",
+	    what, total, errors, closed, hung, late, worst, worst_quiet,
+	    noise_worst, quantile(bars, 0.5), quantile(bars, 0.99), cas_stored,
+	    cas_refused, seconds, mark_ops, quantile(mark_bars, 0.99),
+	    mark_worst);
 	fflush(stdout);
 }
 
@@ -1201,22 +1270,50 @@ read_options(int argc, char *argv[])
 	double seconds = 0;
 	int option;
 
-	while ((option = getopt(argc, argv, "p:o:c:k:K:r:s:C:l:t:n:Bx:")) != -1) {
+	while ((option = getopt(argc, argv, "p:o:c:k:K:r:s:C:l:t:n:Bx:")) !=
+	    -1) {
 		switch (option) {
-		case 'p': set_address(&address, optarg); break;
-		case 'o': prefix = optarg; break;
-		case 'c': client_count = atoi(optarg); break;
-		case 'k': hot = atoi(optarg); break;
-		case 'K': cold = atoi(optarg); break;
-		case 'r': rate = atof(optarg); break;
-		case 's': seed += strtoull(optarg, NULL, 10) * 7919; break;
-		case 'C': set_address(&control_address, optarg); break;
-		case 'l': limit_us = atoi(optarg) * (int64_t)1000; break;
-		case 't': seconds = atof(optarg); break;
-		case 'n': name = optarg; break;
-		case 'B': be_basic(); break;
-		case 'x': hot_share = atoi(optarg); break;
-		default: exit(2);
+		case 'p':
+			set_address(&address, optarg);
+			break;
+		case 'o':
+			prefix = optarg;
+			break;
+		case 'c':
+			client_count = atoi(optarg);
+			break;
+		case 'k':
+			hot = atoi(optarg);
+			break;
+		case 'K':
+			cold = atoi(optarg);
+			break;
+		case 'r':
+			rate = atof(optarg);
+			break;
+		case 's':
+			seed += strtoull(optarg, NULL, 10) * 7919;
+			break;
+		case 'C':
+			set_address(&control_address, optarg);
+			break;
+		case 'l':
+			limit_us = atoi(optarg) * (int64_t)1000;
+			break;
+		case 't':
+			seconds = atof(optarg);
+			break;
+		case 'n':
+			name = optarg;
+			break;
+		case 'B':
+			be_basic();
+			break;
+		case 'x':
+			hot_share = atoi(optarg);
+			break;
+		default:
+			exit(2);
 		}
 	}
 	if (prefix == NULL || address.sin_port == 0 || client_count < 1 ||

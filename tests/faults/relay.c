@@ -38,15 +38,15 @@ enum mode { PASS, RST, FIN, HOLD, STALL };
 struct link {
 	LIST_ENTRY(link) entry;
 	int client, server;
-	bool reset;		/* it is to end with RST */
-	bool cut;		/* by command, which waits for its end */
+	bool reset; /* it is to end with RST */
+	bool cut;   /* by command, which waits for its end */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static enum mode mode;
-static long left;		/* bytes of replies that may still pass */
-static bool cutting;		/* a connection is being ended */
+static long left;    /* bytes of replies that may still pass */
+static bool cutting; /* a connection is being ended */
 static LIST_HEAD(, link) links = LIST_HEAD_INITIALIZER(links);
 static struct sockaddr_in target;
 
@@ -221,8 +221,8 @@ new_link(int client)
 		die("link");
 	link->client = client;
 	link->server = socket(AF_INET, SOCK_STREAM, 0);
-	if (connect(link->server, (struct sockaddr *)&target,
-	    sizeof(target)) == -1) {
+	if (connect(link->server, (struct sockaddr *)&target, sizeof(target)) ==
+	    -1) {
 		setsockopt(client, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
 		close(client);
 		close(link->server);
@@ -257,7 +257,8 @@ drop(void)
 {
 	struct link *link;
 
-	LIST_FOREACH(link, &links, entry) {
+	LIST_FOREACH(link, &links, entry)
+	{
 		link->reset = true;
 		shutdown(link->client, SHUT_RD);
 		shutdown(link->server, SHUT_RDWR);
@@ -268,8 +269,11 @@ static void
 obey(const char *word, long number)
 {
 	static const char *const words[] = {
-		[PASS] = "pass", [RST] = "rst", [FIN] = "fin", [HOLD] = "hold",
-		[STALL] = "stall"
+		[PASS] = "pass",
+		[RST] = "rst",
+		[FIN] = "fin",
+		[HOLD] = "hold",
+		[STALL] = "stall",
 	};
 	size_t i;
 
@@ -316,7 +320,8 @@ main(int argc, char *argv[])
 	set_address(&target, argv[2]);
 	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (bind(listener, (struct sockaddr *)&address, sizeof(address)) ==
-	    -1 || listen(listener, 64) == -1)
+		-1 ||
+	    listen(listener, 64) == -1)
 		die("listen");
 	if (pthread_create(&thread, NULL, run_listener, &listener) != 0)
 		die("thread");

@@ -15,11 +15,14 @@
 
 enum {
 	VALUE_MAX = 300,
-	CUTS = 64
+	CUTS = 64,
 };
 
 #define MUST(promise) \
-	do { if (!(promise)) broken(#promise, __LINE__); } while (0)
+	do { \
+		if (!(promise)) \
+			broken(#promise, __LINE__); \
+	} while (0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *, size_t);
 
@@ -50,8 +53,8 @@ check_token(const char *bytes, struct proto_span token)
 
 	MUST(token.length > 0);
 	for (i = token.at; i < token.at + token.length; i++)
-		MUST(bytes[i] != ' ' && bytes[i] != '\0' &&
-		    bytes[i] != '\r' && bytes[i] != '\n');
+		MUST(bytes[i] != ' ' && bytes[i] != '\0' && bytes[i] != '\r' &&
+		    bytes[i] != '\n');
 }
 
 #ifndef FUZZ_REPLY
@@ -107,8 +110,9 @@ check_error(const struct proto_request *r)
 	    strncmp(r->error, "CLIENT_ERROR ", 13) == 0 ||
 	    strncmp(r->error, "SERVER_ERROR ", 13) == 0);
 	MUST(r->swallow == 0 || (has_data(r) && r->swallow >= 2));
-	MUST(!r->too_large || (r->swallow > VALUE_MAX + 2 &&
-	    r->key.length > 0 && r->key.length <= PROTO_KEY_MAX));
+	MUST(!r->too_large ||
+	    (r->swallow > VALUE_MAX + 2 && r->key.length > 0 &&
+		r->key.length <= PROTO_KEY_MAX));
 }
 
 static void
@@ -161,7 +165,7 @@ check_again(const char *bytes, const struct proto_request *r)
 	MUST(n > 0 && (size_t)n + r->data.length + 2 <= sizeof(line));
 	memcpy(line + n, bytes + r->data.at, r->data.length + 2);
 	MUST(proto_request(line, (size_t)n + r->data.length + 2, VALUE_MAX,
-	    &again) == PROTO_OK);
+		 &again) == PROTO_OK);
 	MUST(again.error == NULL && again.flags == r->flags &&
 	    again.exptime == r->exptime && again.cas == r->cas &&
 	    again.data.length == r->data.length &&
@@ -256,8 +260,9 @@ check(const char *bytes, size_t n, const struct result *result)
 	const struct proto_reply *r = &result->r;
 
 	if (result->status == PROTO_MORE)
-		MUST(r->length == 0 || (r->length > n &&
-		    r->length <= PROTO_LINE_MAX + VALUE_MAX + 3));
+		MUST(r->length == 0 ||
+		    (r->length > n &&
+			r->length <= PROTO_LINE_MAX + VALUE_MAX + 3));
 	if (result->status == PROTO_TOO_LONG)
 		MUST(n > PROTO_LINE_MAX);
 	if (result->status != PROTO_OK)

@@ -99,7 +99,8 @@ calloc(size_t n, size_t size)
 
 	if (real == NULL && resolving) {
 		used += (n * size + 15) / 16 * 16;
-		return used > sizeof(early) ? NULL :
+		return used > sizeof(early) ?
+		    NULL :
 		    early + used - (n * size + 15) / 16 * 16;
 	}
 	if (real == NULL) {

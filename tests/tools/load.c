@@ -32,7 +32,7 @@ struct client {
 
 static enum mode mode;
 static unsigned int depth = 1;
-static bool filled;		/* the keys are set already */
+static bool filled; /* the keys are set already */
 static unsigned int seed = 1;
 static char value[VALUE + 3];
 
@@ -119,14 +119,15 @@ static int
 connect_to(unsigned int port)
 {
 	struct sockaddr_in address = {
-		.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)
+		.sin_family = AF_INET,
+		.sin_port = htons((uint16_t)port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
 	};
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 	int one = 1;
 
-	if (fd == -1 || connect(fd, (struct sockaddr *)&address,
-	    sizeof(address)) == -1)
+	if (fd == -1 ||
+	    connect(fd, (struct sockaddr *)&address, sizeof(address)) == -1)
 		die("connect");
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	return fd;
@@ -186,8 +187,11 @@ set_mode(const char *name)
 {
 	const char *colon = strchr(name, ':');
 
-	mode = *name == 'g' ? GET : *name == 's' ? SET :
-	    strncmp(name, "mi", 2) == 0 ? MIX : *name == 'p' ? PIPE : MULTI;
+	mode = *name == 'g'             ? GET :
+	    *name == 's'                ? SET :
+	    strncmp(name, "mi", 2) == 0 ? MIX :
+	    *name == 'p'                ? PIPE :
+					  MULTI;
 	if (colon != NULL)
 		depth = (unsigned int)atoi(colon + 1);
 }
@@ -203,7 +207,8 @@ main(int argc, char *argv[])
 	double seconds;
 
 	if (argc < 4) {
-		fprintf(stderr, "usage: load PORT CLIENTS REQUESTS "
+		fprintf(stderr,
+		    "usage: load PORT CLIENTS REQUESTS "
 		    "[MODE [filled]]\n");
 		return 2;
 	}

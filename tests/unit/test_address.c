@@ -35,8 +35,9 @@ bad(const char *text, const char *word)
 		address_free(&address);
 		return;
 	}
-	check_case(strstr(problem, word) != NULL && strchr(problem, '\n') ==
-	    NULL, "\"%.60s\": %s", text, problem);
+	check_case(strstr(problem, word) != NULL &&
+		strchr(problem, '\n') == NULL,
+	    "\"%.60s\": %s", text, problem);
 	check_case(address.name == NULL && address.host == NULL,
 	    "\"%.60s\": something is left to free", text);
 }
@@ -79,7 +80,7 @@ test_numbers(void)
 	bad("a:1x", "port");
 	bad("a:18446744073709551617", "port");
 	bad("a:99999999999999999999999999", "port");
-	bad("a::1", "brackets");	/* this is IPv6 */
+	bad("a::1", "brackets"); /* this is IPv6 */
 	bad("z::1", "port");
 	bad("a:1:", "weight");
 	bad("a:1:0", "weight");
@@ -97,8 +98,8 @@ test_v6(void)
 	good("[2001:DB8:0:0::1]:11211:3", "[2001:db8::1]:11211",
 	    "2001:DB8:0:0::1", 11211, 3);
 	good("[fe80::1%eth0]:1", "[fe80::1%eth0]:1", "fe80::1%eth0", 1, 1);
-	good("[::ffff:10.0.0.1]", "[::ffff:10.0.0.1]:11211",
-	    "::ffff:10.0.0.1", 11211, 1);
+	good("[::ffff:10.0.0.1]", "[::ffff:10.0.0.1]:11211", "::ffff:10.0.0.1",
+	    11211, 1);
 	good("[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255%interface-15-by]",
 	    "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff%interface-15-by]:11211",
 	    "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255%interface-15-by",

@@ -24,8 +24,14 @@ static void
 test_new(void)
 {
 	static const size_t sizes[] = {
-		0, 1, BLOCK_SMALL - 1, BLOCK_SMALL, BLOCK_SMALL + 1, 5000,
-		64 << 10, LARGE
+		0,
+		1,
+		BLOCK_SMALL - 1,
+		BLOCK_SMALL,
+		BLOCK_SMALL + 1,
+		5000,
+		64 << 10,
+		LARGE,
 	};
 	struct block *block;
 	size_t i, most;
@@ -107,8 +113,9 @@ test_grow(void)
 		unit_need(block != NULL, "block_grow");
 		check(block->size >= size && block->references == 1);
 		check(block_total() == block->size);
-		check_case(n == 3 ? memcmp(block->bytes, "abc", 3) == 0 :
-		    block->bytes[0] == 'x' && block->bytes[n - 1] == 'x',
+		check_case(n == 3 ?
+			memcmp(block->bytes, "abc", 3) == 0 :
+			block->bytes[0] == 'x' && block->bytes[n - 1] == 'x',
 		    "grown to %zu bytes", size);
 		n = block->size;
 		memset(block->bytes, 'x', n);

@@ -12,10 +12,10 @@ static struct event_base *base;
 static struct budget *budget;
 
 struct my_claim {
-	struct claim claim;	/* first, so that one is the other */
+	struct claim claim; /* first, so that one is the other */
 	unsigned int woken;
-	enum budget_need need;	/* what it wants when it is woken; */
-	bool again;		/* if it does */
+	enum budget_need need; /* what it wants when it is woken; */
+	bool again;            /* if it does */
 	struct my_claim *cancels;
 };
 
@@ -164,7 +164,7 @@ test_due(void)
 	struct block *block;
 
 	make(MB);
-	budget_ask(budget, false, 1024);	/* 64 KB each, as far as known */
+	budget_ask(budget, false, 1024); /* 64 KB each, as far as known */
 	check_may("LMR");
 	budget_ask(budget, false, 1);
 	check_may("LR");
@@ -177,7 +177,7 @@ test_due(void)
 	block_release(block);
 	budget_forget(budget, false, 1002049);
 	check_may("LMR");
-	budget_ask(budget, true, 64);		/* a MB each */
+	budget_ask(budget, true, 64); /* a MB each */
 	check_may("LMR");
 	budget_ask(budget, true, 1);
 	check_may("L");
@@ -204,7 +204,7 @@ test_round(void)
 	take(true, 200, 100);
 	check(budget_round(budget, 1000) == 1000);
 	end();
-	make(1000 * (size_t)MB);	/* more than there is: one by one */
+	make(1000 * (size_t)MB); /* more than there is: one by one */
 	check(budget_round(budget, 1000) == 1);
 	end();
 }
@@ -223,11 +223,11 @@ test_values(void)
 	take(true, 8, 10);
 	check(budget_round(budget, 700) < 40);
 	budget_ask(budget, true, 100);
-	budget_take(budget, true, 100, 100 * MB);	/* each a MB */
+	budget_take(budget, true, 100, 100 * MB); /* each a MB */
 	check(budget_round(budget, 700) < 40);
 	take(true, 100, 10);
 	check(budget_round(budget, 700) == 700);
-	budget_take(budget, true, 0, 100 * MB);	/* no values at all */
+	budget_take(budget, true, 0, 100 * MB); /* no values at all */
 	check(budget_round(budget, 700) == 700);
 	end();
 }

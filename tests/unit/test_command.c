@@ -31,8 +31,9 @@ parse(const char *text)
 	unit_need(parsed.bytes != NULL, "malloc");
 	memcpy(parsed.bytes, text, n);
 	status = proto_request(parsed.bytes, n, VALUE_MAX, &parsed.r);
-	check_case(status == PROTO_OK && (parsed.r.error == NULL ||
-	    parsed.r.too_large), "parse %s", text);
+	check_case(status == PROTO_OK &&
+		(parsed.r.error == NULL || parsed.r.too_large),
+	    "parse %s", text);
 	return parsed;
 }
 
@@ -60,11 +61,17 @@ struct forward_case {
 };
 
 #define STORE(request, line) \
-	{ request, line "\r\n", PROTO_EXPECT_STORED, true }
+	{ \
+		request, line "\r\n", PROTO_EXPECT_STORED, true \
+	}
 #define TELL(expect, request, line) \
-	{ request, line "\r\n", PROTO_EXPECT_ ## expect, false }
+	{ \
+		request, line "\r\n", PROTO_EXPECT_##expect, false \
+	}
 #define META_SET(request, line) \
-	{ request, line "\r\n", PROTO_EXPECT_META_SET, true }
+	{ \
+		request, line "\r\n", PROTO_EXPECT_META_SET, true \
+	}
 
 /* With 77 as the cas token of the server. */
 static const struct forward_case forwards[] = {
@@ -193,50 +200,50 @@ static const struct mirror_case mirrors[] = {
 	{ COMMAND_SET, STORE("add k 1 -1 1\r\nx\r\n", "set k 1 -1 1") },
 	{ COMMAND_SET, STORE("replace k 1 2 1\r\nx\r\n", "set k 1 2 1") },
 	{ COMMAND_SET, STORE("cas k 1 2 1 5\r\nx\r\n", "set k 1 2 1") },
-	{ COMMAND_SET, STORE("ms k 2 c q F9 T10 ME O1\r\nhi\r\n",
-	    "set k 9 10 2") },
+	{ COMMAND_SET,
+	    STORE("ms k 2 c q F9 T10 ME O1\r\nhi\r\n", "set k 9 10 2") },
 	{ COMMAND_SET, STORE("ms k 2 T-1\r\nhi\r\n", "set k 0 -1 2") },
 	{ COMMAND_SET, STORE("ms k 0 C5 I MR\r\n\r\n", "set k 0 0 0") },
-	{ COMMAND_SET, META_SET("ms Zm9v 2 b F4294967295 T10 k q\r\nhi\r\n",
-	    "ms Zm9v 2 b F4294967295 T10") },
-	{ COMMAND_SET, META_SET("ms Zm9v +2 MR b\nhi\r\n",
-	    "ms Zm9v 2 b F0 T0") },
-	{ COMMAND_SET, META_SET("ms Zm9v 0 T-2147483648 C1 b\r\n\r\n",
-	    "ms Zm9v 0 b F0 T-2147483648") },
+	{ COMMAND_SET,
+	    META_SET("ms Zm9v 2 b F4294967295 T10 k q\r\nhi\r\n",
+		"ms Zm9v 2 b F4294967295 T10") },
+	{ COMMAND_SET,
+	    META_SET("ms Zm9v +2 MR b\nhi\r\n", "ms Zm9v 2 b F0 T0") },
+	{ COMMAND_SET,
+	    META_SET("ms Zm9v 0 T-2147483648 C1 b\r\n\r\n",
+		"ms Zm9v 0 b F0 T-2147483648") },
 
-	{ COMMAND_SAME, STORE("append k 1 2 1 noreply\r\nx\r\n",
-	    "append k 1 2 1") },
+	{ COMMAND_SAME,
+	    STORE("append k 1 2 1 noreply\r\nx\r\n", "append k 1 2 1") },
 	{ COMMAND_SAME, STORE(" prepend  k 1 2 1\nx\r\n", "prepend k 1 2 1") },
 	{ COMMAND_SAME, TELL(NUMBER, "incr k +5 noreply\n", "incr k 5") },
 	{ COMMAND_SAME, TELL(NUMBER, "decr k 5\r\n", "decr k 5") },
-	{ COMMAND_SAME, META_SET("ms k 2 MA c F5 T6 q k O1\r\nhi\r\n",
-	    "ms k 2 MA") },
-	{ COMMAND_SAME, META_SET("ms Zm8= 2 q MP b C5\r\nhi\r\n",
-	    "ms Zm8= 2 MP b") },
+	{ COMMAND_SAME,
+	    META_SET("ms k 2 MA c F5 T6 q k O1\r\nhi\r\n", "ms k 2 MA") },
+	{ COMMAND_SAME,
+	    META_SET("ms Zm8= 2 q MP b C5\r\nhi\r\n", "ms Zm8= 2 MP b") },
 	{ COMMAND_SAME, TELL(META_ARITHMETIC, "ma k\r\n", "ma k v") },
-	{ COMMAND_SAME, TELL(META_ARITHMETIC,
-	    "ma Zm8= v t c q k b N60 J10 D5 MD T9 C5 O1\r\n",
-	    "ma Zm8= b N60 J10 D5 MD T9 v") },
+	{ COMMAND_SAME,
+	    TELL(META_ARITHMETIC,
+		"ma Zm8= v t c q k b N60 J10 D5 MD T9 C5 O1\r\n",
+		"ma Zm8= b N60 J10 D5 MD T9 v") },
 
-	{ COMMAND_TOUCH, TELL(TOUCHED, "touch k -1 noreply\r\n",
-	    "touch k -1") },
+	{ COMMAND_TOUCH,
+	    TELL(TOUCHED, "touch k -1 noreply\r\n", "touch k -1") },
 	{ COMMAND_TOUCH, TELL(TOUCHED, "gat 10 k\r\n", "touch k 10") },
 	{ COMMAND_TOUCH, TELL(TOUCHED, "gats  -5  k\n", "touch k -5") },
 	{ COMMAND_TOUCH, TELL(TOUCHED, "mg k v T30 q\r\n", "touch k 30") },
-	{ COMMAND_TOUCH, TELL(META_GET, "mg Zm9v v T-1 b q\r\n",
-	    "mg Zm9v b T-1") },
+	{ COMMAND_TOUCH,
+	    TELL(META_GET, "mg Zm9v v T-1 b q\r\n", "mg Zm9v b T-1") },
 
-	{ COMMAND_DELETE, TELL(DELETED, "delete k 0 noreply\r\n",
-	    "delete k") },
+	{ COMMAND_DELETE, TELL(DELETED, "delete k 0 noreply\r\n", "delete k") },
 	{ COMMAND_DELETE, TELL(DELETED, "md k q O1 C5\r\n", "delete k") },
-	{ COMMAND_DELETE, TELL(META_DELETE, "md Zm9v q b k\r\n",
-	    "md Zm9v b") },
+	{ COMMAND_DELETE, TELL(META_DELETE, "md Zm9v q b k\r\n", "md Zm9v b") },
 	{ COMMAND_DELETE, TELL(DELETED, "set k 1 2 1\r\nx\r\n", "delete k") },
 	{ COMMAND_DELETE, TELL(DELETED, "incr k 1\r\n", "delete k") },
-	{ COMMAND_DELETE, TELL(DELETED, "set k 0 0 1048577\r\n",
-	    "delete k") },
-	{ COMMAND_DELETE, TELL(META_DELETE, "ms Zm9v 2 b\r\nhi\r\n",
-	    "md Zm9v b") },
+	{ COMMAND_DELETE, TELL(DELETED, "set k 0 0 1048577\r\n", "delete k") },
+	{ COMMAND_DELETE,
+	    TELL(META_DELETE, "ms Zm9v 2 b\r\nhi\r\n", "md Zm9v b") },
 	{ COMMAND_DELETE, TELL(META_DELETE, "ma Zm9v b\r\n", "md Zm9v b") },
 };
 
@@ -270,8 +277,7 @@ test_delete(void)
 		TELL(DELETED, "get k l\r\n", "delete k"),
 		TELL(DELETED, "mg k v q\r\n", "delete k"),
 		TELL(META_DELETE, "mg Zm9v q v b\r\n", "md Zm9v b"),
-		TELL(META_DELETE, "ma " B64_248 " b\r\n",
-		    "md " B64_248 " b"),
+		TELL(META_DELETE, "ma " B64_248 " b\r\n", "md " B64_248 " b"),
 	};
 	struct command command;
 	struct parsed parsed;
@@ -362,11 +368,10 @@ test_tag(void)
 	check_tag("281474976710655", 32767 * tag, "9223372036854775807");
 	check_tag("281474976710656", tag, "281474976710656");
 	check_tag("281474976710657", 0, "1");
-	check_tag("999999999999999999", 32767 * tag,
-	    "9223291444601815039");
+	check_tag("999999999999999999", 32767 * tag, "9223291444601815039");
 	/* Of more digits than 18, whatever: it fits. */
 	check(command_tag((char[20]){ 0 }, "18446744073709551615", 20,
-	    32767 * tag) <= 20);
+		  32767 * tag) <= 20);
 }
 
 int

@@ -6,12 +6,11 @@
  * turn of the loop, and where that is not so a turn is taken until it is.
  */
 
-#include <netinet/in.h>
-#include <sys/socket.h>
-
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -21,8 +20,8 @@
 #include "unit.h"
 
 enum {
-	TURNS_MAX = 100000,	/* until something has to have happened */
-	DATA = 3 << 20		/* bytes of data[] */
+	TURNS_MAX = 100000, /* until something has to have happened */
+	DATA = 3 << 20,     /* bytes of data[] */
 };
 
 struct end;
@@ -32,15 +31,15 @@ typedef size_t (*input_function)(struct end *, const char *, size_t);
 struct end {
 	struct conn *conn;
 	int peer;
-	input_function input;	/* takes all if NULL */
+	input_function input; /* takes all if NULL */
 	void (*drained)(struct end *);
 	void (*ended)(struct end *, enum conn_end);
-	char events[64];	/* a letter for each ended(), drained() */
-	int error;		/* of the last one that failed */
-	size_t received;	/* bytes that input() has taken */
-	size_t want;		/* the length of the message that is read, */
-	bool says_want;		/* which the conn is told */
-	size_t enough;		/* bytes to begin with */
+	char events[64]; /* a letter for each ended(), drained() */
+	int error;       /* of the last one that failed */
+	size_t received; /* bytes that input() has taken */
+	size_t want;     /* the length of the message that is read, */
+	bool says_want;  /* which the conn is told */
+	size_t enough;   /* bytes to begin with */
 	struct block *kept[2];
 	size_t kept_at[2];
 	struct end *other;
@@ -48,12 +47,12 @@ struct end {
 
 static struct event_base *base;
 static struct conn_loop *loop;
-static char data[DATA];		/* no two parts of it are alike */
-static char *sink;		/* DATA bytes: what a peer has read */
-static char offers[4096];	/* what input() was given: "one|two|" */
-static bool in_turn;		/* handlers may be called */
-static struct event *timer;	/* ends a turn in which nothing happens */
-static bool waited;		/* it has */
+static char data[DATA];     /* no two parts of it are alike */
+static char *sink;          /* DATA bytes: what a peer has read */
+static char offers[4096];   /* what input() was given: "one|two|" */
+static bool in_turn;        /* handlers may be called */
+static struct event *timer; /* ends a turn in which nothing happens */
+static bool waited;         /* it has */
 
 const char *__asan_default_options(void);
 
@@ -69,7 +68,7 @@ static bool
 turn_within(int ms)
 {
 	struct timeval wait = { .tv_sec = ms / 1000,
-	    .tv_usec = ms % 1000 * 1000 };
+		.tv_usec = ms % 1000 * 1000 };
 
 	waited = false;
 	unit_need(event_add(timer, &wait) == 0, "event_add");
@@ -146,7 +145,9 @@ on_ended(void *owner, enum conn_end what)
 }
 
 static const struct conn_handler handler = {
-	.input = on_input, .drained = on_drained, .ended = on_ended
+	.input = on_input,
+	.drained = on_drained,
+	.ended = on_ended,
 };
 
 /*
@@ -163,7 +164,8 @@ static void
 make_pair(int type, int pair[2])
 {
 	unit_need(socketpair(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0,
-	    pair) == 0, "socketpair");
+		      pair) == 0,
+	    "socketpair");
 }
 
 static struct end
@@ -423,9 +425,9 @@ static void
 check_kept(struct end *end, size_t n)
 {
 	check(memcmp(end->kept[0]->bytes + end->kept_at[0], data + 1,
-	    n / 2 - 1) == 0);
+		  n / 2 - 1) == 0);
 	check(memcmp(end->kept[1]->bytes + end->kept_at[1], data + n / 2,
-	    n - n / 2 - 1) == 0);
+		  n - n / 2 - 1) == 0);
 }
 
 static void
@@ -452,8 +454,8 @@ keep(size_t n, size_t piece, bool says_want, bool is_reference)
 	end.want = n;
 	end.says_want = says_want;
 	for (at = 0; at < n + rest; at += piece) {
-		say_bytes(&end, data + at, n + rest - at < piece ?
-		    n + rest - at : piece);
+		say_bytes(&end, data + at,
+		    n + rest - at < piece ? n + rest - at : piece);
 		turn();
 	}
 	unit_need(end.kept[1] != NULL, "message");
@@ -520,9 +522,9 @@ test_keep_second(void)
 		unit_need(end.kept[1] != NULL, "message");
 		check(end.kept[0] == end.kept[1]);
 		check(memcmp(end.kept[0]->bytes + end.kept_at[0], data + 101,
-		    14999) == 0);
-		check(memcmp(end.kept[1]->bytes + end.kept_at[1],
-		    data + 15100, 14999) == 0);
+			  14999) == 0);
+		check(memcmp(end.kept[1]->bytes + end.kept_at[1], data + 15100,
+			  14999) == 0);
 		check(end.received == 30100);
 		block_release(end.kept[0]);
 		block_release(end.kept[1]);
@@ -763,7 +765,7 @@ test_write_block(void)
 	check(block_total() == block->size);
 	conn_write_block(end.conn, block, block->bytes, 10);
 	check(block->references == 3);
-	memset(block->bytes, 'x', 10);	/* the copy is one */
+	memset(block->bytes, 'x', 10); /* the copy is one */
 	memcpy(block->bytes, data, 10);
 	hear(&end, data, 300000, 50000);
 	hear(&end, data, 10, 10);
@@ -819,7 +821,8 @@ make_small(struct end *end, int bytes)
 
 	make_pair(SOCK_STREAM, pair);
 	unit_need(setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &bytes,
-	    sizeof(bytes)) == 0, "setsockopt");
+		      sizeof(bytes)) == 0,
+	    "setsockopt");
 	end->peer = pair[1];
 	unit_need(conn_attach(end->conn, pair[0]), "conn_attach");
 }
@@ -830,7 +833,18 @@ static void
 test_write_order(void)
 {
 	static const size_t sizes[] = {
-		1, 2000, 30, 9000, 2047, 2048, 4000, 1, 1, 70000, 4001, 12
+		1,
+		2000,
+		30,
+		9000,
+		2047,
+		2048,
+		4000,
+		1,
+		1,
+		70000,
+		4001,
+		12,
 	};
 	struct block *block = block_copy(data, DATA);
 	struct end end = detached_end();
@@ -984,8 +998,9 @@ test_rank(void)
 	open_conn(&first, CONN_FIRST);
 	open_conn(&third, CONN_FIRST);
 	unit_need(conn_attach(second.conn, pair[0]) &&
-	    conn_attach(first.conn, dup(pair[0])) &&
-	    conn_attach(third.conn, dup(pair[0])), "conn_attach");
+		conn_attach(first.conn, dup(pair[0])) &&
+		conn_attach(third.conn, dup(pair[0])),
+	    "conn_attach");
 	first.peer = pair[1];
 	conn_write(second.conn, "5", 1);
 	conn_write(first.conn, "1", 1);
@@ -1025,7 +1040,8 @@ test_rank_of_input(void)
 	open_conn(&second, CONN_SECOND);
 	open_conn(&first, CONN_FIRST);
 	unit_need(conn_attach(second.conn, pair[0]) &&
-	    conn_attach(first.conn, dup(pair[0])), "conn_attach");
+		conn_attach(first.conn, dup(pair[0])),
+	    "conn_attach");
 	conn_pause(first.conn);
 	first.peer = second.peer = pair[1];
 	second.input = write_to_other;
@@ -1286,10 +1302,11 @@ listen_tcp(struct sockaddr_in *address)
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 
 	*address = (struct sockaddr_in){ .sin_family = AF_INET,
-	    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	unit_need(fd != -1 && bind(fd, (struct sockaddr *)address,
-	    sizeof(*address)) == 0 && getsockname(fd,
-	    (struct sockaddr *)address, &length) == 0, "bind");
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	unit_need(fd != -1 &&
+		bind(fd, (struct sockaddr *)address, sizeof(*address)) == 0 &&
+		getsockname(fd, (struct sockaddr *)address, &length) == 0,
+	    "bind");
 	return fd;
 }
 
@@ -1299,8 +1316,11 @@ dial(const struct sockaddr_in *address)
 {
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 
-	unit_need(fd != -1 && (connect(fd, (const struct sockaddr *)address,
-	    sizeof(*address)) == 0 || errno == EINPROGRESS), "connect");
+	unit_need(fd != -1 &&
+		(connect(fd, (const struct sockaddr *)address,
+		     sizeof(*address)) == 0 ||
+		    errno == EINPROGRESS),
+	    "connect");
 	return fd;
 }
 
@@ -1333,7 +1353,8 @@ test_tcp(void)
 		open_tcp(&end);
 		hear(&end, "hello", 5, 5);
 		unit_need(getpeername(end.peer, (struct sockaddr *)&address,
-		    &length) == 0, "getpeername");
+			      &length) == 0,
+		    "getpeername");
 		check(conn_local_port(end.conn) == ntohs(address.sin_port));
 		conn_close(end.conn, i == 1);
 		end.conn = NULL;

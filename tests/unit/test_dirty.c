@@ -1,9 +1,8 @@
 /* The set of dirty keys: what it holds, and when it becomes all keys. */
 
+#include <stdint.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-
-#include <stdint.h>
 #include <unistd.h>
 
 #include "mirror/dirty.h"
@@ -22,7 +21,7 @@ enum {
 	KEY_MAX = 250,
 	MANY = 5000,
 	KEYS_MAX = 1000000,
-	BYTES_MAX = 64 << 20
+	BYTES_MAX = 64 << 20,
 };
 
 static struct dirty *
@@ -79,7 +78,8 @@ take_one(struct dirty *dirty, bool seen[MANY][2])
 	check(dirty_take(dirty, key, &length, &base64));
 	memcpy(&i, key, sizeof(i));
 	check_case(i < MANY && length == make_key(want, i) &&
-	    memcmp(key, want, length) == 0, "no key of ours: %u", i);
+		memcmp(key, want, length) == 0,
+	    "no key of ours: %u", i);
 	if (i < MANY) {
 		check_case(!seen[i][base64], "key %u twice", i);
 		seen[i][base64] = true;
@@ -210,8 +210,8 @@ test_bound(void)
 	dirty_clear(dirty);
 	check(!dirty_is_all(dirty));
 	n = fill(dirty, KEY_MAX);
-	check_case(n >= BYTES_MAX / (KEY_MAX + 120) &&
-	    n <= BYTES_MAX / KEY_MAX, "%u keys of 250 bytes", n);
+	check_case(n >= BYTES_MAX / (KEY_MAX + 120) && n <= BYTES_MAX / KEY_MAX,
+	    "%u keys of 250 bytes", n);
 	dirty_clear(dirty);
 	for (n = 0; n < MANY; n++)
 		add(dirty, n, false);
@@ -259,7 +259,7 @@ static bool
 run_out_of_memory(size_t more)
 {
 	struct rlimit limit = { .rlim_cur = used_memory() + more,
-	    .rlim_max = RLIM_INFINITY };
+		.rlim_max = RLIM_INFINITY };
 	struct dirty *dirty = dirty_new();
 	bool lost = false;
 	uint32_t i;

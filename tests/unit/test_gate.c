@@ -40,7 +40,7 @@ turn(void)
 }
 
 struct my_rest {
-	struct rest rest;	/* first, so that one is the other */
+	struct rest rest; /* first, so that one is the other */
 	char letter;
 	void (*then)(void);
 };
@@ -98,9 +98,9 @@ begin(void)
 
 	for (i = 0; i < 26; i++) {
 		rests[(int)i] = (struct my_rest){ .letter = (char)('a' + i),
-		    .rest.run = on_run };
-		waiters[(int)i] = (struct my_waiter){
-		    .letter = (char)('A' + i), .waiter.wake = on_wake };
+			.rest.run = on_run };
+		waiters[(int)i] = (struct my_waiter){ .letter = (char)('A' + i),
+			.waiter.wake = on_wake };
 	}
 	gate = gate_new(base);
 	unit_need(gate != NULL, "gate_new");

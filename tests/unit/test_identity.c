@@ -24,7 +24,7 @@ check_version(const char *text, unsigned int major, unsigned int minor,
 	identity_version(&identity, copy, strlen(text));
 	free(copy);
 	check_case(identity.version[0] == major &&
-	    identity.version[1] == minor && identity.version[2] == patch,
+		identity.version[1] == minor && identity.version[2] == patch,
 	    "version \"%s\": %u.%u.%u", text, identity.version[0],
 	    identity.version[1], identity.version[2]);
 	check(identity_is_since(&identity, major, minor, patch));
@@ -170,9 +170,17 @@ test_restartable(void)
 }
 
 static const struct identity before = {
-	.known = true, .version = { 1, 6, 18 }, .pid = 1, .time = 1000100,
-	.uptime = 100, .connections = 10, .gets = 20, .sets = 30, .items = 40,
-	.stored = 50, .item_size_max = 1024
+	.known = true,
+	.version = { 1, 6, 18 },
+	.pid = 1,
+	.time = 1000100,
+	.uptime = 100,
+	.connections = 10,
+	.gets = 20,
+	.sets = 30,
+	.items = 40,
+	.stored = 50,
+	.item_size_max = 1024,
 };
 
 static void
@@ -256,7 +264,7 @@ test_tag_values(void)
 		{ 4711, 1700000000, 12, 0, 18865 },
 		{ 4711, 1700000000, 12, 1, 5852 },
 		{ 4194304, 2000000000, 86400, 1, 2534 },
-		{ 0, 0, 0, 0, 0 }
+		{ 0, 0, 0, 0, 0 },
 	};
 	struct identity identity = { .known = true };
 	size_t i;
@@ -265,9 +273,9 @@ test_tag_values(void)
 		identity.pid = tags[i].pid;
 		identity.time = tags[i].time;
 		identity.uptime = tags[i].uptime;
-		check_case(identity_tag(&identity, tags[i].role) ==
-		    tags[i].tag, "tag %zu: %llu", i, (unsigned long long)
-		    identity_tag(&identity, tags[i].role));
+		check_case(identity_tag(&identity, tags[i].role) == tags[i].tag,
+		    "tag %zu: %llu", i,
+		    (unsigned long long)identity_tag(&identity, tags[i].role));
 	}
 }
 
@@ -296,7 +304,7 @@ test_tag_of_next_life(void)
 				next.pid = before.pid + more;
 				next.time = before.time + seconds;
 				check_case(identity_tag(&next, role) !=
-				    identity_tag(&before, role),
+					identity_tag(&before, role),
 				    "role %u, %u s, pid + %u", role, seconds,
 				    more);
 			}

@@ -63,7 +63,7 @@ static size_t
 put_code_point(char *out, uint32_t v)
 {
 	uint32_t c = v % 4 == 0 ? 0x1f300 + v / 4 % 0x300 :
-	    0x80 + v / 4 % 0x7780;
+				  0x80 + v / 4 % 0x7780;
 	size_t length = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4, i;
 	static const unsigned char lead[] = { 0, 0, 0xc0, 0xe0, 0xf0 };
 
@@ -102,8 +102,30 @@ static size_t
 make_key(char key[MAX_KEY], uint32_t i)
 {
 	static const unsigned char boundaries[] = {
-		7, 8, 9, 15, 16, 23, 24, 31, 32, 33, 47, 48, 54, 55, 56, 57,
-		63, 64, 65, 119, 120, 121, 249, 250
+		7,
+		8,
+		9,
+		15,
+		16,
+		23,
+		24,
+		31,
+		32,
+		33,
+		47,
+		48,
+		54,
+		55,
+		56,
+		57,
+		63,
+		64,
+		65,
+		119,
+		120,
+		121,
+		249,
+		250,
 	};
 	uint32_t x = (i + 1) * UINT32_C(0x9e3779b1);
 
@@ -115,8 +137,7 @@ make_key(char key[MAX_KEY], uint32_t i)
 	case 2:
 		return put_bytes(key, &x, 1 + next_number(&x) % 16, 'a', 26);
 	case 3:
-		return put_bytes(key, &x, 17 + next_number(&x) % 234, 0x21,
-		    94);
+		return put_bytes(key, &x, 17 + next_number(&x) % 234, 0x21, 94);
 	case 4:
 		return put_bytes(key, &x, 1 + next_number(&x) % 60, 0, 256);
 	case 5:
@@ -125,8 +146,8 @@ make_key(char key[MAX_KEY], uint32_t i)
 		return (size_t)snprintf(key, MAX_KEY, "session/%08x",
 		    next_number(&x));
 	default:
-		return put_bytes(key, &x, boundaries[i / 8 %
-		    sizeof(boundaries)], 'A', 26);
+		return put_bytes(key, &x,
+		    boundaries[i / 8 % sizeof(boundaries)], 'A', 26);
 	}
 }
 
@@ -134,11 +155,11 @@ make_key(char key[MAX_KEY], uint32_t i)
 
 struct vectors {
 	const char *file;
-	struct ketama_server servers[MAX_SERVERS];	/* hosts owned */
+	struct ketama_server servers[MAX_SERVERS]; /* hosts owned */
 	size_t n;
 	char set[128];
 	uint32_t keys;
-	unsigned int rings;		/* checked */
+	unsigned int rings; /* checked */
 };
 
 static void
@@ -165,8 +186,7 @@ check_keys(struct vectors *vectors, const char *hex)
 
 /* One ring of the set that was read last. */
 static void
-check_owners(struct vectors *vectors, enum ketama_kind kind,
-    const char *owners)
+check_owners(struct vectors *vectors, enum ketama_kind kind, const char *owners)
 {
 	struct ketama *ring = make_ring(kind, vectors->servers, vectors->n);
 	uint32_t i, wrong = 0;
@@ -205,7 +225,7 @@ read_line(struct vectors *vectors, const char *line)
 	} else if (sscanf(line, "set %127s", text) == 1) {
 		begin_set(vectors, text);
 	} else if (sscanf(line, "server %127s %u %u", text, &server->port,
-	    &server->weight) == 3) {
+		       &server->weight) == 3) {
 		server->host = strdup(text);
 		vectors->n++;
 	} else if (sscanf(line, "%15s", word) == 1 &&
@@ -265,17 +285,24 @@ test_names(void)
 		{ "libketama", KETAMA_LIBKETAMA },
 		{ "twemproxy", KETAMA_TWEMPROXY },
 		{ "magent", KETAMA_MAGENT },
-		{ "modula", KETAMA_MODULA }
+		{ "modula", KETAMA_MODULA },
 	};
 	static const char *const others[] = {
-		"", "k", "ketam", "ketama2", "KETAMA", " ketama", "ketama "
+		"",
+		"k",
+		"ketam",
+		"ketama2",
+		"KETAMA",
+		" ketama",
+		"ketama ",
 	};
 	enum ketama_kind kind;
 	size_t i;
 
 	for (i = 0; i < COUNT(names); i++)
 		check_case(ketama_kind(names[i].name, &kind) &&
-		    kind == names[i].kind, "name %s", names[i].name);
+			kind == names[i].kind,
+		    "name %s", names[i].name);
 	for (i = 0; i < COUNT(others); i++)
 		check_case(!ketama_kind(others[i], &kind), "name %s",
 		    others[i]);
@@ -288,18 +315,22 @@ test_design(void)
 	static const struct ketama_server servers[] = {
 		{ "10.0.0.1", 11211, 1 },
 		{ "10.0.0.2", 11211, 1 },
-		{ "10.0.0.3", 11212, 1 }
+		{ "10.0.0.3", 11212, 1 },
 	};
 	static const char *const keys[] = {
-		"foo", "bar", "key:1", "user:12345", "session/abcdef",
-		"hello_world"
+		"foo",
+		"bar",
+		"key:1",
+		"user:12345",
+		"session/abcdef",
+		"hello_world",
 	};
 	static const char *const owners[] = {
 		[KETAMA] = "111012",
 		[KETAMA_LIBKETAMA] = "102002",
 		[KETAMA_TWEMPROXY] = "120022",
 		[KETAMA_MAGENT] = "110010",
-		[KETAMA_MODULA] = "000200"
+		[KETAMA_MODULA] = "000200",
 	};
 	size_t lengths[COUNT(keys)];
 	uint32_t hash, hashes[COUNT(keys)];
@@ -318,7 +349,7 @@ test_design(void)
 			check_case(hash == hashes[i], "hash %zu of %s", kind,
 			    keys[i]);
 			check_case(ketama_find(ring, hash) ==
-			    (size_t)(owners[kind][i] - '0'),
+				(size_t)(owners[kind][i] - '0'),
 			    "ring %zu, key %s", kind, keys[i]);
 		}
 		ketama_free(ring);
@@ -340,10 +371,12 @@ test_hashes(void)
 	    "fnv1a of nothing");
 	/* a byte over 127 is a negative number in both */
 	check_case(ketama_hash(KETAMA_TWEMPROXY, high, 3) ==
-	    (((0x84222325u ^ 0xffffff80u) * 0x1b3u ^ 'a') * 0x1b3u ^
-	    0xffffffffu) * 0x1b3u, "fnv1a of high bytes");
+		(((0x84222325u ^ 0xffffff80u) * 0x1b3u ^ 'a') * 0x1b3u ^
+		    0xffffffffu) *
+		    0x1b3u,
+	    "fnv1a of high bytes");
 	check_case((ketama_hash(KETAMA_MODULA, high, 3) & INT32_MAX) ==
-	    (uint32_t)(((5381 * 33 - 128) * 33 + 'a') * 33 - 1),
+		(uint32_t)(((5381 * 33 - 128) * 33 + 'a') * 33 - 1),
 	    "times 33 of high bytes");
 }
 
@@ -360,12 +393,42 @@ static bool
 is_one_short(enum ketama_kind kind, size_t n)
 {
 	static const unsigned char libmemcached[] = {
-		25, 47, 50, 55, 61, 71, 94, 100, 107, 109, 110, 115, 122, 142,
-		159, 163, 188, 193, 200
+		25,
+		47,
+		50,
+		55,
+		61,
+		71,
+		94,
+		100,
+		107,
+		109,
+		110,
+		115,
+		122,
+		142,
+		159,
+		163,
+		188,
+		193,
+		200,
 	};
 	static const unsigned char magent[] = {
-		47, 59, 83, 94, 101, 107, 109, 118, 121, 143, 166, 177, 188,
-		193, 197
+		47,
+		59,
+		83,
+		94,
+		101,
+		107,
+		109,
+		118,
+		121,
+		143,
+		166,
+		177,
+		188,
+		193,
+		197,
 	};
 
 	if (kind == KETAMA_LIBKETAMA)
@@ -446,25 +509,26 @@ check_points(enum ketama_kind kind, const struct set *set)
 
 	points = make_points(kind, set, &count);
 	for (i = 0; i < count; i = next) {
-		for (next = i; next < count &&
-		    points[next].hash == points[i].hash; next++)
+		for (next = i;
+		     next < count && points[next].hash == points[i].hash;
+		     next++)
 			continue;
 		check_case(ketama_find(ring, points[i].hash) ==
-		    points[i].server, "ring %u of %zu: point %zu",
-		    kind, set->n, i);
-		check_case(points[i].hash == 0 || (i > 0 &&
-		    points[i - 1].hash == points[i].hash - 1) ||
-		    ketama_find(ring, points[i].hash - 1) ==
-		    points[i].server, "ring %u of %zu: before point %zu",
-		    kind, set->n, i);
+			points[i].server,
+		    "ring %u of %zu: point %zu", kind, set->n, i);
+		check_case(points[i].hash == 0 ||
+			(i > 0 && points[i - 1].hash == points[i].hash - 1) ||
+			ketama_find(ring, points[i].hash - 1) ==
+			    points[i].server,
+		    "ring %u of %zu: before point %zu", kind, set->n, i);
 		check_case(ketama_find(ring, points[i].hash + 1) ==
-		    points[next % count].server,
+			points[next % count].server,
 		    "ring %u of %zu: after point %zu", kind, set->n, i);
 	}
 	check_case(ketama_find(ring, 0) == points[0].server,
 	    "ring %u of %zu: hash 0", kind, set->n);
 	check_case(ketama_find(ring, UINT32_MAX) == points[0].server ||
-	    points[count - 1].hash == UINT32_MAX,
+		points[count - 1].hash == UINT32_MAX,
 	    "ring %u of %zu: the end does not wrap", kind, set->n);
 	free(points);
 	ketama_free(ring);
@@ -496,8 +560,7 @@ has_name(const struct ketama *ring, enum ketama_kind kind,
 	size_t i, j;
 
 	for (i = 0; i < set->n; i++) {
-		put_points(points, kind, (uint32_t)i, &set->servers[i],
-		    number);
+		put_points(points, kind, (uint32_t)i, &set->servers[i], number);
 		for (j = 0; j < 4; j++)
 			if (ketama_find(ring, points[j].hash) != i)
 				return false;
@@ -520,9 +583,9 @@ test_counts(void)
 			make_set(&set, n, 11211, 1 + (n % 3) * 31);
 			ring = make_ring(kinds[i], set.servers, n);
 			check_case(has_name(ring, kinds[i], &set, 38) &&
-			    has_name(ring, kinds[i], &set, 39) !=
-			    is_one_short(kinds[i], n) &&
-			    !has_name(ring, kinds[i], &set, 40),
+				has_name(ring, kinds[i], &set, 39) !=
+				    is_one_short(kinds[i], n) &&
+				!has_name(ring, kinds[i], &set, 40),
 			    "ring %u: names of %zu servers", kinds[i], n);
 			ketama_free(ring);
 		}
@@ -547,7 +610,8 @@ test_order(void)
 	for (i = 0; i < SAMPLES; i++) {
 		next_number(&hash);
 		check_case(ketama_find(ring, hash) ==
-		    n - 1 - ketama_find(other, hash), "hash %u", hash);
+			n - 1 - ketama_find(other, hash),
+		    "hash %u", hash);
 	}
 	ketama_free(ring);
 	ketama_free(other);
@@ -576,8 +640,8 @@ check_without(enum ketama_kind kind, const struct set *set, size_t excluded)
 		owner = ketama_find(ring, hash);
 		other = ketama_find_other(ring, hash, excluded);
 		check_case(other != excluded && other < set->n &&
-		    (owner == excluded || other == owner) &&
-		    other - (other > excluded) == ketama_find(rest, hash),
+			(owner == excluded || other == owner) &&
+			other - (other > excluded) == ketama_find(rest, hash),
 		    "ring %u without %zu: hash %u", kind, excluded, hash);
 	}
 	ketama_free(ring);
@@ -616,9 +680,11 @@ test_other_of_none(void)
 	for (i = 0; i < SAMPLES; i++) {
 		next_number(&hash);
 		check_case(ketama_find_other(ring, hash, set.n) ==
-		    ketama_find(ring, hash), "n excluded, hash %u", hash);
+			ketama_find(ring, hash),
+		    "n excluded, hash %u", hash);
 		check_case(ketama_find_other(ring, hash, SIZE_MAX) ==
-		    ketama_find(ring, hash), "none excluded, hash %u", hash);
+			ketama_find(ring, hash),
+		    "none excluded, hash %u", hash);
 	}
 	ketama_free(ring);
 }
@@ -630,11 +696,11 @@ test_other_without_points(void)
 {
 	static const struct ketama_server light[] = {
 		{ "10.0.0.1", 11211, 1 },
-		{ "10.0.0.2", 11211, 1000 }
+		{ "10.0.0.2", 11211, 1000 },
 	};
 	static const struct ketama_server twice[] = {
 		{ "10.0.0.1", 11211, 1 },
-		{ "10.0.0.1", 11211, 1 }
+		{ "10.0.0.1", 11211, 1 },
 	};
 	struct ketama *ring;
 	uint32_t hash = 1;
@@ -664,8 +730,11 @@ static void
 test_one_server(void)
 {
 	static const enum ketama_kind kinds[] = {
-		KETAMA, KETAMA_LIBKETAMA, KETAMA_TWEMPROXY, KETAMA_MAGENT,
-		KETAMA_MODULA
+		KETAMA,
+		KETAMA_LIBKETAMA,
+		KETAMA_TWEMPROXY,
+		KETAMA_MAGENT,
+		KETAMA_MODULA,
 	};
 	static const struct ketama_server server = { "10.0.0.1", 11211, 7 };
 	static const uint32_t hashes[] = { 0, 1, INT32_MAX, UINT32_MAX };
@@ -695,16 +764,18 @@ test_modula(void)
 	size_t i, owner;
 
 	make_set(&set, 7, 11211, 1);
-	set.servers[3].weight = 100;	/* has no meaning here */
+	set.servers[3].weight = 100; /* has no meaning here */
 	ring = make_ring(KETAMA_MODULA, set.servers, set.n);
 	for (i = 0; i < SAMPLES; i++) {
 		next_number(&hash);
 		owner = (hash & 0x7fffffff) % 7;
 		check_case(ketama_find(ring, hash) == owner, "hash %u", hash);
 		check_case(ketama_find_other(ring, hash, owner) ==
-		    (owner + 1) % 7, "next of hash %u", hash);
+			(owner + 1) % 7,
+		    "next of hash %u", hash);
 		check_case(ketama_find_other(ring, hash, (owner + 1) % 7) ==
-		    owner, "not excluded, hash %u", hash);
+			owner,
+		    "not excluded, hash %u", hash);
 	}
 	ketama_free(ring);
 }

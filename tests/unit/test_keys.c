@@ -45,7 +45,8 @@ take(struct keys *keys, size_t i)
 	unit_need(key != NULL, "malloc");
 	check(keys_take(keys, key, &length, &base64));
 	check_case(length == n && memcmp(key, want, n) == 0 &&
-	    base64 == is_base64(i), "key %zu", i);
+		base64 == is_base64(i),
+	    "key %zu", i);
 	free(key);
 }
 
@@ -81,8 +82,8 @@ test_queue(void)
 		check(keys_count(keys) == MANY - i);
 		take(keys, i);
 		if (i == MANY / 2)
-			check(keys_bytes(keys) < sum / 2 + sum / 20 +
-			    (256 << 10));
+			check(keys_bytes(keys) <
+			    sum / 2 + sum / 20 + (256 << 10));
 	}
 	check_empty(keys);
 	keys_free(keys);
@@ -167,13 +168,16 @@ test_need(void)
 		check(!keys_need_base64(key, sizeof(key)));
 		key[0] = (char)byte;
 		check_case(keys_need_base64(key, 1) ==
-		    (strchr(" \r\n", byte) != NULL), "byte %d alone", byte);
+			(strchr(" \r\n", byte) != NULL),
+		    "byte %d alone", byte);
 		check_case(keys_need_base64(key, sizeof(key)) ==
-		    (strchr(" \r\n", byte) != NULL), "byte %d first", byte);
+			(strchr(" \r\n", byte) != NULL),
+		    "byte %d first", byte);
 		key[0] = 'k';
 		key[249] = (char)byte;
 		check_case(keys_need_base64(key, sizeof(key)) ==
-		    (strchr(" \r\n", byte) != NULL), "byte %d last", byte);
+			(strchr(" \r\n", byte) != NULL),
+		    "byte %d last", byte);
 		/* Behind the end it does not matter. */
 		check(!keys_need_base64(key, sizeof(key) - 1));
 	}
@@ -211,10 +215,12 @@ test_base64(void)
 	check_base64("\xff\xff\xff", 3, "////");
 	check_base64("\xfb\xff\xbf", 3, "+/+/");
 	check_base64("a b\r\n", 5, "YSBiDQo=");
-	check_base64("\x00\x10\x83\x10\x51\x87\x20\x92\x8b\x30\xd3\x8f"
+	check_base64(
+	    "\x00\x10\x83\x10\x51\x87\x20\x92\x8b\x30\xd3\x8f"
 	    "\x41\x14\x93\x51\x55\x97\x61\x96\x9b\x71\xd7\x9f"
 	    "\x82\x18\xa3\x92\x59\xa7\xa2\x9a\xab\xb2\xdb\xaf"
-	    "\xc3\x1c\xb3\xd3\x5d\xb7\xe3\x9e\xbb\xf3\xdf\xbf", 48,
+	    "\xc3\x1c\xb3\xd3\x5d\xb7\xe3\x9e\xbb\xf3\xdf\xbf",
+	    48,
 	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 	    "0123456789+/");
 	memset(key, 0, sizeof(key));

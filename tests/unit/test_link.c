@@ -4,10 +4,9 @@
  * around it, in whatever pieces the bytes come, and wherever it ends.
  */
 
-#include <sys/socket.h>
-
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -19,22 +18,22 @@
 
 enum {
 	KEYS = 8,
-	CALLS = 64,		/* under way at most */
+	CALLS = 64, /* under way at most */
 	ROUNDS = 4000,
 	BUFFER = 4 << 20,
-	VALUE_MAX = 5000
+	VALUE_MAX = 5000,
 };
 
 enum kind { GET, GETS, SET, DELETE, MANY };
 
 struct my_call {
-	struct call call;	/* first, so that one is the other */
+	struct call call; /* first, so that one is the other */
 	enum kind kind;
 	int key;
 	char key_text[8];
-	unsigned int value;	/* what a get has to find: its number, or 0 */
-	bool was_there;		/* the key of a delete */
-	unsigned int values[KEYS];	/* MANY */
+	unsigned int value; /* what a get has to find: its number, or 0 */
+	bool was_there;     /* the key of a delete */
+	unsigned int values[KEYS]; /* MANY */
 	unsigned int serial;
 };
 
@@ -44,7 +43,7 @@ static struct link *test_link;
 static int peer = -1;
 static char failed_why[80];
 static unsigned int seed;
-static unsigned int answered, returned;	/* serial numbers that come next */
+static unsigned int answered, returned; /* serial numbers that come next */
 
 /* What a value is made of: its number and a length that follows from it. */
 static size_t
@@ -95,8 +94,10 @@ say_value(const char *key, bool with_cas)
 	if (number == 0)
 		return;
 	n = value_text(number, value);
-	say(head, (size_t)sprintf(head, with_cas ? "VALUE %.2s 0 %zu %u\r\n" :
-	    "VALUE %.2s 0 %zu\r\n", key, n, number));
+	say(head,
+	    (size_t)sprintf(head,
+		with_cas ? "VALUE %.2s 0 %zu %u\r\n" : "VALUE %.2s 0 %zu\r\n",
+		key, n, number));
 	say(value, n);
 	say("\r\n", 2);
 }
@@ -153,8 +154,9 @@ serve(size_t bytes)
 	}
 	if (bytes > server.out_length)
 		bytes = server.out_length;
-	n = bytes == 0 ? 0 : send(peer, server.out, bytes,
-	    MSG_NOSIGNAL | MSG_DONTWAIT);
+	n = bytes == 0 ?
+	    0 :
+	    send(peer, server.out, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n <= 0)
 		return;
 	server.out_length -= (size_t)n;
@@ -171,8 +173,10 @@ check_value(const struct answer *answer, size_t at, unsigned int number)
 	char value[VALUE_MAX];
 	size_t n = value_text(number, value);
 
-	check_case(answer->last.data.length == n && memcmp(answer->bytes + at +
-	    answer->last.data.at, value, n) == 0, "seed %u", seed);
+	check_case(answer->last.data.length == n &&
+		memcmp(answer->bytes + at + answer->last.data.at, value, n) ==
+		    0,
+	    "seed %u", seed);
 }
 
 static void
@@ -212,8 +216,8 @@ on_done(struct call *call, const struct answer *answer)
 		check(answer->last.result == PROTO_STORED);
 		break;
 	case DELETE:
-		check(answer->last.result == (my->was_there ?
-		    PROTO_DELETED : PROTO_NOT_FOUND));
+		check(answer->last.result ==
+		    (my->was_there ? PROTO_DELETED : PROTO_NOT_FOUND));
 		break;
 	case MANY:
 		check(answer->last.result == PROTO_END);
@@ -223,8 +227,8 @@ on_done(struct call *call, const struct answer *answer)
 }
 
 static bool
-on_value(struct call *call, const struct proto_reply *value,
-    const char *bytes, size_t at)
+on_value(struct call *call, const struct proto_reply *value, const char *bytes,
+    size_t at)
 {
 	struct my_call *my = (struct my_call *)call;
 	char text[VALUE_MAX];
@@ -262,9 +266,10 @@ submit_set(struct my_call *my)
 	memcpy(data + n, "\r\n", 2);
 	will_hold[my->key] = number;
 	my->call.expect = PROTO_EXPECT_STORED;
-	link_submit(test_link, &my->call, line, (size_t)sprintf(line,
-	    "set %s 0 %u %zu\r\n", my->key_text, number, n), data, n + 2,
-	    NULL);
+	link_submit(test_link, &my->call, line,
+	    (size_t)sprintf(line, "set %s 0 %u %zu\r\n", my->key_text, number,
+		n),
+	    data, n + 2, NULL);
 }
 
 static void
@@ -284,7 +289,17 @@ static void
 submit(void)
 {
 	static const enum kind kinds[] = {
-		GET, GET, GET, GET, GET, GETS, GETS, GETS, SET, DELETE, MANY
+		GET,
+		GET,
+		GET,
+		GET,
+		GET,
+		GETS,
+		GETS,
+		GETS,
+		SET,
+		DELETE,
+		MANY,
 	};
 	struct my_call *my = new_call(kinds[dice(COUNT(kinds))]);
 	char line[80];
@@ -292,7 +307,8 @@ submit(void)
 	switch (my->kind) {
 	case GET:
 	case GETS:
-		my->call.expect = my->kind == GET ? PROTO_EXPECT_VALUES :
+		my->call.expect = my->kind == GET ?
+		    PROTO_EXPECT_VALUES :
 		    PROTO_EXPECT_VALUES_CAS;
 		link_ask(test_link, &my->call, my->key_text,
 		    strlen(my->key_text));
@@ -304,8 +320,9 @@ submit(void)
 		my->was_there = my->value > 0;
 		will_hold[my->key] = 0;
 		my->call.expect = PROTO_EXPECT_DELETED;
-		link_submit(test_link, &my->call, line, (size_t)sprintf(line,
-		    "delete %s\r\n", my->key_text), NULL, 0, NULL);
+		link_submit(test_link, &my->call, line,
+		    (size_t)sprintf(line, "delete %s\r\n", my->key_text), NULL,
+		    0, NULL);
 		break;
 	case MANY:
 		submit_many(my);
@@ -343,7 +360,8 @@ on_failed(void *owner, const char *why)
 }
 
 static const struct link_news news = {
-	.heard = on_heard, .failed = on_failed
+	.heard = on_heard,
+	.failed = on_failed,
 };
 
 static void
@@ -353,8 +371,7 @@ connect_link(void)
 
 	if (peer != -1)
 		close(peer);
-	unit_need(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0,
-	    "socketpair");
+	unit_need(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0, "socketpair");
 	unit_need(fcntl(pair[0], F_SETFL, O_NONBLOCK) == 0, "fcntl");
 	peer = pair[1];
 	memset(&server, 0, sizeof(server));
@@ -416,8 +433,15 @@ static void
 test_endings(void)
 {
 	static const char *const ends[] = {
-		"", "\r\n", "END\r\n", "STORED\r\n", "VALUE k1 0 1\r\nx\r\n",
-		"VALUE kk 0 1\r\nx\r\nEND\r\n", "ERROR\r\n", "\0", "VALUE k1 0 "
+		"",
+		"\r\n",
+		"END\r\n",
+		"STORED\r\n",
+		"VALUE k1 0 1\r\nx\r\n",
+		"VALUE kk 0 1\r\nx\r\nEND\r\n",
+		"ERROR\r\n",
+		"\0",
+		"VALUE k1 0 ",
 	};
 	const char *end;
 	unsigned int i, n;

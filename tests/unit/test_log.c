@@ -5,14 +5,13 @@
  * The clock is the test's: nothing here waits.
  */
 
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
-
-#include <errno.h>
-#include <fcntl.h>
-#include <stddef.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,7 +25,7 @@ enum { START = 1700000000, BIG = 1 << 17 };
 static struct timespec now = { .tv_sec = START, .tv_nsec = 7999999 };
 static struct timespec steady = { .tv_sec = 1000 };
 static int saved_stderr, pipe_read = -1, syslogd = -1;
-static char *read_bytes;	/* BIG of them */
+static char *read_bytes; /* BIG of them */
 
 /*
  * In the place of the system's
@@ -48,8 +47,8 @@ time(time_t *time)
 }
 
 /* Its declaration in the system's header has types of its own. */
-int redirect(int fd, const struct sockaddr_un *address, socklen_t length)
-    __asm__("connect") __attribute__((used));
+int redirect(int fd, const struct sockaddr_un *address,
+    socklen_t length) __asm__("connect") __attribute__((used));
 
 static socklen_t
 name_syslogd(struct sockaddr_un *address)
@@ -58,7 +57,7 @@ name_syslogd(struct sockaddr_un *address)
 	/* A name that is in no directory: its first byte is NUL. */
 	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 +
 	    (size_t)snprintf(address->sun_path + 1, 100, "test_log %ld",
-	    (long)getpid()));
+		(long)getpid()));
 }
 
 int
@@ -167,7 +166,7 @@ test_levels(void)
 		STAMP "error: e\n",
 		STAMP "error: e\n" STAMP "warning: w\n",
 		STAMP "error: e\n" STAMP "warning: w\n" STAMP "i\n",
-		STAMP "error: e\n" STAMP "warning: w\n" STAMP "i\n" STAMP "d\n"
+		STAMP "error: e\n" STAMP "warning: w\n" STAMP "i\n" STAMP "d\n",
 	};
 	enum log_level level;
 
@@ -193,7 +192,8 @@ test_escaped(void)
 
 	begin();
 	log_info("s 2: %s", all);
-	check_written(STAMP "s 2: a\\nb\\rc\\td\\x1b[2Je\\x7f\\x80\\xff\\n "
+	check_written(STAMP
+	    "s 2: a\\nb\\rc\\td\\x1b[2Je\\x7f\\x80\\xff\\n "
 	    "\\x01~\n");
 	log_open(false, LOG_LEVEL_DEBUG);
 	for (byte = 1; byte != 0; byte++) {
@@ -220,8 +220,8 @@ test_long(void)
 		n = take_written();
 		check(n > 500 && n <= 4096);
 		check(memchr(read_bytes, '\n', n) == read_bytes + n - 1);
-		check(memcmp(read_bytes, STAMP "s 3: ",
-		    sizeof(STAMP "s 3: ") - 1) == 0);
+		check(memcmp(read_bytes,
+			  STAMP "s 3: ", sizeof(STAMP "s 3: ") - 1) == 0);
 	}
 	free(text);
 	end();
@@ -287,7 +287,10 @@ test_escape(void)
 	/* An escape is never cut in two. */
 	check_escape("a\xff", 2, 6, "a\\xff");
 	check_escape("a\xff", 2, 5, "a");
-	check_escape("a\xff" "b", 3, 5, "a");
+	check_escape(
+	    "a\xff"
+	    "b",
+	    3, 5, "a");
 	check_escape("\n", 1, 3, "\\n");
 	check_escape("\n", 1, 2, "");
 	check_escape("\xff\xff\xff", 3, 13, "\\xff\\xff\\xff");
@@ -304,9 +307,13 @@ test_escape_bytes(void)
 		byte = (char)i;
 		log_escape(&byte, 1, out, sizeof(out));
 		check_case(i >= ' ' && i <= '~' && i != '\\' ?
-		    out[0] == byte && out[1] == '\0' :
-		    out[0] == '\\' && strlen(out) == (strchr("n\nr\rt\t\\\\",
-		    i) != NULL && i != 0 ? 2 : 4), "byte %d", i);
+			out[0] == byte && out[1] == '\0' :
+			out[0] == '\\' &&
+			    strlen(out) ==
+				(strchr("n\nr\rt\t\\\\", i) != NULL && i != 0 ?
+					2 :
+					4),
+		    "byte %d", i);
 	}
 }
 
@@ -354,8 +361,8 @@ test_limit(void)
 	pass_ms(1);
 	complain("d", 2);
 	check_written(STAMP
-	    "warning: s d: down (3 such lines were left out)\n"
-	    STAMP "warning: s d: down\n");
+	    "warning: s d: down (3 such lines were left out)\n" STAMP
+	    "warning: s d: down\n");
 	end();
 }
 
@@ -393,8 +400,10 @@ test_object(void)
 	static const struct {
 		const char *number, *address;
 	} objects[] = {
-		{ "c#17", "10.0.0.5:5031" }, { "c#18", "10.0.0.5:5031" },
-		{ "c#18", "10.0.0.5:5032" }, { "c#17", "10.0.0.5:5032" }
+		{ "c#17", "10.0.0.5:5031" },
+		{ "c#18", "10.0.0.5:5031" },
+		{ "c#18", "10.0.0.5:5032" },
+		{ "c#17", "10.0.0.5:5032" },
 	};
 	size_t i;
 	int line;
@@ -405,7 +414,7 @@ test_object(void)
 			log_info("%s %s: %d", objects[i].number,
 			    objects[i].address, line);
 		check(count_lines() == 10);
-		pass_ms(i == 1 ? 1000 : 0);	/* no more than twenty */
+		pass_ms(i == 1 ? 1000 : 0); /* no more than twenty */
 	}
 	end();
 }
@@ -463,8 +472,8 @@ set_journal(unsigned long more)
 	struct stat st;
 
 	unit_need(fstat(STDERR_FILENO, &st) == 0, "fstat");
-	snprintf(stream, sizeof(stream), "%lu:%lu",
-	    (unsigned long)st.st_dev, (unsigned long)st.st_ino + more);
+	snprintf(stream, sizeof(stream), "%lu:%lu", (unsigned long)st.st_dev,
+	    (unsigned long)st.st_ino + more);
 	setenv("JOURNAL_STREAM", stream, 1);
 	log_open(false, LOG_LEVEL_DEBUG);
 }
@@ -479,7 +488,8 @@ test_journal(void)
 	log_warning("s k: w");
 	log_info("s k: i");
 	log_debug("s k: d\n<1>x");
-	check_written("<3>error: s k: e\n<4>warning: s k: w\n<6>s k: i\n"
+	check_written(
+	    "<3>error: s k: e\n<4>warning: s k: w\n<6>s k: i\n"
 	    "<7>s k: d\\n<1>x\n");
 	set_journal(1);
 	log_error("s k: no journal");
@@ -499,8 +509,9 @@ start_syslogd(void)
 	socklen_t length = name_syslogd(&address);
 
 	syslogd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
-	unit_need(syslogd != -1 && bind(syslogd, (struct sockaddr *)&address,
-	    length) == 0, "syslogd");
+	unit_need(syslogd != -1 &&
+		bind(syslogd, (struct sockaddr *)&address, length) == 0,
+	    "syslogd");
 }
 
 /* The next message to syslogd. */

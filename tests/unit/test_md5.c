@@ -34,19 +34,18 @@ test_rfc(void)
 {
 	static const struct {
 		const char *text, *hex;
-	} suite[] = {
-		{ "", "d41d8cd98f00b204e9800998ecf8427e" },
+	} suite[] = { { "", "d41d8cd98f00b204e9800998ecf8427e" },
 		{ "a", "0cc175b9c0f1b6a831c399e269772661" },
 		{ "abc", "900150983cd24fb0d6963f7d28e17f72" },
 		{ "message digest", "f96b697d7cb7938d525a2f31aaf161d0" },
 		{ "abcdefghijklmnopqrstuvwxyz",
 		    "c3fcd3d76192e4007dfb496cca67e13b" },
 		{ "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-		    "0123456789", "d174ab98d277d9f5a5611c2c9f419d9f" },
+		  "0123456789",
+		    "d174ab98d277d9f5a5611c2c9f419d9f" },
 		{ "1234567890123456789012345678901234567890"
-		    "1234567890123456789012345678901234567890",
-		    "57edf4a22be3c955ac49da2e2107b67a" }
-	};
+		  "1234567890123456789012345678901234567890",
+		    "57edf4a22be3c955ac49da2e2107b67a" } };
 	size_t i;
 
 	for (i = 0; i < COUNT(suite); i++)
@@ -106,7 +105,7 @@ test_alignment(void)
 				buffer[shift + i] = (unsigned char)(i ^ n);
 			md5(buffer + shift, n, shift == 0 ? digest : other);
 			check_case(shift == 0 ||
-			    memcmp(digest, other, sizeof(digest)) == 0,
+				memcmp(digest, other, sizeof(digest)) == 0,
 			    "%zu bytes at %zu", n, shift);
 		}
 }
@@ -130,9 +129,8 @@ test_words(size_t shortest, size_t longest)
 		md5_words((const char *const *)data, n, count, words);
 		for (i = 0; i < MOST; i++)
 			check_case(words[i] ==
-			    (i < count ? md5_word(data[i], n[i]) : 0),
-			    "md5_words, %zu of %zu: %zu bytes", i, count,
-			    n[i]);
+				(i < count ? md5_word(data[i], n[i]) : 0),
+			    "md5_words, %zu of %zu: %zu bytes", i, count, n[i]);
 	}
 	for (i = 0; i < MOST; i++)
 		free(data[i]);
@@ -146,9 +144,9 @@ main(int argc, char **argv)
 	test_rfc();
 	test_lengths();
 	test_alignment();
-	test_words(0, 31);	/* one block, short */
-	test_words(20, 55);	/* one block */
-	test_words(28, 36);	/* both of these */
-	test_words(40, 130);	/* one block and more */
+	test_words(0, 31);   /* one block, short */
+	test_words(20, 55);  /* one block */
+	test_words(28, 36);  /* both of these */
+	test_words(40, 130); /* one block and more */
 	return unit_end();
 }

@@ -16,7 +16,7 @@
 #include "proto.h"
 
 enum {
-	VALUE_MAX = 1048576
+	VALUE_MAX = 1048576,
 };
 
 struct request_case {
@@ -32,19 +32,24 @@ struct reply_case {
 	const char *want;
 };
 
-#define REQUEST(bytes, want) { bytes, sizeof(bytes) - 1, want }
+#define REQUEST(bytes, want) \
+	{ \
+		bytes, sizeof(bytes) - 1, want \
+	}
 #define REPLY(expect, bytes, want) \
-	{ PROTO_EXPECT_ ## expect, bytes, sizeof(bytes) - 1, want }
+	{ \
+		PROTO_EXPECT_##expect, bytes, sizeof(bytes) - 1, want \
+	}
 
 #define TEN(x) x x x x x x x x x x
 #define K250 TEN("abcdefghijklmnopqrstuvwxy")
 #define K251 K250 "z"
 #define BIG TEN(TEN("0123456789"))
-#define LONG BIG BIG			/* 2000 bytes */
+#define LONG BIG BIG /* 2000 bytes */
 /* A line of 2047 bytes. */
-#define DELETE_2047 "delete k" \
-	TEN(TEN(TEN(" ") TEN(" "))) TEN("   ") "         "
-#define O31 "O" TEN("123") "1"		/* opaque flags of 32 and 33 bytes */
+#define DELETE_2047 \
+	"delete k" TEN(TEN(TEN(" ") TEN(" "))) TEN("   ") "         "
+#define O31 "O" TEN("123") "1" /* opaque flags of 32 and 33 bytes */
 #define O32 O31 "2"
 #define N30 TEN("123")
 #define B64_248 TEN("QUJDREVGR0hJSktM") TEN("QUJDREVG") "QUJDREVG"
@@ -75,8 +80,7 @@ static const struct request_case requests[] = {
 	REQUEST("bget a\r\n", "get 8 key=a keys=a*1"),
 	REQUEST("gat 10 a b\r\n", "gat 12 key=a keys=a b*2 exptime=10"),
 	REQUEST("gat -1 a\r\n", "gat 10 key=a keys=a*1 exptime=-1"),
-	REQUEST("gats 4294967295 a\r\n",
-	    "gats 19 key=a keys=a*1 exptime=-1"),
+	REQUEST("gats 4294967295 a\r\n", "gats 19 key=a keys=a*1 exptime=-1"),
 	REQUEST("gat 4294967301 a\r\n", "gat 18 key=a keys=a*1 exptime=5"),
 	REQUEST("get \x01\t\x7f\xff\x80\r\n",
 	    "get 11 key=\x01\t\x7f\xff\x80 keys=\x01\t\x7f\xff\x80*1"),
@@ -128,8 +132,7 @@ static const struct request_case requests[] = {
 	    "add 21 key=0 data= exptime=2678400"),
 	REQUEST("set k 4294967295 0 1\r\nx\r\n",
 	    "set 25 key=k data=x flags=4294967295"),
-	REQUEST("set k 4294967297 0 1\r\nx\r\n",
-	    "set 25 key=k data=x flags=1"),
+	REQUEST("set k 4294967297 0 1\r\nx\r\n", "set 25 key=k data=x flags=1"),
 	REQUEST("set k 18446744073709551615 0 1\r\nx\r\n",
 	    "set 35 key=k data=x flags=4294967295"),
 	REQUEST("set k -18446744073709551615 0 1\r\nx\r\n",
@@ -147,8 +150,7 @@ static const struct request_case requests[] = {
 	REQUEST("cas k 0 0 1 18446744073709551615 noreply\r\nx\r\n",
 	    "cas 45 noreply key=k data=x cas=18446744073709551615"),
 	REQUEST("cas k 0 0 1 4 foo\r\nx\r\n", "cas 22 key=k data=x cas=4"),
-	REQUEST("set " K250 " 0 0 0\r\n\r\n",
-	    "set 264 key=" K250 " data="),
+	REQUEST("set " K250 " 0 0 0\r\n\r\n", "set 264 key=" K250 " data="),
 	REQUEST("set k 0 0 1\r\nXY\r\n", "set 16 !" DATA),
 	REQUEST("set k 0 0 1\r\nX\nA", "set 16 !" DATA),
 	REQUEST("set k 0 0 1\r\nX\rA", "set 16 !" DATA),
@@ -410,8 +412,7 @@ static const struct request_case requests[] = {
 	REQUEST("mg ==== b\r\n", "mg 11 !" DECODE " base64"),
 	REQUEST("mg Zg==Zm9v b\r\n", "mg 15 !" DECODE " base64"),
 	REQUEST("mg Zm9v b b\r\n", "mg 13 !" TWICE " base64"),
-	REQUEST("mg " B64_248 " b\r\n",
-	    "mg 255 base64 key=" B64_248 " meta=b"),
+	REQUEST("mg " B64_248 " b\r\n", "mg 255 base64 key=" B64_248 " meta=b"),
 	REQUEST("mg k\0z v\r\n", "mg 10 !" FORMAT),
 	REQUEST("mg k O\rz\r\n", "mg 10 !" FORMAT),
 
@@ -588,10 +589,14 @@ static const struct reply_case replies[] = {
 	REPLY(VALUES, "\0\r\n", "BAD"),
 	REPLY(VALUES, "HTTP/1.1 400 Bad Request\r\n", "BAD"),
 	REPLY(VALUES, "-ERR unknown command\r\n", "BAD"),
-	REPLY(VALUES, "SERVER_ERROR " LONG "0123456789012345678901234567890123"
-	    "\r\n", "SERVER_ERROR 2049"),
-	REPLY(VALUES, "SERVER_ERROR " LONG "0123456789012345678901234567890123"
-	    "45\r\n", "TOO_LONG"),
+	REPLY(VALUES,
+	    "SERVER_ERROR " LONG "0123456789012345678901234567890123"
+	    "\r\n",
+	    "SERVER_ERROR 2049"),
+	REPLY(VALUES,
+	    "SERVER_ERROR " LONG "0123456789012345678901234567890123"
+	    "45\r\n",
+	    "TOO_LONG"),
 	REPLY(VALUES, "SERVER_ERROR " LONG LONG, "TOO_LONG"),
 	REPLY(VALUES, "VALUE " LONG LONG, "TOO_LONG"),
 	REPLY(VALUES, "VALUX " LONG LONG, "BAD"),
@@ -807,8 +812,8 @@ add_error(struct text *text, const char *bytes, const struct proto_request *r)
 static void
 add_numbers(struct text *text, const struct proto_request *r)
 {
-	bool is_number = r->command == PROTO_INCR ||
-	    r->command == PROTO_DECR || r->command == PROTO_MA;
+	bool is_number = r->command == PROTO_INCR || r->command == PROTO_DECR ||
+	    r->command == PROTO_MA;
 
 	if (r->flags != 0)
 		add(text, " flags=%lu", (unsigned long)r->flags);
@@ -834,14 +839,36 @@ add_meta(struct text *text, const char *bytes, const struct proto_request *r)
 
 /* All that a request says, but what is not set. */
 static void
-render_request(struct text *text, const char *bytes,
-    enum proto_status status, const struct proto_request *r)
+render_request(struct text *text, const char *bytes, enum proto_status status,
+    const struct proto_request *r)
 {
 	static const char *const names[] = {
-		"get", "gets", "gat", "gats", "set", "add", "replace",
-		"append", "prepend", "cas", "incr", "decr", "touch", "delete",
-		"mg", "ms", "md", "ma", "mn", "me", "flush_all", "version",
-		"verbosity", "stats", "quit", "refused"
+		"get",
+		"gets",
+		"gat",
+		"gats",
+		"set",
+		"add",
+		"replace",
+		"append",
+		"prepend",
+		"cas",
+		"incr",
+		"decr",
+		"touch",
+		"delete",
+		"mg",
+		"ms",
+		"md",
+		"ma",
+		"mn",
+		"me",
+		"flush_all",
+		"version",
+		"verbosity",
+		"stats",
+		"quit",
+		"refused",
 	};
 
 	text->length = 0;
@@ -875,10 +902,28 @@ render_reply(struct text *text, const char *bytes, enum proto_status status,
     const struct proto_reply *r)
 {
 	static const char *const names[] = {
-		"VALUE", "STAT", "END", "STORED", "NOT_STORED", "EXISTS",
-		"NOT_FOUND", "DELETED", "TOUCHED", "NUMBER", "OK", "VERSION",
-		"VA", "HD", "EN", "NS", "EX", "NF", "ME", "ERROR",
-		"CLIENT_ERROR", "SERVER_ERROR"
+		"VALUE",
+		"STAT",
+		"END",
+		"STORED",
+		"NOT_STORED",
+		"EXISTS",
+		"NOT_FOUND",
+		"DELETED",
+		"TOUCHED",
+		"NUMBER",
+		"OK",
+		"VERSION",
+		"VA",
+		"HD",
+		"EN",
+		"NS",
+		"EX",
+		"NF",
+		"ME",
+		"ERROR",
+		"CLIENT_ERROR",
+		"SERVER_ERROR",
 	};
 
 	text->length = 0;
@@ -932,8 +977,7 @@ parse(struct text *text, const char *bytes, size_t n, int expect)
 static bool
 is_text(const struct text *text, const char *want, size_t length)
 {
-	return text->length == length &&
-	    memcmp(text->bytes, want, length) == 0;
+	return text->length == length && memcmp(text->bytes, want, length) == 0;
 }
 
 static void
@@ -1001,8 +1045,8 @@ check_case(const char *bytes, size_t n, const char *want, size_t want_length,
 	length = parse(&whole, bytes, n, expect);
 	check(is_text(&whole, want, want_length), "whole", bytes, n, &whole);
 	check(check_cuts(bytes, n, expect, &whole,
-	    memcmp(whole.bytes, "BAD", 3) == 0 ? 0 : length), "cut", bytes, n,
-	    &whole);
+		  memcmp(whole.bytes, "BAD", 3) == 0 ? 0 : length),
+	    "cut", bytes, n, &whole);
 	more = malloc(n + sizeof(behind));
 	if (more == NULL)
 		abort();
@@ -1010,8 +1054,8 @@ check_case(const char *bytes, size_t n, const char *want, size_t want_length,
 	memcpy(more + n, behind, sizeof(behind));
 	parse(&text, more, n + sizeof(behind), expect);
 	check(is_text(&text, whole.bytes, whole.length) ||
-	    memcmp(whole.bytes, "MORE", 4) == 0, "more behind", bytes, n,
-	    &text);
+		memcmp(whole.bytes, "MORE", 4) == 0,
+	    "more behind", bytes, n, &text);
 	free(more);
 }
 

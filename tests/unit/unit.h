@@ -13,8 +13,8 @@
 #include <string.h>
 
 enum {
-	UNIT_SHOWN = 20,	/* failures; the others are counted only */
-	UNIT_BYTES = 400	/* of a text that is shown */
+	UNIT_SHOWN = 20,  /* failures; the others are counted only */
+	UNIT_BYTES = 400, /* of a text that is shown */
 };
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
