@@ -264,7 +264,7 @@ reads_to_scratch(const struct conn *conn)
 static ssize_t
 read_to_scratch(struct conn *conn)
 {
-	size_t kept = conn_kept(conn);
+	size_t kept = conn_input_bytes(conn);
 	char *scratch = conn->loop->scratch;
 	ssize_t n = recv(conn->fd, scratch + kept, SCRATCH - kept, 0);
 
@@ -322,7 +322,7 @@ conn_want(struct conn *conn, size_t n)
 }
 
 struct block *
-conn_keep(struct conn *conn, const char *at, size_t n, size_t *offset)
+conn_reference(struct conn *conn, const char *at, size_t n, size_t *offset)
 {
 	if (conn->in != NULL && n >= REFERENCE_MIN) {
 		assert(at >= conn->in->bytes &&
@@ -634,13 +634,13 @@ conn_received(const struct conn *conn)
 }
 
 size_t
-conn_kept(const struct conn *conn)
+conn_input_bytes(const struct conn *conn)
 {
 	return conn->in == NULL ? 0 : conn->end - conn->start;
 }
 
 size_t
-conn_kept_in(const struct conn *conn)
+conn_input_memory(const struct conn *conn)
 {
 	return conn->in == NULL ? 0 : conn->in->size;
 }
@@ -662,7 +662,7 @@ conn_local_port(const struct conn *conn)
 }
 
 void
-conn_peer_name(const struct conn *conn, char *name)
+conn_remote_name(const struct conn *conn, char *name)
 {
 	struct sockaddr_storage address;
 	socklen_t length = sizeof(address);
@@ -768,8 +768,8 @@ static bool
 work_left(const struct conn_loop *loop)
 {
 	return !TAILQ_EMPTY(&loop->offers) ||
-	    !TAILQ_EMPTY(&loop->dirty[CONN_FIRST]) ||
-	    !TAILQ_EMPTY(&loop->dirty[CONN_SECOND]);
+	    !TAILQ_EMPTY(&loop->dirty[CONN_FLUSHED_FIRST]) ||
+	    !TAILQ_EMPTY(&loop->dirty[CONN_FLUSHED_LAST]);
 }
 
 /* Offer what was kept back; what is put on the list meanwhile waits for the
@@ -821,8 +821,8 @@ conn_loop_turn(struct conn_loop *loop)
 	event_base_loop(loop->base,
 	    EVLOOP_ONCE | (work_left(loop) ? EVLOOP_NONBLOCK : 0));
 	offer_all(loop);
-	flush_all(loop, CONN_FIRST);
-	flush_all(loop, CONN_SECOND);
+	flush_all(loop, CONN_FLUSHED_FIRST);
+	flush_all(loop, CONN_FLUSHED_LAST);
 	free_dead(loop);
 }
 

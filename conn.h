@@ -6,7 +6,7 @@
  * is queued and written once per loop turn.  Knows no memcached.
  *
  * A loop turn: the events that are ready, then input that was kept back, then
- * the output of all conns of rank CONN_FIRST, then of the others, then the
+ * the output of all conns of rank CONN_FLUSHED_FIRST, then of the others, then the
  * memory of closed conns.  Handlers run from the loop only, never from inside
  * a conn_ function.
  */
@@ -23,10 +23,10 @@ struct event_base;
 enum {
 	CONN_HIGH = 256 << 10, /* a backlog over this is high, in bytes */
 	CONN_LOW = 64 << 10,   /* drained() is called when it is under this */
-	CONN_NAME_MAX = 64,    /* bytes of conn_peer_name() */
+	CONN_NAME_MAX = 64,    /* bytes of conn_remote_name() */
 };
 
-enum conn_rank { CONN_FIRST, CONN_SECOND };
+enum conn_rank { CONN_FLUSHED_FIRST, CONN_FLUSHED_LAST };
 
 enum conn_end {
 	CONN_EOF,      /* the peer sends no more; output goes on */
@@ -93,7 +93,7 @@ void conn_want(struct conn *conn, size_t n);
  * begin at *offset of the block.  Messages that are larger than a read are not
  * copied.  Returns NULL when out of memory.
  */
-struct block *conn_keep(struct conn *conn, const char *at, size_t n,
+struct block *conn_reference(struct conn *conn, const char *at, size_t n,
     size_t *offset);
 
 /* Queue a copy of bytes.  Out of memory, the conn fails at the end of the
@@ -118,15 +118,15 @@ uint64_t conn_received(const struct conn *conn);
 
 /* Bytes of input that are kept, because their message is not whole, or input
    is paused; and of the memory that they take. */
-size_t conn_kept(const struct conn *conn);
-size_t conn_kept_in(const struct conn *conn);
+size_t conn_input_bytes(const struct conn *conn);
+size_t conn_input_memory(const struct conn *conn);
 
 /* The port of this side of a TCP connection; 0 if it has none. */
 unsigned int conn_local_port(const struct conn *conn);
 
 /* ADDRESS:PORT of the other side, or "unix", to name, which has room for
    CONN_NAME_MAX bytes. */
-void conn_peer_name(const struct conn *conn, char *name);
+void conn_remote_name(const struct conn *conn, char *name);
 
 int conn_error(const struct conn *conn); /* errno of CONN_FAILED */
 

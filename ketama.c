@@ -162,7 +162,7 @@ print_name(char *name, size_t size, enum ketama_kind kind,
 }
 
 static void
-add_points(struct point *points, uint32_t server, const char *name)
+put_points(struct point *points, uint32_t server, const char *name)
 {
 	unsigned char digest[16];
 	int i;
@@ -179,7 +179,7 @@ add_points(struct point *points, uint32_t server, const char *name)
 
 /* Append the points of a server.  Returns false when out of memory. */
 static bool
-add_server(struct ketama *ring, enum ketama_kind kind, uint32_t index,
+add_points(struct ketama *ring, enum ketama_kind kind, uint32_t index,
     const struct ketama_server *server, size_t names)
 {
 	size_t size = strlen(server->host) + NAME_ROOM, number;
@@ -193,7 +193,7 @@ add_server(struct ketama *ring, enum ketama_kind kind, uint32_t index,
 	assert(length > 0 && (size_t)length < size);
 	for (number = 0; number < names; number++) {
 		snprintf(name + length, size - (size_t)length, "%zu", number);
-		add_points(ring->points + ring->count, index, name);
+		put_points(ring->points + ring->count, index, name);
 		ring->count += POINTS_PER_NAME;
 	}
 	free(name);
@@ -233,7 +233,7 @@ make_points(struct ketama *ring, enum ketama_kind kind,
 		return false;
 	for (i = 0; i < ring->n; i++) {
 		names = count_names(kind, servers[i].weight, total, ring->n);
-		if (!add_server(ring, kind, (uint32_t)i, &servers[i], names))
+		if (!add_points(ring, kind, (uint32_t)i, &servers[i], names))
 			return false;
 	}
 	assert(ring->count == count);

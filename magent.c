@@ -91,7 +91,7 @@ on_stop(evutil_socket_t fd, short what, void *arg)
 }
 
 static void
-on_tick(evutil_socket_t fd, short what, void *arg)
+on_watchdog_tick(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
@@ -245,7 +245,8 @@ build_events(struct magent *magent)
 		    event_add(magent->signals[i], NULL) == -1)
 			return false;
 	}
-	magent->tick = event_new(magent->base, -1, EV_PERSIST, on_tick, magent);
+	magent->tick = event_new(magent->base, -1, EV_PERSIST, on_watchdog_tick,
+	    magent);
 	return magent->tick != NULL && event_add(magent->tick, &every) == 0;
 }
 
@@ -293,7 +294,7 @@ demolish(struct magent *magent)
 
 /* Everybody has been heard of, or has not answered in time. */
 static void
-become_ready(struct magent *magent)
+announce_ready(struct magent *magent)
 {
 	const struct options *options = magent->options;
 
@@ -321,7 +322,7 @@ run(struct magent *magent)
 	while (magent->stops == 0 || (magent->stops == 1 && is_busy(magent))) {
 		conn_loop_turn(magent->loop);
 		if (!magent->ready && !mirror_is_starting(magent->mirror))
-			become_ready(magent);
+			announce_ready(magent);
 	}
 	log_info("stopped");
 	daemon_pid_file_remove();

@@ -80,7 +80,7 @@ static_assert(SHORT % 8 == 0 && LENGTH_AT % 8 == 0 && SHORT < LENGTH_AT,
 	STEP(c, d, I(d, a, b), 7 * (i) + 14, 15, k2);			\
 	STEP(b, c, I(c, d, a), 7 * (i) + 21, 21, k3)
 
-static const uint32_t start[4] = {
+static const uint32_t initial_state[4] = {
 	0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476,
 };
 
@@ -178,7 +178,7 @@ word_within(int size, const unsigned char *data, size_t n)
 	unsigned char block[LENGTH_AT];
 	uint32_t state[4], words[LENGTH_AT / 4];
 
-	memcpy(state, start, sizeof(state));
+	memcpy(state, initial_state, sizeof(state));
 	fill(block, (size_t)size, data, n);
 	load_words(words, block, (size_t)size);
 	rounds(state, words, size, (uint32_t)n * 8);
@@ -195,7 +195,7 @@ words_within(int size, const unsigned char *const data[LANES],
 	int i;
 
 	for (i = 0; i < LANES; i++) {
-		state[i] = (four){ 0 } + start[i];
+		state[i] = (four){ 0 } + initial_state[i];
 		fill(block[i], (size_t)size, data[i], n[i]);
 		length[i] = (uint32_t)n[i] * 8;
 	}
@@ -224,7 +224,7 @@ digest_state(uint32_t state[4], const unsigned char *data, size_t n)
 	uint64_t length = htole64((uint64_t)n * 8);
 	unsigned char block[BLOCK];
 
-	memcpy(state, start, sizeof(start));
+	memcpy(state, initial_state, sizeof(initial_state));
 	for (; n >= BLOCK; data += BLOCK, n -= BLOCK)
 		whole_block(state, data);
 	fill(block, sizeof(block), data, n);

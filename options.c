@@ -49,7 +49,7 @@ struct entry {
 
 /* Read a decimal number, digits only.  Returns what follows it, or NULL. */
 static const char *
-read_number(const char *text, uint64_t *number)
+parse_decimal(const char *text, uint64_t *number)
 {
 	char *end;
 
@@ -61,7 +61,7 @@ read_number(const char *text, uint64_t *number)
 }
 
 static const char *
-take_number(const char *text, unsigned int least, unsigned int most,
+parse_count(const char *text, unsigned int least, unsigned int most,
     unsigned int *number)
 {
 	static char problem[64];
@@ -69,7 +69,7 @@ take_number(const char *text, unsigned int least, unsigned int most,
 	uint64_t n;
 
 	assert(least <= most);
-	end = read_number(text, &n);
+	end = parse_decimal(text, &n);
 	if (end == NULL || *end != '\0' || n < least || n > most) {
 		snprintf(problem, sizeof(problem),
 		    "must be a number from %u to %u", least, most);
@@ -83,7 +83,7 @@ take_number(const char *text, unsigned int least, unsigned int most,
 static bool
 read_size(const char *text, uint64_t unit, uint64_t *size)
 {
-	const char *end = read_number(text, size);
+	const char *end = parse_decimal(text, size);
 
 	assert(unit > 0);
 	if (end == NULL)
@@ -109,7 +109,7 @@ read_size(const char *text, uint64_t unit, uint64_t *size)
 }
 
 static const char *
-add_server(struct address **list, size_t *count, const char *text)
+append_server(struct address **list, size_t *count, const char *text)
 {
 	struct address *longer;
 	const char *problem;
@@ -134,14 +134,15 @@ add_server(struct address **list, size_t *count, const char *text)
 static const char *
 take_primary(struct options *options, const char *argument)
 {
-	return add_server(&options->primaries, &options->primary_count,
+	return append_server(&options->primaries, &options->primary_count,
 	    argument);
 }
 
 static const char *
 take_backup(struct options *options, const char *argument)
 {
-	return add_server(&options->backups, &options->backup_count, argument);
+	return append_server(&options->backups, &options->backup_count,
+	    argument);
 }
 
 /* Paths are made absolute: a daemon leaves the directory they start from. */
@@ -181,7 +182,7 @@ take_listen(struct options *options, const char *argument)
 static const char *
 take_port(struct options *options, const char *argument)
 {
-	return take_number(argument, 0, 65535, &options->listen_port);
+	return parse_count(argument, 0, 65535, &options->listen_port);
 }
 
 static const char *
@@ -197,13 +198,13 @@ take_socket(struct options *options, const char *argument)
 static const char *
 take_clients(struct options *options, const char *argument)
 {
-	return take_number(argument, 1, 1000000, &options->max_clients);
+	return parse_count(argument, 1, 1000000, &options->max_clients);
 }
 
 static const char *
 take_links(struct options *options, const char *argument)
 {
-	return take_number(argument, 1, 64, &options->links);
+	return parse_count(argument, 1, 64, &options->links);
 }
 
 static const char *
@@ -229,7 +230,7 @@ take_pid_file(struct options *options, const char *argument)
 static const char *
 take_timeout(struct options *options, const char *argument)
 {
-	return take_number(argument, 10, 60000, &options->timeout_ms);
+	return parse_count(argument, 10, 60000, &options->timeout_ms);
 }
 
 static const char *
@@ -491,7 +492,7 @@ take_option(struct options *options, int letter, int *status)
 
 /* What only the whole command line shows. */
 static bool
-check(const struct options *options)
+check_together(const struct options *options)
 {
 	if (options->primary_count == 0) {
 		fputs(
@@ -540,7 +541,7 @@ options_parse(struct options *options, int argc, char *argv[], int *status)
 		fprintf(stderr, "magent: %s: not an option\n", argv[optind]);
 		good = false;
 	}
-	good = good && check(options);
+	good = good && check_together(options);
 	if (!good)
 		options_free(options);
 	return good;

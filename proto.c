@@ -214,7 +214,7 @@ line_set_data(const struct line *line, uint32_t length, size_t value_max,
  * at token by token.
  */
 static inline bool
-take_storage(const struct line *line, uint32_t *length, struct proto_request *r)
+scan_storage(const struct line *line, uint32_t *length, struct proto_request *r)
 {
 	const char *bytes = line->bytes;
 	size_t key = line->at + 1, stop, at;
@@ -223,8 +223,8 @@ take_storage(const struct line *line, uint32_t *length, struct proto_request *r)
 	if (key >= line->end)
 		return false;
 	at = stop = key_end(bytes, key, line->end);
-	if (at - key - 1 >= PROTO_KEY_MAX || !take_number(bytes, &at, &flags) ||
-	    !take_number(bytes, &at, &exptime) || !take_number(bytes, &at, &n))
+	if (at - key - 1 >= PROTO_KEY_MAX || !scan_number(bytes, &at, &flags) ||
+	    !scan_number(bytes, &at, &exptime) || !scan_number(bytes, &at, &n))
 		return false;
 	r->noreply = line->end - at == sizeof(" noreply") - 1 &&
 	    IS(bytes + at, " noreply");
@@ -261,7 +261,7 @@ parse_storage(struct line *line, size_t value_max, struct proto_request *r)
 	uint32_t length;
 	uint64_t flags;
 
-	if (!is_cas && take_storage(line, &length, r)) {
+	if (!is_cas && scan_storage(line, &length, r)) {
 		line_set_data(line, length, value_max, r);
 		return;
 	}

@@ -136,7 +136,7 @@ bool proto_token(const char *bytes, size_t end, size_t *at,
  * Decode the base64 in n bytes to out, which has room for PROTO_KEY_MAX bytes.
  * Returns the decoded length, or 0 if it is not base64 (or too long).
  */
-size_t proto_base64(const char *bytes, size_t n, char *out);
+size_t proto_base64_decode(const char *bytes, size_t n, char *out);
 
 /* The number that the digits at the start of n bytes make; of a huge one the
    first 18 digits. */

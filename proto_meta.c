@@ -55,7 +55,7 @@ base64_group(const char *bytes, int pad)
 
 /* Only the one spelling that an encoder gives: servers echo that one. */
 size_t
-proto_base64(const char *bytes, size_t n, char *out)
+proto_base64_decode(const char *bytes, size_t n, char *out)
 {
 	size_t i, length = 0;
 	int group, pad = 0;
@@ -82,7 +82,7 @@ is_base64(const struct line *line)
 {
 	char key[PROTO_KEY_MAX];
 
-	return proto_base64(line->bytes + line->token[1].at,
+	return proto_base64_decode(line->bytes + line->token[1].at,
 		   line->token[1].length, key) > 0;
 }
 

@@ -204,7 +204,7 @@ next_field(const char *bytes, size_t end, size_t *at, struct proto_span *field)
 
 /* A number that a server wrote has no zeros before it without end. */
 static bool
-read_number(const char *text, size_t length, uint64_t *number)
+read_server_number(const char *text, size_t length, uint64_t *number)
 {
 	return length <= DIGITS_MAX && read_digits(text, length, number);
 }
@@ -214,7 +214,7 @@ next_number(const char *bytes, size_t end, size_t *at, struct proto_span *field,
     uint64_t *number)
 {
 	return next_field(bytes, end, at, field) &&
-	    read_number(bytes + field->at, field->length, number);
+	    read_server_number(bytes + field->at, field->length, number);
 }
 
 /* Data of this length follows the line. */
@@ -260,7 +260,7 @@ parse_value(const char *bytes, size_t n, size_t end, bool has_cas,
 
 	if (!next_field(bytes, end, &at, &r->key) ||
 	    r->key.length > PROTO_KEY_MAX || !skip_number(bytes, &at) ||
-	    !take_number(bytes, &at, &length))
+	    !scan_number(bytes, &at, &length))
 		return PROTO_BAD;
 	if (has_cas && !next_number(bytes, end, &at, &r->cas, &number))
 		return PROTO_BAD;
@@ -311,7 +311,8 @@ parse_flags(const char *bytes, size_t at, size_t end, struct proto_reply *r)
 		if (bytes[start] != 'c')
 			continue;
 		set_span(&r->cas, start + 1, at);
-		if (!read_number(bytes + r->cas.at, r->cas.length, &number))
+		if (!read_server_number(bytes + r->cas.at, r->cas.length,
+			&number))
 			return PROTO_BAD;
 	}
 	return PROTO_OK;
@@ -323,7 +324,7 @@ read_padded(const char *bytes, size_t at, size_t end, uint64_t *number)
 {
 	size_t stop = token_end(bytes, at, end);
 
-	if (!read_number(bytes + at, stop - at, number))
+	if (!read_server_number(bytes + at, stop - at, number))
 		return false;
 	while (stop < end && bytes[stop] == ' ')
 		stop++;

@@ -4,7 +4,7 @@
 /*
  * How proto.c, proto_meta.c and proto_reply.c walk over the bytes of a line;
  * nobody else includes this.  Positions are offsets, nothing at or behind end
- * is read but by take_number(), and what most messages need is inline.
+ * is read but by scan_number(), and what most messages need is inline.
  */
 
 #include <assert.h>
@@ -165,7 +165,7 @@ read_key(const struct line *line, struct proto_request *r)
 /* The digits behind the space at *at, which is moved behind them; at most ten,
    so that nothing overflows.  Needs a byte behind them: the line end. */
 static inline bool
-take_number(const char *bytes, size_t *at, uint64_t *number)
+scan_number(const char *bytes, size_t *at, uint64_t *number)
 {
 	size_t start = *at + 1, i = start;
 	uint64_t value = 0;

@@ -24,7 +24,7 @@ enum {
 	SPENT = 3,              /* times the limit */
 };
 
-TAILQ_HEAD(claim_list, claim);
+TAILQ_HEAD(budget_waiter_list, budget_waiter);
 
 /* What is due. */
 struct flow {
@@ -36,9 +36,9 @@ struct budget {
 	size_t limit;
 	struct flow single; /* of gets of one key */
 	struct flow rounds; /* of gets of many */
-	struct claim_list claims;
-	size_t waiting; /* how many these are, */
-	size_t kept;    /* and what they keep */
+	struct budget_waiter_list waiters;
+	size_t waiting;   /* how many these are, */
+	size_t own_bytes; /* and what they keep */
 	struct event *timer;
 };
 
@@ -83,13 +83,13 @@ budget_round(const struct budget *budget, unsigned int n)
 }
 
 void
-budget_ask(struct budget *budget, bool many, unsigned int keys)
+budget_expect(struct budget *budget, bool many, unsigned int keys)
 {
 	flow_of(budget, many)->keys += keys;
 }
 
 void
-budget_forget(struct budget *budget, bool many, unsigned int keys)
+budget_unexpect(struct budget *budget, bool many, unsigned int keys)
 {
 	struct flow *flow = flow_of(budget, many);
 
@@ -100,14 +100,15 @@ budget_forget(struct budget *budget, bool many, unsigned int keys)
 /* Up faster than down, so that not many large values are asked for before it
    is seen that they are. */
 void
-budget_take(struct budget *budget, bool many, unsigned int keys, size_t bytes)
+budget_arrived(struct budget *budget, bool many, unsigned int keys,
+    size_t bytes)
 {
 	struct flow *flow = flow_of(budget, many);
 	size_t value = keys > 1 ? bytes / keys : bytes;
 
 	if (keys == 0)
 		return;
-	budget_forget(budget, many, keys);
+	budget_unexpect(budget, many, keys);
 	if (value < VALUE_MIN)
 		value = VALUE_MIN;
 	if (value > flow->value)
@@ -122,7 +123,7 @@ budget_take(struct budget *budget, bool many, unsigned int keys, size_t bytes)
 
 /* About how many bytes are due. */
 static size_t
-due(const struct flow *flow)
+expected_bytes(const struct flow *flow)
 {
 	return flow->keys * flow->value;
 }
@@ -131,7 +132,8 @@ due(const struct flow *flow)
 bool
 budget_is_ample(const struct budget *budget)
 {
-	return block_total() + due(&budget->single) + due(&budget->rounds) <=
+	return block_total() + expected_bytes(&budget->single) +
+	    expected_bytes(&budget->rounds) <=
 	    budget->limit;
 }
 
@@ -145,93 +147,95 @@ budget_is_ample(const struct budget *budget)
  * each other.
  */
 static bool
-fits(const struct budget *budget, const struct claim *claim,
+fits(const struct budget *budget, const struct budget_waiter *waiter,
     enum budget_need need)
 {
 	const struct flow *single = &budget->single, *rounds = &budget->rounds;
-	size_t own = budget->kept + (claim->waiting ? 0 : claim->kept);
+	size_t own = budget->own_bytes +
+	    (waiter->waiting ? 0 : waiter->own_bytes);
 	size_t total = block_total(), limit = budget->limit;
 	size_t held = total > own ? total - own : 0;
-	size_t coming = due(single) + due(rounds);
+	size_t coming = expected_bytes(single) + expected_bytes(rounds);
 
 	if (held + coming <= limit)
 		return true;
 	coming = coming < limit ? coming : limit;
-	if (need == BUDGET_LITTLE)
+	if (need == BUDGET_SMALL)
 		return held + coming <= 2 * limit;
-	if (claim->looks > PATIENCE)
+	if (waiter->checks > PATIENCE)
 		return held + coming <= limit + limit / 2;
 	return need == BUDGET_ROUND && rounds->keys == 0 &&
-	    held + due(single) <= limit + limit / 2;
+	    held + expected_bytes(single) <= limit + limit / 2;
 }
 
 static void
-wait(struct budget *budget, struct claim *claim)
+start_waiting(struct budget *budget, struct budget_waiter *waiter)
 {
 	struct timeval look = { .tv_usec = WAIT_MS * 1000 };
 
-	if (claim->waiting)
+	if (waiter->waiting)
 		return;
-	claim->waiting = true;
+	waiter->waiting = true;
 	budget->waiting++;
-	budget->kept += claim->kept;
-	TAILQ_INSERT_TAIL(&budget->claims, claim, entry);
+	budget->own_bytes += waiter->own_bytes;
+	TAILQ_INSERT_TAIL(&budget->waiters, waiter, entry);
 	if (!event_pending(budget->timer, EV_TIMEOUT, NULL))
 		event_add(budget->timer, &look);
 }
 
 bool
-budget_admit(struct budget *budget, struct claim *claim, enum budget_need need)
+budget_admit_or_wait(struct budget *budget, struct budget_waiter *waiter,
+    enum budget_need need)
 {
-	if (fits(budget, claim, need))
+	if (fits(budget, waiter, need))
 		return true;
-	wait(budget, claim);
+	start_waiting(budget, waiter);
 	return false;
 }
 
 void
-budget_cancel(struct budget *budget, struct claim *claim)
+budget_cancel(struct budget *budget, struct budget_waiter *waiter)
 {
-	if (!claim->waiting)
+	if (!waiter->waiting)
 		return;
-	assert(budget->kept >= claim->kept);
-	claim->waiting = false;
+	assert(budget->own_bytes >= waiter->own_bytes);
+	waiter->waiting = false;
 	budget->waiting--;
-	budget->kept -= claim->kept;
-	TAILQ_REMOVE(&budget->claims, claim, entry);
+	budget->own_bytes -= waiter->own_bytes;
+	TAILQ_REMOVE(&budget->waiters, waiter, entry);
 }
 
 /* Somebody may be admitted on his way, while he waits. */
 void
-budget_begin(struct budget *budget, struct claim *claim)
+budget_admitted(struct budget *budget, struct budget_waiter *waiter)
 {
-	budget_cancel(budget, claim);
-	claim->looks = 0;
+	budget_cancel(budget, waiter);
+	waiter->checks = 0;
 }
 
 void
 budget_wake(struct budget *budget)
 {
-	struct claim *claim = TAILQ_FIRST(&budget->claims);
+	struct budget_waiter *waiter = TAILQ_FIRST(&budget->waiters);
 
-	if (claim == NULL)
+	if (waiter == NULL)
 		return;
-	budget_cancel(budget, claim);
-	claim->wake(claim);
+	budget_cancel(budget, waiter);
+	waiter->wake(waiter);
 }
 
 /* Wake as many as wait now; those who go on waiting are behind them. */
 static void
-on_timer(evutil_socket_t fd, short what, void *arg)
+on_budget_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct budget *budget = arg;
 	size_t n = budget->waiting;
-	struct claim *claim;
+	struct budget_waiter *waiter;
 
 	(void)fd;
 	(void)what;
-	TAILQ_FOREACH(claim, &budget->claims, entry)
-	claim->looks++;
+	TAILQ_FOREACH(waiter, &budget->waiters, entry)
+	waiter->checks++;
 	while (n-- > 0)
 		budget_wake(budget);
 }
@@ -251,8 +255,8 @@ budget_new(struct event_base *base, size_t limit, size_t value_max)
 	budget->limit = limit;
 	budget->single.value = VALUE_FIRST;
 	budget->rounds.value = value_max > VALUE_MIN ? value_max : VALUE_MIN;
-	TAILQ_INIT(&budget->claims);
-	budget->timer = event_new(base, -1, 0, on_timer, budget);
+	TAILQ_INIT(&budget->waiters);
+	budget->timer = event_new(base, -1, 0, on_budget_timer, budget);
 	if (budget->timer == NULL) {
 		free(budget);
 		return NULL;
@@ -265,7 +269,7 @@ budget_free(struct budget *budget)
 {
 	if (budget == NULL)
 		return;
-	assert(TAILQ_EMPTY(&budget->claims));
+	assert(TAILQ_EMPTY(&budget->waiters));
 	event_free(budget->timer);
 	free(budget);
 }

@@ -15,21 +15,21 @@ struct budget;
 struct event_base;
 
 /* Who wants to begin something. */
-struct claim {
-	TAILQ_ENTRY(claim) entry;
-	void (*wake)(struct claim *claim);
-	size_t kept; /* bytes in blocks that are its own, and
+struct budget_waiter {
+	TAILQ_ENTRY(budget_waiter) entry;
+	void (*wake)(struct budget_waiter *waiter);
+	size_t own_bytes; /* bytes in blocks that are its own, and
 					   given back only if it goes on; set by
 					   who waits */
 	bool waiting;
-	unsigned int looks; /* that were in vain */
+	unsigned int checks; /* that were in vain */
 };
 
 enum budget_need {
-	BUDGET_LITTLE, /* a command of somebody who holds nothing, and
+	BUDGET_SMALL, /* a command of somebody who holds nothing, and
 				   did not ask for much of late */
-	BUDGET_MORE,   /* that of another */
-	BUDGET_ROUND,  /* the next keys of a get of many */
+	BUDGET_LARGE, /* that of another */
+	BUDGET_ROUND, /* the next keys of a get of many */
 };
 
 /* limit: bytes in all blocks; value_max: of the largest value.  Returns NULL
@@ -54,14 +54,14 @@ bool budget_is_ample(const struct budget *budget);
  * called, once, when that may have changed; from the loop or from inside
  * budget_wake().
  */
-bool budget_admit(struct budget *budget, struct claim *claim,
+bool budget_admit_or_wait(struct budget *budget, struct budget_waiter *waiter,
     enum budget_need need);
 
 /* It begins now. */
-void budget_begin(struct budget *budget, struct claim *claim);
+void budget_admitted(struct budget *budget, struct budget_waiter *waiter);
 
 /* It does not want to any more. */
-void budget_cancel(struct budget *budget, struct claim *claim);
+void budget_cancel(struct budget *budget, struct budget_waiter *waiter);
 
 /* Something was given back: wake the claim that waits for the longest. */
 void budget_wake(struct budget *budget);
@@ -71,9 +71,9 @@ unsigned int budget_round(const struct budget *budget, unsigned int n);
 
 /* So many keys are asked for, by a get of many or one of a single key; later
    their values have come, bytes in all, or nothing comes of it. */
-void budget_ask(struct budget *budget, bool many, unsigned int keys);
-void budget_take(struct budget *budget, bool many, unsigned int keys,
+void budget_expect(struct budget *budget, bool many, unsigned int keys);
+void budget_arrived(struct budget *budget, bool many, unsigned int keys,
     size_t bytes);
-void budget_forget(struct budget *budget, bool many, unsigned int keys);
+void budget_unexpect(struct budget *budget, bool many, unsigned int keys);
 
 #endif

@@ -40,7 +40,7 @@ enum {
 	WINDOW_MAX = 512,       /* and at most; fewer if its replies are */
 	WINDOW_BYTES = 2 << 20, /* large, or its requests */
 	INPUT_LARGE = 64 << 10, /* held by a message that is not whole yet */
-	LITTLE = 16 << 10,      /* output, or a reply */
+	SMALL_BYTES = 16 << 10, /* output, or a reply */
 	STUCK_SECONDS = 30,     /* a client that takes none of its output, */
 	SHORT_SECONDS = 2,      /* and in a shortage */
 	LINGER_SECONDS = 2,     /* for a client to close after we did */
@@ -63,10 +63,10 @@ struct client {
 	bool closing;      /* no input is looked at any more */
 	bool finished;     /* all output is sent, waits for EOF */
 	bool paused;
-	struct waiter waiter;             /* for the end of a rest */
-	struct claim claim;               /* for memory */
-	uint64_t received, queued, moved; /* as last seen */
-	unsigned int still;               /* seconds in which nothing moved */
+	struct gate_waiter gate_waiter;            /* for the end of a rest */
+	struct budget_waiter memory_waiter;        /* for memory */
+	uint64_t received, queued, progress_bytes; /* as last seen */
+	unsigned int idle_seconds; /* seconds in which nothing moved */
 };
 
 TAILQ_HEAD(client_list, client);
@@ -77,14 +77,14 @@ struct clients {
 	struct stats *stats;
 	struct local local;
 	struct clients_settings settings;
-	struct request_world world;
+	struct request_env env;
 	struct client_list list;
 	uint64_t number;
 	bool stopping;
 	struct event *tick;
 };
 
-static void go_on(struct client *client);
+static void resume(struct client *client);
 
 /* What the log calls it; valid until the next call. */
 static const char *
@@ -93,7 +93,7 @@ client_name(const struct client *client)
 	static char name[32 + CONN_NAME_MAX];
 	char peer[CONN_NAME_MAX];
 
-	conn_peer_name(client->conn, peer);
+	conn_remote_name(client->conn, peer);
 	snprintf(name, sizeof(name), "c#%llu %s",
 	    (unsigned long long)client->number, peer);
 	return name;
@@ -114,8 +114,8 @@ client_close(struct client *client)
 		STAILQ_REMOVE_HEAD(&client->requests, entry);
 		request_free(request);
 	}
-	gate_wait_cancel(pairs_gate(clients->pairs), &client->waiter);
-	budget_cancel(clients->world.budget, &client->claim);
+	gate_wait_cancel(pairs_gate(clients->pairs), &client->gate_waiter);
+	budget_cancel(clients->env.budget, &client->memory_waiter);
 	conn_close(client->conn, false);
 	TAILQ_REMOVE(&clients->list, client, entry);
 	clients->stats->connections--;
@@ -181,45 +181,46 @@ what_next(const struct client *client)
 
 	if (first != NULL && request_is_paused(first))
 		return BUDGET_ROUND;
-	return first != NULL || client->reply_size > LITTLE ||
-		conn_backlog(client->conn) > LITTLE ?
-	    BUDGET_MORE :
-	    BUDGET_LITTLE;
+	return first != NULL || client->reply_size > SMALL_BYTES ||
+		conn_backlog(client->conn) > SMALL_BYTES ?
+	    BUDGET_LARGE :
+	    BUDGET_SMALL;
 }
 
 /* Whether there is memory for that; if not it waits. */
 static bool
-is_admitted(struct client *client)
+admit_or_wait(struct client *client)
 {
 	enum budget_need need;
 
-	if (budget_is_ample(client->clients->world.budget))
+	if (budget_is_ample(client->clients->env.budget))
 		return true;
 	need = what_next(client);
-	if (!client->claim.waiting) {
-		client->claim.kept = conn_kept_in(client->conn);
+	if (!client->memory_waiter.waiting) {
+		client->memory_waiter.own_bytes =
+		    conn_input_memory(client->conn);
 		if (need == BUDGET_ROUND)
-			client->claim.kept += client->cost;
+			client->memory_waiter.own_bytes += client->cost;
 	}
-	return budget_admit(client->clients->world.budget, &client->claim,
-	    need);
+	return budget_admit_or_wait(client->clients->env.budget,
+	    &client->memory_waiter, need);
 }
 
-/* Whether a new request, or a new round of one, has to wait; then it is seen
-   to that go_on() is called when that changes. */
+/* Whether a new request, or the next round of a get, may begin now.  If not,
+   resume() is called when that may have changed. */
 static bool
-must_wait(struct client *client)
+may_begin_or_wait(struct client *client)
 {
 	struct gate *gate = pairs_gate(client->clients->pairs);
 
 	if (conn_backlog(client->conn) > CONN_HIGH)
-		return true;
+		return false;
 	if (gate_is_closed(gate)) {
-		if (!client->waiter.waiting)
-			gate_wait(gate, &client->waiter);
-		return true;
+		if (!client->gate_waiter.waiting)
+			gate_wait(gate, &client->gate_waiter);
+		return false;
 	}
-	return !is_admitted(client);
+	return admit_or_wait(client);
 }
 
 /* Write what is ready, in order. */
@@ -229,13 +230,14 @@ deliver(struct client *client)
 	struct request *request;
 
 	while ((request = STAILQ_FIRST(&client->requests)) != NULL) {
-		if (request_ready(request)) {
+		if (request_is_ready(request)) {
 			if (request_write(request, client->conn))
 				pop_request(client);
 			count_written(client);
-		} else if (request_is_paused(request) && !must_wait(client)) {
-			budget_begin(client->clients->world.budget,
-			    &client->claim);
+		} else if (request_is_paused(request) &&
+		    may_begin_or_wait(client)) {
+			budget_admitted(client->clients->env.budget,
+			    &client->memory_waiter);
 			request_continue(request);
 		} else {
 			break;
@@ -256,8 +258,8 @@ on_answered(struct request *request)
 		return;
 	deliver(client);
 	if (client->paused)
-		go_on(client);
-	budget_wake(clients->world.budget);
+		resume(client);
+	budget_wake(clients->env.budget);
 }
 
 /* Reply to a command that takes no server. */
@@ -274,7 +276,7 @@ reply(struct client *client, const char *text, const char *more)
 		count_written(client);
 		return;
 	}
-	request = request_new(&client->clients->world, client);
+	request = request_new(&client->clients->env, client);
 	if (request == NULL) {
 		client_end(client);
 		return;
@@ -294,7 +296,7 @@ static void
 answer(struct client *client, const struct proto_request *r, const char *bytes)
 {
 	struct clients *clients = client->clients;
-	struct request *request = request_new(&clients->world, client);
+	struct request *request = request_new(&clients->env, client);
 
 	if (request == NULL) {
 		reply(client, "SERVER_ERROR out of memory", "\r\n");
@@ -306,9 +308,10 @@ answer(struct client *client, const struct proto_request *r, const char *bytes)
 
 /* A command about keys. */
 static void
-start(struct client *client, const struct proto_request *r, const char *bytes)
+start_request(struct client *client, const struct proto_request *r,
+    const char *bytes)
 {
-	struct request *request = request_start(&client->clients->world, client,
+	struct request *request = request_start(&client->clients->env, client,
 	    client->conn, r, bytes);
 
 	if (request == NULL) {
@@ -318,7 +321,7 @@ start(struct client *client, const struct proto_request *r, const char *bytes)
 		return;
 	}
 	push_request(client, request);
-	if (request_ready(request))
+	if (request_is_ready(request))
 		deliver(client);
 }
 
@@ -355,7 +358,7 @@ handle(struct client *client, const struct proto_request *r, const char *bytes)
 		client_end(client);
 		break;
 	default:
-		start(client, r, bytes);
+		start_request(client, r, bytes);
 	}
 }
 
@@ -368,7 +371,7 @@ handle(struct client *client, const struct proto_request *r, const char *bytes)
 static size_t
 share(const struct clients *clients)
 {
-	size_t bytes = budget_share(clients->world.budget,
+	size_t bytes = budget_share(clients->env.budget,
 	    clients->stats->connections);
 
 	return bytes < WINDOW_BYTES ? bytes : WINDOW_BYTES;
@@ -387,7 +390,7 @@ is_full(const struct client *client)
 	   rounds. */
 	return client->count >= client->window || client->cost > bytes ||
 	    (client->count - 1) * client->reply_size > bytes ||
-	    !request_is_told(client->last);
+	    !request_is_sent(client->last);
 }
 
 /* The answer of the binary protocol to a command that is not known. */
@@ -438,8 +441,7 @@ static size_t
 await_rest(struct client *client, const struct proto_request *r, size_t n)
 {
 	struct clients *clients = client->clients;
-	bool is_short = n > INPUT_LARGE &&
-	    budget_is_short(clients->world.budget);
+	bool is_short = n > INPUT_LARGE && budget_is_short(clients->env.budget);
 
 	if (is_short && r->length == 0) {
 		clients->stats->memory_errors++;
@@ -495,7 +497,7 @@ swallow(struct client *client, size_t n)
 }
 
 static size_t
-on_input(void *owner, const char *bytes, size_t n)
+on_client_input(void *owner, const char *bytes, size_t n)
 {
 	struct client *client = owner;
 	uint64_t received = conn_received(client->conn);
@@ -509,13 +511,14 @@ on_input(void *owner, const char *bytes, size_t n)
 			used += swallow(client, n - used);
 			continue;
 		}
-		if (is_full(client) || must_wait(client)) {
+		if (is_full(client) || !may_begin_or_wait(client)) {
 			client->clients->stats->yields++;
 			client->paused = true;
 			conn_pause(client->conn);
 			return used;
 		}
-		budget_begin(client->clients->world.budget, &client->claim);
+		budget_admitted(client->clients->env.budget,
+		    &client->memory_waiter);
 		length = take_message(client, bytes + used, n - used);
 		assert(length <= n - used);
 		if (length == 0)
@@ -527,35 +530,37 @@ on_input(void *owner, const char *bytes, size_t n)
 
 /* Something that the client may have waited for has happened. */
 static void
-go_on(struct client *client)
+resume(struct client *client)
 {
-	if (!client->paused || is_full(client) || must_wait(client))
+	if (!client->paused || is_full(client) || !may_begin_or_wait(client))
 		return;
 	client->paused = false;
 	conn_resume(client->conn);
 }
 
 static void
-on_drained(void *owner)
+on_output_drained(void *owner)
 {
 	deliver(owner);
-	go_on(owner);
+	resume(owner);
 }
 
 static void
-on_open(struct waiter *waiter)
+on_open(struct gate_waiter *gate_waiter)
 {
-	on_drained((char *)waiter - offsetof(struct client, waiter));
+	on_output_drained((char *)gate_waiter -
+	    offsetof(struct client, gate_waiter));
 }
 
 static void
-on_memory(struct claim *claim)
+on_memory(struct budget_waiter *memory_waiter)
 {
-	on_drained((char *)claim - offsetof(struct client, claim));
+	on_output_drained((char *)memory_waiter -
+	    offsetof(struct client, memory_waiter));
 }
 
 static void
-on_ended(void *owner, enum conn_end end)
+on_client_ended(void *owner, enum conn_end end)
 {
 	struct client *client = owner;
 
@@ -571,7 +576,7 @@ on_ended(void *owner, enum conn_end end)
 	case CONN_FINISHED:
 		assert(client->closing && STAILQ_EMPTY(&client->requests));
 		client->finished = true;
-		client->still = 0;
+		client->idle_seconds = 0;
 		if (client->eof || client->clients->stopping)
 			client_close(client);
 		break;
@@ -581,10 +586,10 @@ on_ended(void *owner, enum conn_end end)
 	}
 }
 
-static const struct conn_handler handler = {
-	.input = on_input,
-	.drained = on_drained,
-	.ended = on_ended,
+static const struct conn_handler client_conn_handler = {
+	.input = on_client_input,
+	.drained = on_output_drained,
+	.ended = on_client_ended,
 };
 
 /*
@@ -596,42 +601,43 @@ static const struct conn_handler handler = {
 static bool
 holds_input(const struct client *client)
 {
-	return conn_kept(client->conn) > INPUT_LARGE && client->count == 0 &&
-	    conn_backlog(client->conn) == 0;
+	return conn_input_bytes(client->conn) > INPUT_LARGE &&
+	    client->count == 0 && conn_backlog(client->conn) == 0;
 }
 
 /* See whether a client takes its output, and goes on with its input. */
 static void
-check(struct client *client)
+check_progress(struct client *client)
 {
-	bool is_short = budget_is_short(client->clients->world.budget);
+	bool is_short = budget_is_short(client->clients->env.budget);
 	bool input = holds_input(client);
-	uint64_t moved = input ? conn_received(client->conn) :
-				 conn_sent(client->conn);
+	uint64_t progress_bytes = input ?
+	    conn_received(client->conn) :
+	    conn_sent(client->conn);
 
-	if (moved != client->moved ||
+	if (progress_bytes != client->progress_bytes ||
 	    (!client->finished && !input && conn_backlog(client->conn) == 0))
-		client->still = 0;
+		client->idle_seconds = 0;
 	else
-		client->still++;
-	client->moved = moved;
-	if (client->finished && client->still >= LINGER_SECONDS) {
+		client->idle_seconds++;
+	client->progress_bytes = progress_bytes;
+	if (client->finished && client->idle_seconds >= LINGER_SECONDS) {
 		client_close(client);
-	} else if (input && is_short && client->still >= SHORT_SECONDS) {
+	} else if (input && is_short && client->idle_seconds >= SHORT_SECONDS) {
 		log_info("%s: closed, has sent no more of a command for %u s",
-		    client_name(client), client->still);
+		    client_name(client), client->idle_seconds);
 		client_close(client);
 	} else if (!input &&
-	    (client->still >= STUCK_SECONDS ||
-		(client->still >= SHORT_SECONDS && is_short))) {
+	    (client->idle_seconds >= STUCK_SECONDS ||
+		(client->idle_seconds >= SHORT_SECONDS && is_short))) {
 		log_info("%s: closed, has read nothing for %u s",
-		    client_name(client), client->still);
+		    client_name(client), client->idle_seconds);
 		client_close(client);
 	}
 }
 
 static void
-on_tick(evutil_socket_t fd, short what, void *arg)
+on_clients_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct clients *clients = arg;
 	struct client *client, *next;
@@ -641,7 +647,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 	for (client = TAILQ_FIRST(&clients->list); client != NULL;
 	     client = next) {
 		next = TAILQ_NEXT(client, entry);
-		check(client);
+		check_progress(client);
 	}
 }
 
@@ -665,21 +671,22 @@ clients_new(struct conn_loop *loop, struct pairs *pairs, struct stats *stats,
 	clients->stats = stats;
 	clients->local = (struct local){
 		.loop = loop,
-		.world = &clients->world,
+		.env = &clients->env,
 		.settings = stats_settings,
 		.refuse_flush = settings->refuse_flush,
 	};
 	clients->settings = *settings;
-	clients->world.pairs = pairs;
-	clients->world.stats = stats;
-	clients->world.links = settings->links;
-	clients->world.error_on_down = settings->error_on_down;
-	clients->world.budget = budget_new(base, settings->memory_limit,
+	clients->env.pairs = pairs;
+	clients->env.stats = stats;
+	clients->env.links = settings->links;
+	clients->env.error_on_down = settings->error_on_down;
+	clients->env.budget = budget_new(base, settings->memory_limit,
 	    settings->value_max);
-	clients->world.answered = on_answered;
+	clients->env.answered = on_answered;
 	TAILQ_INIT(&clients->list);
-	clients->tick = event_new(base, -1, EV_PERSIST, on_tick, clients);
-	if (clients->tick == NULL || clients->world.budget == NULL ||
+	clients->tick = event_new(base, -1, EV_PERSIST, on_clients_tick,
+	    clients);
+	if (clients->tick == NULL || clients->env.budget == NULL ||
 	    event_add(clients->tick, &second) == -1) {
 		clients_free(clients);
 		return NULL;
@@ -688,7 +695,7 @@ clients_new(struct conn_loop *loop, struct pairs *pairs, struct stats *stats,
 }
 
 static void
-refuse(struct clients *clients, int fd)
+refuse_client(struct clients *clients, int fd)
 {
 	static const char sorry[] = "ERROR Too many open connections\r\n";
 
@@ -705,7 +712,7 @@ clients_accept(struct clients *clients, int fd)
 
 	assert(fd != -1 && !clients->stopping);
 	if (clients->stats->connections >= clients->settings.max) {
-		refuse(clients, fd);
+		refuse_client(clients, fd);
 		return;
 	}
 	clients->stats->total_connections++;
@@ -714,7 +721,8 @@ clients_accept(struct clients *clients, int fd)
 		close(fd);
 		return;
 	}
-	client->conn = conn_new(clients->loop, CONN_SECOND, &handler, client);
+	client->conn = conn_new(clients->loop, CONN_FLUSHED_LAST,
+	    &client_conn_handler, client);
 	if (client->conn == NULL || !conn_attach(client->conn, fd)) {
 		if (client->conn != NULL)
 			conn_close(client->conn, false);
@@ -727,8 +735,8 @@ clients_accept(struct clients *clients, int fd)
 	log_debug("%s: connected, %u clients now", client_name(client),
 	    clients->stats->connections + 1);
 	client->window = WINDOW_FIRST;
-	client->waiter.wake = on_open;
-	client->claim.wake = on_memory;
+	client->gate_waiter.wake = on_open;
+	client->memory_waiter.wake = on_memory;
 	STAILQ_INIT(&client->requests);
 	TAILQ_INSERT_TAIL(&clients->list, client, entry);
 	clients->stats->connections++;
@@ -759,6 +767,6 @@ clients_free(struct clients *clients)
 	assert(TAILQ_EMPTY(&clients->list));
 	if (clients->tick != NULL)
 		event_free(clients->tick);
-	budget_free(clients->world.budget);
+	budget_free(clients->env.budget);
 	free(clients);
 }

@@ -29,10 +29,10 @@ struct branch {
 };
 
 struct fanout {
-	struct rest rest;
-	struct request_world *world;
+	struct gate_job job;
+	struct request_env *env;
 	struct request *request;
-	unsigned int open;
+	unsigned int owed;
 	void (*end)(struct fanout *fanout);
 	char line[32];        /* flush_all with its delay */
 	int64_t flush_at;     /* see pairs_set_flush() */
@@ -45,41 +45,41 @@ struct fanout {
 };
 
 static struct fanout *
-fanout_new(struct request_world *world, struct request *request)
+fanout_new(struct request_env *env, struct request *request)
 {
-	size_t n = pairs_peer_count(world->pairs);
+	size_t n = pairs_peer_count(env->pairs);
 	struct fanout *fanout = calloc(1,
 	    sizeof(*fanout) + n * sizeof(fanout->branches[0]));
 
 	if (fanout == NULL)
 		return NULL;
-	fanout->world = world;
+	fanout->env = env;
 	fanout->request = request;
-	fanout->open = 1;
+	fanout->owed = 1;
 	return fanout;
 }
 
 static void
 close_branch(struct fanout *fanout)
 {
-	assert(fanout->open > 0);
-	if (--fanout->open > 0)
+	assert(fanout->owed > 0);
+	if (--fanout->owed > 0)
 		return;
 	fanout->end(fanout);
 	free(fanout);
 }
 
 static void
-tell(struct fanout *fanout, size_t i, const char *line,
+submit_branch(struct fanout *fanout, size_t i, const char *line,
     enum proto_expect expect)
 {
 	struct branch *branch = &fanout->branches[i];
 
-	assert(branch->call.done != NULL && fanout->open > 0);
+	assert(branch->call.done != NULL && fanout->owed > 0);
 	branch->fanout = fanout;
 	branch->call.expect = expect;
-	fanout->open++;
-	peer_tell(branch->peer, 0, &branch->call, line, strlen(line), NULL, 0,
+	fanout->owed++;
+	peer_submit(branch->peer, 0, &branch->call, line, strlen(line), NULL, 0,
 	    NULL);
 }
 
@@ -88,7 +88,7 @@ tell(struct fanout *fanout, size_t i, const char *line,
  */
 
 static void
-on_flushed(struct call *call, const struct answer *answer)
+on_branch_flushed(struct call *call, const struct answer *answer)
 {
 	struct branch *branch = (struct branch *)call;
 	struct fanout *fanout = branch->fanout;
@@ -101,7 +101,7 @@ on_flushed(struct call *call, const struct answer *answer)
 	else if (answer->length < sizeof(fanout->refusal))
 		memcpy(fanout->refusal, answer->bytes, answer->length);
 	close_branch(fanout);
-	peer_told(peer);
+	peer_finish(peer);
 }
 
 static void
@@ -110,32 +110,32 @@ end_flush(struct fanout *fanout)
 	static const char nobody[] = "SERVER_ERROR no server is up\r\n";
 	const char *reply = "OK\r\n";
 
-	assert(gate_is_closed(pairs_gate(fanout->world->pairs)));
+	assert(gate_is_closed(pairs_gate(fanout->env->pairs)));
 	if (fanout->refusal[0] != '\0')
 		reply = fanout->refusal;
 	else if (fanout->flushed == 0)
 		reply = nobody;
 	else
-		pairs_set_flush(fanout->world->pairs, fanout->flush_at);
-	gate_open(pairs_gate(fanout->world->pairs));
+		pairs_set_flush(fanout->env->pairs, fanout->flush_at);
+	gate_open(pairs_gate(fanout->env->pairs));
 	request_finish(fanout->request, reply, strlen(reply));
 }
 
 /* Nothing is in flight. */
 static void
-run_flush(struct rest *rest)
+run_flush(struct gate_job *job)
 {
-	struct fanout *fanout = (struct fanout *)rest;
-	struct pairs *pairs = fanout->world->pairs;
+	struct fanout *fanout = (struct fanout *)job;
+	struct pairs *pairs = fanout->env->pairs;
 	struct branch *branch;
 	size_t i;
 
 	for (i = 0; i < pairs_peer_count(pairs); i++) {
 		branch = &fanout->branches[i];
 		branch->peer = pairs_peer(pairs, i);
-		branch->call.done = on_flushed;
+		branch->call.done = on_branch_flushed;
 		if (peer_is_mirror(branch->peer))
-			tell(fanout, i, fanout->line, PROTO_EXPECT_OK);
+			submit_branch(fanout, i, fanout->line, PROTO_EXPECT_OK);
 		else
 			peer_add_all_dirty(branch->peer);
 	}
@@ -145,7 +145,7 @@ run_flush(struct rest *rest)
 /* When a flush_all with this delay is due, if that is not at once or never:
    memcached drops what it holds a second before that. */
 static int64_t
-due(int64_t delay, int64_t now_ms)
+flush_due(int64_t delay, int64_t now_ms)
 {
 	if (delay > PAIRS_RELATIVE_MAX)
 		delay -= (int64_t)time(NULL);
@@ -153,22 +153,22 @@ due(int64_t delay, int64_t now_ms)
 }
 
 bool
-fanout_flush(struct request_world *world, struct request *request,
+fanout_flush(struct request_env *env, struct request *request,
     const struct proto_request *r, int64_t now_ms)
 {
-	struct fanout *fanout = fanout_new(world, request);
+	struct fanout *fanout = fanout_new(env, request);
 
 	if (fanout == NULL)
 		return false;
 	fanout->end = end_flush;
-	fanout->rest.run = run_flush;
-	fanout->flush_at = due(r->exptime, now_ms);
+	fanout->job.run = run_flush;
+	fanout->flush_at = flush_due(r->exptime, now_ms);
 	if (r->has_exptime)
 		snprintf(fanout->line, sizeof(fanout->line), "flush_all %d\r\n",
 		    (int)r->exptime);
 	else
 		strcpy(fanout->line, "flush_all\r\n");
-	gate_rest(pairs_gate(world->pairs), &fanout->rest);
+	gate_quiesce(pairs_gate(env->pairs), &fanout->job);
 	return true;
 }
 
@@ -177,8 +177,8 @@ fanout_flush(struct request_world *world, struct request *request,
  */
 
 static bool
-on_stat(struct call *call, const struct proto_reply *stat, const char *bytes,
-    size_t at)
+on_branch_stat(struct call *call, const struct proto_reply *stat,
+    const char *bytes, size_t at)
 {
 	struct branch *branch = (struct branch *)call;
 
@@ -188,14 +188,14 @@ on_stat(struct call *call, const struct proto_reply *stat, const char *bytes,
 }
 
 static void
-on_stats(struct call *call, const struct answer *answer)
+on_branch_stats(struct call *call, const struct answer *answer)
 {
 	struct fanout *fanout = ((struct branch *)call)->fanout;
 	struct peer *peer = ((struct branch *)call)->peer;
 
 	(void)answer; /* one that fails adds nothing more */
 	close_branch(fanout);
-	peer_told(peer);
+	peer_finish(peer);
 }
 
 static void
@@ -213,11 +213,11 @@ end_stats(struct fanout *fanout)
 }
 
 bool
-fanout_stats(struct request_world *world, struct request *request,
+fanout_stats(struct request_env *env, struct request *request,
     fanout_render *render, void *arg)
 {
-	struct fanout *fanout = fanout_new(world, request);
-	struct pairs *pairs = world->pairs;
+	struct fanout *fanout = fanout_new(env, request);
+	struct pairs *pairs = env->pairs;
 	struct branch *branch;
 	size_t i;
 
@@ -229,10 +229,11 @@ fanout_stats(struct request_world *world, struct request *request,
 	for (i = 0; i < pairs_peer_count(pairs); i++) {
 		branch = &fanout->branches[i];
 		branch->peer = pairs_peer(pairs, i);
-		branch->call.done = on_stats;
-		branch->call.element = on_stat;
-		if (peer_is_believed(branch->peer) && branch->peer->primary)
-			tell(fanout, i, "stats\r\n", PROTO_EXPECT_STATS);
+		branch->call.done = on_branch_stats;
+		branch->call.element = on_branch_stat;
+		if (peer_is_trusted(branch->peer) && branch->peer->primary)
+			submit_branch(fanout, i, "stats\r\n",
+			    PROTO_EXPECT_STATS);
 	}
 	close_branch(fanout);
 	return true;

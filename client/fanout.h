@@ -10,7 +10,7 @@
 struct block;
 struct proto_request;
 struct request;
-struct request_world;
+struct request_env;
 struct stats_of_servers;
 
 /*
@@ -20,7 +20,7 @@ struct stats_of_servers;
  * The reply goes to request, which is from request_new().  Returns false when
  * out of memory.
  */
-bool fanout_flush(struct request_world *world, struct request *request,
+bool fanout_flush(struct request_env *env, struct request *request,
     const struct proto_request *r, int64_t now_ms);
 
 /* Makes the reply, of *length bytes, from what the primaries said; NULL when
@@ -31,7 +31,7 @@ typedef struct block *fanout_render(void *owner,
 /* Ask the primaries that are up for their stats, then let render(arg) make the
    reply to request; in here already if there is nobody to ask.  Returns false
    when out of memory. */
-bool fanout_stats(struct request_world *world, struct request *request,
+bool fanout_stats(struct request_env *env, struct request *request,
     fanout_render *render, void *arg);
 
 #endif

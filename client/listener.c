@@ -183,7 +183,7 @@ set_options(int fd)
 }
 
 static void
-on_readable(evutil_socket_t fd, short what, void *arg)
+on_acceptable(evutil_socket_t fd, short what, void *arg)
 {
 	struct listener *listener = arg;
 	int client;
@@ -214,7 +214,7 @@ listener_new(struct event_base *base, int fd, struct clients *clients,
 	listener->clients = clients;
 	listener->stats = stats;
 	listener->readable = event_new(base, fd, EV_READ | EV_PERSIST,
-	    on_readable, listener);
+	    on_acceptable, listener);
 	listener->pause = event_new(base, -1, 0, on_pause_over, listener);
 	if (listener->readable == NULL || listener->pause == NULL ||
 	    event_add(listener->readable, NULL) == -1) {

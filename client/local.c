@@ -20,33 +20,34 @@
 #include "proto.h"
 
 static void
-say(struct request *request, const char *text)
+finish_with_text(struct request *request, const char *text)
 {
 	request_finish(request, text, strlen(text));
 }
 
 static void
-version(struct local *local, struct request *request)
+answer_version(struct local *local, struct request *request)
 {
 	char lowest[32], line[80];
 
-	pairs_version(local->world->pairs, lowest, sizeof(lowest));
+	pairs_version(local->env->pairs, lowest, sizeof(lowest));
 	snprintf(line, sizeof(line), "VERSION %s-magent-%s\r\n", lowest,
 	    MAGENT_VERSION);
-	say(request, line);
+	finish_with_text(request, line);
 }
 
 static void
-flush_all(struct local *local, struct request *request,
+answer_flush_all(struct local *local, struct request *request,
     const struct proto_request *r)
 {
 	request_silence(request, r->noreply);
 	if (local->refuse_flush) {
-		say(request, "CLIENT_ERROR flush_all not allowed\r\n");
+		finish_with_text(request,
+		    "CLIENT_ERROR flush_all not allowed\r\n");
 		return;
 	}
-	local->world->stats->cmd_flush++;
-	if (!fanout_flush(local->world, request, r, conn_loop_now(local->loop)))
+	local->env->stats->cmd_flush++;
+	if (!fanout_flush(local->env, request, r, conn_loop_now(local->loop)))
 		request_fail(request);
 }
 
@@ -59,13 +60,13 @@ render_general(void *arg, const struct stats_of_servers *sum, size_t *length)
 {
 	struct local *local = arg;
 
-	return stats_general(local->world->stats, local->world->pairs, sum,
+	return stats_render_general(local->env->stats, local->env->pairs, sum,
 	    local->settings, conn_loop_now(local->loop), length);
 }
 
 /* Takes the page. */
 static void
-say_page(struct request *request, struct block *page, size_t length)
+finish_with_page(struct request *request, struct block *page, size_t length)
 {
 	if (page != NULL)
 		request_finish(request, page->bytes, length);
@@ -102,28 +103,29 @@ is_empty(const struct proto_request *r, const char *bytes)
 }
 
 static void
-stats(struct local *local, struct request *request,
+answer_stats(struct local *local, struct request *request,
     const struct proto_request *r, const char *bytes)
 {
-	struct pairs *pairs = local->world->pairs;
+	struct pairs *pairs = local->env->pairs;
 	struct block *page;
 	size_t length;
 
 	if (r->argument.length == 0) {
-		if (!fanout_stats(local->world, request, render_general, local))
+		if (!fanout_stats(local->env, request, render_general, local))
 			request_fail(request);
 	} else if (is_word(r, bytes, "servers")) {
-		page = stats_servers(pairs, conn_loop_now(local->loop),
+		page = stats_render_servers(pairs, conn_loop_now(local->loop),
 		    &length);
-		say_page(request, page, length);
+		finish_with_page(request, page, length);
 	} else if (is_word(r, bytes, "settings")) {
 		page = stats_settings(pairs, local->settings, &length);
-		say_page(request, page, length);
+		finish_with_page(request, page, length);
 	} else if (is_word(r, bytes, "reset")) {
-		stats_reset(local->world->stats);
-		say(request, "RESET\r\n");
+		stats_reset(local->env->stats);
+		finish_with_text(request, "RESET\r\n");
 	} else {
-		say(request, is_empty(r, bytes) ? "END\r\n" : "ERROR\r\n");
+		finish_with_text(request,
+		    is_empty(r, bytes) ? "END\r\n" : "ERROR\r\n");
 	}
 }
 
@@ -133,13 +135,13 @@ local_answer(struct local *local, struct request *request,
 {
 	switch (r->command) {
 	case PROTO_VERSION:
-		version(local, request);
+		answer_version(local, request);
 		break;
 	case PROTO_STATS:
-		stats(local, request, r, bytes);
+		answer_stats(local, request, r, bytes);
 		break;
 	default:
 		assert(r->command == PROTO_FLUSH_ALL);
-		flush_all(local, request, r);
+		answer_flush_all(local, request, r);
 	}
 }

@@ -8,13 +8,13 @@
 struct conn_loop;
 struct proto_request;
 struct request;
-struct request_world;
+struct request_env;
 struct stats_settings;
 
 /* What these answers are made of; all borrowed. */
 struct local {
 	struct conn_loop *loop;
-	struct request_world *world;
+	struct request_env *env;
 	const struct stats_settings *settings;
 	bool refuse_flush;
 };

@@ -17,15 +17,15 @@
 
 #include "block.h"
 #include "client/budget.h"
+#include "client/exec.h"
 #include "client/stats.h"
-#include "client/work.h"
 #include "conn.h"
 #include "mirror/command.h"
 #include "mirror/effect.h"
 
 enum {
-	ROUND_FIRST = BLOCK_SMALL / sizeof(struct slot), /* keys */
-	ROUND_MAX = 1000,                                /* as many later ... */
+	ROUND_FIRST = BLOCK_SMALL / sizeof(struct get_key), /* keys */
+	ROUND_MAX = 1000,        /* as many later ... */
 	ROUND_BYTES = 256 << 10, /* ... if no more bytes came of the last */
 };
 
@@ -33,19 +33,19 @@ static bool
 on_value(struct call *call, const struct proto_reply *value, const char *bytes,
     size_t at)
 {
-	struct part *part = (struct part *)call;
-	const char *message = part->work->bytes;
-	struct slot *slot;
+	struct subrequest *sub = (struct subrequest *)call;
+	const char *message = sub->exec->bytes;
+	struct get_key *key;
 
-	for (slot = part->next; slot != NULL; slot = slot->next) {
-		if (slot->key.length != value->key.length ||
-		    memcmp(message + slot->key.at, bytes + at + value->key.at,
-			slot->key.length) != 0)
+	for (key = sub->next; key != NULL; key = key->next) {
+		if (key->key.length != value->key.length ||
+		    memcmp(message + key->key.at, bytes + at + value->key.at,
+			key->key.length) != 0)
 			continue;
-		slot->value.at = (uint32_t)at;
-		slot->value.length = (uint32_t)value->length;
-		part->next = slot->next;
-		part->hits++;
+		key->value.at = (uint32_t)at;
+		key->value.length = (uint32_t)value->length;
+		sub->next = key->next;
+		sub->hits++;
 		return true;
 	}
 	return false;
@@ -54,206 +54,207 @@ on_value(struct call *call, const struct proto_reply *value, const char *bytes,
 static void on_values(struct call *call, const struct answer *answer);
 
 /* The part, not yet told, that asks this peer over this link. */
-static struct part *
-part_for(struct work *work, struct peer *peer, uint32_t hash,
+static struct subrequest *
+subrequest_for(struct exec *exec, struct peer *peer, uint32_t hash,
     unsigned int tries)
 {
-	unsigned int links = work->world->links;
+	unsigned int links = exec->env->links;
 	unsigned int link = links > 1 ? hash % links : 0;
-	struct part *part;
+	struct subrequest *sub;
 
-	STAILQ_FOREACH(part, &work->parts, entry)
-	if (!part->told && part->peer == peer && part->link == link)
-		return part;
-	part = work_add_part(work);
-	if (part == NULL)
+	STAILQ_FOREACH(sub, &exec->subrequests, entry)
+	if (!sub->sent && sub->peer == peer && sub->link == link)
+		return sub;
+	sub = exec_add_subrequest(exec);
+	if (sub == NULL)
 		return NULL;
-	part->peer = peer;
-	part->link = link;
-	part->tries = tries;
-	part->call.done = on_values;
-	part->call.element = on_value;
-	return part;
+	sub->peer = peer;
+	sub->link = link;
+	sub->tries = tries;
+	sub->call.done = on_values;
+	sub->call.element = on_value;
+	return sub;
 }
 
 static struct pair
-pair_of(const struct work *work, const struct slot *slot)
+pair_of_key(const struct exec *exec, const struct get_key *key)
 {
-	return pairs_find(work->world->pairs, work->bytes + slot->key.at,
-	    slot->key.length);
+	return pairs_find(exec->env->pairs, exec->bytes + key->key.at,
+	    key->key.length);
 }
 
 /* A key cannot be asked for. */
 static void
-leave_out(struct work *work, const char *why)
+leave_key_out(struct exec *exec, const char *why)
 {
-	struct stats *stats = work->world->stats;
+	struct stats *stats = exec->env->stats;
 
-	stats_count_get(stats, work->r.command, 1, 0);
-	if (why == work_no_server)
+	stats_count_get(stats, exec->r.command, 1, 0);
+	if (why == exec_no_server)
 		stats->no_server_errors++;
-	else if (work->lack != why)
+	else if (exec->error_line != why)
 		stats->memory_errors++; /* one for the command */
-	if (why == work_no_memory || work->world->error_on_down)
-		work->lack = why;
+	if (why == exec_no_memory || exec->env->error_on_down)
+		exec->error_line = why;
 }
 
 /* Put a key into the part for its authority. */
 static void
-route(struct work *work, struct slot *slot, const struct pair *pair,
+route(struct exec *exec, struct get_key *key, const struct pair *pair,
     unsigned int tries)
 {
 	struct peer *peer = pair_authority(pair);
-	bool served = peer != NULL && tries < WORK_TRIES_MAX;
-	struct part *part = NULL;
+	bool served = peer != NULL && tries < EXEC_TRIES_MAX;
+	struct subrequest *sub = NULL;
 
 	if (served)
-		part = part_for(work, peer, pair->hash, tries);
-	slot->part = part;
-	slot->next = NULL;
-	slot->value.length = 0;
-	if (part == NULL) {
-		leave_out(work, served ? work_no_memory : work_no_server);
+		sub = subrequest_for(exec, peer, pair->hash, tries);
+	key->sub = sub;
+	key->next = NULL;
+	key->value.length = 0;
+	if (sub == NULL) {
+		leave_key_out(exec, served ? exec_no_memory : exec_no_server);
 		return;
 	}
-	if (part->first == NULL)
-		part->first = part->next = slot;
+	if (sub->first == NULL)
+		sub->first = sub->next = key;
 	else
-		part->last->next = slot;
-	part->last = slot;
-	part->keys++;
+		sub->last->next = key;
+	sub->last = key;
+	sub->keys++;
 }
 
 static void
-tell_part(struct part *part)
+submit_subrequest(struct subrequest *sub)
 {
 	static char line[32 + ROUND_MAX * (1 + PROTO_KEY_MAX) + 2];
-	struct work *work = part->work;
-	const struct proto_request *r = &work->r;
-	const struct slot *slot;
+	struct exec *exec = sub->exec;
+	const struct proto_request *r = &exec->r;
+	const struct get_key *key;
 	char *to = line + command_get(line, r);
 
-	assert(!part->told && part->keys > 0 && part->keys <= ROUND_MAX);
-	for (slot = part->first; slot != NULL; slot = slot->next) {
+	assert(!sub->sent && sub->keys > 0 && sub->keys <= ROUND_MAX);
+	for (key = sub->first; key != NULL; key = key->next) {
 		*to++ = ' ';
-		to = mempcpy(to, work->bytes + slot->key.at, slot->key.length);
+		to = mempcpy(to, exec->bytes + key->key.at, key->key.length);
 	}
 	to = mempcpy(to, "\r\n", 2);
 	assert(to <= line + sizeof(line));
-	part->told = true;
-	part->call.expect = r->command == PROTO_GETS ||
+	sub->sent = true;
+	sub->call.expect = r->command == PROTO_GETS ||
 		r->command == PROTO_GATS ?
 	    PROTO_EXPECT_VALUES_CAS :
 	    PROTO_EXPECT_VALUES;
-	work_open_part(part);
-	peer_tell(part->peer, part->link, &part->call, line,
-	    (size_t)(to - line), NULL, 0, NULL);
+	exec_open_subrequest(sub);
+	peer_submit(sub->peer, sub->link, &sub->call, line, (size_t)(to - line),
+	    NULL, 0, NULL);
 }
 
 static void
-tell_parts(struct work *work)
+submit_subrequests(struct exec *exec)
 {
-	struct part *part;
+	struct subrequest *sub;
 
-	STAILQ_FOREACH(part, &work->parts, entry)
-	if (!part->told)
-		tell_part(part);
+	STAILQ_FOREACH(sub, &exec->subrequests, entry)
+	if (!sub->sent)
+		submit_subrequest(sub);
 }
 
 /* The server has failed: ask again who is the authority now. */
 static void
-reroute(struct work *work, struct part *failed)
+reroute(struct exec *exec, struct subrequest *failed)
 {
-	struct slot *slot, *next;
+	struct get_key *key, *next;
 	struct pair pair;
 
-	for (slot = failed->first; slot != NULL; slot = next) {
-		next = slot->next;
-		pair = pair_of(work, slot);
-		route(work, slot, &pair, failed->tries + 1);
+	for (key = failed->first; key != NULL; key = next) {
+		next = key->next;
+		pair = pair_of_key(exec, key);
+		route(exec, key, &pair, failed->tries + 1);
 	}
 	failed->first = NULL;
-	tell_parts(work);
+	submit_subrequests(exec);
 }
 
 /* The hits of a gat, gats are touched on their mirrors. */
 static void
-send_touches(struct work *work, const struct part *part)
+send_touches(struct exec *exec, const struct subrequest *sub)
 {
 	static const struct proto_reply hit = { .result = PROTO_VALUE };
-	struct proto_request r = work->r;
-	const struct slot *slot;
+	struct proto_request r = exec->r;
+	const struct get_key *key;
 	struct pair pair;
 
-	for (slot = part->first; slot != NULL; slot = slot->next) {
-		if (slot->value.length == 0)
+	for (key = sub->first; key != NULL; key = key->next) {
+		if (key->value.length == 0)
 			continue;
-		pair = pair_of(work, slot);
-		r.key = slot->key;
-		effect_send(&pair, part->peer, &r, work->bytes, work->message,
+		pair = pair_of_key(exec, key);
+		r.key = key->key;
+		effect_send(&pair, sub->peer, &r, exec->bytes, exec->message,
 		    &hit);
 	}
 }
 
 /* What clients read helps a server that knows nothing yet. */
 static void
-teach(struct work *work, const struct part *part, const struct answer *answer)
+warm_partners(struct exec *exec, const struct subrequest *sub,
+    const struct answer *answer)
 {
-	const struct slot *slot;
+	const struct get_key *key;
 	struct pair pair;
 
-	for (slot = part->first; slot != NULL; slot = slot->next) {
-		if (slot->value.length == 0)
+	for (key = sub->first; key != NULL; key = key->next) {
+		if (key->value.length == 0)
 			continue;
-		pair = pair_of(work, slot);
-		effect_learn(&pair, part->peer, part->call.expect,
-		    answer->bytes + slot->value.at, slot->value.length);
+		pair = pair_of_key(exec, key);
+		effect_warm(&pair, sub->peer, sub->call.expect,
+		    answer->bytes + key->value.at, key->value.length);
 	}
 }
 
 static void
-lose_touches(struct work *work, const struct part *part)
+lose_touches(struct exec *exec, const struct subrequest *sub)
 {
-	struct proto_request r = work->r;
-	const struct slot *slot;
+	struct proto_request r = exec->r;
+	const struct get_key *key;
 
-	for (slot = part->first; slot != NULL; slot = slot->next) {
-		r.key = slot->key;
-		effect_lost(part->peer, &r, work->bytes);
+	for (key = sub->first; key != NULL; key = key->next) {
+		r.key = key->key;
+		effect_lost(sub->peer, &r, exec->bytes);
 	}
 }
 
 static void
 on_values(struct call *call, const struct answer *answer)
 {
-	struct part *part = (struct part *)call;
-	struct work *work = part->work;
-	struct peer *peer = part->peer;
-	bool touches = work->r.command == PROTO_GAT ||
-	    work->r.command == PROTO_GATS;
+	struct subrequest *sub = (struct subrequest *)call;
+	struct exec *exec = sub->exec;
+	struct peer *peer = sub->peer;
+	bool touches = exec->r.command == PROTO_GAT ||
+	    exec->r.command == PROTO_GATS;
 
-	assert(part->told && work->open > 0 && part->hits <= part->keys);
+	assert(sub->sent && exec->owed > 0 && sub->hits <= sub->keys);
 	if (answer == NULL) {
 		if (touches)
-			lose_touches(work, part);
-		reroute(work, part);
+			lose_touches(exec, sub);
+		reroute(exec, sub);
 	} else {
 		if (touches)
-			send_touches(work, part);
-		if (pairs_are_lazy(work->world->pairs))
-			teach(work, part, answer);
-		stats_count_get(work->world->stats, work->r.command, part->keys,
-		    part->hits);
+			send_touches(exec, sub);
+		if (pairs_are_warming(exec->env->pairs))
+			warm_partners(exec, sub, answer);
+		stats_count_get(exec->env->stats, exec->r.command, sub->keys,
+		    sub->hits);
 	}
-	work_close_part(part, answer);
-	peer_told(peer);
+	exec_close_subrequest(sub, answer);
+	peer_finish(peer);
 }
 
 /* Take the next n keys, at most PAIRS_BATCH, to slots[] and route them. */
 static void
-take_keys(struct work *work, struct slot *slots, unsigned int n)
+route_keys(struct exec *exec, struct get_key *get_keys, unsigned int n)
 {
-	size_t end = work->r.keys.at + work->r.keys.length;
+	size_t end = exec->r.keys.at + exec->r.keys.length;
 	const char *keys[PAIRS_BATCH];
 	size_t lengths[PAIRS_BATCH];
 	struct pair pairs[PAIRS_BATCH];
@@ -261,120 +262,121 @@ take_keys(struct work *work, struct slot *slots, unsigned int n)
 
 	assert(n > 0 && n <= PAIRS_BATCH);
 	for (i = 0; i < n; i++) {
-		proto_token(work->bytes, end, &work->key_at, &slots[i].key);
-		keys[i] = work->bytes + slots[i].key.at;
-		lengths[i] = slots[i].key.length;
+		proto_token(exec->bytes, end, &exec->key_at, &get_keys[i].key);
+		keys[i] = exec->bytes + get_keys[i].key.at;
+		lengths[i] = get_keys[i].key.length;
 	}
-	pairs_find_all(work->world->pairs, keys, lengths, n, pairs);
+	pairs_find_all(exec->env->pairs, keys, lengths, n, pairs);
 	for (i = 0; i < n; i++)
-		route(work, &slots[i], &pairs[i], 0);
+		route(exec, &get_keys[i], &pairs[i], 0);
 }
 
 /* How many keys the next round has. */
 static unsigned int
-next_round(struct work *work)
+next_round(struct exec *exec)
 {
-	unsigned int n = work->keys_left;
+	unsigned int n = exec->keys_left;
 
-	if (work->round == 0)
-		work->round = ROUND_FIRST;
-	return budget_round(work->world->budget,
-	    n < work->round ? n : work->round);
+	if (exec->round == 0)
+		exec->round = ROUND_FIRST;
+	return budget_round(exec->env->budget,
+	    n < exec->round ? n : exec->round);
 }
 
 bool
-multiget_start(struct work *work)
+multiget_start(struct exec *exec)
 {
-	unsigned int n = next_round(work);
+	unsigned int n = next_round(exec);
 	unsigned int i;
 
-	assert(work->open == 0 && n > 0 && work->slot_block == NULL);
-	work->slots = &work->one;
+	assert(exec->owed == 0 && n > 0 && exec->get_keys_block == NULL);
+	exec->get_keys = &exec->inline_key;
 	if (n > 1) {
-		work->slot_block = block_new(n * sizeof(struct slot));
-		if (work->slot_block == NULL)
+		exec->get_keys_block = block_new(n * sizeof(struct get_key));
+		if (exec->get_keys_block == NULL)
 			return false;
-		work->slots = (struct slot *)(void *)work->slot_block->bytes;
+		exec->get_keys =
+		    (struct get_key *)(void *)exec->get_keys_block->bytes;
 	}
-	work->slot_count = n;
-	work->keys_left -= n;
+	exec->get_key_count = n;
+	exec->keys_left -= n;
 	for (i = 0; i < n; i += PAIRS_BATCH)
-		take_keys(work, &work->slots[i],
+		route_keys(exec, &exec->get_keys[i],
 		    n - i < PAIRS_BATCH ? n - i : PAIRS_BATCH);
-	tell_parts(work);
-	work->state = work->open == 0 ? WORK_READY : WORK_WAITING;
+	submit_subrequests(exec);
+	exec->state = exec->owed == 0 ? EXEC_READY : EXEC_WAITING;
 	return true;
 }
 
 /* One VALUE. */
 static void
-write_value(struct work *work, struct conn *conn, const struct slot *slot)
+write_value(struct exec *exec, struct conn *conn, const struct get_key *key)
 {
-	const struct part *part = slot->part;
+	const struct subrequest *sub = key->sub;
 	struct proto_reply value = { .cas = { 0, 0 } };
 	const char *bytes;
 	size_t length;
 
-	assert(part != NULL && slot->value.length > 0);
-	if ((work->r.command == PROTO_GETS || work->r.command == PROTO_GATS) &&
-	    pairs_are_mirrored(work->world->pairs)) {
-		bytes = work_reply(work, part, &length);
-		proto_reply(bytes + slot->value.at, slot->value.length,
-		    PROTO_EXPECT_VALUES_CAS, slot->value.length, &value);
+	assert(sub != NULL && key->value.length > 0);
+	if ((exec->r.command == PROTO_GETS || exec->r.command == PROTO_GATS) &&
+	    pairs_are_mirrored(exec->env->pairs)) {
+		bytes = exec_reply(exec, sub, &length);
+		proto_reply(bytes + key->value.at, key->value.length,
+		    PROTO_EXPECT_VALUES_CAS, key->value.length, &value);
 	}
-	work_put_tagged(work, conn, part, slot->value.at, slot->value.length,
+	exec_put_tagged(exec, conn, sub, key->value.at, key->value.length,
 	    value.cas);
 }
 
 /* Whether the one reply there is can be passed on as it came. */
 static bool
-is_plain(const struct work *work)
+is_plain(const struct exec *exec)
 {
-	const struct part *part = STAILQ_FIRST(&work->parts);
+	const struct subrequest *sub = STAILQ_FIRST(&exec->subrequests);
 
-	return part != NULL && STAILQ_NEXT(part, entry) == NULL &&
-	    part->keys == work->slot_count && !work->begun &&
-	    work->keys_left == 0 &&
-	    (part->hits == 0 || work->r.command == PROTO_GET ||
-		work->r.command == PROTO_GAT ||
-		!pairs_are_mirrored(work->world->pairs)) &&
-	    (work->live != NULL || part->reply != NULL);
+	return sub != NULL && STAILQ_NEXT(sub, entry) == NULL &&
+	    sub->keys == exec->get_key_count && !exec->round_is_written &&
+	    exec->keys_left == 0 &&
+	    (sub->hits == 0 || exec->r.command == PROTO_GET ||
+		exec->r.command == PROTO_GAT ||
+		!pairs_are_mirrored(exec->env->pairs)) &&
+	    (exec->in_place != NULL || sub->reply != NULL);
 }
 
 /* What it held is not needed any more; the next round may have to wait. */
 static void
-end_round(struct work *work)
+end_round(struct exec *exec)
 {
-	work->begun = true;
-	work_free_parts(work);
-	block_release(work->slot_block);
-	work->slot_block = NULL;
+	exec->round_is_written = true;
+	exec_free_subrequests(exec);
+	block_release(exec->get_keys_block);
+	exec->get_keys_block = NULL;
 }
 
 void
-multiget_write(struct work *work, struct conn *conn)
+multiget_write(struct exec *exec, struct conn *conn)
 {
-	const struct part *part = STAILQ_FIRST(&work->parts);
+	const struct subrequest *sub = STAILQ_FIRST(&exec->subrequests);
 	size_t bytes = 0;
 	unsigned int i;
 
-	if (is_plain(work)) {
-		work_reply(work, part, &bytes);
-		work_put(work, conn, part, 0, bytes);
+	if (is_plain(exec)) {
+		exec_reply(exec, sub, &bytes);
+		exec_put(exec, conn, sub, 0, bytes);
 		return;
 	}
-	for (i = 0; i < work->slot_count; i++) {
-		if (work->slots[i].value.length > 0)
-			write_value(work, conn, &work->slots[i]);
-		bytes += work->slots[i].value.length;
+	for (i = 0; i < exec->get_key_count; i++) {
+		if (exec->get_keys[i].value.length > 0)
+			write_value(exec, conn, &exec->get_keys[i]);
+		bytes += exec->get_keys[i].value.length;
 	}
-	end_round(work);
-	if (bytes < ROUND_BYTES && work->round <= ROUND_MAX / 2)
-		work->round *= 2;
-	if (work->keys_left > 0)
+	end_round(exec);
+	if (bytes < ROUND_BYTES && exec->round <= ROUND_MAX / 2)
+		exec->round *= 2;
+	if (exec->keys_left > 0)
 		return;
-	if (work->lack != NULL)
-		conn_write(conn, work->lack, strlen(work->lack));
+	if (exec->error_line != NULL)
+		conn_write(conn, exec->error_line, strlen(exec->error_line));
 	else
 		conn_write(conn, "END\r\n", 5);
 }

@@ -10,13 +10,13 @@
 #include <stdbool.h>
 
 struct conn;
-struct work;
+struct exec;
 
 /* Ask for the next keys of work->keys_left, from work->key_at on.  The work may
    be ready at once.  Returns false when out of memory. */
-bool multiget_start(struct work *work);
+bool multiget_start(struct exec *work);
 
 /* Write the values of the round; after the last one, the end. */
-void multiget_write(struct work *work, struct conn *conn);
+void multiget_write(struct exec *work, struct conn *conn);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * Carry one command from parsed line to whole reply.
  *
- *   request_start -> ask_key: one part -> effect -> its reply, as it is
+ *   request_start -> submit_to_authority: one part -> effect -> its reply, as it is
  *               \-> multiget.c: many keys, and all gets but the simplest
  *
  * Invariant: the effects of a reply are told before the owner is.
@@ -13,9 +13,9 @@
 #include <string.h>
 
 #include "block.h"
+#include "client/exec.h"
 #include "client/multiget.h"
 #include "client/stats.h"
-#include "client/work.h"
 #include "conn.h"
 #include "mirror/command.h"
 #include "mirror/effect.h"
@@ -23,10 +23,10 @@
 #include "mirror/pair.h"
 #include "server/server.h"
 
-static struct work *
-work_of(struct request *request)
+static struct exec *
+exec_of(struct request *request)
 {
-	return (struct work *)request;
+	return (struct exec *)request;
 }
 
 static bool
@@ -45,22 +45,22 @@ has_rounds(const struct proto_request *r)
 
 /* Keep the message that r was parsed from. */
 static bool
-keep_message(struct work *work, struct conn *conn,
+keep_message(struct exec *exec, struct conn *conn,
     const struct proto_request *r, const char *bytes)
 {
 	size_t offset;
 
 	assert(r->length > 0);
-	work->r = *r;
-	work->bytes = work->small;
-	if (r->length <= sizeof(work->small)) {
-		memcpy(work->small, bytes, r->length);
+	exec->r = *r;
+	exec->bytes = exec->small;
+	if (r->length <= sizeof(exec->small)) {
+		memcpy(exec->small, bytes, r->length);
 		return true;
 	}
-	work->message = conn_keep(conn, bytes, r->length, &offset);
-	if (work->message == NULL)
+	exec->message = conn_reference(conn, bytes, r->length, &offset);
+	if (exec->message == NULL)
 		return false;
-	work->bytes = work->message->bytes + offset;
+	exec->bytes = exec->message->bytes + offset;
 	return true;
 }
 
@@ -70,61 +70,61 @@ keep_message(struct work *work, struct conn *conn,
 
 /* A meta reply of ours: the word, and of the flags O and k. */
 static void
-set_meta_text(struct work *work, const char *word)
+set_meta_text(struct exec *exec, const char *word)
 {
-	const struct proto_request *r = &work->r;
+	const struct proto_request *r = &exec->r;
 	size_t at = r->meta.at, end = r->meta.at + r->meta.length;
 	struct proto_span token;
 	char *to;
 
-	work->text_block = block_new(2 * r->meta.length + r->key.length + 16);
-	if (work->text_block == NULL) {
-		work_set_text(work, work_no_memory);
+	exec->text_block = block_new(2 * r->meta.length + r->key.length + 16);
+	if (exec->text_block == NULL) {
+		exec_set_text(exec, exec_no_memory);
 		return;
 	}
-	to = work->text_block->bytes;
+	to = exec->text_block->bytes;
 	to = mempcpy(to, word, 2);
-	while (proto_token(work->bytes, end, &at, &token)) {
-		if (work->bytes[token.at] == 'O') {
+	while (proto_token(exec->bytes, end, &at, &token)) {
+		if (exec->bytes[token.at] == 'O') {
 			*to++ = ' ';
-			to = mempcpy(to, work->bytes + token.at, token.length);
-		} else if (work->bytes[token.at] == 'c') {
+			to = mempcpy(to, exec->bytes + token.at, token.length);
+		} else if (exec->bytes[token.at] == 'c') {
 			to = mempcpy(to, " c0", r->command == PROTO_MS ? 3 : 0);
-		} else if (work->bytes[token.at] == 'k') {
+		} else if (exec->bytes[token.at] == 'k') {
 			to = mempcpy(to, " k", 2);
-			to = mempcpy(to, work->bytes + r->key.at,
+			to = mempcpy(to, exec->bytes + r->key.at,
 			    r->key.length);
 			to = mempcpy(to, " b", r->base64 ? 2 : 0);
 		}
 	}
 	to = mempcpy(to, "\r\n", 2);
-	assert(to <= work->text_block->bytes + work->text_block->size);
-	work->text = work->text_block->bytes;
-	work->text_length = (size_t)(to - work->text);
+	assert(to <= exec->text_block->bytes + exec->text_block->size);
+	exec->text = exec->text_block->bytes;
+	exec->text_length = (size_t)(to - exec->text);
 }
 
 /* The reply when nobody can be asked. */
 static void
-refuse(struct work *work)
+refuse_key(struct exec *exec)
 {
-	enum proto_command command = work->r.command;
-	struct stats *stats = work->world->stats;
+	enum proto_command command = exec->r.command;
+	struct stats *stats = exec->env->stats;
 
 	stats->no_server_errors++;
-	if (is_get(&work->r))
+	if (is_get(&exec->r))
 		stats_count_get(stats, command, 1, 0);
 	else if (command == PROTO_MG)
-		stats_count(stats, &work->r, PROTO_META_EN);
-	if (work->world->error_on_down)
-		work_set_text(work, work_no_server);
-	else if (is_get(&work->r))
-		work_set_text(work, "END\r\n");
-	else if (command == PROTO_ME || (command == PROTO_MG && work->r.quiet))
-		work_set_text(work, command == PROTO_ME ? "EN\r\n" : "");
+		stats_count(stats, &exec->r, PROTO_META_EN);
+	if (exec->env->error_on_down)
+		exec_set_text(exec, exec_no_server);
+	else if (is_get(&exec->r))
+		exec_set_text(exec, "END\r\n");
+	else if (command == PROTO_ME || (command == PROTO_MG && exec->r.quiet))
+		exec_set_text(exec, command == PROTO_ME ? "EN\r\n" : "");
 	else if (command == PROTO_MG)
-		set_meta_text(work, "EN");
+		set_meta_text(exec, "EN");
 	else
-		work_set_text(work, work_no_server);
+		exec_set_text(exec, exec_no_server);
 }
 
 /*
@@ -132,12 +132,12 @@ refuse(struct work *work)
  * *cas as the server knows it, if the token may match.
  */
 static bool
-is_foreign(struct work *work, const struct peer *peer, uint64_t *cas)
+is_foreign(struct exec *exec, const struct peer *peer, uint64_t *cas)
 {
-	*cas = work->r.cas;
-	if (work->r.command != PROTO_CAS && !work->r.has_cas)
+	*cas = exec->r.cas;
+	if (exec->r.command != PROTO_CAS && !exec->r.has_cas)
 		return false;
-	if (!pairs_are_mirrored(work->world->pairs))
+	if (!pairs_are_mirrored(exec->env->pairs))
 		return false;
 	if ((*cas & ~COMMAND_CAS_MASK) != peer_tag(peer))
 		return true;
@@ -149,96 +149,96 @@ is_foreign(struct work *work, const struct peer *peer, uint64_t *cas)
  * Commands about one key
  */
 
-static void on_reply(struct call *call, const struct answer *answer);
+static void on_single_reply(struct call *call, const struct answer *answer);
 
 static void
-tell_part(struct work *work, struct part *part, uint64_t cas)
+submit_single(struct exec *exec, struct subrequest *sub, uint64_t cas)
 {
-	const struct proto_request *r = &work->r;
+	const struct proto_request *r = &exec->r;
 	struct command command;
 
-	part->call.done = on_reply;
-	part->call.element = NULL;
-	part->keys = is_get(r) || r->command == PROTO_MG;
-	work_open_part(part);
+	sub->call.done = on_single_reply;
+	sub->call.element = NULL;
+	sub->keys = is_get(r) || r->command == PROTO_MG;
+	exec_open_subrequest(sub);
 	if (is_get(r)) {
-		part->call.expect = r->command == PROTO_GET ?
+		sub->call.expect = r->command == PROTO_GET ?
 		    PROTO_EXPECT_VALUES :
 		    PROTO_EXPECT_VALUES_CAS;
-		peer_ask(part->peer, work->pair.hash, &part->call,
-		    work->bytes + r->key.at, r->key.length);
+		peer_get(sub->peer, exec->pair.hash, &sub->call,
+		    exec->bytes + r->key.at, r->key.length);
 		return;
 	}
-	command_forward(&command, r, work->bytes, cas);
-	part->call.expect = command.expect;
-	peer_tell(part->peer, work->pair.hash, &part->call, command.line,
-	    command.length, work->bytes + r->data.at,
-	    command.data ? r->data.length + 2 : 0, work->message);
+	command_forward(&command, r, exec->bytes, cas);
+	sub->call.expect = command.expect;
+	peer_submit(sub->peer, exec->pair.hash, &sub->call, command.line,
+	    command.length, exec->bytes + r->data.at,
+	    command.data ? r->data.length + 2 : 0, exec->message);
 }
 
 /* Ask the authority; or make the reply, if there is none to be asked. */
 static void
-ask_key(struct work *work, unsigned int tries)
+submit_to_authority(struct exec *exec, unsigned int tries)
 {
-	struct peer *peer = pair_authority(&work->pair);
-	struct part *part;
+	struct peer *peer = pair_authority(&exec->pair);
+	struct subrequest *sub;
 	uint64_t cas;
 
-	if (peer == NULL || tries == WORK_TRIES_MAX) {
-		refuse(work);
+	if (peer == NULL || tries == EXEC_TRIES_MAX) {
+		refuse_key(exec);
 		return;
 	}
-	if (is_foreign(work, peer, &cas)) {
-		stats_count(work->world->stats, &work->r, PROTO_EXISTS);
-		if (work->r.command == PROTO_CAS)
-			work_set_text(work, "EXISTS\r\n");
+	if (is_foreign(exec, peer, &cas)) {
+		stats_count(exec->env->stats, &exec->r, PROTO_EXISTS);
+		if (exec->r.command == PROTO_CAS)
+			exec_set_text(exec, "EXISTS\r\n");
 		else
-			set_meta_text(work, "EX");
+			set_meta_text(exec, "EX");
 		return;
 	}
-	if (!STAILQ_EMPTY(&work->parts))
-		work_free_parts(work);
-	part = work_add_part(work);
-	part->peer = peer;
-	part->tries = tries;
-	tell_part(work, part, cas);
+	if (!STAILQ_EMPTY(&exec->subrequests))
+		exec_free_subrequests(exec);
+	sub = exec_add_subrequest(exec);
+	sub->peer = peer;
+	sub->tries = tries;
+	submit_single(exec, sub, cas);
 }
 
 static void
-on_reply(struct call *call, const struct answer *answer)
+on_single_reply(struct call *call, const struct answer *answer)
 {
-	struct part *part = (struct part *)call;
-	struct work *work = part->work;
-	struct peer *peer = part->peer;
+	struct subrequest *sub = (struct subrequest *)call;
+	struct exec *exec = sub->exec;
+	struct peer *peer = sub->peer;
 	bool hit;
 
-	assert(work->open > 0 && part == STAILQ_FIRST(&work->parts));
+	assert(exec->owed > 0 && sub == STAILQ_FIRST(&exec->subrequests));
 	if (answer == NULL) {
-		effect_lost(peer, &work->r, work->bytes);
-		ask_key(work, part->tries + 1);
-	} else if (is_get(&work->r)) {
+		effect_lost(peer, &exec->r, exec->bytes);
+		submit_to_authority(exec, sub->tries + 1);
+	} else if (is_get(&exec->r)) {
 		hit = answer->last.result == PROTO_VALUE;
-		if (hit && pairs_are_lazy(work->world->pairs))
-			effect_learn(&work->pair, peer, part->call.expect,
+		if (hit && pairs_are_warming(exec->env->pairs))
+			effect_warm(&exec->pair, peer, sub->call.expect,
 			    answer->bytes, answer->length);
-		stats_count_get(work->world->stats, work->r.command, 1, hit);
+		stats_count_get(exec->env->stats, exec->r.command, 1, hit);
 	} else {
-		effect_send(&work->pair, peer, &work->r, work->bytes,
-		    work->message, &answer->last);
-		stats_count(work->world->stats, &work->r, answer->last.result);
+		effect_send(&exec->pair, peer, &exec->r, exec->bytes,
+		    exec->message, &answer->last);
+		stats_count(exec->env->stats, &exec->r, answer->last.result);
 	}
-	work_close_part(part, answer);
-	peer_told(peer);
+	exec_close_subrequest(sub, answer);
+	peer_finish(peer);
 }
 
 static void
-start_key(struct work *work)
+start_single(struct exec *exec)
 {
-	const struct proto_request *r = &work->r;
+	const struct proto_request *r = &exec->r;
 
-	work->pair = pairs_find_wire(work->world->pairs,
-	    work->bytes + r->key.at, r->key.length, r->base64);
-	ask_key(work, 0);
+	exec->pair = pairs_find_wire(exec->env->pairs, exec->bytes + r->key.at,
+	    r->key.length, r->base64);
+	submit_to_authority(exec, 0);
 }
 
 /*
@@ -247,18 +247,18 @@ start_key(struct work *work)
 
 /* A reply to ma with the number, which only we have asked for, left out. */
 static void
-put_without_number(struct work *work, struct conn *conn,
-    const struct part *part)
+put_without_number(struct exec *exec, struct conn *conn,
+    const struct subrequest *sub)
 {
-	const struct proto_span *meta = &part->end.meta;
-	struct proto_span cas = part->end.cas;
+	const struct proto_span *meta = &sub->end.meta;
+	struct proto_span cas = sub->end.cas;
 
 	conn_write(conn, "HD", 2);
 	if (meta->length > 0) {
 		conn_write(conn, " ", 1);
 		if (cas.length > 0)
 			cas.at -= meta->at;
-		work_put_tagged(work, conn, part, part->end_at + meta->at,
+		exec_put_tagged(exec, conn, sub, sub->end_at + meta->at,
 		    meta->length, cas);
 	}
 	conn_write(conn, "\r\n", 2);
@@ -266,59 +266,59 @@ put_without_number(struct work *work, struct conn *conn,
 
 /* Whether the client wants to hear this reply. */
 static bool
-is_silent(const struct work *work, enum proto_result result)
+is_silent(const struct exec *exec, enum proto_result result)
 {
-	if (!work->r.quiet)
-		return work->r.noreply;
-	if (work->r.command == PROTO_MG)
+	if (!exec->r.quiet)
+		return exec->r.noreply;
+	if (exec->r.command == PROTO_MG)
 		return result == PROTO_META_EN;
 	return result == PROTO_META_HD || result == PROTO_META_VALUE;
 }
 
 static void
-write_reply(struct work *work, struct conn *conn)
+write_reply(struct exec *exec, struct conn *conn)
 {
-	const struct part *part = STAILQ_FIRST(&work->parts);
+	const struct subrequest *sub = STAILQ_FIRST(&exec->subrequests);
 	size_t length;
 
-	assert(part != NULL && work->open == 0);
-	if (is_silent(work, part->end.result))
+	assert(sub != NULL && exec->owed == 0);
+	if (is_silent(exec, sub->end.result))
 		return;
-	work_reply(work, part, &length);
-	if (part->end.result == PROTO_META_VALUE &&
-	    work->r.command == PROTO_MA && !work->r.has_value)
-		put_without_number(work, conn, part);
+	exec_reply(exec, sub, &length);
+	if (sub->end.result == PROTO_META_VALUE &&
+	    exec->r.command == PROTO_MA && !exec->r.has_value)
+		put_without_number(exec, conn, sub);
 	else
-		work_put_tagged(work, conn, part, 0, length, part->end.cas);
-	if (part->end.result == PROTO_VALUE)
+		exec_put_tagged(exec, conn, sub, 0, length, sub->end.cas);
+	if (sub->end.result == PROTO_VALUE)
 		conn_write(conn, "END\r\n", 5);
 }
 
 bool
 request_write(struct request *request, struct conn *conn)
 {
-	struct work *work = work_of(request);
+	struct exec *exec = exec_of(request);
 
-	assert(work->state == WORK_READY);
-	work->state = WORK_WRITTEN;
-	if (work->text != NULL) {
-		if (!work->r.noreply)
-			conn_write(conn, work->text, work->text_length);
+	assert(exec->state == EXEC_READY);
+	exec->state = EXEC_WRITTEN;
+	if (exec->text != NULL) {
+		if (!exec->r.noreply)
+			conn_write(conn, exec->text, exec->text_length);
 		return true;
 	}
-	if (work->r.too_large) {
-		if (work->r.noreply)
+	if (exec->r.too_large) {
+		if (exec->r.noreply)
 			return true;
-		conn_write(conn, work->r.error, strlen(work->r.error));
+		conn_write(conn, exec->r.error, strlen(exec->r.error));
 		conn_write(conn, "\r\n", 2);
 		return true;
 	}
-	if (!has_rounds(&work->r)) {
-		write_reply(work, conn);
+	if (!has_rounds(&exec->r)) {
+		write_reply(exec, conn);
 		return true;
 	}
-	multiget_write(work, conn);
-	return work->keys_left == 0;
+	multiget_write(exec, conn);
+	return exec->keys_left == 0;
 }
 
 /*
@@ -326,129 +326,129 @@ request_write(struct request *request, struct conn *conn)
  */
 
 struct request *
-request_start(struct request_world *world, void *owner, struct conn *conn,
+request_start(struct request_env *env, void *owner, struct conn *conn,
     const struct proto_request *r, const char *bytes)
 {
-	struct work *work = work_new(world, owner);
+	struct exec *exec = exec_new(env, owner);
 	bool started = true;
 
-	assert(!gate_is_closed(pairs_gate(world->pairs)));
-	if (work == NULL)
+	assert(!gate_is_closed(pairs_gate(env->pairs)));
+	if (exec == NULL)
 		return NULL;
-	if (!keep_message(work, conn, r, bytes)) {
-		work_end(work);
+	if (!keep_message(exec, conn, r, bytes)) {
+		exec_end(exec);
 		return NULL;
 	}
-	work->request.cost += r->length;
+	exec->request.cost += r->length;
 	if (has_rounds(r)) {
-		work->keys_left = r->key_count;
-		work->key_at = r->keys.at;
-		started = multiget_start(work);
+		exec->keys_left = r->key_count;
+		exec->key_at = r->keys.at;
+		started = multiget_start(exec);
 	} else {
-		start_key(work);
-		work->state = work->open == 0 ? WORK_READY : WORK_WAITING;
+		start_single(exec);
+		exec->state = exec->owed == 0 ? EXEC_READY : EXEC_WAITING;
 	}
 	if (started)
-		return &work->request;
-	work_end(work);
+		return &exec->request;
+	exec_end(exec);
 	return NULL;
 }
 
 struct request *
-request_new(struct request_world *world, void *owner)
+request_new(struct request_env *env, void *owner)
 {
-	struct work *work = work_new(world, owner);
+	struct exec *exec = exec_new(env, owner);
 
-	if (work == NULL)
+	if (exec == NULL)
 		return NULL;
-	memset(&work->r, 0, sizeof(work->r));
-	work->open = 1;
-	return &work->request;
+	memset(&exec->r, 0, sizeof(exec->r));
+	exec->owed = 1;
+	return &exec->request;
 }
 
 void
 request_silence(struct request *request, bool silent)
 {
-	work_of(request)->r.noreply = silent;
+	exec_of(request)->r.noreply = silent;
 }
 
 void
 request_finish(struct request *request, const char *bytes, size_t n)
 {
-	struct work *work = work_of(request);
+	struct exec *exec = exec_of(request);
 
-	assert(work->open == 1 && work->text == NULL);
-	work->open = 0;
-	work->text_length = n;
-	if (n <= sizeof(work->small)) {
-		memcpy(work->small, bytes, n);
-		work->text = work->small;
-	} else if ((work->text_block = block_copy(bytes, n)) != NULL) {
-		work->text = work->text_block->bytes;
+	assert(exec->owed == 1 && exec->text == NULL);
+	exec->owed = 0;
+	exec->text_length = n;
+	if (n <= sizeof(exec->small)) {
+		memcpy(exec->small, bytes, n);
+		exec->text = exec->small;
+	} else if ((exec->text_block = block_copy(bytes, n)) != NULL) {
+		exec->text = exec->text_block->bytes;
 	} else {
-		work_set_text(work, work_no_memory);
+		exec_set_text(exec, exec_no_memory);
 	}
-	work_become_ready(work);
+	exec_become_ready(exec);
 }
 
 void
 request_fail(struct request *request)
 {
-	request_finish(request, work_no_memory, strlen(work_no_memory));
+	request_finish(request, exec_no_memory, strlen(exec_no_memory));
 }
 
 bool
-request_ready(const struct request *request)
+request_is_ready(const struct request *request)
 {
-	return ((const struct work *)request)->state == WORK_READY;
+	return ((const struct exec *)request)->state == EXEC_READY;
 }
 
 void
 request_continue(struct request *request)
 {
-	struct work *work = work_of(request);
+	struct exec *exec = exec_of(request);
 
-	assert(work->state == WORK_WRITTEN && work->keys_left > 0);
-	if (multiget_start(work))
+	assert(exec->state == EXEC_WRITTEN && exec->keys_left > 0);
+	if (multiget_start(exec))
 		return;
-	work->keys_left = 0;
-	work_set_text(work, work_no_memory);
-	work->state = WORK_READY;
+	exec->keys_left = 0;
+	exec_set_text(exec, exec_no_memory);
+	exec->state = EXEC_READY;
 }
 
 bool
 request_is_paused(const struct request *request)
 {
-	const struct work *work = (const struct work *)request;
+	const struct exec *exec = (const struct exec *)request;
 
-	return work->state == WORK_WRITTEN && work->keys_left > 0;
+	return exec->state == EXEC_WRITTEN && exec->keys_left > 0;
 }
 
 bool
-request_is_told(const struct request *request)
+request_is_sent(const struct request *request)
 {
-	return ((const struct work *)request)->keys_left == 0;
+	return ((const struct exec *)request)->keys_left == 0;
 }
 
 void
 request_free(struct request *request)
 {
-	struct work *work = work_of(request);
+	struct exec *exec = exec_of(request);
 
-	assert(request->owner != NULL && !work->over);
-	if (work->open > 0) {
+	assert(request->owner != NULL && !exec->is_freed);
+	if (exec->owed > 0) {
 		request->owner = NULL;
-		work->keys_left = 0;
-	} else if (work->telling) {
-		work->over = true;
+		exec->keys_left = 0;
+	} else if (exec->in_answered) {
+		exec->is_freed = true;
 	} else {
-		work_end(work);
+		exec_end(exec);
 	}
 }
 
 void
 request_pool_free(void)
 {
-	work_pool_free();
+	exec_pool_free();
 	effect_pool_free();
 }

@@ -26,7 +26,7 @@ struct request {
 };
 
 /* What all requests share; borrowed until the last one is gone. */
-struct request_world {
+struct request_env {
 	struct pairs *pairs;
 	struct stats *stats;
 	unsigned int links; /* connections per server */
@@ -42,13 +42,13 @@ struct request_world {
 /*
  * Begin to carry out r, a command about keys, parsed from bytes, which conn is
  * offering.  The gate must be open.  Returns NULL when out of
- * memory.  The request may be request_ready() at once.
+ * memory.  The request may be request_is_ready() at once.
  */
-struct request *request_start(struct request_world *world, void *owner,
+struct request *request_start(struct request_env *env, void *owner,
     struct conn *conn, const struct proto_request *r, const char *bytes);
 
 /* A request whose reply comes from elsewhere: request_finish(). */
-struct request *request_new(struct request_world *world, void *owner);
+struct request *request_new(struct request_env *env, void *owner);
 
 /* Do not write its reply, if silent. */
 void request_silence(struct request *request, bool silent);
@@ -61,7 +61,7 @@ void request_finish(struct request *request, const char *bytes, size_t n);
 void request_fail(struct request *request);
 
 /* Whether there is something to write. */
-bool request_ready(const struct request *request);
+bool request_is_ready(const struct request *request);
 
 /*
  * Write what is ready.  Returns whether that was all of the reply; if not, the
@@ -75,7 +75,7 @@ bool request_is_paused(const struct request *request);
 
 /* Whether all of it has been told to servers, so that what follows it in the
    client's stream cannot overtake it. */
-bool request_is_told(const struct request *request);
+bool request_is_sent(const struct request *request);
 
 /* The owner is done with it. */
 void request_free(struct request *request);

@@ -305,7 +305,7 @@ say_own(struct page *page, const struct stats *stats, struct pairs *pairs,
 		server = server_counters(peer->server);
 		failures += server->failures;
 		timeouts += server->timeouts;
-		down += !peer_is_believed(peer);
+		down += !peer_is_trusted(peer);
 		dirty += dirty_count(peer->dirty);
 	}
 	say_number(page, "servers", pairs_peer_count(pairs));
@@ -336,7 +336,7 @@ end_page(struct page *page, size_t *length)
 }
 
 struct block *
-stats_general(const struct stats *stats, struct pairs *pairs,
+stats_render_general(const struct stats *stats, struct pairs *pairs,
     const struct stats_of_servers *sum, const struct stats_settings *settings,
     int64_t now_ms, size_t *length)
 {
@@ -408,7 +408,7 @@ say_peer(struct page *page, unsigned int n, const struct peer *peer,
 }
 
 struct block *
-stats_servers(struct pairs *pairs, int64_t now_ms, size_t *length)
+stats_render_servers(struct pairs *pairs, int64_t now_ms, size_t *length)
 {
 	struct page page = { .block = block_new(BLOCK_SMALL) };
 	size_t i;

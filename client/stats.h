@@ -65,10 +65,10 @@ void stats_add(struct stats_of_servers *sum, const char *name, size_t n,
  * The replies, END included, as a block of *length bytes.  They return NULL
  * when out of memory.
  */
-struct block *stats_general(const struct stats *stats, struct pairs *pairs,
-    const struct stats_of_servers *sum, const struct stats_settings *settings,
-    int64_t now_ms, size_t *length);
-struct block *stats_servers(struct pairs *pairs, int64_t now_ms,
+struct block *stats_render_general(const struct stats *stats,
+    struct pairs *pairs, const struct stats_of_servers *sum,
+    const struct stats_settings *settings, int64_t now_ms, size_t *length);
+struct block *stats_render_servers(struct pairs *pairs, int64_t now_ms,
     size_t *length);
 struct block *stats_settings(const struct pairs *pairs,
     const struct stats_settings *settings, size_t *length);

@@ -87,7 +87,7 @@ put_signed(struct command *c, int32_t number)
 }
 
 static void
-start(struct command *c, const char *name, const struct proto_request *r,
+begin_line(struct command *c, const char *name, const struct proto_request *r,
     const char *bytes, enum proto_expect expect)
 {
 	c->length = 0;
@@ -99,7 +99,7 @@ start(struct command *c, const char *name, const struct proto_request *r,
 }
 
 static void
-finish(struct command *c)
+end_line(struct command *c)
 {
 	put(c, "\r\n", 2);
 }
@@ -150,7 +150,7 @@ static void
 put_storage(struct command *c, const char *name, const struct proto_request *r,
     const char *bytes)
 {
-	start(c, name, r, bytes, PROTO_EXPECT_STORED);
+	begin_line(c, name, r, bytes, PROTO_EXPECT_STORED);
 	put_number(c, r->flags);
 	put_signed(c, r->exptime);
 	put_number(c, r->data.length);
@@ -176,7 +176,7 @@ forward_meta(struct command *c, const struct proto_request *r,
 		[PROTO_ME] = PROTO_EXPECT_META_DEBUG,
 	};
 
-	start(c, names[r->command], r, bytes, expects[r->command]);
+	begin_line(c, names[r->command], r, bytes, expects[r->command]);
 	if (r->command == PROTO_MS) {
 		put_number(c, r->data.length);
 		c->data = true;
@@ -187,7 +187,7 @@ forward_meta(struct command *c, const struct proto_request *r,
 		put_flags(c, r, bytes, is_forwarded, cas);
 	if (r->command == PROTO_MA && !r->has_value)
 		put(c, " v", 2);
-	finish(c);
+	end_line(c);
 }
 
 void
@@ -216,18 +216,18 @@ command_forward(struct command *c, const struct proto_request *r,
 		break;
 	case PROTO_INCR:
 	case PROTO_DECR:
-		start(c, names[r->command], r, bytes, PROTO_EXPECT_NUMBER);
+		begin_line(c, names[r->command], r, bytes, PROTO_EXPECT_NUMBER);
 		put_number(c, r->delta);
 		break;
 	case PROTO_TOUCH:
-		start(c, "touch", r, bytes, PROTO_EXPECT_TOUCHED);
+		begin_line(c, "touch", r, bytes, PROTO_EXPECT_TOUCHED);
 		put_signed(c, r->exptime);
 		break;
 	default:
 		assert(r->command == PROTO_DELETE);
-		start(c, "delete", r, bytes, PROTO_EXPECT_DELETED);
+		begin_line(c, "delete", r, bytes, PROTO_EXPECT_DELETED);
 	}
-	finish(c);
+	end_line(c);
 }
 
 /*
@@ -239,12 +239,12 @@ command_delete(struct command *c, const struct proto_request *r,
     const char *bytes)
 {
 	if (r->base64) {
-		start(c, "md", r, bytes, PROTO_EXPECT_META_DELETE);
+		begin_line(c, "md", r, bytes, PROTO_EXPECT_META_DELETE);
 		put_text(c, " b");
 	} else {
-		start(c, "delete", r, bytes, PROTO_EXPECT_DELETED);
+		begin_line(c, "delete", r, bytes, PROTO_EXPECT_DELETED);
 	}
-	finish(c);
+	end_line(c);
 }
 
 static void
@@ -252,17 +252,17 @@ mirror_set(struct command *c, const struct proto_request *r, const char *bytes)
 {
 	if (!r->base64) {
 		put_storage(c, "set", r, bytes);
-		finish(c);
+		end_line(c);
 		return;
 	}
-	start(c, "ms", r, bytes, PROTO_EXPECT_META_SET);
+	begin_line(c, "ms", r, bytes, PROTO_EXPECT_META_SET);
 	put_number(c, r->data.length);
 	put_text(c, " b F");
 	c->length += format_number(c->line + c->length, r->flags);
 	put_text(c, " T");
 	c->length += format_signed(c->line + c->length, r->exptime);
 	c->data = true;
-	finish(c);
+	end_line(c);
 }
 
 static void
@@ -270,14 +270,14 @@ mirror_touch(struct command *c, const struct proto_request *r,
     const char *bytes)
 {
 	if (!r->base64) {
-		start(c, "touch", r, bytes, PROTO_EXPECT_TOUCHED);
+		begin_line(c, "touch", r, bytes, PROTO_EXPECT_TOUCHED);
 		put_signed(c, r->exptime);
 	} else {
-		start(c, "mg", r, bytes, PROTO_EXPECT_META_GET);
+		begin_line(c, "mg", r, bytes, PROTO_EXPECT_META_GET);
 		put_text(c, " b T");
 		c->length += format_signed(c->line + c->length, r->exptime);
 	}
-	finish(c);
+	end_line(c);
 }
 
 static bool
@@ -297,16 +297,16 @@ static void
 mirror_meta(struct command *c, const struct proto_request *r, const char *bytes)
 {
 	if (r->command == PROTO_MS) {
-		start(c, "ms", r, bytes, PROTO_EXPECT_META_SET);
+		begin_line(c, "ms", r, bytes, PROTO_EXPECT_META_SET);
 		put_number(c, r->data.length);
 		put_flags(c, r, bytes, is_key_or_mode, 0);
 		c->data = true;
 	} else {
-		start(c, "ma", r, bytes, PROTO_EXPECT_META_ARITHMETIC);
+		begin_line(c, "ma", r, bytes, PROTO_EXPECT_META_ARITHMETIC);
 		put_flags(c, r, bytes, is_arithmetic, 0);
 		put_text(c, " v");
 	}
-	finish(c);
+	end_line(c);
 }
 
 void

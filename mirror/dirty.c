@@ -104,7 +104,7 @@ dirty_add(struct dirty *dirty, const char *key, size_t length, bool base64)
 }
 
 bool
-dirty_take(struct dirty *dirty, char *key, size_t *length, bool *base64)
+dirty_pop(struct dirty *dirty, char *key, size_t *length, bool *base64)
 {
 	struct entry *entry = dirty->table;
 

@@ -20,7 +20,7 @@ void dirty_add(struct dirty *dirty, const char *key, size_t length,
 
 /* Take some key out: to key, which has room for 250 bytes.  Returns false if
    there is none. */
-bool dirty_take(struct dirty *dirty, char *key, size_t *length, bool *base64);
+bool dirty_pop(struct dirty *dirty, char *key, size_t *length, bool *base64);
 
 /* From now on the set stands for every key. */
 void dirty_add_all(struct dirty *dirty);

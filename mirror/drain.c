@@ -23,7 +23,7 @@ enum {
 	PAUSE_MS = 20,  /* between two looks */
 };
 
-static void look(struct drain *drain);
+static void list_connections(struct drain *drain);
 
 static bool
 is_old_port(const struct peer *peer, uint64_t port)
@@ -59,7 +59,7 @@ on_conn(struct call *call, const struct proto_reply *stat, const char *bytes,
     size_t at)
 {
 	struct drain *drain = (struct drain *)((char *)call -
-	    offsetof(struct drain, ask));
+	    offsetof(struct drain, list_call));
 	const char *name = bytes + at + stat->key.at;
 	const char *value = bytes + at + stat->data.at;
 	const char *what = memchr(name, ':', stat->key.length);
@@ -73,11 +73,11 @@ on_conn(struct call *call, const struct proto_reply *stat, const char *bytes,
 		drain->conn = conn;
 		drain->is_old = is_old_port(drain->peer,
 		    port_of(value, stat->data.length));
-		drain->old += drain->is_old;
+		drain->old_count += drain->is_old;
 	} else if (drain->is_old && conn == drain->conn && length == 19 &&
 	    memcmp(what, "secs_since_last_cmd", 19) == 0 &&
 	    proto_number(value, stat->data.length) == 0) {
-		drain->busy++;
+		drain->busy_count++;
 	}
 	return true;
 }
@@ -86,7 +86,7 @@ static void
 on_listed(struct call *call, const struct answer *answer)
 {
 	struct drain *drain = (struct drain *)((char *)call -
-	    offsetof(struct drain, ask));
+	    offsetof(struct drain, list_call));
 	int64_t waited = conn_loop_now(drain->loop) - drain->began_ms;
 	struct timeval pause = { .tv_usec = PAUSE_MS * 1000 };
 	bool listed;
@@ -95,39 +95,39 @@ on_listed(struct call *call, const struct answer *answer)
 		return;
 	/* Servers before 1.4.18 have no such list. */
 	listed = answer->last.result == PROTO_END;
-	if ((listed && drain->old == 0) ||
-	    (waited >= IDLE_MS && (!listed || drain->busy == 0))) {
+	if ((listed && drain->old_count == 0) ||
+	    (waited >= IDLE_MS && (!listed || drain->busy_count == 0))) {
 		server_forget_ports(drain->peer->server);
 		drain->done(drain);
 		return;
 	}
-	drain->waited = true;
+	drain->had_to_wait = true;
 	event_add(drain->timer, &pause);
 }
 
 static void
-look(struct drain *drain)
+list_connections(struct drain *drain)
 {
 	static const char line[] = "stats conns\r\n";
 
 	assert(drain->peer->state == PEER_DRAIN);
 	drain->is_old = false;
-	drain->old = drain->busy = 0;
-	drain->ask = (struct call){
+	drain->old_count = drain->busy_count = 0;
+	drain->list_call = (struct call){
 		.expect = PROTO_EXPECT_STATS,
 		.done = on_listed,
 		.element = on_conn,
 	};
-	server_submit(drain->peer->server, 0, &drain->ask, line,
+	server_submit(drain->peer->server, 0, &drain->list_call, line,
 	    sizeof(line) - 1, NULL, 0, NULL);
 }
 
 static void
-on_timer(evutil_socket_t fd, short what, void *arg)
+on_drain_timer(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
-	look(arg);
+	list_connections(arg);
 }
 
 void
@@ -136,9 +136,9 @@ drain_start(struct drain *drain)
 	const uint16_t *ports;
 
 	drain->began_ms = conn_loop_now(drain->loop);
-	drain->waited = false;
+	drain->had_to_wait = false;
 	if (server_old_ports(drain->peer->server, &ports) > 0)
-		look(drain);
+		list_connections(drain);
 	else
 		drain->done(drain);
 }
@@ -156,7 +156,8 @@ drain_init(struct drain *drain, struct conn_loop *loop, struct peer *peer,
 	drain->loop = loop;
 	drain->peer = peer;
 	drain->done = done;
-	drain->timer = event_new(conn_loop_base(loop), -1, 0, on_timer, drain);
+	drain->timer = event_new(conn_loop_base(loop), -1, 0, on_drain_timer,
+	    drain);
 	return drain->timer != NULL;
 }
 

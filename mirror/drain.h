@@ -20,14 +20,14 @@ struct drain {
 	struct conn_loop *loop;
 	struct peer *peer;
 	void (*done)(struct drain *drain);
-	struct call ask; /* stats conns */
+	struct call list_call; /* stats conns */
 	struct event *timer;
 	int64_t began_ms;
-	bool waited; /* there was something to wait for */
+	bool had_to_wait; /* there was something to wait for */
 	/* What is being listed: */
 	uint64_t conn; /* the connection the lines are about */
 	bool is_old;
-	unsigned int old, busy;
+	unsigned int old_count, busy_count;
 };
 
 /* done() is called from the loop or from inside drain_start(), unless the

@@ -38,7 +38,7 @@ struct dump {
 };
 
 static void
-set_timer(struct dump *dump, int ms)
+set_dump_timer(struct dump *dump, int ms)
 {
 	struct timeval wait = {
 		.tv_sec = ms / 1000,
@@ -66,7 +66,7 @@ dump_free(struct dump *dump)
 }
 
 static void
-end(struct dump *dump, enum dump_end how)
+end_dump(struct dump *dump, enum dump_end how)
 {
 	disconnect(dump);
 	event_del(dump->timer);
@@ -76,13 +76,13 @@ end(struct dump *dump, enum dump_end how)
 
 /* This try has failed: another one follows a little later. */
 static void
-retry(struct dump *dump, const char *why)
+retry_dump(struct dump *dump, const char *why)
 {
 	assert(dump->tries < TRIES_MAX);
 	log_info("s %s: no list of its keys: %s", peer_name(dump->from), why);
 	disconnect(dump);
 	dump->tries++;
-	set_timer(dump, PAUSE_MS);
+	set_dump_timer(dump, PAUSE_MS);
 }
 
 /*
@@ -90,7 +90,7 @@ retry(struct dump *dump, const char *why)
  */
 
 static int
-hex(char c)
+hex_value(char c)
 {
 	if (c >= '0' && c <= '9')
 		return c - '0';
@@ -101,7 +101,7 @@ hex(char c)
 /* Undo the %xx in n bytes; out has room for PROTO_KEY_MAX.  Returns the length,
    or 0 if that is no key. */
 static size_t
-decode(const char *bytes, size_t n, char *out)
+decode_key(const char *bytes, size_t n, char *out)
 {
 	size_t length = 0;
 	size_t i;
@@ -113,10 +113,11 @@ decode(const char *bytes, size_t n, char *out)
 			out[length++] = bytes[i];
 			continue;
 		}
-		if (n - i < 3 || hex(bytes[i + 1]) < 0 || hex(bytes[i + 2]) < 0)
+		if (n - i < 3 || hex_value(bytes[i + 1]) < 0 ||
+		    hex_value(bytes[i + 2]) < 0)
 			return 0;
-		out[length++] = (char)(hex(bytes[i + 1]) * 16 +
-		    hex(bytes[i + 2]));
+		out[length++] = (char)(hex_value(bytes[i + 1]) * 16 +
+		    hex_value(bytes[i + 2]));
 		i += 2;
 	}
 	return length;
@@ -124,74 +125,74 @@ decode(const char *bytes, size_t n, char *out)
 
 /* key=KEY exp=... */
 static bool
-take_key(struct dump *dump, const char *line, size_t n)
+read_dump_key(struct dump *dump, const char *line, size_t n)
 {
 	const char *end = memchr(line, ' ', n);
 	char key[PROTO_KEY_MAX];
 	size_t length;
 
-	length = decode(line + 4, (end == NULL ? n : (size_t)(end - line)) - 4,
-	    key);
+	length = decode_key(line + 4,
+	    (end == NULL ? n : (size_t)(end - line)) - 4, key);
 	return length == 0 || dump->handler->key(dump->owner, key, length);
 }
 
 /* Returns false if the dump, or this try, has ended by the line. */
 static bool
-take_line(struct dump *dump, const char *line, size_t n)
+read_dump_line(struct dump *dump, const char *line, size_t n)
 {
 	if (n > 0 && line[n - 1] == '\r')
 		n--;
 	if (n >= 4 && memcmp(line, "key=", 4) == 0) {
-		if (take_key(dump, line, n))
+		if (read_dump_key(dump, line, n))
 			return true;
-		end(dump, DUMP_STOPPED);
+		end_dump(dump, DUMP_STOPPED);
 	} else if (n == 2 && memcmp(line, "OK", 2) == 0) {
 		return true;
 	} else if (n == 3 && memcmp(line, "END", 3) == 0) {
-		end(dump, DUMP_WHOLE);
+		end_dump(dump, DUMP_WHOLE);
 	} else if (n >= 4 && memcmp(line, "BUSY", 4) == 0) {
-		retry(dump, "it is busy");
+		retry_dump(dump, "it is busy");
 	} else {
 		/* ERROR: it knows no such command, or may not do it. */
-		end(dump, DUMP_UNABLE);
+		end_dump(dump, DUMP_UNABLE);
 	}
 	return false;
 }
 
 static size_t
-on_input(void *owner, const char *bytes, size_t n)
+on_dump_input(void *owner, const char *bytes, size_t n)
 {
 	struct dump *dump = owner;
 	size_t used = 0;
 	const char *lf;
 	size_t length;
 
-	set_timer(dump, SILENCE_MS);
+	set_dump_timer(dump, SILENCE_MS);
 	while ((lf = memchr(bytes + used, '\n', n - used)) != NULL) {
 		length = (size_t)(lf - bytes) - used;
-		if (!take_line(dump, bytes + used, length))
+		if (!read_dump_line(dump, bytes + used, length))
 			return n;
 		used += length + 1;
 	}
 	if (n - used <= PROTO_LINE_MAX)
 		return used;
-	retry(dump, "it sends a line without end");
+	retry_dump(dump, "it sends a line without end");
 	return n;
 }
 
 static void
-on_ended(void *owner, enum conn_end how)
+on_dump_ended(void *owner, enum conn_end how)
 {
 	struct dump *dump = owner;
 
-	retry(dump,
+	retry_dump(dump,
 	    how == CONN_EOF ? "it closed the connection" :
 			      strerror(conn_error(dump->conn)));
 }
 
 static const struct conn_handler handler = {
-	.input = on_input,
-	.ended = on_ended,
+	.input = on_dump_input,
+	.ended = on_dump_ended,
 };
 
 /*
@@ -199,7 +200,7 @@ static const struct conn_handler handler = {
  */
 
 static void
-try(struct dump *dump)
+try_dump(struct dump *dump)
 {
 	/* The hash table lists all keys; the lists of the LRU may miss those
 	   that move meanwhile. */
@@ -209,36 +210,36 @@ try(struct dump *dump)
 	int fd;
 
 	assert(dump->conn == NULL);
-	dump->conn = conn_new(dump->loop, CONN_FIRST, &handler, dump);
+	dump->conn = conn_new(dump->loop, CONN_FLUSHED_FIRST, &handler, dump);
 	fd = dump->conn == NULL ? -1 : server_dial(dump->from->server);
 	if (fd == -1 || !conn_attach(dump->conn, fd)) {
 		if (fd != -1)
 			close(fd);
-		retry(dump, "no connection");
+		retry_dump(dump, "no connection");
 		return;
 	}
 	conn_write(dump->conn, line, strlen(line));
-	set_timer(dump, SILENCE_MS);
+	set_dump_timer(dump, SILENCE_MS);
 }
 
 static void
-on_timer(evutil_socket_t fd, short what, void *arg)
+on_dump_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct dump *dump = arg;
 
 	(void)fd;
 	(void)what;
-	if (!peer_is_believed(dump->from))
-		end(dump, DUMP_LOST);
+	if (!peer_is_trusted(dump->from))
+		end_dump(dump, DUMP_LOST);
 	else if (dump->conn != NULL)
-		retry(dump, "it fell silent");
+		retry_dump(dump, "it fell silent");
 	else if (dump->from->state == PEER_STARTING)
-		set_timer(dump, PAUSE_MS);
+		set_dump_timer(dump, PAUSE_MS);
 	else if (dump->tries < TRIES_MAX &&
 	    identity_is_since(&dump->from->identity, 1, 6, 0))
-		try(dump);
+		try_dump(dump);
 	else
-		end(dump, DUMP_UNABLE);
+		end_dump(dump, DUMP_UNABLE);
 }
 
 struct dump *
@@ -253,7 +254,8 @@ dump_new(struct conn_loop *loop, const struct peer *from,
 	dump->from = from;
 	dump->handler = dump_handler;
 	dump->owner = owner;
-	dump->timer = event_new(conn_loop_base(loop), -1, 0, on_timer, dump);
+	dump->timer = event_new(conn_loop_base(loop), -1, 0, on_dump_timer,
+	    dump);
 	if (dump->timer == NULL) {
 		dump_free(dump);
 		return NULL;

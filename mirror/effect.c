@@ -105,17 +105,17 @@ is_write(const struct proto_request *r)
 }
 
 static void
-tell(struct effect *effect, const struct command *command, const char *data,
-    size_t length, struct block *block)
+submit_effect(struct effect *effect, const struct command *command,
+    const char *data, size_t length, struct block *block)
 {
 	effect->call.expect = command->expect;
-	peer_tell(effect->peer, effect->hash, &effect->call, command->line,
+	peer_submit(effect->peer, effect->hash, &effect->call, command->line,
 	    command->length, data, length, block);
 }
 
 /* The mirror has not done what the authority did: the key must go there. */
 static void
-repair(struct effect *effect)
+repair_mirror(struct effect *effect)
 {
 	struct pairs_counters *counters = pairs_counters(effect->peer->pairs);
 	struct command command;
@@ -131,7 +131,7 @@ repair(struct effect *effect)
 	effect->repair = true;
 	effect->is_number = false;
 	command_delete(&command, &effect->request, effect->key);
-	tell(effect, &command, NULL, 0, NULL);
+	submit_effect(effect, &command, NULL, 0, NULL);
 }
 
 static bool
@@ -158,7 +158,7 @@ effect_free(struct effect *effect)
 }
 
 static void
-on_reply(struct call *call, const struct answer *answer)
+on_effect_reply(struct call *call, const struct answer *answer)
 {
 	struct effect *effect = (struct effect *)call;
 	struct peer *peer = effect->peer;
@@ -169,11 +169,11 @@ on_reply(struct call *call, const struct answer *answer)
 		peer_add_dirty(peer, effect->key, effect->request.key.length,
 		    effect->request.base64);
 	else if (!agrees(effect, &answer->last))
-		repair(effect);
+		repair_mirror(effect);
 	/* Now it is done with, unless repair() has sent it again. */
 	if (effect->repair == was_repair)
 		effect_free(effect);
-	peer_told(peer);
+	peer_finish(peer);
 }
 
 static struct effect *
@@ -189,7 +189,7 @@ effect_new(struct peer *peer, uint32_t hash, const struct proto_request *r,
 	if (effect == NULL)
 		return NULL;
 	assert(r->key.length <= sizeof(effect->key));
-	effect->call.done = on_reply;
+	effect->call.done = on_effect_reply;
 	effect->call.element = NULL;
 	effect->peer = peer;
 	effect->hash = hash;
@@ -231,7 +231,7 @@ effect_send(const struct pair *pair, struct peer *asked,
 	}
 	pairs_counters(peer->pairs)->effects++;
 	command_mirror(&command, r, bytes, what);
-	tell(effect, &command, bytes + r->data.at,
+	submit_effect(effect, &command, bytes + r->data.at,
 	    command.data ? r->data.length + 2 : 0, block);
 }
 
@@ -247,7 +247,7 @@ flags_of(const char *value, const struct proto_reply *parsed)
 }
 
 void
-effect_learn(const struct pair *pair, struct peer *asked,
+effect_warm(const struct pair *pair, struct peer *asked,
     enum proto_expect expect, const char *value, size_t length)
 {
 	struct peer *peer = pair_partner(pair, asked);
@@ -271,7 +271,7 @@ effect_learn(const struct pair *pair, struct peer *asked,
 	    LEARNED_SECONDS, parsed.data.length);
 	assert(n > 0 && (size_t)n < sizeof(line));
 	effect->call.expect = PROTO_EXPECT_STORED;
-	peer_tell(peer, effect->hash, &effect->call, line, (size_t)n,
+	peer_submit(peer, effect->hash, &effect->call, line, (size_t)n,
 	    value + parsed.data.at, parsed.data.length + 2, NULL);
 }
 

@@ -29,7 +29,7 @@ void effect_send(const struct pair *pair, struct peer *asked,
  * give it the VALUE, of length bytes, too, for a while and unless it has one.
  * expect is what the VALUE was the reply to.
  */
-void effect_learn(const struct pair *pair, struct peer *asked,
+void effect_warm(const struct pair *pair, struct peer *asked,
     enum proto_expect expect, const char *value, size_t length);
 
 /* The authority failed before it replied: what it did with r is unknown. */

@@ -13,40 +13,40 @@
 
 #include <event2/event.h>
 
-TAILQ_HEAD(rest_list, rest);
-TAILQ_HEAD(waiter_list, waiter);
+TAILQ_HEAD(gate_job_list, gate_job);
+TAILQ_HEAD(gate_waiter_list, gate_waiter);
 
 struct gate {
 	size_t in_flight;
-	struct rest_list rests; /* each keeps the gate closed ... */
-	struct rest *running;   /* ... and so does this one */
-	struct waiter_list waiters;
+	struct gate_job_list jobs; /* each keeps the gate closed ... */
+	struct gate_job *running;  /* ... and so does this one */
+	struct gate_waiter_list waiters;
 	struct event *event; /* runs the next rest */
 };
 
 static void
-try_rest(struct gate *gate)
+schedule_job(struct gate *gate)
 {
 	if (gate->in_flight == 0 && gate->running == NULL &&
-	    !TAILQ_EMPTY(&gate->rests))
+	    !TAILQ_EMPTY(&gate->jobs))
 		event_active(gate->event, EV_TIMEOUT, 0);
 }
 
 static void
-on_event(evutil_socket_t fd, short what, void *arg)
+run_next_job(evutil_socket_t fd, short what, void *arg)
 {
 	struct gate *gate = arg;
-	struct rest *rest = TAILQ_FIRST(&gate->rests);
+	struct gate_job *job = TAILQ_FIRST(&gate->jobs);
 
 	(void)fd;
 	(void)what;
-	if (gate->in_flight > 0 || gate->running != NULL || rest == NULL)
+	if (gate->in_flight > 0 || gate->running != NULL || job == NULL)
 		return;
-	assert(rest->waiting);
-	TAILQ_REMOVE(&gate->rests, rest, entry);
-	rest->waiting = false;
-	gate->running = rest;
-	rest->run(rest);
+	assert(job->waiting);
+	TAILQ_REMOVE(&gate->jobs, job, entry);
+	job->waiting = false;
+	gate->running = job;
+	job->run(job);
 }
 
 void
@@ -60,7 +60,7 @@ gate_leave(struct gate *gate)
 {
 	assert(gate->in_flight > 0);
 	if (--gate->in_flight == 0)
-		try_rest(gate);
+		schedule_job(gate);
 }
 
 bool
@@ -72,13 +72,13 @@ gate_is_empty(const struct gate *gate)
 bool
 gate_is_closed(const struct gate *gate)
 {
-	return gate->running != NULL || !TAILQ_EMPTY(&gate->rests);
+	return gate->running != NULL || !TAILQ_EMPTY(&gate->jobs);
 }
 
 static void
 wake_all(struct gate *gate)
 {
-	struct waiter *waiter;
+	struct gate_waiter *waiter;
 
 	while (!gate_is_closed(gate) &&
 	    (waiter = TAILQ_FIRST(&gate->waiters)) != NULL) {
@@ -88,21 +88,21 @@ wake_all(struct gate *gate)
 }
 
 void
-gate_rest(struct gate *gate, struct rest *rest)
+gate_quiesce(struct gate *gate, struct gate_job *job)
 {
-	assert(!rest->waiting && gate->running != rest);
-	rest->waiting = true;
-	TAILQ_INSERT_TAIL(&gate->rests, rest, entry);
-	try_rest(gate);
+	assert(!job->waiting && gate->running != job);
+	job->waiting = true;
+	TAILQ_INSERT_TAIL(&gate->jobs, job, entry);
+	schedule_job(gate);
 }
 
 void
-gate_cancel(struct gate *gate, struct rest *rest)
+gate_job_cancel(struct gate *gate, struct gate_job *job)
 {
-	if (!rest->waiting)
+	if (!job->waiting)
 		return;
-	rest->waiting = false;
-	TAILQ_REMOVE(&gate->rests, rest, entry);
+	job->waiting = false;
+	TAILQ_REMOVE(&gate->jobs, job, entry);
 	wake_all(gate);
 }
 
@@ -112,11 +112,11 @@ gate_open(struct gate *gate)
 	assert(gate->running != NULL);
 	gate->running = NULL;
 	wake_all(gate);
-	try_rest(gate);
+	schedule_job(gate);
 }
 
 void
-gate_wait(struct gate *gate, struct waiter *waiter)
+gate_wait(struct gate *gate, struct gate_waiter *waiter)
 {
 	assert(gate_is_closed(gate) && !waiter->waiting);
 	waiter->waiting = true;
@@ -124,7 +124,7 @@ gate_wait(struct gate *gate, struct waiter *waiter)
 }
 
 void
-gate_wait_cancel(struct gate *gate, struct waiter *waiter)
+gate_wait_cancel(struct gate *gate, struct gate_waiter *waiter)
 {
 	if (!waiter->waiting)
 		return;
@@ -139,9 +139,9 @@ gate_new(struct event_base *base)
 
 	if (gate == NULL)
 		return NULL;
-	TAILQ_INIT(&gate->rests);
+	TAILQ_INIT(&gate->jobs);
 	TAILQ_INIT(&gate->waiters);
-	gate->event = event_new(base, -1, 0, on_event, gate);
+	gate->event = event_new(base, -1, 0, run_next_job, gate);
 	if (gate->event == NULL) {
 		free(gate);
 		return NULL;

@@ -13,16 +13,16 @@ struct event_base;
 struct gate;
 
 /* What needs a moment at rest. */
-struct rest {
-	TAILQ_ENTRY(rest) entry;
-	void (*run)(struct rest *rest);
+struct gate_job {
+	TAILQ_ENTRY(gate_job) entry;
+	void (*run)(struct gate_job *job);
 	bool waiting;
 };
 
 /* Who wants to begin something while the gate is closed. */
-struct waiter {
-	TAILQ_ENTRY(waiter) entry;
-	void (*wake)(struct waiter *waiter);
+struct gate_waiter {
+	TAILQ_ENTRY(gate_waiter) entry;
+	void (*wake)(struct gate_waiter *waiter);
 	bool waiting;
 };
 
@@ -38,14 +38,15 @@ bool gate_is_empty(const struct gate *gate);
  * Close the gate, wait until nothing is in flight, then run(), but not from
  * inside this call.  The gate stays closed until gate_open().
  */
-void gate_rest(struct gate *gate, struct rest *rest);
-void gate_cancel(struct gate *gate, struct rest *rest); /* not yet running */
+void gate_quiesce(struct gate *gate, struct gate_job *job);
+void gate_job_cancel(struct gate *gate,
+    struct gate_job *job); /* not yet running */
 void gate_open(struct gate *gate);
 
 /* While the gate is closed nothing new may begin: wait until wake(), which is
-   called from inside gate_open() or gate_cancel(). */
+   called from inside gate_open() or gate_job_cancel(). */
 bool gate_is_closed(const struct gate *gate);
-void gate_wait(struct gate *gate, struct waiter *waiter);
-void gate_wait_cancel(struct gate *gate, struct waiter *waiter);
+void gate_wait(struct gate *gate, struct gate_waiter *waiter);
+void gate_wait_cancel(struct gate *gate, struct gate_waiter *waiter);
 
 #endif

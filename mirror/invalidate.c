@@ -30,23 +30,23 @@ struct deletion {
 
 struct invalidation {
 	struct peer *peer;
-	const struct invalidation_news *news;
+	const struct invalidation_handler *handler;
 	void *owner;
-	bool working; /* done() has not been called */
+	bool is_running; /* done() has not been called */
 	struct call flush;
 	bool flushing;
 	struct deletion deletions[DELETIONS_MAX];
 	struct deletion *idle;
 };
 
-static void go_on(struct invalidation *invalidation);
+static void delete_more(struct invalidation *invalidation);
 
 static void
-finish(struct invalidation *invalidation, bool everything)
+finish_invalidation(struct invalidation *invalidation, bool everything)
 {
-	assert(invalidation->working && !invalidation->flushing);
-	invalidation->working = false;
-	invalidation->news->done(invalidation->owner, everything);
+	assert(invalidation->is_running && !invalidation->flushing);
+	invalidation->is_running = false;
+	invalidation->handler->done(invalidation->owner, everything);
 }
 
 /*
@@ -54,7 +54,7 @@ finish(struct invalidation *invalidation, bool everything)
  */
 
 static void
-on_flushed(struct call *call, const struct answer *answer)
+on_emptied(struct call *call, const struct answer *answer)
 {
 	struct invalidation *invalidation =
 	    (struct invalidation *)((char *)call -
@@ -62,18 +62,18 @@ on_flushed(struct call *call, const struct answer *answer)
 	struct peer *peer = invalidation->peer;
 
 	invalidation->flushing = false;
-	if (answer == NULL || !invalidation->working)
+	if (answer == NULL || !invalidation->is_running)
 		return;
 	if (answer->last.result != PROTO_OKAY) {
 		server_fail(peer->server, "refuses flush_all");
 		return;
 	}
 	dirty_clear(peer->dirty);
-	finish(invalidation, true);
+	finish_invalidation(invalidation, true);
 }
 
 static void
-flush(struct invalidation *invalidation)
+flush_everything(struct invalidation *invalidation)
 {
 	static const char line[] = "flush_all\r\n";
 
@@ -82,7 +82,7 @@ flush(struct invalidation *invalidation)
 	invalidation->flushing = true;
 	invalidation->flush = (struct call){
 		.expect = PROTO_EXPECT_OK,
-		.done = on_flushed,
+		.done = on_emptied,
 	};
 	server_submit(invalidation->peer->server, 0, &invalidation->flush, line,
 	    sizeof(line) - 1, NULL, 0, NULL);
@@ -104,7 +104,7 @@ on_deleted(struct call *call, const struct answer *answer)
 	if (answer == NULL) {
 		peer_add_dirty(peer, deletion->key, deletion->length,
 		    deletion->base64);
-		invalidation->working = false;
+		invalidation->is_running = false;
 		return;
 	}
 	switch (answer->last.result) {
@@ -116,8 +116,8 @@ on_deleted(struct call *call, const struct answer *answer)
 		server_fail(peer->server, "refuses a delete");
 		break;
 	default:
-		if (invalidation->working)
-			go_on(invalidation);
+		if (invalidation->is_running)
+			delete_more(invalidation);
 	}
 }
 
@@ -143,43 +143,43 @@ delete_key(struct invalidation *invalidation, struct deletion *deletion)
 
 /* Clients' writes make keys dirty until done() is called. */
 static void
-go_on(struct invalidation *invalidation)
+delete_more(struct invalidation *invalidation)
 {
 	struct dirty *dirty = invalidation->peer->dirty;
 	struct deletion *deletion;
 
-	assert(invalidation->working);
+	assert(invalidation->is_running);
 	while (!dirty_is_all(dirty) &&
 	    (deletion = invalidation->idle) != NULL &&
-	    dirty_take(dirty, deletion->key, &deletion->length,
+	    dirty_pop(dirty, deletion->key, &deletion->length,
 		&deletion->base64)) {
 		invalidation->idle = deletion->next_idle;
-		if (!invalidation->news->key(invalidation->owner, deletion->key,
-			deletion->length, deletion->base64))
+		if (!invalidation->handler->key(invalidation->owner,
+			deletion->key, deletion->length, deletion->base64))
 			dirty_add_all(dirty);
 		delete_key(invalidation, deletion);
 	}
 	if (dirty_is_all(dirty))
-		flush(invalidation);
+		flush_everything(invalidation);
 	else if (dirty_count(dirty) == 0)
-		finish(invalidation, false);
+		finish_invalidation(invalidation, false);
 }
 
 void
 invalidation_start(struct invalidation *invalidation)
 {
-	invalidation->working = true;
-	go_on(invalidation);
+	invalidation->is_running = true;
+	delete_more(invalidation);
 }
 
 void
 invalidation_stop(struct invalidation *invalidation)
 {
-	invalidation->working = false;
+	invalidation->is_running = false;
 }
 
 struct invalidation *
-invalidation_new(struct peer *peer, const struct invalidation_news *news,
+invalidation_new(struct peer *peer, const struct invalidation_handler *handler,
     void *owner)
 {
 	struct invalidation *invalidation = calloc(1, sizeof(*invalidation));
@@ -188,7 +188,7 @@ invalidation_new(struct peer *peer, const struct invalidation_news *news,
 	if (invalidation == NULL)
 		return NULL;
 	invalidation->peer = peer;
-	invalidation->news = news;
+	invalidation->handler = handler;
 	invalidation->owner = owner;
 	for (i = 0; i < DELETIONS_MAX; i++) {
 		invalidation->deletions[i].invalidation = invalidation;

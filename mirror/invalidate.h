@@ -12,7 +12,7 @@
 struct invalidation;
 struct peer;
 
-struct invalidation_news {
+struct invalidation_handler {
 	/* A key is being deleted.  Returns false if that cannot be noted: then
 	   everything is removed. */
 	bool (*key)(void *owner, const char *key, size_t length, bool base64);
@@ -23,7 +23,7 @@ struct invalidation_news {
 
 /* Returns NULL when out of memory. */
 struct invalidation *invalidation_new(struct peer *peer,
-    const struct invalidation_news *news, void *owner);
+    const struct invalidation_handler *handler, void *owner);
 void invalidation_free(struct invalidation *invalidation); /* NULL is fine */
 
 /*

@@ -83,7 +83,7 @@ keys_add(struct keys *keys, const char *key, size_t length, bool base64)
 }
 
 bool
-keys_take(struct keys *keys, char *key, size_t *length, bool *base64)
+keys_pop(struct keys *keys, char *key, size_t *length, bool *base64)
 {
 	struct piece *piece = STAILQ_FIRST(&keys->pieces);
 	const char *entry;
@@ -115,7 +115,7 @@ keys_bytes(const struct keys *keys)
 }
 
 bool
-keys_need_base64(const char *key, size_t length)
+proto_base64_is_needed(const char *key, size_t length)
 {
 	return memchr(key, ' ', length) != NULL ||
 	    memchr(key, '\0', length) != NULL ||
@@ -124,7 +124,7 @@ keys_need_base64(const char *key, size_t length)
 }
 
 size_t
-keys_base64(const char *key, size_t length, char *out)
+proto_base64_encode(const char *key, size_t length, char *out)
 {
 	static const char digits[] =
 	    "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

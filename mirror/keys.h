@@ -8,7 +8,7 @@
 
 struct keys;
 
-enum { KEYS_BASE64_MAX = 340 }; /* of a key of 250 bytes, with slack */
+enum { PROTO_BASE64_MAX = 340 }; /* of a key of 250 bytes, with slack */
 
 struct keys *keys_new(void);       /* NULL when out of memory */
 void keys_free(struct keys *keys); /* NULL is fine */
@@ -18,16 +18,16 @@ bool keys_add(struct keys *keys, const char *key, size_t length, bool base64);
 
 /* Take the oldest: to key, which has room for 250 bytes.  Returns false if
    there is none. */
-bool keys_take(struct keys *keys, char *key, size_t *length, bool *base64);
+bool keys_pop(struct keys *keys, char *key, size_t *length, bool *base64);
 
 size_t keys_count(const struct keys *keys);
 size_t keys_bytes(const struct keys *keys); /* of memory */
 
 /* Whether a key cannot stand on a command line as it is. */
-bool keys_need_base64(const char *key, size_t length);
+bool proto_base64_is_needed(const char *key, size_t length);
 
 /* Write it as base64.  Returns its length; out has room for
-   KEYS_BASE64_MAX. */
-size_t keys_base64(const char *key, size_t length, char *out);
+   PROTO_BASE64_MAX. */
+size_t proto_base64_encode(const char *key, size_t length, char *out);
 
 #endif

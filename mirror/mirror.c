@@ -50,7 +50,7 @@ struct keeper {
 	struct drain drain;
 	struct invalidation *invalidation;
 	struct rebuild *rebuild; /* INVALIDATE, REBUILD */
-	struct rest handback;
+	struct gate_job handback;
 	struct event *lazy; /* the end of lazy learning */
 	bool all;           /* it may lack anything, not only what
 					   was dirty, until it is handed back */
@@ -215,9 +215,9 @@ make_up_for(struct keeper *keeper)
 
 /* Nothing is in flight: from here on the server is believed. */
 static void
-run_handback(struct rest *rest)
+run_handback(struct gate_job *job)
 {
-	struct keeper *keeper = KEEPER_OF(rest, handback);
+	struct keeper *keeper = KEEPER_OF(job, handback);
 
 	assert(keeper->peer->state == PEER_HANDBACK);
 	set_state(keeper, PEER_UP);
@@ -234,7 +234,7 @@ hand_back(struct keeper *keeper)
 {
 	keeper->all = false;
 	set_state(keeper, PEER_HANDBACK);
-	gate_rest(pairs_gate(keeper->mirror->pairs), &keeper->handback);
+	gate_quiesce(pairs_gate(keeper->mirror->pairs), &keeper->handback);
 }
 
 /*
@@ -275,7 +275,7 @@ on_impossible(void *owner)
 	    "what clients read, for %d s",
 	    peer_name(keeper->peer), LAZY_SECONDS);
 	keeper->rebuild = NULL;
-	peer_set_lazy(keeper->peer, true);
+	peer_set_warming(keeper->peer, true);
 	event_add(keeper->lazy, &wait);
 }
 
@@ -286,11 +286,11 @@ on_lazy_over(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	peer_set_lazy(keeper->peer, false);
+	peer_set_warming(keeper->peer, false);
 	hand_back(keeper);
 }
 
-static const struct rebuild_news rebuild_news = {
+static const struct rebuild_handler on_rebuild = {
 	.done = on_rebuilt,
 	.impossible = on_impossible,
 };
@@ -303,7 +303,7 @@ begin_rebuild(struct keeper *keeper)
 	assert(keeper->rebuild == NULL);
 	keeper->again = false;
 	keeper->rebuild = rebuild_new(mirror->loop, mirror->pairs, keeper->peer,
-	    mirror->memory, &rebuild_news, keeper);
+	    mirror->memory, &on_rebuild, keeper);
 	if (keeper->rebuild == NULL)
 		server_fail(keeper->peer->server, "out of memory");
 	return keeper->rebuild != NULL;
@@ -335,7 +335,7 @@ on_invalidated(void *owner, bool everything)
 	rebuild_start(keeper->rebuild, keeper->all);
 }
 
-static const struct invalidation_news invalidation_news = {
+static const struct invalidation_handler on_invalidation = {
 	.key = on_key_deleted,
 	.done = on_invalidated,
 };
@@ -351,7 +351,7 @@ on_drained(struct drain *drain)
 	struct mirror *mirror = keeper->mirror;
 	struct peer *peer = keeper->peer;
 
-	pairs_counters(mirror->pairs)->zombies += drain->waited;
+	pairs_counters(mirror->pairs)->zombies += drain->had_to_wait;
 	if (mirror->stopping)
 		return;
 	server_attach_links(peer->server);
@@ -552,21 +552,21 @@ on_failed(void *owner)
 	struct keeper *keeper = peer->keeper;
 	struct pairs *pairs = keeper->mirror->pairs;
 
-	if (peer_is_believed(peer))
+	if (peer_is_trusted(peer))
 		pairs_counters(pairs)->failovers++;
 	/* First: whoever is woken below must not turn to it. */
 	set_state(keeper, PEER_DOWN);
 	event_del(keeper->lazy);
 	drain_stop(&keeper->drain);
-	gate_cancel(pairs_gate(pairs), &keeper->handback);
-	peer_set_lazy(peer, false);
+	gate_job_cancel(pairs_gate(pairs), &keeper->handback);
+	peer_set_warming(peer, false);
 	if (keeper->rebuild != NULL)
 		rebuild_stop(keeper->rebuild);
 	keeper->rebuild = NULL;
 	tell_coverage(keeper->mirror);
 }
 
-static const struct server_news news = {
+static const struct server_handler on_server = {
 	.connecting = on_connecting,
 	.failed = on_failed,
 };
@@ -607,8 +607,7 @@ keeper_init(struct keeper *keeper, struct mirror *mirror, struct peer *peer)
 	keeper->handback.run = run_handback;
 	keeper->lazy = event_new(conn_loop_base(mirror->loop), -1, 0,
 	    on_lazy_over, keeper);
-	keeper->invalidation = invalidation_new(peer, &invalidation_news,
-	    keeper);
+	keeper->invalidation = invalidation_new(peer, &on_invalidation, keeper);
 	return drain_init(&keeper->drain, mirror->loop, peer, on_drained) &&
 	    keeper->lazy != NULL && keeper->invalidation != NULL;
 }
@@ -637,7 +636,7 @@ mirror_new(struct conn_loop *loop, struct evdns_base *dns,
 	mirror->memory = memory;
 	mirror->steady = event_new(conn_loop_base(loop), -1, EV_PERSIST,
 	    on_steady, mirror);
-	mirror->pairs = pairs_new(loop, dns, servers, settings, &news);
+	mirror->pairs = pairs_new(loop, dns, servers, settings, &on_server);
 	if (mirror->steady == NULL || mirror->pairs == NULL) {
 		mirror_free(mirror);
 		return NULL;

@@ -96,7 +96,7 @@ pairs_find_wire(const struct pairs *pairs, const char *key, size_t length,
 	char decoded[PROTO_KEY_MAX];
 
 	if (base64) {
-		length = proto_base64(key, length, decoded);
+		length = proto_base64_decode(key, length, decoded);
 		key = decoded;
 	}
 	return pairs_find(pairs, key, length);
@@ -117,7 +117,7 @@ peers_are_partners(const struct peer *one, const struct peer *other)
 }
 
 bool
-peer_is_believed(const struct peer *peer)
+peer_is_trusted(const struct peer *peer)
 {
 	return peer->state == PEER_UP || peer->state == PEER_STARTING;
 }
@@ -125,7 +125,7 @@ peer_is_believed(const struct peer *peer)
 bool
 peer_is_mirror(const struct peer *peer)
 {
-	return peer_is_believed(peer) || peer->state == PEER_REBUILD ||
+	return peer_is_trusted(peer) || peer->state == PEER_REBUILD ||
 	    peer->state == PEER_HANDBACK;
 }
 
@@ -134,9 +134,9 @@ pair_authority(const struct pair *pair)
 {
 	struct peer *primary = pair->primary, *backup = pair->backup;
 
-	if (peer_is_believed(primary))
+	if (peer_is_trusted(primary))
 		return primary;
-	if (backup != NULL && peer_is_believed(backup))
+	if (backup != NULL && peer_is_trusted(backup))
 		return backup;
 	/*
 	 * What a mirror has is not old: misses are better than errors.  If both
@@ -210,7 +210,7 @@ peer_state_name(enum peer_state state)
 }
 
 void
-peer_set_lazy(struct peer *peer, bool lazy)
+peer_set_warming(struct peer *peer, bool lazy)
 {
 	assert(lazy || !peer->lazy || peer->pairs->lazy > 0);
 	if (peer->lazy == lazy)
@@ -223,7 +223,7 @@ peer_set_lazy(struct peer *peer, bool lazy)
 }
 
 bool
-pairs_are_lazy(const struct pairs *pairs)
+pairs_are_warming(const struct pairs *pairs)
 {
 	return pairs->lazy > 0;
 }
@@ -241,8 +241,9 @@ peer_add_all_dirty(struct peer *peer)
 }
 
 void
-peer_tell(struct peer *peer, uint32_t hash, struct call *call, const char *line,
-    size_t line_length, const char *data, size_t length, struct block *block)
+peer_submit(struct peer *peer, uint32_t hash, struct call *call,
+    const char *line, size_t line_length, const char *data, size_t length,
+    struct block *block)
 {
 	assert(peer_is_mirror(peer));
 	gate_enter(peer->pairs->gate);
@@ -251,16 +252,16 @@ peer_tell(struct peer *peer, uint32_t hash, struct call *call, const char *line,
 }
 
 void
-peer_ask(struct peer *peer, uint32_t hash, struct call *call, const char *key,
+peer_get(struct peer *peer, uint32_t hash, struct call *call, const char *key,
     size_t length)
 {
 	assert(peer_is_mirror(peer));
 	gate_enter(peer->pairs->gate);
-	server_ask(peer->server, hash, call, key, length);
+	server_get(peer->server, hash, call, key, length);
 }
 
 void
-peer_told(struct peer *peer)
+peer_finish(struct peer *peer)
 {
 	gate_leave(peer->pairs->gate);
 }
@@ -358,7 +359,7 @@ struct making {
 	struct conn_loop *loop;
 	struct evdns_base *dns;
 	const struct server_settings *settings;
-	const struct server_news *news;
+	const struct server_handler *handler;
 };
 
 /* The peer with this address, made if it is new.  NULL: out of memory. */
@@ -379,7 +380,7 @@ peer_at(struct pairs *pairs, const struct address *address,
 	peer->changed_ms = conn_loop_now(making->loop);
 	peer->dirty = dirty_new();
 	peer->server = server_new(making->loop, making->dns, address,
-	    making->settings, making->news, peer);
+	    making->settings, making->handler, peer);
 	return peer->dirty == NULL || peer->server == NULL ? NULL : peer;
 }
 
@@ -441,13 +442,13 @@ build_peers(struct pairs *pairs, const struct pairs_servers *servers,
 struct pairs *
 pairs_new(struct conn_loop *loop, struct evdns_base *dns,
     const struct pairs_servers *servers, const struct server_settings *settings,
-    const struct server_news *news)
+    const struct server_handler *handler)
 {
 	struct making making = {
 		.loop = loop,
 		.dns = dns,
 		.settings = settings,
-		.news = news,
+		.handler = handler,
 	};
 	struct pairs *pairs = calloc(1, sizeof(*pairs));
 

@@ -22,7 +22,7 @@ struct evdns_base;
 struct gate;
 struct pairs;
 struct server;
-struct server_news;
+struct server_handler;
 struct server_settings;
 
 enum peer_state {
@@ -47,7 +47,7 @@ struct peer {
 	uint64_t mirror_since; /* of two that are only mirrors, the
 					   lower one is the authority */
 	bool lazy;             /* learns from what clients read; see
-					   peer_set_lazy() */
+					   peer_set_warming() */
 	struct identity identity;
 	int64_t clock_ahead; /* of ours, seconds */
 	struct dirty *dirty; /* keys whose copy here may be old */
@@ -88,7 +88,7 @@ struct pairs_counters {
    Returns NULL when out of memory. */
 struct pairs *pairs_new(struct conn_loop *loop, struct evdns_base *dns,
     const struct pairs_servers *servers, const struct server_settings *settings,
-    const struct server_news *news);
+    const struct server_handler *handler);
 
 void pairs_free(struct pairs *pairs); /* NULL is fine */
 
@@ -128,7 +128,7 @@ struct peer *pair_partner(const struct pair *pair, const struct peer *peer);
 bool peers_are_partners(const struct peer *one, const struct peer *other);
 
 /* Whether it may be an authority. */
-bool peer_is_believed(const struct peer *peer);
+bool peer_is_trusted(const struct peer *peer);
 
 /* Whether effects are to be sent to it; otherwise its keys become dirty. */
 bool peer_is_mirror(const struct peer *peer);
@@ -154,8 +154,8 @@ const char *peer_state_name(enum peer_state state);
 
 /* Whether a peer is to be given what clients read from its partners; whether
    any is. */
-void peer_set_lazy(struct peer *peer, bool lazy);
-bool pairs_are_lazy(const struct pairs *pairs);
+void peer_set_warming(struct peer *peer, bool lazy);
+bool pairs_are_warming(const struct pairs *pairs);
 
 /* The copy of this key on peer may be old; or that of every key. */
 void peer_add_dirty(struct peer *peer, const char *key, size_t length,
@@ -163,15 +163,15 @@ void peer_add_dirty(struct peer *peer, const char *key, size_t length,
 void peer_add_all_dirty(struct peer *peer);
 
 /*
- * Submit a call to a peer (see server_submit() and server_ask()) through the
- * gate.  peer_told() is to be called once in its done(), as the last thing
+ * Submit a call to a peer (see server_submit() and server_get()) through the
+ * gate.  peer_finish() is to be called once in its done(), as the last thing
  * there: what follows from the reply has been told before.
  */
-void peer_tell(struct peer *peer, uint32_t hash, struct call *call,
+void peer_submit(struct peer *peer, uint32_t hash, struct call *call,
     const char *line, size_t line_length, const char *data, size_t length,
     struct block *block);
-void peer_ask(struct peer *peer, uint32_t hash, struct call *call,
+void peer_get(struct peer *peer, uint32_t hash, struct call *call,
     const char *key, size_t length);
-void peer_told(struct peer *peer);
+void peer_finish(struct peer *peer);
 
 #endif

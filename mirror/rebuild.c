@@ -42,10 +42,10 @@ enum {
 struct copy {
 	struct call call;
 	struct rebuild *rebuild;
-	struct peer *asked; /* the authority when it was asked */
+	struct peer *authority; /* the authority when it was asked */
 	uint32_t hash;
 	struct copy *next_idle;
-	bool busy;
+	bool in_flight;
 	bool base64;
 	size_t length;
 	char key[PROTO_KEY_MAX]; /* as on a command line */
@@ -55,19 +55,19 @@ struct rebuild {
 	struct conn_loop *loop;
 	struct pairs *pairs;
 	struct peer *to;
-	const struct rebuild_news *news;
+	const struct rebuild_handler *handler;
 	void *owner;
 	size_t memory;
-	bool all;
+	bool copy_all;
 	bool started;
 	bool stopped;
-	bool unreadable; /* a survivor cannot list its keys */
-	bool partial;    /* a partner was away */
+	bool survivor_cannot_list; /* a survivor cannot list its keys */
+	bool partial;              /* a partner was away */
 	struct keys *keys;
 	struct copy copies[COPIES_MAX];
 	struct copy *idle;
-	unsigned int busy;
-	struct waiter waiter;
+	unsigned int in_flight;
+	struct gate_waiter waiter;
 	struct dump *dump;      /* NULL: none runs */
 	size_t survivor;        /* whose keys it lists: its index */
 	uint64_t slice, slices; /* of the survivor's keys */
@@ -90,7 +90,7 @@ static void find_more(struct rebuild *rebuild);
 static void
 rebuild_free(struct rebuild *rebuild)
 {
-	assert(rebuild->busy == 0);
+	assert(rebuild->in_flight == 0);
 	if (rebuild->dump != NULL)
 		dump_free(rebuild->dump);
 	gate_wait_cancel(pairs_gate(rebuild->pairs), &rebuild->waiter);
@@ -104,12 +104,12 @@ rebuild_free(struct rebuild *rebuild)
 
 /* Tell how it ended; then the rebuild ends, too. */
 static void
-end(struct rebuild *rebuild, void (*handler)(void *owner))
+end_rebuild(struct rebuild *rebuild, void (*handler)(void *owner))
 {
 	assert(rebuild->started && !rebuild->stopped);
 	rebuild->stopped = true;
 	handler(rebuild->owner);
-	if (rebuild->busy == 0)
+	if (rebuild->in_flight == 0)
 		rebuild_free(rebuild);
 }
 
@@ -124,11 +124,12 @@ rebuild_stop(struct rebuild *rebuild)
 	assert(!rebuild->stopped);
 	rebuild->stopped = true;
 	/* If it lacked anything, everything will be copied again anyway. */
-	while (!rebuild->all && keys_take(rebuild->keys, key, &length, &base64))
+	while (!rebuild->copy_all &&
+	    keys_pop(rebuild->keys, key, &length, &base64))
 		peer_add_dirty(rebuild->to, key, length, base64);
 	/* These may still be added when it wakes. */
 	for (i = 0; i < COPIES_MAX; i++)
-		if (rebuild->copies[i].busy)
+		if (rebuild->copies[i].in_flight)
 			peer_add_dirty(rebuild->to, rebuild->copies[i].key,
 			    rebuild->copies[i].length,
 			    rebuild->copies[i].base64);
@@ -137,7 +138,7 @@ rebuild_stop(struct rebuild *rebuild)
 	rebuild->dump = NULL;
 	event_del(rebuild->finish);
 	event_del(rebuild->pace);
-	if (rebuild->busy == 0)
+	if (rebuild->in_flight == 0)
 		rebuild_free(rebuild);
 }
 
@@ -146,27 +147,27 @@ rebuild_stop(struct rebuild *rebuild)
  */
 
 static void
-release(struct copy *copy)
+release_copy(struct copy *copy)
 {
 	struct rebuild *rebuild = copy->rebuild;
 
-	assert(copy->busy && rebuild->busy > 0);
-	copy->busy = false;
+	assert(copy->in_flight && rebuild->in_flight > 0);
+	copy->in_flight = false;
 	copy->next_idle = rebuild->idle;
 	rebuild->idle = copy;
-	rebuild->busy--;
+	rebuild->in_flight--;
 }
 
 /* A copy is dealt with: go on, or end if that was all. */
 static void
-finish(struct copy *copy)
+finish_copy(struct copy *copy)
 {
 	struct rebuild *rebuild = copy->rebuild;
 
-	release(copy);
+	release_copy(copy);
 	if (!rebuild->stopped)
 		pump(rebuild);
-	else if (rebuild->busy == 0)
+	else if (rebuild->in_flight == 0)
 		rebuild_free(rebuild);
 }
 
@@ -185,8 +186,8 @@ on_added(struct call *call, const struct answer *answer)
 		rebuild->copied++;
 	else if (answer != NULL)
 		rebuild->overtaken++;
-	finish(copy);
-	peer_told(to);
+	finish_copy(copy);
+	peer_finish(to);
 }
 
 /* What an mg says of an item besides its value. */
@@ -237,21 +238,22 @@ static size_t
 key_for(const struct copy *copy, const struct item *item, char *out)
 {
 	if (item->binary && !copy->base64)
-		return keys_base64(copy->key, copy->length, out);
+		return proto_base64_encode(copy->key, copy->length, out);
 	if (!item->binary && copy->base64)
-		return proto_base64(copy->key, copy->length, out);
+		return proto_base64_decode(copy->key, copy->length, out);
 	memcpy(out, copy->key, copy->length);
 	return copy->length;
 }
 
 static void
-add(struct copy *copy, const struct answer *answer, const struct item *item)
+add_copy(struct copy *copy, const struct answer *answer,
+    const struct item *item)
 {
 	const struct proto_span *data = &answer->last.data;
 	struct rebuild *rebuild = copy->rebuild;
 	long long expires = peer_exptime(rebuild->to, item->ttl);
 	const char *bytes = answer->bytes + data->at;
-	char line[LINE_MAX], key[KEYS_BASE64_MAX];
+	char line[LINE_MAX], key[PROTO_BASE64_MAX];
 	int length = (int)key_for(copy, item, key);
 	struct block *block = NULL;
 	size_t offset;
@@ -269,7 +271,8 @@ add(struct copy *copy, const struct answer *answer, const struct item *item)
 		    data->length);
 	assert(n > 0 && (size_t)n < sizeof(line));
 	if (data->length >= BLOCK_SMALL) {
-		block = answer_keep(answer, bytes, data->length + 2, &offset);
+		block = answer_reference(answer, bytes, data->length + 2,
+		    &offset);
 		if (block != NULL)
 			bytes = block->bytes + offset;
 	}
@@ -277,8 +280,8 @@ add(struct copy *copy, const struct answer *answer, const struct item *item)
 	    PROTO_EXPECT_META_SET :
 	    PROTO_EXPECT_STORED;
 	copy->call.done = on_added;
-	peer_tell(rebuild->to, copy->hash, &copy->call, line, (size_t)n, bytes,
-	    data->length + 2, block);
+	peer_submit(rebuild->to, copy->hash, &copy->call, line, (size_t)n,
+	    bytes, data->length + 2, block);
 	block_release(block);
 }
 
@@ -287,30 +290,30 @@ on_read(struct call *call, const struct answer *answer)
 {
 	struct copy *copy = (struct copy *)call;
 	struct rebuild *rebuild = copy->rebuild;
-	struct peer *asked = copy->asked;
+	struct peer *authority = copy->authority;
 	struct item item = { .ttl = 0 };
 
 	if (answer != NULL && answer->last.result == PROTO_META_VALUE)
 		item = parse_item(answer->bytes, &answer->last.meta);
 	if (rebuild->stopped) {
-		finish(copy);
+		finish_copy(copy);
 	} else if (answer == NULL) {
 		/* Ask again, who is the authority then. */
 		if (!rebuild_add(rebuild, copy->key, copy->length,
 			copy->base64))
 			rebuild->gone++;
-		finish(copy);
+		finish_copy(copy);
 	} else if (item.ttl != 0 && !item.stale &&
 	    (!item.awaited || answer->last.data.length > 0)) {
-		add(copy, answer, &item);
+		add_copy(copy, answer, &item);
 	} else {
 		/* It has no such command. */
 		if (answer->last.result == PROTO_ERROR)
-			rebuild->unreadable = true;
+			rebuild->survivor_cannot_list = true;
 		rebuild->gone++;
-		finish(copy);
+		finish_copy(copy);
 	}
-	peer_told(asked);
+	peer_finish(authority);
 }
 
 /* Read the key of a copy from its authority, if that is another server. */
@@ -323,9 +326,9 @@ read_key(struct copy *copy)
 	char line[LINE_MAX];
 	int n;
 
-	copy->asked = pair_authority(&pair);
+	copy->authority = pair_authority(&pair);
 	copy->hash = pair.hash;
-	if (copy->asked == NULL || copy->asked == rebuild->to)
+	if (copy->authority == NULL || copy->authority == rebuild->to)
 		return false;
 	n = snprintf(line, sizeof(line), "mg %.*s%s k f t v\r\n",
 	    (int)copy->length, copy->key, copy->base64 ? " b" : "");
@@ -333,8 +336,8 @@ read_key(struct copy *copy)
 	copy->call.expect = PROTO_EXPECT_META_GET;
 	copy->call.done = on_read;
 	copy->call.element = NULL;
-	peer_tell(copy->asked, pair.hash, &copy->call, line, (size_t)n, NULL, 0,
-	    NULL);
+	peer_submit(copy->authority, pair.hash, &copy->call, line, (size_t)n,
+	    NULL, 0, NULL);
 	return true;
 }
 
@@ -342,7 +345,7 @@ read_key(struct copy *copy)
 static bool
 is_searching(const struct rebuild *rebuild)
 {
-	return rebuild->all &&
+	return rebuild->copy_all &&
 	    rebuild->survivor < pairs_peer_count(rebuild->pairs);
 }
 
@@ -350,7 +353,7 @@ is_searching(const struct rebuild *rebuild)
 static bool
 is_complete(const struct rebuild *rebuild)
 {
-	return rebuild->busy == 0 && keys_count(rebuild->keys) == 0 &&
+	return rebuild->in_flight == 0 && keys_count(rebuild->keys) == 0 &&
 	    !is_searching(rebuild);
 }
 
@@ -366,7 +369,7 @@ pump_soon(struct rebuild *rebuild)
 
 /* Whether another copy may begin now; if not, it is seen to that they go on. */
 static bool
-is_in_pace(struct rebuild *rebuild)
+try_begin_copy(struct rebuild *rebuild)
 {
 	int64_t now = conn_loop_now(rebuild->loop);
 
@@ -388,17 +391,17 @@ start_copies(struct rebuild *rebuild)
 	struct copy *copy;
 
 	while ((copy = rebuild->idle) != NULL &&
-	    keys_count(rebuild->keys) > 0 && is_in_pace(rebuild)) {
-		keys_take(rebuild->keys, copy->key, &copy->length,
+	    keys_count(rebuild->keys) > 0 && try_begin_copy(rebuild)) {
+		keys_pop(rebuild->keys, copy->key, &copy->length,
 		    &copy->base64);
-		assert(!copy->busy);
+		assert(!copy->in_flight);
 		rebuild->idle = copy->next_idle;
-		copy->busy = true;
-		rebuild->busy++;
+		copy->in_flight = true;
+		rebuild->in_flight++;
 		if (!read_key(copy)) {
 			rebuild->partial = true;
 			rebuild->gone++;
-			release(copy);
+			release_copy(copy);
 		}
 	}
 }
@@ -417,9 +420,9 @@ pump(struct rebuild *rebuild)
 		return;
 	}
 	start_copies(rebuild);
-	if (rebuild->all)
+	if (rebuild->copy_all)
 		find_more(rebuild);
-	if (rebuild->unreadable || is_complete(rebuild))
+	if (rebuild->survivor_cannot_list || is_complete(rebuild))
 		event_active(rebuild->finish, EV_TIMEOUT, 0);
 }
 
@@ -432,7 +435,7 @@ on_pace(evutil_socket_t fd, short what, void *arg)
 }
 
 static void
-on_wake(struct waiter *waiter)
+on_gate_open(struct gate_waiter *waiter)
 {
 	pump((struct rebuild *)((char *)waiter -
 	    offsetof(struct rebuild, waiter)));
@@ -444,12 +447,12 @@ on_wake(struct waiter *waiter)
 
 /* Whether peer has keys that the returned server should have, too. */
 static bool
-is_survivor(struct rebuild *rebuild, const struct peer *peer)
+try_survivor(struct rebuild *rebuild, const struct peer *peer)
 {
 	if (!peers_are_partners(rebuild->to, peer))
 		return false;
-	rebuild->partial |= !peer_is_believed(peer);
-	return peer_is_believed(peer);
+	rebuild->partial |= !peer_is_trusted(peer);
+	return peer_is_trusted(peer);
 }
 
 static bool
@@ -481,8 +484,8 @@ on_key(void *owner, const char *key, size_t length)
 {
 	struct rebuild *rebuild = owner;
 	struct pair pair = pairs_find(rebuild->pairs, key, length);
-	char encoded[KEYS_BASE64_MAX];
-	bool base64 = keys_need_base64(key, length);
+	char encoded[PROTO_BASE64_MAX];
+	bool base64 = proto_base64_is_needed(key, length);
 
 	assert(length > 0 && length <= PROTO_KEY_MAX);
 	if (!is_pair_of(&pair, rebuild->to,
@@ -490,7 +493,7 @@ on_key(void *owner, const char *key, size_t length)
 	    !is_in_slice(rebuild, key, length))
 		return true;
 	if (base64) {
-		length = keys_base64(key, length, encoded);
+		length = proto_base64_encode(key, length, encoded);
 		key = encoded;
 	}
 	/* A longer one nobody can have set. */
@@ -526,7 +529,7 @@ on_dumped(void *owner, enum dump_end how)
 		rebuild->slice = rebuild->slices;
 		break;
 	case DUMP_UNABLE:
-		rebuild->unreadable = true;
+		rebuild->survivor_cannot_list = true;
 		break;
 	}
 	pump(rebuild);
@@ -543,7 +546,7 @@ find_more(struct rebuild *rebuild)
 {
 	size_t n = pairs_peer_count(rebuild->pairs);
 
-	if (rebuild->dump != NULL || rebuild->unreadable ||
+	if (rebuild->dump != NULL || rebuild->survivor_cannot_list ||
 	    (rebuild->overflowed && keys_count(rebuild->keys) > 0))
 		return;
 	rebuild->overflowed = false;
@@ -553,7 +556,7 @@ find_more(struct rebuild *rebuild)
 		rebuild->slices = 1;
 	}
 	while (rebuild->survivor < n &&
-	    !is_survivor(rebuild,
+	    !try_survivor(rebuild,
 		pairs_peer(rebuild->pairs, rebuild->survivor)))
 		rebuild->survivor++;
 	if (rebuild->survivor == n)
@@ -567,16 +570,16 @@ find_more(struct rebuild *rebuild)
 
 /* The end is told from the loop, not from inside some call. */
 static void
-on_finish(evutil_socket_t fd, short what, void *arg)
+on_rebuild_finish(evutil_socket_t fd, short what, void *arg)
 {
 	struct rebuild *rebuild = arg;
 
 	(void)fd;
 	(void)what;
-	if (rebuild->unreadable)
-		end(rebuild, rebuild->news->impossible);
+	if (rebuild->survivor_cannot_list)
+		end_rebuild(rebuild, rebuild->handler->impossible);
 	else if (is_complete(rebuild))
-		end(rebuild, rebuild->news->done);
+		end_rebuild(rebuild, rebuild->handler->done);
 }
 
 /*
@@ -585,7 +588,7 @@ on_finish(evutil_socket_t fd, short what, void *arg)
 
 struct rebuild *
 rebuild_new(struct conn_loop *loop, struct pairs *pairs, struct peer *to,
-    size_t memory, const struct rebuild_news *news, void *owner)
+    size_t memory, const struct rebuild_handler *handler, void *owner)
 {
 	struct rebuild *rebuild = calloc(1, sizeof(*rebuild));
 	int i;
@@ -596,9 +599,9 @@ rebuild_new(struct conn_loop *loop, struct pairs *pairs, struct peer *to,
 	rebuild->pairs = pairs;
 	rebuild->to = to;
 	rebuild->memory = memory;
-	rebuild->news = news;
+	rebuild->handler = handler;
 	rebuild->owner = owner;
-	rebuild->waiter.wake = on_wake;
+	rebuild->waiter.wake = on_gate_open;
 	for (i = 0; i < COPIES_MAX; i++) {
 		rebuild->copies[i].rebuild = rebuild;
 		rebuild->copies[i].next_idle = rebuild->idle;
@@ -606,8 +609,8 @@ rebuild_new(struct conn_loop *loop, struct pairs *pairs, struct peer *to,
 	}
 	rebuild->keys = keys_new();
 	rebuild->slices = 1;
-	rebuild->finish = event_new(conn_loop_base(loop), -1, 0, on_finish,
-	    rebuild);
+	rebuild->finish = event_new(conn_loop_base(loop), -1, 0,
+	    on_rebuild_finish, rebuild);
 	rebuild->pace = event_new(conn_loop_base(loop), -1, 0, on_pace,
 	    rebuild);
 	if (rebuild->keys == NULL || rebuild->finish == NULL ||
@@ -626,10 +629,10 @@ rebuild_add(struct rebuild *rebuild, const char *key, size_t length,
 }
 
 void
-rebuild_start(struct rebuild *rebuild, bool all)
+rebuild_start(struct rebuild *rebuild, bool copy_all)
 {
 	assert(!rebuild->started);
-	rebuild->all = all;
+	rebuild->copy_all = copy_all;
 	rebuild->started = true;
 	rebuild->began_ms = conn_loop_now(rebuild->loop);
 	rebuild->paced_ms = rebuild->began_ms;
@@ -646,7 +649,7 @@ rebuild_progress(const struct rebuild *rebuild)
 		.gone = rebuild->gone,
 		.searching = is_searching(rebuild),
 		.partial = rebuild->partial,
-		.left = keys_count(rebuild->keys) + rebuild->busy,
+		.left = keys_count(rebuild->keys) + rebuild->in_flight,
 	};
 
 	if (rebuild->started && ms > 0)

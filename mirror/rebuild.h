@@ -19,7 +19,7 @@ struct pairs;
 struct peer;
 struct rebuild;
 
-struct rebuild_news {
+struct rebuild_handler {
 	/* Everything has been copied.  The rebuild ends after this. */
 	void (*done)(void *owner);
 	/* A survivor is too old to be read.  The rebuild ends after this. */
@@ -41,7 +41,7 @@ struct rebuild_progress {
  * The handlers are not called from inside rebuild_new() and rebuild_add().
  */
 struct rebuild *rebuild_new(struct conn_loop *loop, struct pairs *pairs,
-    struct peer *to, size_t memory, const struct rebuild_news *news,
+    struct peer *to, size_t memory, const struct rebuild_handler *handler,
     void *owner);
 
 /* Have this key copied; on a command line it is base64 if base64 is set.

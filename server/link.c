@@ -35,24 +35,24 @@ enum { END_LENGTH = sizeof("END\r\n") - 1 };
 struct link {
 	struct conn_loop *loop;
 	size_t value_max;
-	const struct link_news *news;
+	const struct link_handler *handler;
 	void *owner;
-	struct conn *conn;        /* NULL: closed */
-	bool attached;            /* it has got a socket */
-	struct call_list calls;   /* unanswered, oldest first */
-	size_t waiting;           /* how many these are */
-	size_t scanned;           /* of the first one's reply: bytes in
+	struct conn *conn;           /* NULL: closed */
+	bool attached;               /* it has got a socket */
+	struct call_list calls;      /* unanswered, oldest first */
+	size_t waiting;              /* how many these are */
+	size_t scanned;              /* of the first one's reply: bytes in
 					   elements that were seen */
-	const struct call *asked; /* the last call, if it is a get that
+	const struct call *last_get; /* the last call, if it is a get that
 					   another one may join */
-	uint64_t asked_at;        /* where its command begins */
+	uint64_t last_get_at;        /* where its command begins */
 };
 
 struct block *
-answer_keep(const struct answer *answer, const char *at, size_t n,
+answer_reference(const struct answer *answer, const char *at, size_t n,
     size_t *offset)
 {
-	return conn_keep(answer->conn, at, n, offset);
+	return conn_reference(answer->conn, at, n, offset);
 }
 
 /*
@@ -60,9 +60,9 @@ answer_keep(const struct answer *answer, const char *at, size_t n,
  */
 
 static void
-fail(struct link *link, const char *why)
+report_failure(struct link *link, const char *why)
 {
-	link->news->failed(link->owner, why);
+	link->handler->failed(link->owner, why);
 }
 
 /* Whether the call may have been answered already.  An error may come while
@@ -89,8 +89,8 @@ finish_call(struct link *link, const struct answer *answer)
 	TAILQ_REMOVE(&link->calls, call, entry);
 	link->waiting--;
 	link->scanned = 0;
-	if (link->asked == call)
-		link->asked = NULL;
+	if (link->last_get == call)
+		link->last_get = NULL;
 	if (next != NULL)
 		next->since = conn_loop_now(link->loop);
 	call->done(call, answer);
@@ -108,7 +108,7 @@ read_element(struct link *link, const char *bytes, size_t n,
 	if (status == PROTO_OK)
 		return true;
 	if (status != PROTO_MORE)
-		fail(link, "sent an impossible reply");
+		report_failure(link, "sent an impossible reply");
 	else if (element->length > 0)
 		conn_want(link->conn,
 		    link->scanned + element->length +
@@ -132,7 +132,7 @@ read_reply(struct link *link, const char *bytes, size_t n)
 			n - link->scanned, call->expect, last))
 			return 0;
 		if (!was_asked(link, call, last->result)) {
-			fail(link, "sent an impossible reply");
+			report_failure(link, "sent an impossible reply");
 			return 0;
 		}
 		link->scanned += last->length;
@@ -140,7 +140,7 @@ read_reply(struct link *link, const char *bytes, size_t n)
 			break;
 		if (call->element != NULL &&
 		    !call->element(call, last, bytes, answer.last_at)) {
-			fail(link, "sent what was not asked for");
+			report_failure(link, "sent what was not asked for");
 			return 0;
 		}
 		call->since = conn_loop_now(link->loop);
@@ -156,7 +156,7 @@ read_reply(struct link *link, const char *bytes, size_t n)
 
 /* The next call, if it shares the command of this one. */
 static struct call *
-sharer(const struct call *call)
+next_sharing(const struct call *call)
 {
 	struct call *next = TAILQ_NEXT(call, entry);
 
@@ -186,7 +186,7 @@ read_last(struct link *link, const char *bytes, size_t n)
 	answer.length = answer.last.length;
 	if (answer.last.result == PROTO_VALUE) {
 		if (!is_for(call, &answer)) {
-			fail(link, "sent what was not asked for");
+			report_failure(link, "sent what was not asked for");
 			return 0;
 		}
 		if (!read_element(link, bytes + answer.length,
@@ -195,7 +195,7 @@ read_last(struct link *link, const char *bytes, size_t n)
 	}
 	if (!was_asked(link, call, answer.last.result) ||
 	    (end.length > 0 && end.result != PROTO_END)) {
-		fail(link, "sent an impossible reply");
+		report_failure(link, "sent an impossible reply");
 		return 0;
 	}
 	finish_call(link, &answer);
@@ -205,7 +205,7 @@ read_last(struct link *link, const char *bytes, size_t n)
 /* A VALUE belongs to the first of the calls that share a command which asked
    for its key; those before that one have missed. */
 static size_t
-take_value(struct link *link, const struct answer *value, size_t n)
+match_value(struct link *link, const struct answer *value, size_t n)
 {
 	const struct answer miss = { .bytes = "END\r\n",
 		.length = END_LENGTH,
@@ -215,16 +215,16 @@ take_value(struct link *link, const struct answer *value, size_t n)
 	struct call *call = TAILQ_FIRST(&link->calls);
 
 	while (call != NULL && !is_for(call, value))
-		call = sharer(call);
+		call = next_sharing(call);
 	if (call == NULL || !was_asked(link, call, PROTO_VALUE)) {
-		fail(link, "sent what was not asked for");
+		report_failure(link, "sent what was not asked for");
 		return 0;
 	}
 	while (link->conn == conn && TAILQ_FIRST(&link->calls) != call)
 		finish_call(link, &miss);
 	if (link->conn != conn)
 		return 0;
-	if (sharer(call) == NULL)
+	if (next_sharing(call) == NULL)
 		return read_last(link, value->bytes, n);
 	finish_call(link, value);
 	return value->length;
@@ -232,7 +232,7 @@ take_value(struct link *link, const struct answer *value, size_t n)
 
 /* END, or an error: those who are left have it for their answer. */
 static void
-take_end(struct link *link, const struct answer *end)
+end_shared(struct link *link, const struct answer *end)
 {
 	const struct conn *conn = link->conn;
 	const struct call *call;
@@ -240,9 +240,9 @@ take_end(struct link *link, const struct answer *end)
 
 	while (more && link->conn == conn) {
 		call = TAILQ_FIRST(&link->calls);
-		more = sharer(call) != NULL;
+		more = next_sharing(call) != NULL;
 		if (!was_asked(link, call, end->last.result)) {
-			fail(link, "sent an impossible reply");
+			report_failure(link, "sent an impossible reply");
 			return;
 		}
 		finish_call(link, end);
@@ -261,8 +261,8 @@ read_shared(struct link *link, const char *bytes, size_t n)
 		return 0;
 	answer.length = answer.last.length;
 	if (answer.last.result == PROTO_VALUE)
-		return take_value(link, &answer, n);
-	take_end(link, &answer);
+		return match_value(link, &answer, n);
+	end_shared(link, &answer);
 	return answer.length;
 }
 
@@ -271,23 +271,23 @@ read_shared(struct link *link, const char *bytes, size_t n)
  */
 
 static size_t
-on_input(void *owner, const char *bytes, size_t n)
+on_link_input(void *owner, const char *bytes, size_t n)
 {
 	struct link *link = owner;
 	const struct conn *conn = link->conn;
 	const struct call *call;
 	size_t used = 0, length;
 
-	link->news->heard(link->owner);
+	link->handler->heard(link->owner);
 	while (link->conn == conn && used < n) {
 		call = TAILQ_FIRST(&link->calls);
 		if (call == NULL) {
-			fail(link, "spoke without being asked");
+			report_failure(link, "spoke without being asked");
 			break;
 		}
 		if (call->key == NULL)
 			length = read_reply(link, bytes + used, n - used);
-		else if (sharer(call) == NULL)
+		else if (next_sharing(call) == NULL)
 			length = read_last(link, bytes + used, n - used);
 		else
 			length = read_shared(link, bytes + used, n - used);
@@ -299,25 +299,26 @@ on_input(void *owner, const char *bytes, size_t n)
 }
 
 static void
-on_ended(void *owner, enum conn_end end)
+on_link_ended(void *owner, enum conn_end end)
 {
 	struct link *link = owner;
 
-	fail(link,
+	report_failure(link,
 	    end == CONN_EOF ? "closed the connection" :
 			      strerror(conn_error(link->conn)));
 }
 
-static const struct conn_handler handler = {
-	.input = on_input,
-	.ended = on_ended,
+static const struct conn_handler link_conn_handler = {
+	.input = on_link_input,
+	.ended = on_link_ended,
 };
 
 bool
 link_open(struct link *link)
 {
 	assert(link->conn == NULL && TAILQ_EMPTY(&link->calls));
-	link->conn = conn_new(link->loop, CONN_FIRST, &handler, link);
+	link->conn = conn_new(link->loop, CONN_FLUSHED_FIRST,
+	    &link_conn_handler, link);
 	return link->conn != NULL;
 }
 
@@ -343,7 +344,7 @@ link_close(struct link *link, struct call_list *calls)
 	link->attached = false;
 	link->waiting = 0;
 	link->scanned = 0;
-	link->asked = NULL;
+	link->last_get = NULL;
 	TAILQ_CONCAT(calls, &link->calls, entry);
 }
 
@@ -404,22 +405,23 @@ link_submit(struct link *link, struct call *call, const char *line,
 	if (length > 0)
 		conn_write_block(link->conn, block, data, length);
 	append(link, call);
-	link->asked = NULL;
+	link->last_get = NULL;
 }
 
 /* Whether call may share the command of the last one; then that has no line
    end any more. */
 static bool
-join(struct link *link, const struct call *call)
+try_join(struct link *link, const struct call *call)
 {
-	return link->asked != NULL && link->asked->expect == call->expect &&
-	    conn_queued(link->conn) + call->key_length - link->asked_at <
+	return link->last_get != NULL &&
+	    link->last_get->expect == call->expect &&
+	    conn_queued(link->conn) + call->key_length - link->last_get_at <
 	    PROTO_LINE_MAX &&
 	    conn_unwrite(link->conn, 2);
 }
 
 void
-link_ask(struct link *link, struct call *call, const char *key, size_t length)
+link_get(struct link *link, struct call *call, const char *key, size_t length)
 {
 	bool has_cas = call->expect == PROTO_EXPECT_VALUES_CAS;
 	char text[sizeof("gets ") + PROTO_KEY_MAX + 2];
@@ -429,10 +431,10 @@ link_ask(struct link *link, struct call *call, const char *key, size_t length)
 	assert(has_cas || call->expect == PROTO_EXPECT_VALUES);
 	call->key = key;
 	call->key_length = length;
-	call->shares = join(link, call);
+	call->shares = try_join(link, call);
 	call->begin = conn_queued(link->conn);
 	if (!call->shares) {
-		link->asked_at = call->begin;
+		link->last_get_at = call->begin;
 		to = mempcpy(to, "gets", has_cas ? 4 : 3);
 	}
 	*to++ = ' ';
@@ -440,7 +442,7 @@ link_ask(struct link *link, struct call *call, const char *key, size_t length)
 	to = mempcpy(to, "\r\n", 2);
 	conn_write(link->conn, text, (size_t)(to - text));
 	append(link, call);
-	link->asked = call;
+	link->last_get = call;
 }
 
 /*
@@ -448,8 +450,8 @@ link_ask(struct link *link, struct call *call, const char *key, size_t length)
  */
 
 struct link *
-link_new(struct conn_loop *loop, size_t value_max, const struct link_news *news,
-    void *owner)
+link_new(struct conn_loop *loop, size_t value_max,
+    const struct link_handler *handler, void *owner)
 {
 	struct link *link = calloc(1, sizeof(*link));
 
@@ -457,7 +459,7 @@ link_new(struct conn_loop *loop, size_t value_max, const struct link_news *news,
 		return NULL;
 	link->loop = loop;
 	link->value_max = value_max;
-	link->news = news;
+	link->handler = handler;
 	link->owner = owner;
 	TAILQ_INIT(&link->calls);
 	return link;

@@ -25,7 +25,7 @@ struct answer {
 	size_t length;
 	struct proto_reply last; /* its last element, which is at */
 	size_t last_at;          /* this offset of bytes */
-	struct conn *conn;       /* for answer_keep() */
+	struct conn *conn;       /* for answer_reference() */
 };
 
 /* A command for one server: made and owned by the caller until done(). */
@@ -37,8 +37,8 @@ struct call {
 	   have asked for it.  NULL: there is nothing to check. */
 	bool (*element)(struct call *call, const struct proto_reply *element,
 	    const char *bytes, size_t at);
-	/* ... but these are set by link_submit() and link_ask() */
-	const char *key; /* link_ask(): what for */
+	/* ... but these are set by link_submit() and link_get() */
+	const char *key; /* link_get(): what for */
 	size_t key_length;
 	bool shares;         /* the command of the call before it */
 	uint64_t begin, end; /* of its bytes in the output */
@@ -47,7 +47,7 @@ struct call {
 
 TAILQ_HEAD(call_list, call);
 
-struct link_news {
+struct link_handler {
 	/* Something has come: the server lives. */
 	void (*heard)(void *owner);
 	/* The connection is of no use any more, and why; link_close() it, or
@@ -58,7 +58,7 @@ struct link_news {
 /* A link for values of at most value_max bytes.  Returns NULL when out of
    memory. */
 struct link *link_new(struct conn_loop *loop, size_t value_max,
-    const struct link_news *news, void *owner);
+    const struct link_handler *handler, void *owner);
 void link_free(struct link *link); /* closed, or NULL */
 
 /* Take calls from now on; they wait for a socket.  Returns false when out of
@@ -95,15 +95,15 @@ void link_submit(struct link *link, struct call *call, const char *line,
  * share a command, as long as that was not sent.  The answer is the VALUE,
  * without an END; or END, or an error.
  */
-void link_ask(struct link *link, struct call *call, const char *key,
+void link_get(struct link *link, struct call *call, const char *key,
     size_t length);
 
 /* The oldest call without an answer, or NULL; how many there are. */
 struct call *link_first(const struct link *link);
 size_t link_waiting(const struct link *link);
 
-/* Bytes of an answer as a block: see conn_keep(). */
-struct block *answer_keep(const struct answer *answer, const char *at, size_t n,
-    size_t *offset);
+/* Bytes of an answer as a block: see conn_reference(). */
+struct block *answer_reference(const struct answer *answer, const char *at,
+    size_t n, size_t *offset);
 
 #endif

@@ -19,7 +19,7 @@
 #include "conn.h"
 #include "log.h"
 #include "server/address.h"
-#include "server/place.h"
+#include "server/endpoint.h"
 
 enum {
 	RETRY_FIRST_MS = 100,
@@ -46,7 +46,7 @@ struct server {
 	struct conn_loop *loop;
 	const struct address *address;
 	struct server_settings settings;
-	const struct server_news *news;
+	const struct server_handler *handler;
 	void *owner;
 	enum server_state state;
 	struct link **links;
@@ -54,12 +54,12 @@ struct server {
 	struct event *timer;  /* reply overdue; or connect again */
 	bool timer_set;
 	int64_t timer_due;     /* when it was to fire */
-	bool excused;          /* once since the last reply */
+	bool delay_allowed;    /* once since the last reply */
 	struct event *tick;    /* probes */
 	unsigned int retry_ms; /* the wait before the next connect */
 
-	struct places *places;
-	const char *doomed; /* why the timer is to fail it */
+	struct endpoints *endpoints;
+	const char *fail_reason; /* why the timer is to fail it */
 
 	uint16_t old_ports[OLD_PORTS_MAX];
 	size_t old_port_count;
@@ -67,8 +67,8 @@ struct server {
 	struct server_counters counters;
 };
 
-static void set_timer(struct server *server, int64_t ms);
-static void fail_later(struct server *server, const char *why);
+static void set_server_timer(struct server *server, int64_t ms);
+static void fail_soon(struct server *server, const char *why);
 
 static const char *
 server_name(const struct server *server)
@@ -157,13 +157,13 @@ server_fail(struct server *server, const char *why)
 	}
 	close_links(server, &calls);
 	server->state = SERVER_DOWN;
-	server->doomed = NULL;
+	server->fail_reason = NULL;
 	event_del(server->tick);
-	set_timer(server, jittered(server->retry_ms));
+	set_server_timer(server, jittered(server->retry_ms));
 	server->retry_ms *= 2;
 	if (server->retry_ms > RETRY_MAX_MS)
 		server->retry_ms = RETRY_MAX_MS;
-	server->news->failed(server->owner);
+	server->handler->failed(server->owner);
 	while ((call = TAILQ_FIRST(&calls)) != NULL) {
 		TAILQ_REMOVE(&calls, call, entry);
 		call->done(call, NULL);
@@ -182,10 +182,10 @@ server_steady(struct server *server)
 
 /* Connect the first link to the next of the server's places. */
 static bool
-try_next_place(struct server *server)
+try_next_endpoint(struct server *server)
 {
 	return link_attach(server->links[0],
-	    places_connect_next(server->places));
+	    endpoints_connect_next(server->endpoints));
 }
 
 static void
@@ -194,29 +194,29 @@ on_heard(void *owner)
 	struct server *server = owner;
 
 	server->state = SERVER_CONNECTED;
-	server->excused = false;
+	server->delay_allowed = false;
 }
 
 static void
-on_failed(void *owner, const char *why)
+on_link_failed(void *owner, const char *why)
 {
 	struct server *server = owner;
 
 	if (server->state != SERVER_CONNECTING ||
-	    link_has_sent(server->links[0]) || !try_next_place(server))
+	    link_has_sent(server->links[0]) || !try_next_endpoint(server))
 		server_fail(server, why);
 }
 
-static const struct link_news link_handler = {
+static const struct link_handler on_link = {
 	.heard = on_heard,
-	.failed = on_failed,
+	.failed = on_link_failed,
 };
 
 int
 server_dial(struct server *server)
 {
 	assert(server->state == SERVER_CONNECTED);
-	return places_connect_again(server->places);
+	return endpoints_connect_again(server->endpoints);
 }
 
 void
@@ -228,18 +228,18 @@ server_attach_links(struct server *server)
 	server->counters.connects++;
 	for (i = 1; i < server->settings.links; i++)
 		if (!link_attach(server->links[i],
-			places_connect_again(server->places)))
-			fail_later(server, strerror(errno));
+			endpoints_connect_again(server->endpoints)))
+			fail_soon(server, strerror(errno));
 }
 
 /* A name has got its addresses. */
 static void
-on_found(void *owner)
+on_endpoints_found(void *owner)
 {
 	struct server *server = owner;
 
-	if (server->state == SERVER_CONNECTING && !try_next_place(server))
-		fail_later(server, strerror(errno));
+	if (server->state == SERVER_CONNECTING && !try_next_endpoint(server))
+		fail_soon(server, strerror(errno));
 }
 
 static bool
@@ -262,16 +262,16 @@ server_start(struct server *server)
 	assert(server->state == SERVER_DOWN);
 	if (!open_links(server)) {
 		close_links(server, &none);
-		set_timer(server, jittered(server->retry_ms));
+		set_server_timer(server, jittered(server->retry_ms));
 		return;
 	}
 	server->state = SERVER_CONNECTING;
 	event_add(server->tick, &second);
-	server->news->connecting(server->owner);
+	server->handler->connecting(server->owner);
 	/* A name that is known is looked up again for the next time. */
-	if (places_rewind(server->places) && !try_next_place(server))
-		fail_later(server, strerror(errno));
-	places_look_up(server->places);
+	if (endpoints_rewind(server->endpoints) && !try_next_endpoint(server))
+		fail_soon(server, strerror(errno));
+	endpoints_look_up(server->endpoints);
 }
 
 /*
@@ -279,7 +279,7 @@ server_start(struct server *server)
  */
 
 static void
-set_timer(struct server *server, int64_t ms)
+set_server_timer(struct server *server, int64_t ms)
 {
 	struct timeval wait = {
 		.tv_sec = ms / 1000,
@@ -294,11 +294,11 @@ set_timer(struct server *server, int64_t ms)
 
 /* Fail, but not from inside the caller. */
 static void
-fail_later(struct server *server, const char *why)
+fail_soon(struct server *server, const char *why)
 {
 	assert(server->state != SERVER_DOWN);
-	server->doomed = why;
-	set_timer(server, 0);
+	server->fail_reason = why;
+	set_server_timer(server, 0);
 }
 
 /* How long until the first call of some link is overdue; 0: it is. */
@@ -326,7 +326,7 @@ time_left(const struct server *server, bool *waiting)
 
 /* We ourselves were held up for ms: that time does not count. */
 static void
-excuse(struct server *server, int64_t ms)
+allow_delay(struct server *server, int64_t ms)
 {
 	struct call *call;
 	unsigned int i;
@@ -339,7 +339,7 @@ excuse(struct server *server, int64_t ms)
 }
 
 static void
-on_timer(evutil_socket_t fd, short what, void *arg)
+on_server_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct server *server = arg;
 	int64_t late = conn_loop_now(server->loop) - server->timer_due;
@@ -353,13 +353,13 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 		server_start(server);
 		return;
 	}
-	if (server->doomed != NULL) {
-		server_fail(server, server->doomed);
+	if (server->fail_reason != NULL) {
+		server_fail(server, server->fail_reason);
 		return;
 	}
-	if (late >= LATE_MS && !server->excused) {
-		server->excused = true;
-		excuse(server, late);
+	if (late >= LATE_MS && !server->delay_allowed) {
+		server->delay_allowed = true;
+		allow_delay(server, late);
 	}
 	left = time_left(server, &waiting);
 	if (waiting && left == 0) {
@@ -369,7 +369,7 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 			"no connection in time" :
 			"no reply in time");
 	} else if (waiting) {
-		set_timer(server, left);
+		set_server_timer(server, left);
 	}
 }
 
@@ -384,7 +384,7 @@ on_probe(struct call *call, const struct answer *answer)
 
 /* Ask an idle link for a sign of life. */
 static void
-on_tick(evutil_socket_t fd, short what, void *arg)
+on_probe_tick(evutil_socket_t fd, short what, void *arg)
 {
 	static const char version[] = "version\r\n";
 	struct server *server = arg;
@@ -419,10 +419,10 @@ link_for(struct server *server, uint32_t hash)
 
 	assert(server->state != SERVER_DOWN);
 	server->counters.requests++;
-	if (link_waiting(link) >= WAITING_MAX && server->doomed == NULL)
-		fail_later(server, "is too far behind");
+	if (link_waiting(link) >= WAITING_MAX && server->fail_reason == NULL)
+		fail_soon(server, "is too far behind");
 	if (!server->timer_set)
-		set_timer(server, server->settings.timeout_ms);
+		set_server_timer(server, server->settings.timeout_ms);
 	return link;
 }
 
@@ -436,10 +436,10 @@ server_submit(struct server *server, uint32_t hash, struct call *call,
 }
 
 void
-server_ask(struct server *server, uint32_t hash, struct call *call,
+server_get(struct server *server, uint32_t hash, struct call *call,
     const char *key, size_t length)
 {
-	link_ask(link_for(server, hash), call, key, length);
+	link_get(link_for(server, hash), call, key, length);
 }
 
 /*
@@ -455,7 +455,7 @@ make_links(struct server *server)
 		return false;
 	for (i = 0; i < server->settings.links; i++) {
 		server->links[i] = link_new(server->loop,
-		    server->settings.value_max, &link_handler, server);
+		    server->settings.value_max, &on_link, server);
 		if (server->links[i] == NULL)
 			return false;
 	}
@@ -481,7 +481,7 @@ free_links(struct server *server)
 struct server *
 server_new(struct conn_loop *loop, struct evdns_base *dns,
     const struct address *address, const struct server_settings *settings,
-    const struct server_news *news, void *owner)
+    const struct server_handler *handler, void *owner)
 {
 	struct event_base *base = conn_loop_base(loop);
 	struct server *server = calloc(1, sizeof(*server));
@@ -491,16 +491,17 @@ server_new(struct conn_loop *loop, struct evdns_base *dns,
 	server->loop = loop;
 	server->address = address;
 	server->settings = *settings;
-	server->news = news;
+	server->handler = handler;
 	server->owner = owner;
 	server->retry_ms = RETRY_FIRST_MS;
-	server->timer = event_new(base, -1, 0, on_timer, server);
-	server->tick = event_new(base, -1, EV_PERSIST, on_tick, server);
+	server->timer = event_new(base, -1, 0, on_server_timer, server);
+	server->tick = event_new(base, -1, EV_PERSIST, on_probe_tick, server);
 	server->links = calloc(settings->links, sizeof(*server->links));
 	server->probes = calloc(settings->links, sizeof(*server->probes));
-	server->places = places_new(dns, address, on_found, server);
+	server->endpoints = endpoints_new(dns, address, on_endpoints_found,
+	    server);
 	if (server->timer == NULL || server->tick == NULL ||
-	    server->probes == NULL || server->places == NULL ||
+	    server->probes == NULL || server->endpoints == NULL ||
 	    !make_links(server)) {
 		server_free(server);
 		return NULL;
@@ -512,7 +513,7 @@ void
 server_free(struct server *server)
 {
 	free_links(server);
-	places_free(server->places);
+	endpoints_free(server->endpoints);
 	if (server->timer != NULL)
 		event_free(server->timer);
 	if (server->tick != NULL)

@@ -18,7 +18,7 @@ struct conn_loop;
 struct evdns_base;
 struct server;
 
-struct server_news {
+struct server_handler {
 	/* A connection is being made; calls may be submitted from now on (in
 	   here already) until failed().  The first ones go first. */
 	void (*connecting)(void *owner);
@@ -39,7 +39,7 @@ struct server_settings {
  */
 struct server *server_new(struct conn_loop *loop, struct evdns_base *dns,
     const struct address *address, const struct server_settings *settings,
-    const struct server_news *news, void *owner);
+    const struct server_handler *handler, void *owner);
 
 /* Close at once.  No callback runs; the calls are the callers' again. */
 void server_free(struct server *server);
@@ -52,13 +52,13 @@ void server_start(struct server *server);
 void server_attach_links(struct server *server);
 
 /*
- * See link_submit() and link_ask().  Calls with the same hash go over the same
+ * See link_submit() and link_get().  Calls with the same hash go over the same
  * link, in order.
  */
 void server_submit(struct server *server, uint32_t hash, struct call *call,
     const char *line, size_t line_length, const char *data, size_t length,
     struct block *block);
-void server_ask(struct server *server, uint32_t hash, struct call *call,
+void server_get(struct server *server, uint32_t hash, struct call *call,
     const char *key, size_t length);
 
 /* The other side talks nonsense: close it, as a failure: failed() and all

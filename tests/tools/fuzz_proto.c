@@ -147,7 +147,8 @@ check_meta(const char *bytes, const struct proto_request *r)
 	MUST(count <= 18 || r->command == PROTO_ME);
 	MUST((count > 0) == (r->meta.length > 0));
 	if (r->base64)
-		MUST(proto_base64(bytes + r->key.at, r->key.length, key) > 0);
+		MUST(proto_base64_decode(bytes + r->key.at, r->key.length,
+			 key) > 0);
 }
 
 /* What is written again in its plainest form has to mean the same. */

@@ -12,7 +12,7 @@ static struct event_base *base;
 static struct budget *budget;
 
 struct my_claim {
-	struct claim claim; /* first, so that one is the other */
+	struct budget_waiter waiter; /* first, so that one is the other */
 	unsigned int woken;
 	enum budget_need need; /* what it wants when it is woken; */
 	bool again;            /* if it does */
@@ -20,16 +20,16 @@ struct my_claim {
 };
 
 static void
-on_wake(struct claim *claim)
+on_wake(struct budget_waiter *waiter)
 {
-	struct my_claim *my = (struct my_claim *)claim;
+	struct my_claim *my = (struct my_claim *)waiter;
 
-	check(!claim->waiting);
+	check(!waiter->waiting);
 	my->woken++;
 	if (my->again)
-		budget_admit(budget, claim, my->need);
+		budget_admit_or_wait(budget, waiter, my->need);
 	if (my->cancels != NULL)
-		budget_cancel(budget, &my->cancels->claim);
+		budget_cancel(budget, &my->cancels->waiter);
 }
 
 static void
@@ -60,13 +60,14 @@ hold(size_t n)
 /* Whether somebody who keeps so much of his own, and has not waited yet, may
    begin this. */
 static bool
-may_begin(enum budget_need need, size_t kept)
+may_begin(enum budget_need need, size_t own_bytes)
 {
-	struct claim claim = { .wake = on_wake, .kept = kept };
-	bool may = budget_admit(budget, &claim, need);
+	struct budget_waiter waiter = { .wake = on_wake,
+		.own_bytes = own_bytes };
+	bool may = budget_admit_or_wait(budget, &waiter, need);
 
-	check(claim.waiting == !may);
-	budget_cancel(budget, &claim);
+	check(waiter.waiting == !may);
+	budget_cancel(budget, &waiter);
 	return may;
 }
 
@@ -77,9 +78,9 @@ may(void)
 	static char letters[4];
 	char *to = letters;
 
-	if (may_begin(BUDGET_LITTLE, 0))
+	if (may_begin(BUDGET_SMALL, 0))
 		*to++ = 'L';
-	if (may_begin(BUDGET_MORE, 0))
+	if (may_begin(BUDGET_LARGE, 0))
 		*to++ = 'M';
 	if (may_begin(BUDGET_ROUND, 0))
 		*to++ = 'R';
@@ -94,8 +95,8 @@ static void
 take(bool many, unsigned int n, size_t bytes)
 {
 	while (n-- > 0) {
-		budget_ask(budget, many, 1);
-		budget_take(budget, many, 1, bytes);
+		budget_expect(budget, many, 1);
+		budget_arrived(budget, many, 1, bytes);
 	}
 }
 
@@ -118,9 +119,9 @@ test_held(void)
 	second = hold(LIMIT);
 	check_may("");
 	/* But what is one's own is no reason to wait. */
-	check(may_begin(BUDGET_LITTLE, LIMIT / 2));
-	check(!may_begin(BUDGET_MORE, LIMIT));
-	check(may_begin(BUDGET_MORE, 2 * LIMIT));
+	check(may_begin(BUDGET_SMALL, LIMIT / 2));
+	check(!may_begin(BUDGET_LARGE, LIMIT));
+	check(may_begin(BUDGET_LARGE, 2 * LIMIT));
 	check(may_begin(BUDGET_ROUND, 100 * (size_t)LIMIT));
 	check(!budget_is_spent(budget));
 	block_release(second);
@@ -140,14 +141,15 @@ test_held(void)
 static void
 test_kept(void)
 {
-	struct claim waiting = { .wake = on_wake, .kept = 3 * (size_t)LIMIT };
+	struct budget_waiter waiting = { .wake = on_wake,
+		.own_bytes = 3 * (size_t)LIMIT };
 	struct block *block = hold(3 * (size_t)LIMIT);
 	struct block *more = hold(LIMIT);
 
 	make(MB);
 	check_may("");
-	waiting.kept = 2 * (size_t)LIMIT;
-	check(!budget_admit(budget, &waiting, BUDGET_MORE));
+	waiting.own_bytes = 2 * (size_t)LIMIT;
+	check(!budget_admit_or_wait(budget, &waiting, BUDGET_LARGE));
 	check_may("L");
 	budget_cancel(budget, &waiting);
 	check_may("");
@@ -164,24 +166,24 @@ test_due(void)
 	struct block *block;
 
 	make(MB);
-	budget_ask(budget, false, 1024); /* 64 KB each, as far as known */
+	budget_expect(budget, false, 1024); /* 64 KB each, as far as known */
 	check_may("LMR");
-	budget_ask(budget, false, 1);
+	budget_expect(budget, false, 1);
 	check_may("LR");
-	budget_ask(budget, false, 1024);
+	budget_expect(budget, false, 1024);
 	check_may("L");
-	budget_ask(budget, false, 1000000);
+	budget_expect(budget, false, 1000000);
 	check_may("L");
 	block = hold(LIMIT + MB);
 	check_may("");
 	block_release(block);
-	budget_forget(budget, false, 1002049);
+	budget_unexpect(budget, false, 1002049);
 	check_may("LMR");
-	budget_ask(budget, true, 64); /* a MB each */
+	budget_expect(budget, true, 64); /* a MB each */
 	check_may("LMR");
-	budget_ask(budget, true, 1);
+	budget_expect(budget, true, 1);
 	check_may("L");
-	budget_forget(budget, true, 65);
+	budget_unexpect(budget, true, 65);
 	end();
 }
 
@@ -192,15 +194,15 @@ test_round(void)
 	make(MB);
 	check(budget_round(budget, 1) == 1 && budget_round(budget, 16) == 16);
 	check(budget_round(budget, 1000) == 16);
-	budget_ask(budget, true, 16);
+	budget_expect(budget, true, 16);
 	check(budget_round(budget, 1000) == 16);
-	budget_ask(budget, true, 1);
+	budget_expect(budget, true, 1);
 	check(budget_round(budget, 1000) == 15);
-	budget_ask(budget, true, 15);
+	budget_expect(budget, true, 15);
 	check(budget_round(budget, 1000) == 1);
-	budget_ask(budget, true, 1000);
+	budget_expect(budget, true, 1000);
 	check(budget_round(budget, 1000) == 1);
-	budget_forget(budget, true, 1032);
+	budget_unexpect(budget, true, 1032);
 	take(true, 200, 100);
 	check(budget_round(budget, 1000) == 1000);
 	end();
@@ -222,12 +224,12 @@ test_values(void)
 	check(budget_round(budget, 700) < 20);
 	take(true, 8, 10);
 	check(budget_round(budget, 700) < 40);
-	budget_ask(budget, true, 100);
-	budget_take(budget, true, 100, 100 * MB); /* each a MB */
+	budget_expect(budget, true, 100);
+	budget_arrived(budget, true, 100, 100 * MB); /* each a MB */
 	check(budget_round(budget, 700) < 40);
 	take(true, 100, 10);
 	check(budget_round(budget, 700) == 700);
-	budget_take(budget, true, 0, 100 * MB); /* no values at all */
+	budget_arrived(budget, true, 0, 100 * MB); /* no values at all */
 	check(budget_round(budget, 700) == 700);
 	end();
 }
@@ -242,45 +244,45 @@ loop_until(const unsigned int *count, unsigned int want)
 static void
 want(struct my_claim *my, enum budget_need need)
 {
-	my->claim.wake = on_wake;
+	my->waiter.wake = on_wake;
 	my->need = need;
-	check(!budget_admit(budget, &my->claim, need));
-	check(!budget_admit(budget, &my->claim, need));
-	check(my->claim.waiting);
+	check(!budget_admit_or_wait(budget, &my->waiter, need));
+	check(!budget_admit_or_wait(budget, &my->waiter, need));
+	check(my->waiter.waiting);
 }
 
 static void
 test_waiting(void)
 {
 	struct block *block = hold(2 * LIMIT);
-	struct my_claim claims[3] = { { .woken = 0 } };
+	struct my_claim waiters[3] = { { .woken = 0 } };
 
 	make(MB);
 	budget_wake(budget);
-	want(&claims[0], BUDGET_MORE);
-	want(&claims[1], BUDGET_MORE);
+	want(&waiters[0], BUDGET_LARGE);
+	want(&waiters[1], BUDGET_LARGE);
 	budget_wake(budget);
-	check(claims[0].woken == 1 && claims[1].woken == 0);
+	check(waiters[0].woken == 1 && waiters[1].woken == 0);
 	budget_wake(budget);
 	budget_wake(budget);
-	check(claims[0].woken == 1 && claims[1].woken == 1);
+	check(waiters[0].woken == 1 && waiters[1].woken == 1);
 	/* The timer wakes all, also those that go on waiting. */
-	claims[0].again = claims[2].again = true;
-	want(&claims[0], BUDGET_MORE);
-	want(&claims[1], BUDGET_MORE);
-	want(&claims[2], BUDGET_MORE);
-	loop_until(&claims[2].woken, 1);
-	check(claims[0].woken == 2 && claims[1].woken == 2);
-	loop_until(&claims[2].woken, 2);
-	check(claims[0].woken == 3 && claims[1].woken == 2);
+	waiters[0].again = waiters[2].again = true;
+	want(&waiters[0], BUDGET_LARGE);
+	want(&waiters[1], BUDGET_LARGE);
+	want(&waiters[2], BUDGET_LARGE);
+	loop_until(&waiters[2].woken, 1);
+	check(waiters[0].woken == 2 && waiters[1].woken == 2);
+	loop_until(&waiters[2].woken, 2);
+	check(waiters[0].woken == 3 && waiters[1].woken == 2);
 	/* One that is cancelled, even meanwhile, is not woken. */
-	claims[0].cancels = &claims[2];
-	loop_until(&claims[0].woken, 4);
-	check(claims[2].woken == 2 && !claims[2].claim.waiting);
-	claims[0].cancels = NULL;
-	budget_cancel(budget, &claims[0].claim);
-	budget_cancel(budget, &claims[0].claim);
-	check(!claims[0].claim.waiting);
+	waiters[0].cancels = &waiters[2];
+	loop_until(&waiters[0].woken, 4);
+	check(waiters[2].woken == 2 && !waiters[2].waiter.waiting);
+	waiters[0].cancels = NULL;
+	budget_cancel(budget, &waiters[0].waiter);
+	budget_cancel(budget, &waiters[0].waiter);
+	check(!waiters[0].waiter.waiting);
 	block_release(block);
 	end();
 }
@@ -290,13 +292,13 @@ static void
 test_patience(void)
 {
 	struct block *block = hold(LIMIT + LIMIT / 2);
-	struct my_claim claim = { .again = true };
+	struct my_claim waiter = { .again = true };
 
 	make(MB);
-	want(&claim, BUDGET_MORE);
-	while (claim.claim.waiting)
+	want(&waiter, BUDGET_LARGE);
+	while (waiter.waiter.waiting)
 		event_base_loop(base, EVLOOP_ONCE);
-	check(claim.woken > 10);
+	check(waiter.woken > 10);
 	check_may("LR");
 	block_release(block);
 	end();

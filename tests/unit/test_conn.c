@@ -200,7 +200,7 @@ open_end(struct end *end, input_function input)
 {
 	*end = detached_end();
 	end->input = input;
-	open_conn(end, CONN_FIRST);
+	open_conn(end, CONN_FLUSHED_FIRST);
 	attach(end, SOCK_STREAM);
 }
 
@@ -412,10 +412,10 @@ keep_message(struct end *end, const char *bytes, size_t n)
 			conn_want(end->conn, end->want);
 		return 0;
 	}
-	end->kept[0] = conn_keep(end->conn, bytes + 1, half - 1,
+	end->kept[0] = conn_reference(end->conn, bytes + 1, half - 1,
 	    &end->kept_at[0]);
-	end->kept[1] = conn_keep(end->conn, bytes + half, end->want - half - 1,
-	    &end->kept_at[1]);
+	end->kept[1] = conn_reference(end->conn, bytes + half,
+	    end->want - half - 1, &end->kept_at[1]);
 	unit_need(end->kept[0] != NULL && end->kept[1] != NULL, "conn_keep");
 	end->input = take_message;
 	return end->want;
@@ -720,7 +720,7 @@ test_write(void)
 	struct block *block = block_copy(data, 8000);
 
 	unit_need(block != NULL, "block_copy");
-	open_conn(&end, CONN_FIRST);
+	open_conn(&end, CONN_FLUSHED_FIRST);
 	attach(&end, SOCK_SEQPACKET);
 	conn_write(end.conn, "one ", 4);
 	conn_write(end.conn, "", 0);
@@ -789,7 +789,7 @@ test_unwrite(void)
 	struct end end = detached_end();
 
 	unit_need(block != NULL, "block_copy");
-	open_conn(&end, CONN_FIRST);
+	open_conn(&end, CONN_FLUSHED_FIRST);
 	attach(&end, SOCK_SEQPACKET);
 	check(!conn_unwrite(end.conn, 2));
 	conn_write(end.conn, "get a\r\n", 7);
@@ -851,7 +851,7 @@ test_write_order(void)
 	size_t at = 0, heard = 0, n, i;
 
 	unit_need(block != NULL, "block_copy");
-	open_conn(&end, CONN_FIRST);
+	open_conn(&end, CONN_FLUSHED_FIRST);
 	make_small(&end, 4096);
 	for (i = 0; at < 2000000; i++) {
 		n = sizes[i % COUNT(sizes)];
@@ -905,7 +905,7 @@ test_drained(void)
 {
 	struct end end = detached_end();
 
-	open_conn(&end, CONN_FIRST);
+	open_conn(&end, CONN_FLUSHED_FIRST);
 	make_small(&end, 4096);
 	conn_write(end.conn, data, CONN_HIGH);
 	hear(&end, data, CONN_HIGH, 60000);
@@ -957,7 +957,7 @@ test_unattached(void)
 {
 	struct end end = detached_end();
 
-	open_conn(&end, CONN_SECOND);
+	open_conn(&end, CONN_FLUSHED_LAST);
 	turns(2);
 	conn_write(end.conn, "one ", 4);
 	conn_write(end.conn, data, CONN_HIGH);
@@ -978,7 +978,7 @@ test_unattached(void)
 	check_heard(&end, "two");
 	close_end(&end);
 	/* One that never gets a socket. */
-	open_conn(&end, CONN_FIRST);
+	open_conn(&end, CONN_FLUSHED_FIRST);
 	conn_write(end.conn, data, 10000);
 	end.peer = -1;
 	turns(1);
@@ -994,9 +994,9 @@ test_rank(void)
 	int pair[2];
 
 	make_pair(SOCK_STREAM, pair);
-	open_conn(&second, CONN_SECOND);
-	open_conn(&first, CONN_FIRST);
-	open_conn(&third, CONN_FIRST);
+	open_conn(&second, CONN_FLUSHED_LAST);
+	open_conn(&first, CONN_FLUSHED_FIRST);
+	open_conn(&third, CONN_FLUSHED_FIRST);
 	unit_need(conn_attach(second.conn, pair[0]) &&
 		conn_attach(first.conn, dup(pair[0])) &&
 		conn_attach(third.conn, dup(pair[0])),
@@ -1037,8 +1037,8 @@ test_rank_of_input(void)
 	int pair[2];
 
 	make_pair(SOCK_STREAM, pair);
-	open_conn(&second, CONN_SECOND);
-	open_conn(&first, CONN_FIRST);
+	open_conn(&second, CONN_FLUSHED_LAST);
+	open_conn(&first, CONN_FLUSHED_FIRST);
 	unit_need(conn_attach(second.conn, pair[0]) &&
 		conn_attach(first.conn, dup(pair[0])),
 	    "conn_attach");
@@ -1069,7 +1069,7 @@ test_finish(void)
 {
 	struct end end = detached_end();
 
-	open_conn(&end, CONN_FIRST);
+	open_conn(&end, CONN_FLUSHED_FIRST);
 	make_small(&end, 4096);
 	end.input = take_lines;
 	conn_write(end.conn, data, 100000);
@@ -1104,7 +1104,7 @@ test_finish_unattached(void)
 {
 	struct end end = detached_end();
 
-	open_conn(&end, CONN_FIRST);
+	open_conn(&end, CONN_FLUSHED_FIRST);
 	conn_write(end.conn, "last", 4);
 	conn_finish(end.conn);
 	turns(1);
@@ -1332,7 +1332,7 @@ open_tcp(struct end *end)
 
 	unit_need(listen(listener, 1) == 0, "listen");
 	*end = detached_end();
-	open_conn(end, CONN_FIRST);
+	open_conn(end, CONN_FLUSHED_FIRST);
 	conn_write(end->conn, "hello", 5);
 	unit_need(conn_attach(end->conn, dial(&address)), "conn_attach");
 	end->peer = accept(listener, NULL, NULL);
@@ -1395,7 +1395,7 @@ test_attach_again(void)
 	int fd = listen_tcp(&address);
 	int i;
 
-	open_conn(&end, CONN_FIRST);
+	open_conn(&end, CONN_FLUSHED_FIRST);
 	end.ended = try_next;
 	end.input = take_lines;
 	places_left = 3;
@@ -1506,7 +1506,7 @@ test_finish_unattached_empty(void)
 {
 	struct end end = detached_end();
 
-	open_conn(&end, CONN_FIRST);
+	open_conn(&end, CONN_FLUSHED_FIRST);
 	conn_finish(end.conn);
 	turns(1);
 	attach(&end, SOCK_STREAM);

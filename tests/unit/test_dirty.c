@@ -61,7 +61,7 @@ check_nothing_to_take(struct dirty *dirty)
 	size_t length;
 	bool base64;
 
-	check(!dirty_take(dirty, key, &length, &base64));
+	check(!dirty_pop(dirty, key, &length, &base64));
 	check(dirty_count(dirty) == 0);
 }
 
@@ -75,7 +75,7 @@ take_one(struct dirty *dirty, bool seen[MANY][2])
 	uint32_t i;
 
 	unit_need(key != NULL, "malloc");
-	check(dirty_take(dirty, key, &length, &base64));
+	check(dirty_pop(dirty, key, &length, &base64));
 	memcpy(&i, key, sizeof(i));
 	check_case(i < MANY && length == make_key(want, i) &&
 		memcmp(key, want, length) == 0,
@@ -129,7 +129,7 @@ test_again(void)
 
 	for (i = 0; i < 3; i++) {
 		dirty_add(dirty, "a b\r\n\0c", 7, i == 1);
-		check(dirty_take(dirty, key, &length, &base64));
+		check(dirty_pop(dirty, key, &length, &base64));
 		check(length == 7 && memcmp(key, "a b\r\n\0c", 7) == 0);
 		check(base64 == (i == 1));
 		check_nothing_to_take(dirty);
@@ -234,7 +234,7 @@ test_bound_is_of_what_is_held(void)
 		memcpy(key, &i, sizeof(i));
 		dirty_add(dirty, key, sizeof(key), false);
 		if (i % 8 != 0)
-			check(dirty_take(dirty, key, &length, &base64));
+			check(dirty_pop(dirty, key, &length, &base64));
 	}
 	check(!dirty_is_all(dirty));
 	check(dirty_count(dirty) == (n + 7) / 8);

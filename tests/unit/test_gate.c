@@ -40,35 +40,35 @@ turn(void)
 }
 
 struct my_rest {
-	struct rest rest; /* first, so that one is the other */
+	struct gate_job job; /* first, so that one is the other */
 	char letter;
 	void (*then)(void);
 };
 
 struct my_waiter {
-	struct waiter waiter;
+	struct gate_waiter waiter;
 	char letter;
 	void (*then)(void);
 };
 
-static struct my_rest rests[26];
+static struct my_rest jobs[26];
 static struct my_waiter waiters[26];
 
 static void
-on_run(struct rest *rest)
+on_run(struct gate_job *job)
 {
-	struct my_rest *my = (struct my_rest *)rest;
+	struct my_rest *my = (struct my_rest *)job;
 
 	check(gate_is_empty(gate));
 	check(gate_is_closed(gate));
-	check(!rest->waiting);
+	check(!job->waiting);
 	note(my->letter);
 	if (my->then != NULL)
 		my->then();
 }
 
 static void
-on_wake(struct waiter *waiter)
+on_wake(struct gate_waiter *waiter)
 {
 	struct my_waiter *my = (struct my_waiter *)waiter;
 
@@ -79,13 +79,13 @@ on_wake(struct waiter *waiter)
 		my->then();
 }
 
-static struct rest *
-rest(char letter)
+static struct gate_job *
+job(char letter)
 {
-	return &rests[letter - 'a'].rest;
+	return &jobs[letter - 'a'].job;
 }
 
-static struct waiter *
+static struct gate_waiter *
 waiter(char letter)
 {
 	return &waiters[letter - 'A'].waiter;
@@ -97,8 +97,8 @@ begin(void)
 	char i;
 
 	for (i = 0; i < 26; i++) {
-		rests[(int)i] = (struct my_rest){ .letter = (char)('a' + i),
-			.rest.run = on_run };
+		jobs[(int)i] = (struct my_rest){ .letter = (char)('a' + i),
+			.job.run = on_run };
 		waiters[(int)i] = (struct my_waiter){ .letter = (char)('A' + i),
 			.waiter.wake = on_wake };
 	}
@@ -142,13 +142,13 @@ test_calls(void)
 	gate_free(NULL);
 }
 
-/* With nothing in flight: soon, but not from inside gate_rest(). */
+/* With nothing in flight: soon, but not from inside gate_quiesce(). */
 static void
 test_rest_at_once(void)
 {
 	begin();
-	gate_rest(gate, rest('a'));
-	check(rest('a')->waiting && gate_is_closed(gate));
+	gate_quiesce(gate, job('a'));
+	check(job('a')->waiting && gate_is_closed(gate));
 	check_happened("");
 	check_turn("a");
 	check_turn("");
@@ -157,7 +157,7 @@ test_rest_at_once(void)
 	check(!gate_is_closed(gate));
 	check_turn("");
 	/* And again. */
-	gate_rest(gate, rest('a'));
+	gate_quiesce(gate, job('a'));
 	check_turn("a");
 	gate_open(gate);
 	end();
@@ -171,7 +171,7 @@ test_rest_waits(void)
 	begin();
 	gate_enter(gate);
 	gate_enter(gate);
-	gate_rest(gate, rest('a'));
+	gate_quiesce(gate, job('a'));
 	check(gate_is_closed(gate));
 	check_turn("");
 	gate_leave(gate);
@@ -191,7 +191,7 @@ static void
 test_call_before_rest(void)
 {
 	begin();
-	gate_rest(gate, rest('a'));
+	gate_quiesce(gate, job('a'));
 	gate_enter(gate);
 	check_turn("");
 	gate_leave(gate);
@@ -211,13 +211,13 @@ test_order(void)
 {
 	begin();
 	gate_enter(gate);
-	gate_rest(gate, rest('c'));
-	gate_rest(gate, rest('a'));
-	gate_rest(gate, rest('b'));
+	gate_quiesce(gate, job('c'));
+	gate_quiesce(gate, job('a'));
+	gate_quiesce(gate, job('b'));
 	gate_leave(gate);
 	check_turn("c");
 	check_turn("");
-	gate_rest(gate, rest('d'));
+	gate_quiesce(gate, job('d'));
 	check_turn("");
 	gate_open(gate);
 	check_happened("");
@@ -239,7 +239,7 @@ test_order(void)
 static void
 rest_b_and_open(void)
 {
-	gate_rest(gate, rest('b'));
+	gate_quiesce(gate, job('b'));
 	check_happened("a");
 	gate_open(gate);
 	check(gate_is_closed(gate));
@@ -251,16 +251,16 @@ static void
 test_inside_run(void)
 {
 	begin();
-	rests[0].then = rest_b_and_open;
-	rests[1].then = open_gate;
-	gate_rest(gate, rest('a'));
+	jobs[0].then = rest_b_and_open;
+	jobs[1].then = open_gate;
+	gate_quiesce(gate, job('a'));
 	gate_wait(gate, waiter('A'));
 	turn();
 	turn();
 	check_happened("bA");
 	check(!gate_is_closed(gate));
-	rests[2].then = open_gate;
-	gate_rest(gate, rest('c'));
+	jobs[2].then = open_gate;
+	gate_quiesce(gate, job('c'));
 	check_turn("c");
 	check(!gate_is_closed(gate));
 	end();
@@ -272,9 +272,9 @@ test_waiters(void)
 {
 	begin();
 	gate_enter(gate);
-	gate_rest(gate, rest('a'));
+	gate_quiesce(gate, job('a'));
 	gate_wait(gate, waiter('B'));
-	gate_rest(gate, rest('b'));
+	gate_quiesce(gate, job('b'));
 	gate_wait(gate, waiter('A'));
 	check(waiter('A')->waiting && waiter('B')->waiting);
 	gate_leave(gate);
@@ -286,7 +286,7 @@ test_waiters(void)
 	check_happened("BAC");
 	check_turn("");
 	/* They may wait again. */
-	gate_rest(gate, rest('a'));
+	gate_quiesce(gate, job('a'));
 	gate_wait(gate, waiter('A'));
 	check_turn("a");
 	gate_open(gate);
@@ -299,7 +299,7 @@ test_wait_cancel(void)
 {
 	begin();
 	gate_wait_cancel(gate, waiter('A'));
-	gate_rest(gate, rest('a'));
+	gate_quiesce(gate, job('a'));
 	gate_wait(gate, waiter('A'));
 	gate_wait(gate, waiter('B'));
 	gate_wait(gate, waiter('C'));
@@ -317,7 +317,7 @@ test_wait_cancel(void)
 static void
 close_again(void)
 {
-	gate_rest(gate, rest('z'));
+	gate_quiesce(gate, job('z'));
 	gate_wait(gate, waiter('A'));
 }
 
@@ -327,7 +327,7 @@ test_wake_closes(void)
 {
 	begin();
 	waiters[0].then = close_again;
-	gate_rest(gate, rest('a'));
+	gate_quiesce(gate, job('a'));
 	gate_wait(gate, waiter('A'));
 	gate_wait(gate, waiter('B'));
 	check_turn("a");
@@ -353,7 +353,7 @@ test_wake_cancels(void)
 {
 	begin();
 	waiters[0].then = cancel_b;
-	gate_rest(gate, rest('a'));
+	gate_quiesce(gate, job('a'));
 	gate_wait(gate, waiter('A'));
 	gate_wait(gate, waiter('B'));
 	gate_wait(gate, waiter('C'));
@@ -368,28 +368,28 @@ static void
 test_cancel(void)
 {
 	begin();
-	gate_cancel(gate, rest('a'));
+	gate_job_cancel(gate, job('a'));
 	check(!gate_is_closed(gate));
-	gate_rest(gate, rest('a'));
+	gate_quiesce(gate, job('a'));
 	gate_wait(gate, waiter('A'));
-	gate_cancel(gate, rest('a'));
-	check(!rest('a')->waiting && !gate_is_closed(gate));
+	gate_job_cancel(gate, job('a'));
+	check(!job('a')->waiting && !gate_is_closed(gate));
 	check_happened("A");
 	check_turn("");
 	/* With a call in flight, and others in the list. */
 	gate_enter(gate);
-	gate_rest(gate, rest('a'));
-	gate_rest(gate, rest('b'));
-	gate_rest(gate, rest('c'));
+	gate_quiesce(gate, job('a'));
+	gate_quiesce(gate, job('b'));
+	gate_quiesce(gate, job('c'));
 	gate_wait(gate, waiter('A'));
-	gate_cancel(gate, rest('b'));
-	gate_cancel(gate, rest('a'));
-	gate_cancel(gate, rest('a'));
+	gate_job_cancel(gate, job('b'));
+	gate_job_cancel(gate, job('a'));
+	gate_job_cancel(gate, job('a'));
 	check(gate_is_closed(gate));
-	gate_rest(gate, rest('b'));
+	gate_quiesce(gate, job('b'));
 	gate_leave(gate);
 	check_turn("c");
-	gate_cancel(gate, rest('b'));
+	gate_job_cancel(gate, job('b'));
 	check(gate_is_closed(gate));
 	check_happened("");
 	gate_open(gate);
@@ -402,12 +402,12 @@ static void
 test_cancel_late(void)
 {
 	begin();
-	gate_rest(gate, rest('a'));
+	gate_quiesce(gate, job('a'));
 	check_turn("a");
-	gate_cancel(gate, rest('a'));
+	gate_job_cancel(gate, job('a'));
 	check(gate_is_closed(gate));
 	gate_open(gate);
-	gate_cancel(gate, rest('a'));
+	gate_job_cancel(gate, job('a'));
 	check(!gate_is_closed(gate));
 	end();
 }
@@ -417,10 +417,10 @@ static void
 test_cancel_and_again(void)
 {
 	begin();
-	gate_rest(gate, rest('a'));
-	gate_rest(gate, rest('b'));
-	gate_cancel(gate, rest('a'));
-	gate_rest(gate, rest('a'));
+	gate_quiesce(gate, job('a'));
+	gate_quiesce(gate, job('b'));
+	gate_job_cancel(gate, job('a'));
+	gate_quiesce(gate, job('a'));
 	check_turn("b");
 	gate_open(gate);
 	check_turn("a");
@@ -433,7 +433,7 @@ static void
 test_free(void)
 {
 	begin();
-	gate_rest(gate, rest('a'));
+	gate_quiesce(gate, job('a'));
 	gate_free(gate);
 	check(event_base_loop(base, EVLOOP_NONBLOCK) == 1);
 	check_happened("");

@@ -43,7 +43,7 @@ take(struct keys *keys, size_t i)
 	bool base64 = !is_base64(i);
 
 	unit_need(key != NULL, "malloc");
-	check(keys_take(keys, key, &length, &base64));
+	check(keys_pop(keys, key, &length, &base64));
 	check_case(length == n && memcmp(key, want, n) == 0 &&
 		base64 == is_base64(i),
 	    "key %zu", i);
@@ -57,7 +57,7 @@ check_empty(struct keys *keys)
 	size_t length = 17;
 	bool base64 = true;
 
-	check(!keys_take(keys, key, &length, &base64));
+	check(!keys_pop(keys, key, &length, &base64));
 	check(keys_count(keys) == 0 && keys_bytes(keys) == 0);
 	check(strcmp(key, "as it was") == 0 && length == 17 && base64);
 }
@@ -130,10 +130,10 @@ test_ends(void)
 		memset(key, '\xff', sizeof(key));
 		for (i = 0; i < 600; i++)
 			check(keys_add(keys, key, sizeof(key), false));
-		check(keys_take(keys, key, &length, &base64));
+		check(keys_pop(keys, key, &length, &base64));
 		check(length == first && base64 && key[first - 1] == 'f');
 		for (i = 0; i < 600; i++)
-			check(keys_take(keys, key, &length, &base64) &&
+			check(keys_pop(keys, key, &length, &base64) &&
 			    length == sizeof(key) && !base64 &&
 			    key[0] == '\xff' && key[249] == '\xff');
 		check_empty(keys);
@@ -165,33 +165,33 @@ test_need(void)
 
 	for (byte = 0; byte < 256; byte++) {
 		memset(key, 'k', sizeof(key));
-		check(!keys_need_base64(key, sizeof(key)));
+		check(!proto_base64_is_needed(key, sizeof(key)));
 		key[0] = (char)byte;
-		check_case(keys_need_base64(key, 1) ==
+		check_case(proto_base64_is_needed(key, 1) ==
 			(strchr(" \r\n", byte) != NULL),
 		    "byte %d alone", byte);
-		check_case(keys_need_base64(key, sizeof(key)) ==
+		check_case(proto_base64_is_needed(key, sizeof(key)) ==
 			(strchr(" \r\n", byte) != NULL),
 		    "byte %d first", byte);
 		key[0] = 'k';
 		key[249] = (char)byte;
-		check_case(keys_need_base64(key, sizeof(key)) ==
+		check_case(proto_base64_is_needed(key, sizeof(key)) ==
 			(strchr(" \r\n", byte) != NULL),
 		    "byte %d last", byte);
 		/* Behind the end it does not matter. */
-		check(!keys_need_base64(key, sizeof(key) - 1));
+		check(!proto_base64_is_needed(key, sizeof(key) - 1));
 	}
 }
 
 static void
 check_base64(const char *key, size_t length, const char *want)
 {
-	char *copy = malloc(length), *out = malloc(KEYS_BASE64_MAX);
+	char *copy = malloc(length), *out = malloc(PROTO_BASE64_MAX);
 	size_t n;
 
 	unit_need(copy != NULL && out != NULL, "malloc");
 	memcpy(copy, key, length);
-	n = keys_base64(copy, length, out);
+	n = proto_base64_encode(copy, length, out);
 	check_bytes(out, n, want);
 	free(copy);
 	free(out);
@@ -200,7 +200,7 @@ check_base64(const char *key, size_t length, const char *want)
 static void
 test_base64(void)
 {
-	char key[KEY_MAX], out[KEYS_BASE64_MAX];
+	char key[KEY_MAX], out[PROTO_BASE64_MAX];
 	size_t i;
 
 	check_base64("f", 1, "Zg==");
@@ -225,7 +225,7 @@ test_base64(void)
 	    "0123456789+/");
 	memset(key, 0, sizeof(key));
 	for (i = 1; i <= sizeof(key); i++)
-		check_case(keys_base64(key, i, out) == (i + 2) / 3 * 4,
+		check_case(proto_base64_encode(key, i, out) == (i + 2) / 3 * 4,
 		    "length of %zu bytes", i);
 }
 

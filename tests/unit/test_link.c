@@ -310,7 +310,7 @@ submit(void)
 		my->call.expect = my->kind == GET ?
 		    PROTO_EXPECT_VALUES :
 		    PROTO_EXPECT_VALUES_CAS;
-		link_ask(test_link, &my->call, my->key_text,
+		link_get(test_link, &my->call, my->key_text,
 		    strlen(my->key_text));
 		break;
 	case SET:
@@ -359,7 +359,7 @@ on_failed(void *owner, const char *why)
 	answered = returned;
 }
 
-static const struct link_news news = {
+static const struct link_handler handler = {
 	.heard = on_heard,
 	.failed = on_failed,
 };
@@ -481,7 +481,7 @@ commands_for(unsigned int n)
 		struct my_call *my = new_call(GET);
 
 		my->call.expect = PROTO_EXPECT_VALUES;
-		link_ask(test_link, &my->call, my->key_text, 2);
+		link_get(test_link, &my->call, my->key_text, 2);
 	}
 	settle();
 	return server.commands - before;
@@ -505,7 +505,7 @@ ask(const char *key)
 
 	strcpy(my->key_text, key);
 	my->call.expect = PROTO_EXPECT_VALUES;
-	link_ask(test_link, &my->call, my->key_text, 2);
+	link_get(test_link, &my->call, my->key_text, 2);
 }
 
 /* A value is not taken for that of a later command. */
@@ -536,7 +536,7 @@ main(void)
 	unit_need(base != NULL, "event_base_new");
 	loop = conn_loop_new(base);
 	unit_need(loop != NULL, "conn_loop_new");
-	test_link = link_new(loop, VALUE_MAX, &news, NULL);
+	test_link = link_new(loop, VALUE_MAX, &handler, NULL);
 	unit_need(test_link != NULL, "link_new");
 	test_sharing();
 	test_other_command();

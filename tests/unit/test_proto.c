@@ -1146,7 +1146,7 @@ check_base64(const char *input, const char *want)
 	if (copy == NULL)
 		abort();
 	memcpy(copy, input, strlen(input) + 1);
-	length = proto_base64(copy, strlen(input), out);
+	length = proto_base64_decode(copy, strlen(input), out);
 	add_bytes(&text, out, length);
 	check(is_text(&text, want, strlen(want)), "base64", input,
 	    strlen(input), &text);

@@ -10,30 +10,30 @@
 
 struct address;
 struct evdns_base;
-struct places;
+struct endpoints;
 
 /*
  * dns may be NULL if the host is numeric or the path of a socket.  found() is
  * called when a name has got its first addresses, from inside
- * places_look_up() or later.  Returns NULL when out of memory.
+ * endpoints_look_up() or later.  Returns NULL when out of memory.
  */
-struct places *places_new(struct evdns_base *dns, const struct address *address,
-    void (*found)(void *owner), void *owner);
-void places_free(struct places *places); /* NULL is fine */
+struct endpoints *endpoints_new(struct evdns_base *dns,
+    const struct address *address, void (*found)(void *owner), void *owner);
+void endpoints_free(struct endpoints *endpoints); /* NULL is fine */
 
 /* Look a name up (again).  The result is taken up by the next
-   places_rewind(). */
-void places_look_up(struct places *places);
+   endpoints_rewind(). */
+void endpoints_look_up(struct endpoints *endpoints);
 
 /* Begin with the first place.  Returns whether there is one. */
-bool places_rewind(struct places *places);
+bool endpoints_rewind(struct endpoints *endpoints);
 
 /*
  * Connect to the next place that takes it, or to the last one again.  Returns a
  * nonblocking descriptor that may still be connecting, or -1 and errno, which
  * is 0 if there is no next place.
  */
-int places_connect_next(struct places *places);
-int places_connect_again(const struct places *places);
+int endpoints_connect_next(struct endpoints *endpoints);
+int endpoints_connect_again(const struct endpoints *endpoints);
 
 #endif

@@ -1,0 +1,226 @@
+/*
+ * Where a server is to be found.
+ *
+ * Invariant: at most one lookup is under way; its result waits in fresh until
+ * nobody is in the middle of the current places.
+ */
+
+#include "server/endpoint.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <event2/dns.h>
+#include <event2/util.h>
+
+#include "log.h"
+#include "server/address.h"
+
+enum { ENDPOINTS_MAX = 8 }; /* addresses of a name that are tried */
+
+struct endpoint {
+	struct sockaddr_storage address;
+	socklen_t length;
+};
+
+struct endpoint_list {
+	struct endpoint endpoints[ENDPOINTS_MAX];
+	size_t count;
+};
+
+struct endpoints {
+	const struct address *address;
+	struct evdns_base *dns; /* NULL: no lookup is needed */
+	void (*found)(void *owner);
+	void *owner;
+	struct endpoint_list current, fresh;
+	size_t next; /* of current, to be tried */
+	struct evdns_getaddrinfo_request *lookup;
+};
+
+static void
+add_endpoint(struct endpoint_list *list, const struct sockaddr *address,
+    socklen_t length)
+{
+	struct endpoint *endpoint;
+
+	if (list->count == ENDPOINTS_MAX || length > sizeof(endpoint->address))
+		return;
+	endpoint = &list->endpoints[list->count++];
+	memcpy(&endpoint->address, address, length);
+	endpoint->length = length;
+}
+
+/*
+ * Connecting
+ */
+
+bool
+endpoints_rewind(struct endpoints *endpoints)
+{
+	endpoints->next = 0;
+	if (endpoints->fresh.count > 0) {
+		endpoints->current = endpoints->fresh;
+		endpoints->fresh.count = 0;
+	}
+	return endpoints->current.count > 0;
+}
+
+static int
+connect_to(const struct endpoint *endpoint)
+{
+	const struct sockaddr *to = (const struct sockaddr *)&endpoint->address;
+	int one = 1;
+	int fd, saved;
+
+	fd = socket(to->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
+	    0);
+	if (fd == -1)
+		return -1;
+	if (to->sa_family != AF_UNIX)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (connect(fd, to, endpoint->length) == -1 && errno != EINPROGRESS) {
+		saved = errno;
+		close(fd);
+		errno = saved;
+		return -1;
+	}
+	return fd;
+}
+
+int
+endpoints_connect_next(struct endpoints *endpoints)
+{
+	int fd = -1;
+
+	errno = 0;
+	while (fd == -1 && endpoints->next < endpoints->current.count)
+		fd = connect_to(
+		    &endpoints->current.endpoints[endpoints->next++]);
+	return fd;
+}
+
+int
+endpoints_connect_again(const struct endpoints *endpoints)
+{
+	assert(endpoints->next > 0);
+	return connect_to(&endpoints->current.endpoints[endpoints->next - 1]);
+}
+
+/*
+ * Looking up
+ */
+
+static void
+on_lookup(int error, struct evutil_addrinfo *found, void *arg)
+{
+	struct endpoints *endpoints = arg;
+	struct evutil_addrinfo *i;
+
+	if (error == EVUTIL_EAI_CANCEL)
+		return; /* places is gone */
+	endpoints->lookup = NULL;
+	if (error != 0) {
+		log_warning("s %s: %s", endpoints->address->name,
+		    evutil_gai_strerror(error));
+		return;
+	}
+	endpoints->fresh.count = 0;
+	for (i = found; i != NULL; i = i->ai_next)
+		add_endpoint(&endpoints->fresh, i->ai_addr,
+		    (socklen_t)i->ai_addrlen);
+	evutil_freeaddrinfo(found);
+	if (endpoints->current.count == 0 && endpoints_rewind(endpoints))
+		endpoints->found(endpoints->owner);
+}
+
+void
+endpoints_look_up(struct endpoints *endpoints)
+{
+	struct evutil_addrinfo hints = {
+		.ai_family = AF_UNSPEC,
+		.ai_socktype = SOCK_STREAM,
+	};
+	char port[16];
+
+	assert(endpoints->address->port != 0 || endpoints->dns == NULL);
+	if (endpoints->dns == NULL || endpoints->lookup != NULL)
+		return;
+	snprintf(port, sizeof(port), "%u", endpoints->address->port);
+	endpoints->lookup = evdns_getaddrinfo(endpoints->dns,
+	    endpoints->address->host, port, &hints, on_lookup, endpoints);
+}
+
+/* The place of a socket path or a numeric host: it needs no lookup.  Returns
+   false when out of memory. */
+static bool
+find_literal(struct endpoints *endpoints)
+{
+	struct evutil_addrinfo hints = {
+		.ai_flags = EVUTIL_AI_NUMERICHOST,
+		.ai_socktype = SOCK_STREAM,
+	};
+	const struct address *address = endpoints->address;
+	struct sockaddr_un path = { .sun_family = AF_UNIX };
+	struct evutil_addrinfo *found;
+	char port[16];
+	int error;
+
+	if (address->port == 0) {
+		assert(strlen(address->host) < sizeof(path.sun_path));
+		memcpy(path.sun_path, address->host, strlen(address->host));
+		add_endpoint(&endpoints->current, (struct sockaddr *)&path,
+		    sizeof(path));
+		endpoints->dns = NULL;
+		return true;
+	}
+	snprintf(port, sizeof(port), "%u", address->port);
+	error = evutil_getaddrinfo(address->host, port, &hints, &found);
+	if (error != 0)
+		return error != EVUTIL_EAI_MEMORY;
+	add_endpoint(&endpoints->current, found->ai_addr,
+	    (socklen_t)found->ai_addrlen);
+	evutil_freeaddrinfo(found);
+	endpoints->dns = NULL;
+	return true;
+}
+
+/*
+ * Life
+ */
+
+struct endpoints *
+endpoints_new(struct evdns_base *dns, const struct address *address,
+    void (*found)(void *owner), void *owner)
+{
+	struct endpoints *endpoints = calloc(1, sizeof(*endpoints));
+
+	if (endpoints == NULL)
+		return NULL;
+	endpoints->address = address;
+	endpoints->dns = dns;
+	endpoints->found = found;
+	endpoints->owner = owner;
+	if (find_literal(endpoints))
+		return endpoints;
+	endpoints_free(endpoints);
+	return NULL;
+}
+
+void
+endpoints_free(struct endpoints *endpoints)
+{
+	if (endpoints == NULL)
+		return;
+	if (endpoints->lookup != NULL)
+		evdns_getaddrinfo_cancel(endpoints->lookup);
+	free(endpoints);
+}
