@@ -18,6 +18,8 @@ enum {
 	PROTO_KEY_MAX = 250,          /* bytes of a key */
 	PROTO_LINE_MAX = 2048,        /* bytes of a line that is no get */
 	PROTO_GET_LINE_MAX = 2 << 20, /* bytes of a line of the get family */
+	/* Seconds: a longer exptime is a time of day, as in memcached. */
+	PROTO_RELATIVE_MAX = 60 * 60 * 24 * 30,
 };
 
 enum proto_status {

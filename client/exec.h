@@ -13,6 +13,7 @@
 
 #include "client/request.h"
 #include "mirror/pair.h"
+#include "mirror/peer.h"
 #include "proto.h"
 #include "server/server.h"
 

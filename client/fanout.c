@@ -18,6 +18,7 @@
 #include "client/stats.h"
 #include "mirror/gate.h"
 #include "mirror/pair.h"
+#include "mirror/peer.h"
 #include "proto.h"
 #include "server/server.h"
 
@@ -147,7 +148,7 @@ run_flush(struct gate_job *job)
 static int64_t
 flush_due(int64_t delay, int64_t now_ms)
 {
-	if (delay > PAIRS_RELATIVE_MAX)
+	if (delay > PROTO_RELATIVE_MAX)
 		delay -= (int64_t)time(NULL);
 	return delay > 1 ? now_ms + (delay - 1) * 1000 : 0;
 }

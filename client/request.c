@@ -21,6 +21,7 @@
 #include "mirror/effect.h"
 #include "mirror/gate.h"
 #include "mirror/pair.h"
+#include "mirror/peer.h"
 #include "server/server.h"
 
 static struct exec *

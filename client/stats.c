@@ -20,6 +20,7 @@
 #include "mirror/dirty.h"
 #include "mirror/mirror.h"
 #include "mirror/pair.h"
+#include "mirror/peer.h"
 #include "mirror/rebuild.h"
 #include "server/server.h"
 

@@ -16,6 +16,7 @@
 
 #include "conn.h"
 #include "mirror/pair.h"
+#include "mirror/peer.h"
 #include "proto.h"
 
 enum {

@@ -18,6 +18,7 @@
 #include "conn.h"
 #include "log.h"
 #include "mirror/pair.h"
+#include "mirror/peer.h"
 #include "proto.h"
 #include "server/server.h"
 

@@ -15,6 +15,7 @@
 
 #include "mirror/command.h"
 #include "mirror/pair.h"
+#include "mirror/peer.h"
 #include "server/server.h"
 
 /* How long a value lives whose TTL is not known. */
@@ -258,7 +259,7 @@ effect_warm(const struct pair *pair, struct peer *asked,
 	char line[PROTO_KEY_MAX + 64];
 	int n;
 
-	if (peer == NULL || !peer->lazy || !peer_is_mirror(peer) ||
+	if (peer == NULL || !peer->warming || !peer_is_mirror(peer) ||
 	    proto_reply(value, length, expect, length, &parsed) != PROTO_OK)
 		return;
 	r.key = parsed.key;

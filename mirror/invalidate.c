@@ -13,6 +13,7 @@
 #include "mirror/command.h"
 #include "mirror/dirty.h"
 #include "mirror/pair.h"
+#include "mirror/peer.h"
 #include "proto.h"
 #include "server/server.h"
 

@@ -31,6 +31,7 @@
 #include "mirror/gate.h"
 #include "mirror/invalidate.h"
 #include "mirror/pair.h"
+#include "mirror/peer.h"
 #include "mirror/rebuild.h"
 #include "proto.h"
 #include "server/server.h"
@@ -41,7 +42,7 @@ enum {
 };
 
 /* What brings one peer back. */
-struct keeper {
+struct recovery {
 	struct peer *peer;
 	struct mirror *mirror;
 	struct identity found; /* who answers now */
@@ -64,7 +65,7 @@ struct mirror {
 	struct conn_loop *loop;
 	struct pairs *pairs;
 	size_t memory;
-	struct keeper *keepers; /* one per peer */
+	struct recovery *keepers; /* one per peer */
 	bool stopping;
 	size_t uncovered;  /* pairs, as last told */
 	uint64_t rebuilds; /* begun, of all servers */
@@ -72,7 +73,7 @@ struct mirror {
 };
 
 #define KEEPER_OF(member, field) \
-	((struct keeper *)((char *)(member)-offsetof(struct keeper, field)))
+	((struct recovery *)((char *)(member)-offsetof(struct recovery, field)))
 
 /* The arrows above, and two more: a server without a partner has nothing to
    get back, and one that is up may be rebuilt once more. */
@@ -102,7 +103,7 @@ may_become(enum peer_state from, enum peer_state to)
 }
 
 static void
-set_state(struct keeper *keeper, enum peer_state state)
+set_state(struct recovery *keeper, enum peer_state state)
 {
 	struct peer *peer = keeper->peer;
 
@@ -134,7 +135,7 @@ on_flush_told(struct call *call, const struct answer *answer)
 /* A flush_all that is not due yet is for what it gets from now on, too; it
    takes effect a second before the time that is told. */
 static void
-tell_flush(struct keeper *keeper)
+tell_flush(struct recovery *keeper)
 {
 	struct mirror *mirror = keeper->mirror;
 	struct peer *peer = keeper->peer;
@@ -172,11 +173,11 @@ tell_coverage(struct mirror *mirror)
  * HANDBACK
  */
 
-static bool begin_rebuild(struct keeper *keeper);
+static bool begin_rebuild(struct recovery *keeper);
 
 /* Copy everything once more, from a partner who was away. */
 static void
-rebuild_again(struct keeper *keeper)
+rebuild_again(struct recovery *keeper)
 {
 	assert(keeper->rebuild == NULL && !keeper->handback.waiting);
 	if (keeper->mirror->stopping)
@@ -195,10 +196,10 @@ rebuild_again(struct keeper *keeper)
  * the authority back until it has been rebuilt once more.
  */
 static void
-make_up_for(struct keeper *keeper)
+make_up_for(struct recovery *keeper)
 {
 	struct mirror *mirror = keeper->mirror;
-	struct keeper *other;
+	struct recovery *other;
 	size_t i;
 
 	for (i = 0; i < pairs_peer_count(mirror->pairs); i++) {
@@ -217,7 +218,7 @@ make_up_for(struct keeper *keeper)
 static void
 run_handback(struct gate_job *job)
 {
-	struct keeper *keeper = KEEPER_OF(job, handback);
+	struct recovery *keeper = KEEPER_OF(job, handback);
 
 	assert(keeper->peer->state == PEER_HANDBACK);
 	set_state(keeper, PEER_UP);
@@ -230,7 +231,7 @@ run_handback(struct gate_job *job)
 }
 
 static void
-hand_back(struct keeper *keeper)
+hand_back(struct recovery *keeper)
 {
 	keeper->all = false;
 	set_state(keeper, PEER_HANDBACK);
@@ -244,7 +245,7 @@ hand_back(struct keeper *keeper)
 static void
 on_rebuilt(void *owner)
 {
-	struct keeper *keeper = owner;
+	struct recovery *keeper = owner;
 	struct rebuild_progress progress = rebuild_progress(keeper->rebuild);
 
 	log_info(
@@ -267,7 +268,7 @@ on_rebuilt(void *owner)
 static void
 on_impossible(void *owner)
 {
-	struct keeper *keeper = owner;
+	struct recovery *keeper = owner;
 	struct timeval wait = { .tv_sec = LAZY_SECONDS };
 
 	log_warning(
@@ -282,7 +283,7 @@ on_impossible(void *owner)
 static void
 on_lazy_over(evutil_socket_t fd, short what, void *arg)
 {
-	struct keeper *keeper = arg;
+	struct recovery *keeper = arg;
 
 	(void)fd;
 	(void)what;
@@ -296,7 +297,7 @@ static const struct rebuild_handler on_rebuild = {
 };
 
 static bool
-begin_rebuild(struct keeper *keeper)
+begin_rebuild(struct recovery *keeper)
 {
 	struct mirror *mirror = keeper->mirror;
 
@@ -317,7 +318,7 @@ begin_rebuild(struct keeper *keeper)
 static bool
 on_key_deleted(void *owner, const char *key, size_t length, bool base64)
 {
-	struct keeper *keeper = owner;
+	struct recovery *keeper = owner;
 
 	return rebuild_add(keeper->rebuild, key, length, base64);
 }
@@ -326,7 +327,7 @@ on_key_deleted(void *owner, const char *key, size_t length, bool base64)
 static void
 on_invalidated(void *owner, bool everything)
 {
-	struct keeper *keeper = owner;
+	struct recovery *keeper = owner;
 
 	keeper->all |= everything;
 	keeper->kept &= !everything;
@@ -347,7 +348,7 @@ static const struct invalidation_handler on_invalidation = {
 static void
 on_drained(struct drain *drain)
 {
-	struct keeper *keeper = KEEPER_OF(drain, drain);
+	struct recovery *keeper = KEEPER_OF(drain, drain);
 	struct mirror *mirror = keeper->mirror;
 	struct peer *peer = keeper->peer;
 
@@ -374,7 +375,7 @@ on_drained(struct drain *drain)
 
 /* All that it has may be old; but an empty one need not be flushed. */
 static void
-forget_all(struct keeper *keeper)
+forget_all(struct recovery *keeper)
 {
 	dirty_clear(keeper->peer->dirty);
 	if (keeper->found.stored > 0)
@@ -383,7 +384,7 @@ forget_all(struct keeper *keeper)
 
 /* Values that fit in a primary may be too large for its backup. */
 static void
-compare_sizes(const struct keeper *keeper)
+compare_sizes(const struct recovery *keeper)
 {
 	const struct pairs *pairs = keeper->mirror->pairs;
 	const struct peer *peer = keeper->peer;
@@ -408,7 +409,7 @@ compare_sizes(const struct keeper *keeper)
 
 /* What does a server have that is another one than before, or may be? */
 static void
-judge(struct keeper *keeper)
+judge(struct recovery *keeper)
 {
 	struct peer *peer = keeper->peer;
 
@@ -435,7 +436,7 @@ judge(struct keeper *keeper)
 }
 
 static void
-on_identified(struct keeper *keeper)
+on_identified(struct recovery *keeper)
 {
 	struct peer *peer = keeper->peer;
 	struct identity *found = &keeper->found;
@@ -486,7 +487,7 @@ on_setting(struct call *call, const struct proto_reply *stat, const char *bytes,
 static void
 on_version(struct call *call, const struct answer *answer)
 {
-	struct keeper *keeper = KEEPER_OF(call, ask_version);
+	struct recovery *keeper = KEEPER_OF(call, ask_version);
 
 	if (answer == NULL)
 		return;
@@ -519,7 +520,7 @@ static void
 on_connecting(void *owner)
 {
 	struct peer *peer = owner;
-	struct keeper *keeper = peer->keeper;
+	struct recovery *keeper = peer->recovery;
 
 	memset(&keeper->found, 0, sizeof(keeper->found));
 	keeper->ask_version = (struct call){
@@ -549,7 +550,7 @@ static void
 on_failed(void *owner)
 {
 	struct peer *peer = owner;
-	struct keeper *keeper = peer->keeper;
+	struct recovery *keeper = peer->recovery;
 	struct pairs *pairs = keeper->mirror->pairs;
 
 	if (peer_is_trusted(peer))
@@ -599,9 +600,9 @@ on_steady(evutil_socket_t fd, short what, void *arg)
  */
 
 static bool
-keeper_init(struct keeper *keeper, struct mirror *mirror, struct peer *peer)
+keeper_init(struct recovery *keeper, struct mirror *mirror, struct peer *peer)
 {
-	peer->keeper = keeper;
+	peer->recovery = keeper;
 	keeper->peer = peer;
 	keeper->mirror = mirror;
 	keeper->handback.run = run_handback;
@@ -613,7 +614,7 @@ keeper_init(struct keeper *keeper, struct mirror *mirror, struct peer *peer)
 }
 
 static void
-keeper_destroy(struct keeper *keeper)
+keeper_destroy(struct recovery *keeper)
 {
 	drain_destroy(&keeper->drain);
 	invalidation_free(keeper->invalidation);
@@ -668,7 +669,7 @@ mirror_start(struct mirror *mirror)
 void
 mirror_stop(struct mirror *mirror)
 {
-	struct keeper *keeper;
+	struct recovery *keeper;
 	size_t i;
 
 	mirror->stopping = true;
@@ -717,7 +718,7 @@ mirror_is_starting(const struct mirror *mirror)
 bool
 mirror_progress(const struct peer *peer, struct rebuild_progress *progress)
 {
-	const struct keeper *keeper = peer->keeper;
+	const struct recovery *keeper = peer->recovery;
 
 	if (keeper->rebuild == NULL)
 		return false;

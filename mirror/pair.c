@@ -2,7 +2,7 @@
  * Who holds a key, and who answers for it.
  *
  * Invariant: the authority of a pair is a function of the states of its two
- * servers, and of nothing else.
+ * servers and, while neither is trusted, of which became a mirror first.
  */
 
 #include "mirror/pair.h"
@@ -11,12 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "conn.h"
-#include "mirror/command.h"
-#include "mirror/dirty.h"
 #include "mirror/gate.h"
+#include "mirror/peer.h"
 #include "proto.h"
 #include "server/address.h"
 #include "server/server.h"
@@ -24,26 +22,16 @@
 struct pairs {
 	enum ketama_kind kind;
 	struct ketama *primary_ring, *backup_ring;
-	struct peer **primaries, **backups; /* as their rings count them */
+	/* Borrowed from peers: the i-th is the i-th server of its ring. */
+	struct peer **primaries, **backups;
 	size_t primary_count, backup_count;
 	struct peer *peers;
 	size_t peer_count;
-	bool hashes;       /* whether the hash of a key matters */
-	unsigned int lazy; /* peers that are */
+	bool hashes; /* there is a choice that the hash of a key makes */
+	unsigned int warming_peers;
 	struct gate *gate;
 	int64_t flush_at; /* see pairs_set_flush() */
 	struct pairs_counters counters;
-};
-
-static const char *const state_names[] = {
-	[PEER_DOWN] = "down",
-	[PEER_STARTING] = "starting",
-	[PEER_IDENTIFY] = "identify",
-	[PEER_DRAIN] = "drain",
-	[PEER_INVALIDATE] = "invalidate",
-	[PEER_REBUILD] = "rebuild",
-	[PEER_HANDBACK] = "handback",
-	[PEER_UP] = "up",
 };
 
 /*
@@ -108,27 +96,6 @@ pairs_are_mirrored(const struct pairs *pairs)
 	return pairs->backup_count > 0 && pairs->peer_count > 1;
 }
 
-bool
-peers_are_partners(const struct peer *one, const struct peer *other)
-{
-	return one != other &&
-	    ((one->primary && other->backup) ||
-		(one->backup && other->primary));
-}
-
-bool
-peer_is_trusted(const struct peer *peer)
-{
-	return peer->state == PEER_UP || peer->state == PEER_STARTING;
-}
-
-bool
-peer_is_mirror(const struct peer *peer)
-{
-	return peer_is_trusted(peer) || peer->state == PEER_REBUILD ||
-	    peer->state == PEER_HANDBACK;
-}
-
 struct peer *
 pair_authority(const struct pair *pair)
 {
@@ -156,25 +123,6 @@ pair_partner(const struct pair *pair, const struct peer *peer)
 	return peer == pair->primary ? pair->backup : pair->primary;
 }
 
-uint64_t
-peer_tag(const struct peer *peer)
-{
-	unsigned int role = 2 * (unsigned int)peer->primary +
-	    (unsigned int)peer->backup;
-
-	return identity_tag(&peer->identity, role) * (COMMAND_CAS_MASK + 1);
-}
-
-int64_t
-peer_exptime(const struct peer *peer, int64_t seconds)
-{
-	if (seconds < 0)
-		return 0;
-	if (seconds <= PAIRS_RELATIVE_MAX)
-		return seconds;
-	return seconds + (int64_t)time(NULL) + peer->clock_ahead;
-}
-
 void
 pairs_set_flush(struct pairs *pairs, int64_t at_ms)
 {
@@ -189,81 +137,10 @@ pairs_flush_in(const struct pairs *pairs, int64_t now_ms)
 	    (pairs->flush_at - now_ms + 999) / 1000;
 }
 
-const char *
-peer_name(const struct peer *peer)
-{
-	return peer->address->name;
-}
-
-const char *
-peer_role(const struct peer *peer)
-{
-	if (peer->primary && peer->backup)
-		return "both";
-	return peer->primary ? "primary" : "backup";
-}
-
-const char *
-peer_state_name(enum peer_state state)
-{
-	return state_names[state];
-}
-
-void
-peer_set_warming(struct peer *peer, bool lazy)
-{
-	assert(lazy || !peer->lazy || peer->pairs->lazy > 0);
-	if (peer->lazy == lazy)
-		return;
-	peer->lazy = lazy;
-	if (lazy)
-		peer->pairs->lazy++;
-	else
-		peer->pairs->lazy--;
-}
-
 bool
 pairs_are_warming(const struct pairs *pairs)
 {
-	return pairs->lazy > 0;
-}
-
-void
-peer_add_dirty(struct peer *peer, const char *key, size_t length, bool base64)
-{
-	dirty_add(peer->dirty, key, length, base64);
-}
-
-void
-peer_add_all_dirty(struct peer *peer)
-{
-	dirty_add_all(peer->dirty);
-}
-
-void
-peer_submit(struct peer *peer, uint32_t hash, struct call *call,
-    const char *line, size_t line_length, const char *data, size_t length,
-    struct block *block)
-{
-	assert(peer_is_mirror(peer));
-	gate_enter(peer->pairs->gate);
-	server_submit(peer->server, hash, call, line, line_length, data, length,
-	    block);
-}
-
-void
-peer_get(struct peer *peer, uint32_t hash, struct call *call, const char *key,
-    size_t length)
-{
-	assert(peer_is_mirror(peer));
-	gate_enter(peer->pairs->gate);
-	server_get(peer->server, hash, call, key, length);
-}
-
-void
-peer_finish(struct peer *peer)
-{
-	gate_leave(peer->pairs->gate);
+	return pairs->warming_peers > 0;
 }
 
 size_t
@@ -354,18 +231,10 @@ pairs_uncovered(const struct pairs *pairs)
  * Life
  */
 
-/* What the servers are made with. */
-struct making {
-	struct conn_loop *loop;
-	struct evdns_base *dns;
-	const struct server_settings *settings;
-	const struct server_handler *handler;
-};
-
 /* The peer with this address, made if it is new.  NULL: out of memory. */
 static struct peer *
 peer_at(struct pairs *pairs, const struct address *address,
-    const struct making *making)
+    const struct peer_args *args)
 {
 	struct peer *peer;
 
@@ -374,14 +243,7 @@ peer_at(struct pairs *pairs, const struct address *address,
 		if (strcmp(peer_name(peer), address->name) == 0)
 			return peer;
 	pairs->peer_count++;
-	peer->pairs = pairs;
-	peer->address = address;
-	peer->state = PEER_STARTING;
-	peer->changed_ms = conn_loop_now(making->loop);
-	peer->dirty = dirty_new();
-	peer->server = server_new(making->loop, making->dns, address,
-	    making->settings, making->handler, peer);
-	return peer->dirty == NULL || peer->server == NULL ? NULL : peer;
+	return peer_init(peer, address, args) ? peer : NULL;
 }
 
 /* The ring over these addresses.  NULL: out of memory. */
@@ -418,20 +280,19 @@ build_rings(struct pairs *pairs, const struct pairs_servers *servers)
 
 static bool
 build_peers(struct pairs *pairs, const struct pairs_servers *servers,
-    const struct making *making)
+    const struct peer_args *args)
 {
 	size_t i;
 
 	for (i = 0; i < servers->primary_count; i++) {
 		pairs->primaries[i] = peer_at(pairs, &servers->primaries[i],
-		    making);
+		    args);
 		if (pairs->primaries[i] == NULL)
 			return false;
 		pairs->primaries[i]->primary = true;
 	}
 	for (i = 0; i < servers->backup_count; i++) {
-		pairs->backups[i] = peer_at(pairs, &servers->backups[i],
-		    making);
+		pairs->backups[i] = peer_at(pairs, &servers->backups[i], args);
 		if (pairs->backups[i] == NULL)
 			return false;
 		pairs->backups[i]->backup = true;
@@ -444,13 +305,14 @@ pairs_new(struct conn_loop *loop, struct evdns_base *dns,
     const struct pairs_servers *servers, const struct server_settings *settings,
     const struct server_handler *handler)
 {
-	struct making making = {
+	struct pairs *pairs = calloc(1, sizeof(*pairs));
+	struct peer_args args = {
 		.loop = loop,
 		.dns = dns,
 		.settings = settings,
 		.handler = handler,
+		.pairs = pairs,
 	};
-	struct pairs *pairs = calloc(1, sizeof(*pairs));
 
 	assert(servers->primary_count > 0);
 	if (pairs == NULL)
@@ -461,6 +323,8 @@ pairs_new(struct conn_loop *loop, struct evdns_base *dns,
 	pairs->hashes = servers->primary_count > 1 ||
 	    servers->backup_count > 1 || settings->links > 1;
 	pairs->gate = gate_new(conn_loop_base(loop));
+	args.gate = pairs->gate;
+	args.warming_peers = &pairs->warming_peers;
 	pairs->primaries = calloc(servers->primary_count, sizeof(void *));
 	pairs->backups = calloc(servers->backup_count + 1, sizeof(void *));
 	pairs->peers = calloc(servers->primary_count + servers->backup_count,
@@ -468,7 +332,7 @@ pairs_new(struct conn_loop *loop, struct evdns_base *dns,
 	if (pairs->gate == NULL || pairs->primaries == NULL ||
 	    pairs->backups == NULL || pairs->peers == NULL ||
 	    !build_rings(pairs, servers) ||
-	    !build_peers(pairs, servers, &making)) {
+	    !build_peers(pairs, servers, &args)) {
 		pairs_free(pairs);
 		return NULL;
 	}
@@ -482,11 +346,8 @@ pairs_free(struct pairs *pairs)
 
 	if (pairs == NULL)
 		return;
-	for (i = 0; i < pairs->peer_count; i++) {
-		if (pairs->peers[i].server != NULL)
-			server_free(pairs->peers[i].server);
-		dirty_free(pairs->peers[i].dirty);
-	}
+	for (i = 0; i < pairs->peer_count; i++)
+		peer_destroy(&pairs->peers[i]);
 	gate_free(pairs->gate);
 	ketama_free(pairs->primary_ring);
 	ketama_free(pairs->backup_ring);

@@ -28,6 +28,7 @@
 #include "mirror/gate.h"
 #include "mirror/keys.h"
 #include "mirror/pair.h"
+#include "mirror/peer.h"
 #include "proto.h"
 #include "server/server.h"
 

@@ -1,0 +1,173 @@
+/*
+ * A server as the order rules see it.
+ *
+ * Invariant: what may be said to a peer follows from its state alone: calls
+ * through the gate to one that is a mirror, nothing but the steps of its own
+ * recovery to any other.
+ */
+
+#include "mirror/peer.h"
+
+#include <assert.h>
+#include <time.h>
+
+#include "conn.h"
+#include "mirror/command.h"
+#include "mirror/dirty.h"
+#include "mirror/gate.h"
+#include "proto.h"
+#include "server/address.h"
+#include "server/server.h"
+
+static const char *const state_names[] = {
+	[PEER_DOWN] = "down",
+	[PEER_STARTING] = "starting",
+	[PEER_IDENTIFY] = "identify",
+	[PEER_DRAIN] = "drain",
+	[PEER_INVALIDATE] = "invalidate",
+	[PEER_REBUILD] = "rebuild",
+	[PEER_HANDBACK] = "handback",
+	[PEER_UP] = "up",
+};
+
+bool
+peer_init(struct peer *peer, const struct address *address,
+    const struct peer_args *args)
+{
+	assert(peer->server == NULL && peer->dirty == NULL);
+	peer->address = address;
+	peer->pairs = args->pairs;
+	peer->gate = args->gate;
+	peer->warming_peers = args->warming_peers;
+	peer->state = PEER_STARTING;
+	peer->changed_ms = conn_loop_now(args->loop);
+	peer->dirty = dirty_new();
+	peer->server = server_new(args->loop, args->dns, address,
+	    args->settings, args->handler, peer);
+	return peer->dirty != NULL && peer->server != NULL;
+}
+
+void
+peer_destroy(struct peer *peer)
+{
+	if (peer->server != NULL)
+		server_free(peer->server);
+	dirty_free(peer->dirty);
+}
+
+const char *
+peer_name(const struct peer *peer)
+{
+	return peer->address->name;
+}
+
+const char *
+peer_role(const struct peer *peer)
+{
+	assert(peer->primary || peer->backup);
+	if (peer->primary && peer->backup)
+		return "both";
+	return peer->primary ? "primary" : "backup";
+}
+
+const char *
+peer_state_name(enum peer_state state)
+{
+	assert(state <= PEER_UP);
+	return state_names[state];
+}
+
+bool
+peer_is_trusted(const struct peer *peer)
+{
+	return peer->state == PEER_UP || peer->state == PEER_STARTING;
+}
+
+bool
+peer_is_mirror(const struct peer *peer)
+{
+	return peer_is_trusted(peer) || peer->state == PEER_REBUILD ||
+	    peer->state == PEER_HANDBACK;
+}
+
+bool
+peers_are_partners(const struct peer *one, const struct peer *other)
+{
+	return one != other &&
+	    ((one->primary && other->backup) ||
+		(one->backup && other->primary));
+}
+
+uint64_t
+peer_tag(const struct peer *peer)
+{
+	unsigned int role = 2 * (unsigned int)peer->primary +
+	    (unsigned int)peer->backup;
+
+	return identity_tag(&peer->identity, role) * (COMMAND_CAS_MASK + 1);
+}
+
+int64_t
+peer_exptime(const struct peer *peer, int64_t seconds)
+{
+	if (seconds < 0)
+		return 0;
+	if (seconds <= PROTO_RELATIVE_MAX)
+		return seconds;
+	return seconds + (int64_t)time(NULL) + peer->clock_ahead;
+}
+
+void
+peer_set_warming(struct peer *peer, bool warming)
+{
+	if (peer->warming == warming)
+		return;
+	assert(warming || *peer->warming_peers > 0);
+	peer->warming = warming;
+	if (warming)
+		++*peer->warming_peers;
+	else
+		--*peer->warming_peers;
+}
+
+void
+peer_add_dirty(struct peer *peer, const char *key, size_t length, bool base64)
+{
+	dirty_add(peer->dirty, key, length, base64);
+}
+
+void
+peer_add_all_dirty(struct peer *peer)
+{
+	dirty_add_all(peer->dirty);
+}
+
+/*
+ * Calls
+ */
+
+void
+peer_submit(struct peer *peer, uint32_t hash, struct call *call,
+    const char *line, size_t line_length, const char *data, size_t length,
+    struct block *block)
+{
+	assert(peer_is_mirror(peer));
+	gate_enter(peer->gate);
+	server_submit(peer->server, hash, call, line, line_length, data, length,
+	    block);
+}
+
+void
+peer_get(struct peer *peer, uint32_t hash, struct call *call, const char *key,
+    size_t length)
+{
+	assert(peer_is_mirror(peer));
+	gate_enter(peer->gate);
+	server_get(peer->server, hash, call, key, length);
+}
+
+void
+peer_finish(struct peer *peer)
+{
+	gate_leave(peer->gate);
+}
