@@ -30,8 +30,8 @@
 #include "ketama.h"
 #include "log.h"
 #include "mirror/gate.h"
-#include "mirror/mirror.h"
 #include "mirror/pair.h"
+#include "mirror/recovery.h"
 #include "options.h"
 #include "server/server.h"
 
@@ -50,7 +50,7 @@ struct magent {
 	struct event_base *base;
 	struct evdns_base *dns;
 	struct conn_loop *loop;
-	struct mirror *mirror;
+	struct recoveries *recoveries;
 	struct pairs *pairs;
 	struct clients *clients;
 	struct stats stats;
@@ -86,7 +86,7 @@ on_stop(evutil_socket_t fd, short what, void *arg)
 		magent->listeners[i] = NULL;
 	}
 	clients_stop(magent->clients);
-	mirror_stop(magent->mirror);
+	recoveries_stop(magent->recoveries);
 	magent->deadline = conn_loop_now(magent->loop) + GRACE_MS;
 }
 
@@ -211,12 +211,12 @@ build_proxy(struct magent *magent, unsigned int max_clients)
 
 	if (needs_dns(options) && !build_dns(magent))
 		return false;
-	magent->mirror = mirror_new(magent->loop, magent->dns, &servers,
+	magent->recoveries = recoveries_new(magent->loop, magent->dns, &servers,
 	    &server_settings, options->memory_limit / 2);
-	if (magent->mirror == NULL)
+	if (magent->recoveries == NULL)
 		return false;
 	set_settings(magent, max_clients);
-	magent->pairs = mirror_pairs(magent->mirror);
+	magent->pairs = recoveries_pairs(magent->recoveries);
 	magent->clients = clients_new(magent->loop, magent->pairs,
 	    &magent->stats, &magent->settings, &clients_settings);
 	return magent->clients != NULL;
@@ -271,8 +271,8 @@ demolish(struct magent *magent)
 		listener_free(magent->listeners[i]);
 	if (magent->clients != NULL)
 		clients_free(magent->clients);
-	if (magent->mirror != NULL)
-		mirror_free(magent->mirror);
+	if (magent->recoveries != NULL)
+		recoveries_free(magent->recoveries);
 	if (magent->dns != NULL)
 		evdns_base_free(magent->dns, 0);
 	for (i = 0; i < SIGNALS; i++)
@@ -318,10 +318,11 @@ is_busy(struct magent *magent)
 static void
 run(struct magent *magent)
 {
-	mirror_start(magent->mirror);
+	recoveries_start(magent->recoveries);
 	while (magent->stops == 0 || (magent->stops == 1 && is_busy(magent))) {
 		conn_loop_turn(magent->loop);
-		if (!magent->ready && !mirror_is_starting(magent->mirror))
+		if (!magent->ready &&
+		    !recoveries_are_starting(magent->recoveries))
 			announce_ready(magent);
 	}
 	log_info("stopped");

@@ -29,6 +29,7 @@
 #include "client/request.h"
 #include "client/stats.h"
 #include "conn.h"
+#include "container_of.h"
 #include "log.h"
 #include "mirror/gate.h"
 #include "mirror/pair.h"
@@ -546,17 +547,15 @@ on_output_drained(void *owner)
 }
 
 static void
-on_open(struct gate_waiter *gate_waiter)
+on_open(struct gate_waiter *waiter)
 {
-	on_output_drained((char *)gate_waiter -
-	    offsetof(struct client, gate_waiter));
+	on_output_drained(CONTAINER_OF(waiter, struct client, gate_waiter));
 }
 
 static void
-on_memory(struct budget_waiter *memory_waiter)
+on_memory(struct budget_waiter *waiter)
 {
-	on_output_drained((char *)memory_waiter -
-	    offsetof(struct client, memory_waiter));
+	on_output_drained(CONTAINER_OF(waiter, struct client, memory_waiter));
 }
 
 static void

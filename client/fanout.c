@@ -16,6 +16,7 @@
 #include "block.h"
 #include "client/request.h"
 #include "client/stats.h"
+#include "container_of.h"
 #include "mirror/gate.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
@@ -91,7 +92,7 @@ submit_branch(struct fanout *fanout, size_t i, const char *line,
 static void
 on_branch_flushed(struct call *call, const struct answer *answer)
 {
-	struct branch *branch = (struct branch *)call;
+	struct branch *branch = CONTAINER_OF(call, struct branch, call);
 	struct fanout *fanout = branch->fanout;
 	struct peer *peer = branch->peer;
 
@@ -126,7 +127,7 @@ end_flush(struct fanout *fanout)
 static void
 run_flush(struct gate_job *job)
 {
-	struct fanout *fanout = (struct fanout *)job;
+	struct fanout *fanout = CONTAINER_OF(job, struct fanout, job);
 	struct pairs *pairs = fanout->env->pairs;
 	struct branch *branch;
 	size_t i;
@@ -181,7 +182,7 @@ static bool
 on_branch_stat(struct call *call, const struct proto_reply *stat,
     const char *bytes, size_t at)
 {
-	struct branch *branch = (struct branch *)call;
+	struct branch *branch = CONTAINER_OF(call, struct branch, call);
 
 	stats_add(&branch->fanout->sum, bytes + at + stat->key.at,
 	    stat->key.length, bytes + at + stat->data.at, stat->data.length);
@@ -191,8 +192,8 @@ on_branch_stat(struct call *call, const struct proto_reply *stat,
 static void
 on_branch_stats(struct call *call, const struct answer *answer)
 {
-	struct fanout *fanout = ((struct branch *)call)->fanout;
-	struct peer *peer = ((struct branch *)call)->peer;
+	struct fanout *fanout = CONTAINER_OF(call, struct branch, call)->fanout;
+	struct peer *peer = CONTAINER_OF(call, struct branch, call)->peer;
 
 	(void)answer; /* one that fails adds nothing more */
 	close_branch(fanout);

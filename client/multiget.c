@@ -20,6 +20,7 @@
 #include "client/exec.h"
 #include "client/stats.h"
 #include "conn.h"
+#include "container_of.h"
 #include "mirror/command.h"
 #include "mirror/effect.h"
 
@@ -33,7 +34,7 @@ static bool
 on_value(struct call *call, const struct proto_reply *value, const char *bytes,
     size_t at)
 {
-	struct subrequest *sub = (struct subrequest *)call;
+	struct subrequest *sub = CONTAINER_OF(call, struct subrequest, call);
 	const char *message = sub->exec->bytes;
 	struct get_key *key;
 
@@ -227,7 +228,7 @@ lose_touches(struct exec *exec, const struct subrequest *sub)
 static void
 on_values(struct call *call, const struct answer *answer)
 {
-	struct subrequest *sub = (struct subrequest *)call;
+	struct subrequest *sub = CONTAINER_OF(call, struct subrequest, call);
 	struct exec *exec = sub->exec;
 	struct peer *peer = sub->peer;
 	bool touches = exec->r.command == PROTO_GAT ||

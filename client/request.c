@@ -17,6 +17,7 @@
 #include "client/multiget.h"
 #include "client/stats.h"
 #include "conn.h"
+#include "container_of.h"
 #include "mirror/command.h"
 #include "mirror/effect.h"
 #include "mirror/gate.h"
@@ -27,7 +28,7 @@
 static struct exec *
 exec_of(struct request *request)
 {
-	return (struct exec *)request;
+	return CONTAINER_OF(request, struct exec, request);
 }
 
 static bool
@@ -208,7 +209,7 @@ submit_to_authority(struct exec *exec, unsigned int tries)
 static void
 on_single_reply(struct call *call, const struct answer *answer)
 {
-	struct subrequest *sub = (struct subrequest *)call;
+	struct subrequest *sub = CONTAINER_OF(call, struct subrequest, call);
 	struct exec *exec = sub->exec;
 	struct peer *peer = sub->peer;
 	bool hit;
@@ -401,7 +402,7 @@ request_fail(struct request *request)
 bool
 request_is_ready(const struct request *request)
 {
-	return ((const struct exec *)request)->state == EXEC_READY;
+	return CONTAINER_OF(request, struct exec, request)->state == EXEC_READY;
 }
 
 void
@@ -420,7 +421,7 @@ request_continue(struct request *request)
 bool
 request_is_paused(const struct request *request)
 {
-	const struct exec *exec = (const struct exec *)request;
+	const struct exec *exec = CONTAINER_OF(request, struct exec, request);
 
 	return exec->state == EXEC_WRITTEN && exec->keys_left > 0;
 }
@@ -428,7 +429,7 @@ request_is_paused(const struct request *request)
 bool
 request_is_sent(const struct request *request)
 {
-	return ((const struct exec *)request)->keys_left == 0;
+	return CONTAINER_OF(request, struct exec, request)->keys_left == 0;
 }
 
 void

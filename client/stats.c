@@ -18,10 +18,10 @@
 
 #include "block.h"
 #include "mirror/dirty.h"
-#include "mirror/mirror.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "mirror/rebuild.h"
+#include "mirror/recovery.h"
 #include "server/server.h"
 
 /*
@@ -365,7 +365,7 @@ say_return(struct page *page, unsigned int n, const struct peer *peer)
 	else
 		say(page, "STAT %u:dirty_keys %zu", n,
 		    dirty_count(peer->dirty));
-	if (!mirror_progress(peer, &progress))
+	if (!recovery_progress(peer, &progress))
 		return;
 	done = progress.copied + progress.overtaken + progress.gone;
 	say(page, "STAT %u:rebuild_keys_done %llu", n,

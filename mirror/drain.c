@@ -15,6 +15,7 @@
 #include <event2/event.h>
 
 #include "conn.h"
+#include "container_of.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "proto.h"
@@ -59,8 +60,7 @@ static bool
 on_conn(struct call *call, const struct proto_reply *stat, const char *bytes,
     size_t at)
 {
-	struct drain *drain = (struct drain *)((char *)call -
-	    offsetof(struct drain, list_call));
+	struct drain *drain = CONTAINER_OF(call, struct drain, list_call);
 	const char *name = bytes + at + stat->key.at;
 	const char *value = bytes + at + stat->data.at;
 	const char *what = memchr(name, ':', stat->key.length);
@@ -86,8 +86,7 @@ on_conn(struct call *call, const struct proto_reply *stat, const char *bytes,
 static void
 on_listed(struct call *call, const struct answer *answer)
 {
-	struct drain *drain = (struct drain *)((char *)call -
-	    offsetof(struct drain, list_call));
+	struct drain *drain = CONTAINER_OF(call, struct drain, list_call);
 	int64_t waited = conn_loop_now(drain->loop) - drain->began_ms;
 	struct timeval pause = { .tv_usec = PAUSE_MS * 1000 };
 	bool listed;

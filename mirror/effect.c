@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "container_of.h"
 #include "mirror/command.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
@@ -161,7 +162,7 @@ effect_free(struct effect *effect)
 static void
 on_effect_reply(struct call *call, const struct answer *answer)
 {
-	struct effect *effect = (struct effect *)call;
+	struct effect *effect = CONTAINER_OF(call, struct effect, call);
 	struct peer *peer = effect->peer;
 	bool was_repair = effect->repair;
 

@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "container_of.h"
 #include "mirror/command.h"
 #include "mirror/dirty.h"
 #include "mirror/pair.h"
@@ -57,9 +58,8 @@ finish_invalidation(struct invalidation *invalidation, bool everything)
 static void
 on_emptied(struct call *call, const struct answer *answer)
 {
-	struct invalidation *invalidation =
-	    (struct invalidation *)((char *)call -
-		offsetof(struct invalidation, flush));
+	struct invalidation *invalidation = CONTAINER_OF(call,
+	    struct invalidation, flush);
 	struct peer *peer = invalidation->peer;
 
 	invalidation->flushing = false;
@@ -96,7 +96,7 @@ flush_everything(struct invalidation *invalidation)
 static void
 on_deleted(struct call *call, const struct answer *answer)
 {
-	struct deletion *deletion = (struct deletion *)call;
+	struct deletion *deletion = CONTAINER_OF(call, struct deletion, call);
 	struct invalidation *invalidation = deletion->invalidation;
 	struct peer *peer = invalidation->peer;
 

@@ -24,6 +24,7 @@
 
 #include "block.h"
 #include "conn.h"
+#include "container_of.h"
 #include "mirror/dump.h"
 #include "mirror/gate.h"
 #include "mirror/keys.h"
@@ -175,7 +176,7 @@ finish_copy(struct copy *copy)
 static void
 on_added(struct call *call, const struct answer *answer)
 {
-	struct copy *copy = (struct copy *)call;
+	struct copy *copy = CONTAINER_OF(call, struct copy, call);
 	struct rebuild *rebuild = copy->rebuild;
 	struct peer *to = rebuild->to;
 
@@ -289,7 +290,7 @@ add_copy(struct copy *copy, const struct answer *answer,
 static void
 on_read(struct call *call, const struct answer *answer)
 {
-	struct copy *copy = (struct copy *)call;
+	struct copy *copy = CONTAINER_OF(call, struct copy, call);
 	struct rebuild *rebuild = copy->rebuild;
 	struct peer *authority = copy->authority;
 	struct item item = { .ttl = 0 };
@@ -438,8 +439,7 @@ on_pace(evutil_socket_t fd, short what, void *arg)
 static void
 on_gate_open(struct gate_waiter *waiter)
 {
-	pump((struct rebuild *)((char *)waiter -
-	    offsetof(struct rebuild, waiter)));
+	pump(CONTAINER_OF(waiter, struct rebuild, waiter));
 }
 
 /*

@@ -17,6 +17,7 @@
 #include <event2/event.h>
 
 #include "conn.h"
+#include "container_of.h"
 #include "log.h"
 #include "server/address.h"
 #include "server/endpoint.h"
@@ -376,7 +377,7 @@ on_server_timer(evutil_socket_t fd, short what, void *arg)
 static void
 on_probe(struct call *call, const struct answer *answer)
 {
-	struct probe *probe = (struct probe *)call;
+	struct probe *probe = CONTAINER_OF(call, struct probe, call);
 
 	(void)answer;
 	probe->waiting = false;

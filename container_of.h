@@ -1,0 +1,15 @@
+#ifndef CONTAINER_OF_H
+#define CONTAINER_OF_H
+
+/*
+ * The struct of this type whose member is at pointer: how a callback finds the
+ * object that its argument is embedded in.  A const pointer loses its const.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CONTAINER_OF(pointer, type, member) \
+	((type *)((uintptr_t)(pointer)-offsetof(type, member)))
+
+#endif

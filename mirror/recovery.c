@@ -1,0 +1,764 @@
+/*
+ * Bring back a server that was away.  The functions stand in the order in which
+ * that happens:
+ *
+ *   connect -> identify -> drain -> invalidate -> rebuild -> handback -> up
+ *
+ *   STARTING --------------------------------------------------------> UP
+ *   DOWN -> IDENTIFY -> DRAIN -> INVALIDATE -> REBUILD -> HANDBACK --> UP
+ *    ^         |          |          |            |          |         |
+ *    +---------+----------+----------+------------+----------+---------+
+ *                           any failure
+ *
+ * Invariant: a server that was away is trusted only when every key whose write
+ * it missed has been deleted from it, and it holds what its partners hold.  The
+ * authority of a pair changes when a server goes down, before its unanswered
+ * calls are returned, or while the gate is idle; so the effects of all that the
+ * old authority has answered are in the FIFO of the new one before anything
+ * else.
+ */
+
+#include "mirror/recovery.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <event2/event.h>
+
+#include "conn.h"
+#include "container_of.h"
+#include "log.h"
+#include "mirror/dirty.h"
+#include "mirror/drain.h"
+#include "mirror/gate.h"
+#include "mirror/identify.h"
+#include "mirror/invalidate.h"
+#include "mirror/pair.h"
+#include "mirror/peer.h"
+#include "mirror/rebuild.h"
+#include "proto.h"
+#include "server/server.h"
+
+enum {
+	/* A server that was up for so long does not come and go. */
+	STEADY_MS = 10000,
+	/* A server is warmed for so long, if it cannot be rebuilt. */
+	WARM_SECONDS = 20,
+};
+
+/*
+ * What a returned server holds:
+ *
+ *	               its items from     may lack keys besides
+ *	               before it went     its dirty ones
+ *	WHOLE               -                   -     as it was started, or
+ *	                                              handed back after LOST
+ *	KEPT               yes                  -     the same process is back
+ *	LOST                -                  yes    a new process, or emptied
+ *	KEPT_IN_PART       yes                 yes    KEPT, but partners that were
+ *	                                              away then may hold more
+ *
+ * It outlasts a failure: a server that fails in the middle of a rebuild still
+ * lacks what it lacked.
+ */
+enum contents {
+	CONTENTS_WHOLE,
+	CONTENTS_KEPT,
+	CONTENTS_LOST,
+	CONTENTS_KEPT_IN_PART,
+};
+
+/*
+ * Whether the last rebuild could read all partners:
+ *
+ *	READ              yes, or there was none
+ *	BACK              not known yet: the rebuild runs, and a partner that was
+ *	                  away has come back meanwhile with its items
+ *	MISSED            no: a partner was away, and still is
+ *	MISSED_AND_BACK   no, but that partner has come back while the server
+ *	                  waited for its handback: it is rebuilt once more
+ *
+ * Only MISSED lasts while the server is up.  While the next rebuild runs, it is
+ * still about the one before.
+ */
+enum partners {
+	PARTNERS_READ,
+	PARTNERS_BACK,
+	PARTNERS_MISSED,
+	PARTNERS_MISSED_AND_BACK,
+};
+
+struct recovery {
+	struct peer *peer;
+	struct recoveries *all;
+	enum contents contents;
+	enum partners partners;
+	struct identify identify;
+	struct drain drain;
+	struct invalidation *invalidation; /* owned */
+	/* From INVALIDATE until the end of REBUILD, unless it is warmed. */
+	struct rebuild *rebuild; /* owned until it says that it has ended */
+	struct event *warm_end;  /* the end of warming */
+	struct gate_job handback;
+	struct call flush; /* a flush_all that is not due yet, sent again */
+};
+
+struct recoveries {
+	struct conn_loop *loop;
+	struct pairs *pairs;       /* owned */
+	size_t memory;             /* bytes of keys that a rebuild may hold */
+	struct recovery *of_peers; /* owned: one per peer, in their order */
+	bool are_stopping;
+	size_t uncovered;  /* pairs, as the log was told last */
+	uint64_t rebuilds; /* begun so far, of all peers */
+	struct event *steady;
+};
+
+static void hand_back(struct recovery *recovery);
+static bool begin_rebuild(struct recovery *recovery);
+
+/*
+ * State
+ */
+
+static bool
+has_kept_items(enum contents contents)
+{
+	return contents == CONTENTS_KEPT || contents == CONTENTS_KEPT_IN_PART;
+}
+
+static bool
+may_lack_any_key(enum contents contents)
+{
+	return contents == CONTENTS_LOST || contents == CONTENTS_KEPT_IN_PART;
+}
+
+/* The arrows of the picture, and two more: a server without a partner has
+   nothing to get back, and one that is up may be rebuilt once more. */
+static bool
+may_become(enum peer_state from, enum peer_state to)
+{
+	switch (to) {
+	case PEER_DOWN:
+		return true;
+	case PEER_STARTING:
+		return false;
+	case PEER_IDENTIFY:
+		return from == PEER_DOWN;
+	case PEER_DRAIN:
+		return from == PEER_IDENTIFY;
+	case PEER_INVALIDATE:
+		return from == PEER_DRAIN;
+	case PEER_REBUILD:
+		return from == PEER_INVALIDATE || from == PEER_UP;
+	case PEER_HANDBACK:
+		return from == PEER_REBUILD;
+	case PEER_UP:
+		return from == PEER_HANDBACK || from == PEER_STARTING ||
+		    from == PEER_DRAIN;
+	}
+	return false;
+}
+
+static void
+set_state(struct recovery *recovery, enum peer_state state)
+{
+	struct peer *peer = recovery->peer;
+
+	if (peer->state == state)
+		return;
+	assert(may_become(peer->state, state));
+	log_info("s %s: %s, was %s", peer_name(peer), peer_state_name(state),
+	    peer_state_name(peer->state));
+	if (state == PEER_REBUILD)
+		peer->mirror_since = ++recovery->all->rebuilds;
+	peer->state = state;
+	peer->changed_ms = conn_loop_now(recovery->all->loop);
+}
+
+/* Log it when keys have nobody left who answers for them, and when they have
+   somebody again. */
+static void
+log_coverage(struct recoveries *all)
+{
+	size_t uncovered = pairs_uncovered(all->pairs);
+
+	if (uncovered > 0 && uncovered != all->uncovered)
+		log_warning("pairs without a server that is up: %zu",
+		    uncovered);
+	else if (uncovered == 0 && all->uncovered > 0)
+		log_info("each pair has a server that is up again");
+	all->uncovered = uncovered;
+}
+
+/*
+ * IDENTIFY
+ */
+
+static void
+on_connecting(void *owner)
+{
+	struct peer *peer = owner;
+
+	identify_start(&peer->recovery->identify);
+}
+
+static void
+on_heard_version(struct identify *identify)
+{
+	struct recovery *recovery = CONTAINER_OF(identify, struct recovery,
+	    identify);
+
+	if (recovery->peer->state == PEER_DOWN)
+		set_state(recovery, PEER_IDENTIFY);
+}
+
+/* Every item of the server may be old.  An empty one need not be flushed. */
+static void
+distrust_all_items(struct peer *peer, const struct identity *found)
+{
+	dirty_clear(peer->dirty);
+	if (found->stored > 0)
+		peer_add_all_dirty(peer);
+}
+
+/* Decide what the returned server still holds: all (the same process), nothing
+   (a new one), or what nobody knows. */
+static void
+judge_contents(struct recovery *recovery, const struct identity *found)
+{
+	struct peer *peer = recovery->peer;
+
+	assert(peer->state == PEER_IDENTIFY && found->known);
+	switch (identity_compare(&peer->identity, found)) {
+	case IDENTITY_SAME:
+		recovery->contents = may_lack_any_key(recovery->contents) ?
+		    CONTENTS_LOST :
+		    CONTENTS_KEPT;
+		break;
+	case IDENTITY_NEW:
+		/*
+		 * It is empty, but for what other proxies have put there since.
+		 * That may be old as well, so dirty keys stay dirty.  It is not
+		 * empty if it keeps its items over a restart.
+		 */
+		recovery->contents = CONTENTS_LOST;
+		server_forget_ports(peer->server);
+		if (found->restartable || dirty_is_all(peer->dirty))
+			distrust_all_items(peer, found);
+		break;
+	case IDENTITY_UNSURE:
+		recovery->contents = CONTENTS_LOST;
+		distrust_all_items(peer, found);
+		break;
+	}
+}
+
+/* Values that fit in a primary may be too large for its backup. */
+static void
+warn_of_item_sizes(const struct recovery *recovery)
+{
+	struct pairs *pairs = recovery->all->pairs;
+	const struct peer *peer = recovery->peer;
+	uint64_t size = peer->identity.item_size_max;
+	const struct peer *other;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(pairs); i++) {
+		other = pairs_peer(pairs, i);
+		if (peer->backup && other->primary && size > 0 &&
+		    other->identity.item_size_max > size)
+			log_warning(
+			    "s %s: takes values up to %llu bytes, its "
+			    "primary %s up to %llu",
+			    peer_name(peer), (unsigned long long)size,
+			    peer_name(other),
+			    (unsigned long long)other->identity.item_size_max);
+	}
+}
+
+static void
+on_identified(struct identify *identify)
+{
+	struct recovery *recovery = CONTAINER_OF(identify, struct recovery,
+	    identify);
+	const struct identity *found = &identify->found;
+	struct peer *peer = recovery->peer;
+
+	log_info("s %s: version %u.%u.%u, pid %llu, up for %llu s",
+	    peer_name(peer), found->version[0], found->version[1],
+	    found->version[2], (unsigned long long)found->pid,
+	    (unsigned long long)found->uptime);
+	if (peer->state != PEER_STARTING)
+		judge_contents(recovery, found);
+	peer->identity = *found;
+	peer->clock_ahead = (int64_t)found->time - (int64_t)time(NULL);
+	warn_of_item_sizes(recovery);
+	if (peer->state != PEER_STARTING) {
+		set_state(recovery, PEER_DRAIN);
+		drain_start(&recovery->drain);
+		return;
+	}
+	server_attach_links(peer->server);
+	set_state(recovery, PEER_UP);
+}
+
+/*
+ * DRAIN
+ */
+
+static void
+on_flush_answered(struct call *call, const struct answer *answer)
+{
+	const struct recovery *recovery = CONTAINER_OF(call, struct recovery,
+	    flush);
+
+	if (answer != NULL && answer->last.result != PROTO_OKAY)
+		log_warning("s %s: refuses a flush_all that is not due yet",
+		    peer_name(recovery->peer));
+}
+
+/* A flush_all that is not due yet is also for what the server gets from now
+   on.  memcached drops items a second before the time that it is given. */
+static void
+submit_flush_to_come(struct recovery *recovery)
+{
+	struct recoveries *all = recovery->all;
+	struct peer *peer = recovery->peer;
+	int64_t seconds = pairs_flush_in(all->pairs, conn_loop_now(all->loop));
+	char line[40];
+
+	if (seconds == 0)
+		return;
+	snprintf(line, sizeof(line), "flush_all %lld\r\n",
+	    (long long)peer_exptime(peer, seconds + 1));
+	recovery->flush = (struct call){
+		.expect = PROTO_EXPECT_OK,
+		.done = on_flush_answered,
+	};
+	server_submit(peer->server, 0, &recovery->flush, line, strlen(line),
+	    NULL, 0, NULL);
+}
+
+/* Without partners there is nothing to invalidate or to rebuild. */
+static void
+come_up_alone(struct recovery *recovery)
+{
+	dirty_clear(recovery->peer->dirty);
+	recovery->contents = CONTENTS_WHOLE;
+	submit_flush_to_come(recovery);
+	set_state(recovery, PEER_UP);
+	log_coverage(recovery->all);
+}
+
+static void
+on_server_drained(struct drain *drain)
+{
+	struct recovery *recovery = CONTAINER_OF(drain, struct recovery, drain);
+	struct pairs *pairs = recovery->all->pairs;
+
+	pairs_counters(pairs)->zombies += drain->had_to_wait;
+	if (recovery->all->are_stopping)
+		return;
+	server_attach_links(recovery->peer->server);
+	if (!pairs_are_mirrored(pairs)) {
+		come_up_alone(recovery);
+		return;
+	}
+	set_state(recovery, PEER_INVALIDATE);
+	if (begin_rebuild(recovery))
+		invalidation_start(recovery->invalidation);
+}
+
+/*
+ * INVALIDATE
+ */
+
+/* A key that is deleted has to be copied back. */
+static bool
+on_key_deleted(void *owner, const char *key, size_t length, bool base64)
+{
+	struct recovery *recovery = owner;
+
+	return rebuild_add(recovery->rebuild, key, length, base64);
+}
+
+/* From here on the server is a mirror. */
+static void
+on_invalidated(void *owner, bool everything)
+{
+	struct recovery *recovery = owner;
+
+	if (everything)
+		recovery->contents = CONTENTS_LOST;
+	submit_flush_to_come(recovery);
+	set_state(recovery, PEER_REBUILD);
+	rebuild_start(recovery->rebuild, may_lack_any_key(recovery->contents));
+}
+
+static const struct invalidation_handler on_invalidation = {
+	.key = on_key_deleted,
+	.done = on_invalidated,
+};
+
+/*
+ * REBUILD
+ */
+
+/* Copy everything once more: a partner that was away has come back. */
+static void
+rebuild_again(struct recovery *recovery)
+{
+	assert(recovery->rebuild == NULL && !recovery->handback.waiting);
+	if (recovery->all->are_stopping)
+		return;
+	recovery->partners = PARTNERS_READ;
+	recovery->contents = has_kept_items(recovery->contents) ?
+	    CONTENTS_KEPT_IN_PART :
+	    CONTENTS_LOST;
+	if (!begin_rebuild(recovery))
+		return;
+	set_state(recovery, PEER_REBUILD);
+	rebuild_start(recovery->rebuild, true);
+}
+
+static void
+on_rebuilt(void *owner)
+{
+	struct recovery *recovery = owner;
+	struct pairs_counters *counters = pairs_counters(recovery->all->pairs);
+	struct rebuild_progress progress = rebuild_progress(recovery->rebuild);
+	bool is_partner_back = recovery->partners == PARTNERS_BACK ||
+	    recovery->partners == PARTNERS_MISSED_AND_BACK;
+
+	log_info(
+	    "s %s: %llu keys copied, %llu overtaken by clients, "
+	    "%llu gone meanwhile",
+	    peer_name(recovery->peer), (unsigned long long)progress.copied,
+	    (unsigned long long)progress.overtaken,
+	    (unsigned long long)progress.gone);
+	counters->copied += progress.copied;
+	counters->overtaken += progress.overtaken;
+	recovery->rebuild = NULL;
+	recovery->partners = progress.partial ? PARTNERS_MISSED : PARTNERS_READ;
+	if (progress.partial && is_partner_back)
+		rebuild_again(recovery);
+	else
+		hand_back(recovery);
+}
+
+/* What the server lacks cannot be listed: warm it with what clients read. */
+static void
+on_rebuild_impossible(void *owner)
+{
+	struct recovery *recovery = owner;
+	struct timeval wait = { .tv_sec = WARM_SECONDS };
+
+	log_warning(
+	    "s %s: its partners do not list their keys: it learns from "
+	    "what clients read, for %d s",
+	    peer_name(recovery->peer), WARM_SECONDS);
+	recovery->rebuild = NULL;
+	peer_set_warming(recovery->peer, true);
+	event_add(recovery->warm_end, &wait);
+}
+
+static void
+on_warm_end(evutil_socket_t fd, short what, void *arg)
+{
+	struct recovery *recovery = arg;
+
+	(void)fd;
+	(void)what;
+	peer_set_warming(recovery->peer, false);
+	hand_back(recovery);
+}
+
+static const struct rebuild_handler on_rebuild = {
+	.done = on_rebuilt,
+	.impossible = on_rebuild_impossible,
+};
+
+/* Make a rebuild, which collects keys until it is started.  Returns false when
+   out of memory; then the server has failed. */
+static bool
+begin_rebuild(struct recovery *recovery)
+{
+	struct recoveries *all = recovery->all;
+
+	assert(recovery->rebuild == NULL);
+	if (recovery->partners == PARTNERS_BACK)
+		recovery->partners = PARTNERS_READ;
+	else if (recovery->partners == PARTNERS_MISSED_AND_BACK)
+		recovery->partners = PARTNERS_MISSED;
+	recovery->rebuild = rebuild_new(all->loop, all->pairs, recovery->peer,
+	    all->memory, &on_rebuild, recovery);
+	if (recovery->rebuild == NULL)
+		server_fail(recovery->peer->server, "out of memory");
+	return recovery->rebuild != NULL;
+}
+
+/*
+ * HANDBACK
+ */
+
+static void
+hand_back(struct recovery *recovery)
+{
+	recovery->contents = has_kept_items(recovery->contents) ?
+	    CONTENTS_KEPT :
+	    CONTENTS_WHOLE;
+	set_state(recovery, PEER_HANDBACK);
+	gate_quiesce(pairs_gate(recovery->all->pairs), &recovery->handback);
+}
+
+/* A partner is back with its items: note it, or act on it at once. */
+static void
+note_partner_back(struct recovery *recovery)
+{
+	bool missed = recovery->partners == PARTNERS_MISSED ||
+	    recovery->partners == PARTNERS_MISSED_AND_BACK;
+
+	if (recovery->rebuild != NULL)
+		recovery->partners = missed ? PARTNERS_MISSED_AND_BACK :
+					      PARTNERS_BACK;
+	else if (missed && recovery->peer->state == PEER_HANDBACK)
+		recovery->partners = PARTNERS_MISSED_AND_BACK;
+	else if (missed && recovery->peer->state == PEER_UP)
+		rebuild_again(recovery);
+}
+
+/*
+ * A server is back with all items that it had.  A partner that came up or was
+ * rebuilt while it was away may lack some of them.  Such a partner that is up
+ * gives the authority back until it has been rebuilt once more.
+ */
+static void
+make_up_for_absence(struct recovery *recovery)
+{
+	struct recoveries *all = recovery->all;
+	struct recovery *other;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(all->pairs); i++) {
+		other = &all->of_peers[i];
+		if (peers_are_partners(recovery->peer, other->peer))
+			note_partner_back(other);
+	}
+}
+
+/* The gate is idle: from here on the server is trusted. */
+static void
+run_handback(struct gate_job *job)
+{
+	struct recovery *recovery = CONTAINER_OF(job, struct recovery,
+	    handback);
+
+	assert(recovery->peer->state == PEER_HANDBACK);
+	set_state(recovery, PEER_UP);
+	if (recovery->partners == PARTNERS_MISSED_AND_BACK)
+		rebuild_again(recovery);
+	else if (has_kept_items(recovery->contents) &&
+	    recovery->partners != PARTNERS_MISSED)
+		make_up_for_absence(recovery);
+	log_coverage(recovery->all);
+	gate_open(pairs_gate(recovery->all->pairs));
+}
+
+/*
+ * UP
+ */
+
+/* Servers that stay up for a while do not come and go. */
+static void
+on_steady(evutil_socket_t fd, short what, void *arg)
+{
+	struct recoveries *all = arg;
+	int64_t now = conn_loop_now(all->loop);
+	struct peer *peer;
+	size_t i;
+
+	(void)fd;
+	(void)what;
+	for (i = 0; i < pairs_peer_count(all->pairs); i++) {
+		peer = pairs_peer(all->pairs, i);
+		if (peer->state == PEER_UP &&
+		    now - peer->changed_ms >= STEADY_MS)
+			server_steady(peer->server);
+	}
+}
+
+/*
+ * DOWN
+ */
+
+static void
+on_server_failed(void *owner)
+{
+	struct peer *peer = owner;
+	struct recovery *recovery = peer->recovery;
+	struct pairs *pairs = recovery->all->pairs;
+
+	if (peer_is_trusted(peer))
+		pairs_counters(pairs)->failovers++;
+	/* The state comes first: callbacks below choose an authority. */
+	set_state(recovery, PEER_DOWN);
+	event_del(recovery->warm_end);
+	drain_stop(&recovery->drain);
+	gate_job_cancel(pairs_gate(pairs), &recovery->handback);
+	peer_set_warming(peer, false);
+	if (recovery->rebuild != NULL)
+		rebuild_stop(recovery->rebuild);
+	recovery->rebuild = NULL;
+	log_coverage(recovery->all);
+}
+
+static const struct server_handler on_server = {
+	.connecting = on_connecting,
+	.failed = on_server_failed,
+};
+
+/*
+ * Life
+ */
+
+static bool
+recovery_init(struct recovery *recovery, struct recoveries *all,
+    struct peer *peer)
+{
+	peer->recovery = recovery;
+	recovery->peer = peer;
+	recovery->all = all;
+	recovery->handback.run = run_handback;
+	identify_init(&recovery->identify, peer, on_heard_version,
+	    on_identified);
+	recovery->warm_end = event_new(conn_loop_base(all->loop), -1, 0,
+	    on_warm_end, recovery);
+	recovery->invalidation = invalidation_new(peer, &on_invalidation,
+	    recovery);
+	return drain_init(&recovery->drain, all->loop, peer,
+		   on_server_drained) &&
+	    recovery->warm_end != NULL && recovery->invalidation != NULL;
+}
+
+static void
+recovery_destroy(struct recovery *recovery)
+{
+	drain_destroy(&recovery->drain);
+	invalidation_free(recovery->invalidation);
+	if (recovery->warm_end != NULL)
+		event_free(recovery->warm_end);
+}
+
+/* Returns false when out of memory. */
+static bool
+build_recoveries(struct recoveries *all)
+{
+	size_t n = pairs_peer_count(all->pairs);
+	bool is_complete = true;
+	size_t i;
+
+	all->of_peers = calloc(n, sizeof(*all->of_peers));
+	if (all->of_peers == NULL)
+		return false;
+	/* Each one is initialised, so that each one can be destroyed. */
+	for (i = 0; i < n; i++)
+		is_complete &= recovery_init(&all->of_peers[i], all,
+		    pairs_peer(all->pairs, i));
+	return is_complete;
+}
+
+struct recoveries *
+recoveries_new(struct conn_loop *loop, struct evdns_base *dns,
+    const struct pairs_servers *servers, const struct server_settings *settings,
+    size_t memory)
+{
+	struct recoveries *all = calloc(1, sizeof(*all));
+
+	if (all == NULL)
+		return NULL;
+	all->loop = loop;
+	all->memory = memory;
+	all->steady = event_new(conn_loop_base(loop), -1, EV_PERSIST, on_steady,
+	    all);
+	all->pairs = pairs_new(loop, dns, servers, settings, &on_server);
+	if (all->steady == NULL || all->pairs == NULL ||
+	    !build_recoveries(all)) {
+		recoveries_free(all);
+		return NULL;
+	}
+	return all;
+}
+
+void
+recoveries_start(struct recoveries *all)
+{
+	struct timeval second = { .tv_sec = 1 };
+	size_t i;
+
+	event_add(all->steady, &second);
+	for (i = 0; i < pairs_peer_count(all->pairs); i++)
+		server_start(pairs_peer(all->pairs, i)->server);
+}
+
+void
+recoveries_stop(struct recoveries *all)
+{
+	struct recovery *recovery;
+	size_t i;
+
+	all->are_stopping = true;
+	for (i = 0; i < pairs_peer_count(all->pairs); i++) {
+		recovery = &all->of_peers[i];
+		invalidation_stop(recovery->invalidation);
+		if (recovery->rebuild != NULL)
+			rebuild_stop(recovery->rebuild);
+		recovery->rebuild = NULL;
+	}
+}
+
+void
+recoveries_free(struct recoveries *all)
+{
+	size_t i;
+
+	for (i = 0; all->of_peers != NULL && i < pairs_peer_count(all->pairs);
+	     i++)
+		recovery_destroy(&all->of_peers[i]);
+	pairs_free(all->pairs);
+	if (all->steady != NULL)
+		event_free(all->steady);
+	free(all->of_peers);
+	free(all);
+}
+
+struct pairs *
+recoveries_pairs(struct recoveries *all)
+{
+	return all->pairs;
+}
+
+bool
+recoveries_are_starting(const struct recoveries *all)
+{
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(all->pairs); i++)
+		if (pairs_peer(all->pairs, i)->state == PEER_STARTING)
+			return true;
+	return false;
+}
+
+bool
+recovery_progress(const struct peer *peer, struct rebuild_progress *progress)
+{
+	const struct recovery *recovery = peer->recovery;
+
+	if (recovery->rebuild == NULL)
+		return false;
+	*progress = rebuild_progress(recovery->rebuild);
+	return true;
+}

@@ -1,0 +1,47 @@
+#ifndef RECOVERY_H
+#define RECOVERY_H
+
+/*
+ * Bring back a server that was away: a recovery takes one peer from its first
+ * connection to the state UP (see enum peer_state), as often as it fails.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct conn_loop;
+struct evdns_base;
+struct pairs;
+struct pairs_servers;
+struct peer;
+struct rebuild_progress;
+struct recoveries;
+struct server_settings;
+
+/*
+ * Make the pairs of these servers and a recovery for each peer.  memory: bytes
+ * of keys that a rebuild may hold.  Returns NULL when out of memory.
+ */
+struct recoveries *recoveries_new(struct conn_loop *loop,
+    struct evdns_base *dns, const struct pairs_servers *servers,
+    const struct server_settings *settings, size_t memory);
+
+/* After recoveries_stop(), if they were started. */
+void recoveries_free(struct recoveries *recoveries);
+
+/* Connect to all servers. */
+void recoveries_start(struct recoveries *recoveries);
+
+/* Begin no further step of any recovery; connections stay. */
+void recoveries_stop(struct recoveries *recoveries);
+
+struct pairs *recoveries_pairs(struct recoveries *recoveries);
+
+/* Whether some server has neither answered nor failed since the start. */
+bool recoveries_are_starting(const struct recoveries *recoveries);
+
+/* How far the rebuild of a peer is.  Returns false if there is none. */
+bool recovery_progress(const struct peer *peer,
+    struct rebuild_progress *progress);
+
+#endif
