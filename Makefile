@@ -37,14 +37,15 @@ $U/test_address: $(BUILD)/server/address.o
 $U/test_block: $(BUILD)/block.o
 $U/test_budget: $(addprefix $(BUILD)/,client/budget.o block.o)
 $U/test_command: $(addprefix $(BUILD)/,mirror/command.o $(PROTO:=.o))
-$U/test_conn: $(addprefix $(BUILD)/,conn.o block.o)
+$U/test_conn: $(addprefix $(BUILD)/,conn.o outbuf.o block.o)
 $U/test_dirty: $(BUILD)/mirror/dirty.o
 $U/test_gate: $(BUILD)/mirror/gate.o
 $U/test_identity: $(addprefix $(BUILD)/,mirror/identity.o proto_reply.o)
 $U/test_ketama: $(addprefix $(BUILD)/,ketama.o md5.o)
 $U/test_keys: $(BUILD)/mirror/keys.o
-$U/test_link: $(addprefix $(BUILD)/,server/link.o conn.o block.o $(PROTO:=.o))
+$U/test_link: $(addprefix $(BUILD)/,server/link.o conn.o outbuf.o block.o $(PROTO:=.o))
 $U/test_log: $(BUILD)/log.o
+$U/test_outbuf: $(addprefix $(BUILD)/,outbuf.o block.o)
 $U/test_md5: $(BUILD)/md5.o
 $U/test_proto: $(addprefix $(BUILD)/,$(PROTO:=.o))
 $U/test_budget $U/test_conn $U/test_gate $U/test_link: UNIT_LIBS = -levent_core

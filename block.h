@@ -9,7 +9,11 @@
 
 #include <stddef.h>
 
-enum { BLOCK_SMALL = 4000 }; /* bytes in a block of the pool */
+enum {
+	BLOCK_SMALL = 4000, /* bytes in a block of the pool */
+	/* So many bytes are cheaper to refer to than to copy. */
+	BLOCK_REFERENCE_MIN = 2048,
+};
 
 struct block {
 	size_t size; /* of bytes[] */

@@ -1,11 +1,12 @@
 /*
  * Move the bytes of nonblocking sockets.
  *
- * Invariant: a conn with queued output is on the dirty list of its rank, or
- * waits for its socket to become writable, never both.
+ *   socket -> scratch or in (a block) -> input()     what input() leaves stays
+ *   conn_write() -> outbuf -> one writev per turn    in a block of the conn's
  *
- *   socket -> scratch or in (a block) -> input()      what input() leaves stays
- *   conn_write() -> segments -> one writev per turn   in a block of the conn's
+ * Invariant: a conn with a socket and queued output is on the pending list of
+ * its rank, or waits for its socket to become writable, never both.  A conn
+ * that may be read has a readable event; what it keeps is offered first.
  *
  * Most input is done with at once: it is read to a scratch area that all conns
  * share, so an idle conn holds no buffer.
@@ -30,25 +31,50 @@
 #include <event2/event_struct.h>
 
 #include "block.h"
+#include "outbuf.h"
 
 enum {
-	SCRATCH = 64 << 10,   /* bytes of a read without a block */
-	READ_MIN = 4096,      /* room for a read to a block */
-	REFERENCE_MIN = 2048, /* bytes that are cheaper to refer to */
-	VECTOR_MAX = 64,      /* pieces of a write */
+	SCRATCH = 64 << 10, /* bytes of a read without a block */
+	READ_MIN = 4096,    /* room for a read to a block */
+	VECTOR_MAX = 64,    /* pieces of a write */
 	RANKS = 2,
 };
 
-/* A run of output bytes. */
-struct segment {
-	STAILQ_ENTRY(segment) entry;
-	struct block *block; /* a reference of its own */
-	size_t at, length;
-	bool open; /* the block is filled by conn_write() */
+TAILQ_HEAD(conn_list, conn);
+
+/*
+ * Where input comes from:
+ *
+ *	                readable event   on the offers list
+ *	READS                yes                -
+ *	OFFERED              yes               yes    kept bytes go first
+ *	PAUSED                -                 -
+ *	ENDED                 -                 -     CONN_EOF was told
+ *	ENDED_OFFERED         -                yes
+ *	ENDED_PAUSED          -                 -
+ */
+enum input {
+	INPUT_READS,
+	INPUT_OFFERED,
+	INPUT_PAUSED,
+	INPUT_ENDED,
+	INPUT_ENDED_OFFERED,
+	INPUT_ENDED_PAUSED,
 };
 
-STAILQ_HEAD(segment_list, segment);
-TAILQ_HEAD(conn_list, conn);
+enum output {
+	OUTPUT_IDLE,    /* nothing is to be done, or there is no socket */
+	OUTPUT_PENDING, /* on the pending list: looked at in this turn */
+	OUTPUT_BLOCKED, /* waits for the socket to become writable */
+};
+
+enum life {
+	LIFE_OPEN,
+	LIFE_FINISHING, /* conn_finish() was called, output is left */
+	LIFE_FINISHED,  /* ended(CONN_FINISHED) was called */
+	LIFE_FAILED,    /* ended(CONN_FAILED) was called */
+	LIFE_CLOSED,    /* on the list of the dead */
+};
 
 struct conn {
 	struct conn_loop *loop;
@@ -57,29 +83,28 @@ struct conn {
 	const struct conn_handler *handler;
 	void *owner;
 	struct event readable, writable;
-	TAILQ_ENTRY(conn) dirty_entry; /* output to flush; or dead */
-	TAILQ_ENTRY(conn) offer_entry; /* input to offer again */
-	uint64_t offer_turn;           /* when it was put on that list */
-	bool dirty, offered, paused, blocked, eof, high, closed;
-	bool finishing, finished; /* see conn_finish() */
-	bool failed;              /* that was told */
-	int error;
+	TAILQ_ENTRY(conn) pending_entry; /* of the pending list; or the dead */
+	TAILQ_ENTRY(conn) offer_entry;
+	uint64_t offer_turn; /* when it was put on the list of offers */
+	enum input input;
+	enum output output;
+	enum life life;
+	bool backlog_was_high; /* and has not been low since */
+	int error;             /* why it has failed, or will in this turn; 0 */
 
 	struct block *in; /* input kept: in->bytes[start .. end) */
 	size_t start, end;
-	size_t wanted; /* length of the message that is read */
+	size_t wanted; /* length of the message that is being read */
 
-	struct segment_list out;
-	struct segment *last; /* of out; NULL if out is empty */
-	uint64_t queued, sent, received;
+	struct outbuf out;
+	uint64_t received;
 };
 
 struct conn_loop {
 	struct event_base *base;
-	struct conn_list dirty[RANKS];
+	struct conn_list pending[RANKS];
 	struct conn_list offers;
 	struct conn_list dead;
-	struct segment_list spare; /* segments to use again */
 	uint64_t turn;
 	int64_t now; /* -1: not read in this turn */
 	char scratch[SCRATCH];
@@ -95,10 +120,9 @@ conn_loop_new(struct event_base *base)
 		return NULL;
 	loop->base = base;
 	for (i = 0; i < RANKS; i++)
-		TAILQ_INIT(&loop->dirty[i]);
+		TAILQ_INIT(&loop->pending[i]);
 	TAILQ_INIT(&loop->offers);
 	TAILQ_INIT(&loop->dead);
-	STAILQ_INIT(&loop->spare);
 	loop->turn = 0;
 	loop->now = -1;
 	return loop;
@@ -122,24 +146,27 @@ conn_loop_base(struct conn_loop *loop)
 	return loop->base;
 }
 
-/* Have the output of conn looked at in this turn. */
+/* Have the output of conn looked at at the end of this turn. */
 static void
-make_dirty(struct conn *conn)
+schedule_flush(struct conn *conn)
 {
-	assert(!conn->closed);
-	if (conn->dirty || conn->blocked)
+	assert(conn->life != LIFE_CLOSED);
+	if (conn->output != OUTPUT_IDLE)
 		return;
-	conn->dirty = true;
-	TAILQ_INSERT_TAIL(&conn->loop->dirty[conn->rank], conn, dirty_entry);
+	conn->output = OUTPUT_PENDING;
+	TAILQ_INSERT_TAIL(&conn->loop->pending[conn->rank], conn,
+	    pending_entry);
 }
 
+/* Report a failure, once. */
 static void
 fail(struct conn *conn, int error)
 {
+	assert(error != 0 && conn->life != LIFE_CLOSED);
 	conn->error = error;
-	if (conn->failed)
+	if (conn->life == LIFE_FAILED)
 		return;
-	conn->failed = true;
+	conn->life = LIFE_FAILED;
 	conn->handler->ended(conn->owner, CONN_FAILED);
 }
 
@@ -148,11 +175,30 @@ static void
 fail_later(struct conn *conn)
 {
 	conn->error = ENOMEM;
-	if (conn->blocked) {
+	if (conn->output == OUTPUT_BLOCKED) {
 		event_del(&conn->writable);
-		conn->blocked = false;
+		conn->output = OUTPUT_IDLE;
 	}
-	make_dirty(conn);
+	schedule_flush(conn);
+}
+
+static bool
+is_paused(const struct conn *conn)
+{
+	return conn->input == INPUT_PAUSED || conn->input == INPUT_ENDED_PAUSED;
+}
+
+static bool
+is_offered(const struct conn *conn)
+{
+	return conn->input == INPUT_OFFERED ||
+	    conn->input == INPUT_ENDED_OFFERED;
+}
+
+static bool
+has_ended(const struct conn *conn)
+{
+	return conn->input >= INPUT_ENDED;
 }
 
 /*
@@ -171,7 +217,7 @@ roomy(size_t n)
 
 /* Keep what input() left: its copy, or in place in a block of our own. */
 static void
-keep_rest(struct conn *conn, const char *rest, size_t n)
+keep_input(struct conn *conn, const char *rest, size_t n)
 {
 	struct block *block;
 	size_t room = roomy(n);
@@ -201,12 +247,12 @@ offer(struct conn *conn, const char *bytes, size_t n)
 {
 	size_t used;
 
-	assert(n > 0 && !conn->paused && !conn->closed);
+	assert(n > 0 && !is_paused(conn) && conn->life != LIFE_CLOSED);
 	conn->wanted = 0;
 	used = conn->handler->input(conn->owner, bytes, n);
 	assert(used <= n);
-	if (!conn->closed)
-		keep_rest(conn, bytes + used, n - used);
+	if (conn->life != LIFE_CLOSED)
+		keep_input(conn, bytes + used, n - used);
 }
 
 /* Room in the block for a read: move, or grow towards what is wanted. */
@@ -247,7 +293,7 @@ read_ended(struct conn *conn, ssize_t n)
 		fail(conn, errno);
 		return;
 	}
-	conn->eof = true;
+	conn->input = INPUT_ENDED;
 	conn->handler->ended(conn->owner, CONN_EOF);
 }
 
@@ -305,9 +351,10 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 	ssize_t n;
 
 	(void)what;
-	assert(fd == conn->fd && !conn->paused && !conn->eof);
-	/* What was kept back comes first, before an end, too. */
-	if (conn->offered)
+	assert(fd == conn->fd);
+	assert(conn->input == INPUT_READS || conn->input == INPUT_OFFERED);
+	/* What was kept back comes first, also before an end. */
+	if (conn->input == INPUT_OFFERED)
 		return;
 	n = reads_to_scratch(conn) ? read_to_scratch(conn) :
 				     read_to_block(conn);
@@ -324,7 +371,7 @@ conn_want(struct conn *conn, size_t n)
 struct block *
 conn_reference(struct conn *conn, const char *at, size_t n, size_t *offset)
 {
-	if (conn->in != NULL && n >= REFERENCE_MIN) {
+	if (conn->in != NULL && n >= BLOCK_REFERENCE_MIN) {
 		assert(at >= conn->in->bytes &&
 		    at + n <= conn->in->bytes + conn->in->size);
 		*offset = (size_t)(at - conn->in->bytes);
@@ -334,210 +381,107 @@ conn_reference(struct conn *conn, const char *at, size_t n, size_t *offset)
 	return block_copy(at, n);
 }
 
+static void
+remove_offer(struct conn *conn)
+{
+	assert(is_offered(conn));
+	TAILQ_REMOVE(&conn->loop->offers, conn, offer_entry);
+	conn->input = has_ended(conn) ? INPUT_ENDED : INPUT_READS;
+}
+
 void
 conn_pause(struct conn *conn)
 {
 	assert(conn->fd != -1);
-	if (conn->paused)
+	if (is_paused(conn))
 		return;
-	conn->paused = true;
-	if (!conn->eof)
-		event_del(&conn->readable);
-	if (conn->offered) {
-		conn->offered = false;
-		TAILQ_REMOVE(&conn->loop->offers, conn, offer_entry);
+	if (is_offered(conn))
+		remove_offer(conn);
+	if (has_ended(conn)) {
+		conn->input = INPUT_ENDED_PAUSED;
+		return;
 	}
+	event_del(&conn->readable);
+	conn->input = INPUT_PAUSED;
 }
 
 void
 conn_resume(struct conn *conn)
 {
-	if (!conn->paused)
+	if (!is_paused(conn))
 		return;
-	conn->paused = false;
-	if (!conn->eof && event_add(&conn->readable, NULL) == -1)
+	conn->input = has_ended(conn) ? INPUT_ENDED : INPUT_READS;
+	if (!has_ended(conn) && event_add(&conn->readable, NULL) == -1)
 		fail_later(conn);
-	if (conn->in != NULL) {
-		conn->offered = true;
-		conn->offer_turn = conn->loop->turn;
-		TAILQ_INSERT_TAIL(&conn->loop->offers, conn, offer_entry);
-	}
+	if (conn->in == NULL)
+		return;
+	conn->input = has_ended(conn) ? INPUT_ENDED_OFFERED : INPUT_OFFERED;
+	conn->offer_turn = conn->loop->turn;
+	TAILQ_INSERT_TAIL(&conn->loop->offers, conn, offer_entry);
 }
 
 /*
  * Output
  */
 
-static struct segment *
-segment_new(struct conn *conn, struct block *block)
+/* Something was queued, or could not be.  Behind other output, as is usual,
+   the conn is on its pending list already, or blocked. */
+static inline void
+note_written(struct conn *conn, bool is_queued, bool was_empty)
 {
-	struct conn_loop *loop = conn->loop;
-	struct segment *segment = STAILQ_FIRST(&loop->spare);
-
-	if (segment != NULL)
-		STAILQ_REMOVE_HEAD(&loop->spare, entry);
-	else
-		segment = malloc(sizeof(*segment));
-	if (segment == NULL)
-		return NULL;
-	segment->block = block;
-	segment->at = 0;
-	segment->length = 0;
-	segment->open = false;
-	STAILQ_INSERT_TAIL(&conn->out, segment, entry);
-	conn->last = segment;
-	return segment;
-}
-
-static void
-segment_drop(struct conn *conn)
-{
-	struct segment *segment = STAILQ_FIRST(&conn->out);
-
-	assert(segment != NULL);
-	STAILQ_REMOVE_HEAD(&conn->out, entry);
-	if (STAILQ_EMPTY(&conn->out))
-		conn->last = NULL;
-	block_release(segment->block);
-	STAILQ_INSERT_HEAD(&conn->loop->spare, segment, entry);
-}
-
-static void
-count_queued(struct conn *conn, size_t n)
-{
-	conn->queued += n;
-	if (conn->queued - conn->sent > CONN_HIGH)
-		conn->high = true;
-}
-
-/* A new last segment, for n or more bytes that are copied. */
-static struct segment *
-segment_open(struct conn *conn, size_t n)
-{
-	struct segment *segment;
-	struct block *block = block_new(n);
-
-	if (block == NULL)
-		return NULL;
-	segment = segment_new(conn, block);
-	if (segment == NULL)
-		block_release(block);
-	else
-		segment->open = true;
-	return segment;
-}
-
-/* Queue bytes that do not fit behind those that are queued. */
-static __attribute__((noinline)) void
-write_apart(struct conn *conn, const char *bytes, size_t n)
-{
-	struct segment *segment;
-
-	if (conn->error != 0 || n == 0)
-		return;
-	segment = segment_open(conn, n);
-	if (segment == NULL) {
+	if (!is_queued)
 		fail_later(conn);
-		return;
-	}
-	memcpy(segment->block->bytes, bytes, n);
-	segment->length = n;
-	count_queued(conn, n);
-	make_dirty(conn);
+	else if (was_empty)
+		schedule_flush(conn);
+	if (conn_backlog(conn) > CONN_HIGH)
+		conn->backlog_was_high = true;
+	assert(conn->output != OUTPUT_IDLE || conn->fd == -1);
 }
 
-/* Behind other output, which is the usual, the conn is dirty already. */
 void
 conn_write(struct conn *conn, const char *bytes, size_t n)
 {
-	struct segment *segment = conn->last;
+	bool was_empty = outbuf_is_empty(&conn->out);
 
-	assert(!conn->closed && !conn->finishing && !conn->finished);
-	if (segment == NULL || !segment->open || conn->error != 0 ||
-	    n > segment->block->size - segment->at - segment->length) {
-		write_apart(conn, bytes, n);
-		return;
-	}
-	memcpy(segment->block->bytes + segment->at + segment->length, bytes, n);
-	segment->length += n;
-	count_queued(conn, n);
+	assert(conn->life == LIFE_OPEN || conn->life == LIFE_FAILED);
+	if (conn->error == 0 && n > 0)
+		note_written(conn, outbuf_write(&conn->out, bytes, n),
+		    was_empty);
 }
 
 bool
 conn_unwrite(struct conn *conn, size_t n)
 {
-	struct segment *segment = conn->last;
-
-	if (conn->error != 0 || segment == NULL || !segment->open ||
-	    segment->length <= n)
-		return false;
-	segment->length -= n;
-	conn->queued -= n;
-	return true;
+	return conn->error == 0 && outbuf_unwrite(&conn->out, n);
 }
 
 void
 conn_write_block(struct conn *conn, struct block *block, const char *bytes,
     size_t n)
 {
-	struct segment *segment;
+	bool was_empty = outbuf_is_empty(&conn->out);
 
-	if (block == NULL || n < REFERENCE_MIN) {
+	assert(conn->life == LIFE_OPEN || conn->life == LIFE_FAILED);
+	if (block == NULL)
 		conn_write(conn, bytes, n);
-		return;
-	}
-	assert(bytes >= block->bytes &&
-	    bytes + n <= block->bytes + block->size);
-	if (conn->error != 0)
-		return;
-	segment = segment_new(conn, block);
-	if (segment == NULL) {
-		fail_later(conn);
-		return;
-	}
-	block_reference(block);
-	segment->at = (size_t)(bytes - block->bytes);
-	segment->length = n;
-	count_queued(conn, n);
-	make_dirty(conn);
+	else if (conn->error == 0 && n > 0)
+		note_written(conn,
+		    outbuf_write_block(&conn->out, block, bytes, n), was_empty);
 }
 
 static ssize_t
-send_segments(struct conn *conn)
+send_some(struct conn *conn)
 {
 	struct iovec vector[VECTOR_MAX];
 	struct msghdr message = { .msg_iov = vector };
-	struct segment *segment = STAILQ_FIRST(&conn->out);
+	unsigned int pieces = outbuf_peek(&conn->out, vector, VECTOR_MAX);
 
-	assert(conn->fd != -1 && segment->length > 0);
-	if (STAILQ_NEXT(segment, entry) == NULL)
-		return send(conn->fd, segment->block->bytes + segment->at,
-		    segment->length, MSG_NOSIGNAL);
-	while (segment != NULL && message.msg_iovlen < VECTOR_MAX) {
-		vector[message.msg_iovlen].iov_base = segment->block->bytes +
-		    segment->at;
-		vector[message.msg_iovlen++].iov_len = segment->length;
-		segment = STAILQ_NEXT(segment, entry);
-	}
+	assert(conn->fd != -1 && pieces > 0);
+	if (pieces == 1)
+		return send(conn->fd, vector[0].iov_base, vector[0].iov_len,
+		    MSG_NOSIGNAL);
+	message.msg_iovlen = pieces;
 	return sendmsg(conn->fd, &message, MSG_NOSIGNAL);
-}
-
-static void
-drop_sent(struct conn *conn, size_t n)
-{
-	struct segment *segment;
-
-	conn->sent += n;
-	while ((segment = STAILQ_FIRST(&conn->out)) != NULL) {
-		if (n < segment->length) {
-			segment->at += n;
-			segment->length -= n;
-			return;
-		}
-		n -= segment->length;
-		segment_drop(conn);
-	}
-	assert(n == 0);
 }
 
 /* Write until the queue is empty, the socket is full or the conn has failed. */
@@ -546,10 +490,10 @@ write_out(struct conn *conn)
 {
 	ssize_t n;
 
-	while (!STAILQ_EMPTY(&conn->out)) {
-		n = send_segments(conn);
+	while (!outbuf_is_empty(&conn->out)) {
+		n = send_some(conn);
 		if (n >= 0) {
-			drop_sent(conn, (size_t)n);
+			outbuf_drop(&conn->out, (size_t)n);
 			continue;
 		}
 		if (errno == EINTR)
@@ -559,9 +503,19 @@ write_out(struct conn *conn)
 		else if (event_add(&conn->writable, NULL) == -1)
 			fail(conn, ENOMEM);
 		else
-			conn->blocked = true;
+			conn->output = OUTPUT_BLOCKED;
 		return;
 	}
+}
+
+/* All output is sent: so is the end. */
+static void
+finish_output(struct conn *conn)
+{
+	assert(conn->life == LIFE_FINISHING && outbuf_is_empty(&conn->out));
+	conn->life = LIFE_FINISHED;
+	shutdown(conn->fd, SHUT_WR);
+	conn->handler->ended(conn->owner, CONN_FINISHED);
 }
 
 static void
@@ -574,19 +528,15 @@ flush(struct conn *conn)
 	if (conn->fd == -1)
 		return;
 	write_out(conn);
-	if (conn->closed || conn->error != 0)
+	if (conn->error != 0 || conn->life == LIFE_CLOSED)
 		return;
-	if (conn->high && conn_backlog(conn) < CONN_LOW) {
-		conn->high = false;
+	if (conn->backlog_was_high && conn_backlog(conn) < CONN_LOW) {
+		conn->backlog_was_high = false;
 		if (conn->handler->drained != NULL)
 			conn->handler->drained(conn->owner);
 	}
-	if (conn->finishing && !conn->closed && STAILQ_EMPTY(&conn->out)) {
-		conn->finishing = false;
-		conn->finished = true;
-		shutdown(conn->fd, SHUT_WR);
-		conn->handler->ended(conn->owner, CONN_FINISHED);
-	}
+	if (conn->life == LIFE_FINISHING && outbuf_is_empty(&conn->out))
+		finish_output(conn);
 }
 
 static void
@@ -594,37 +544,38 @@ on_writable(evutil_socket_t fd, short what, void *arg)
 {
 	struct conn *conn = arg;
 
-	(void)fd;
 	(void)what;
-	conn->blocked = false;
-	make_dirty(conn);
+	assert(fd == conn->fd && conn->output == OUTPUT_BLOCKED);
+	conn->output = OUTPUT_IDLE;
+	schedule_flush(conn);
 }
 
 void
 conn_finish(struct conn *conn)
 {
-	if (conn->finished)
+	assert(conn->life != LIFE_CLOSED);
+	if (conn->life != LIFE_OPEN)
 		return;
-	conn->finishing = true;
-	make_dirty(conn);
+	conn->life = LIFE_FINISHING;
+	schedule_flush(conn);
 }
 
 size_t
 conn_backlog(const struct conn *conn)
 {
-	return (size_t)(conn->queued - conn->sent);
+	return (size_t)(conn->out.queued - conn->out.sent);
 }
 
 uint64_t
 conn_queued(const struct conn *conn)
 {
-	return conn->queued;
+	return conn->out.queued;
 }
 
 uint64_t
 conn_sent(const struct conn *conn)
 {
-	return conn->sent;
+	return conn->out.sent;
 }
 
 uint64_t
@@ -704,7 +655,7 @@ conn_new(struct conn_loop *loop, enum conn_rank rank,
 	conn->rank = rank;
 	conn->handler = handler;
 	conn->owner = owner;
-	STAILQ_INIT(&conn->out);
+	outbuf_init(&conn->out);
 	return conn;
 }
 
@@ -717,7 +668,8 @@ detach(struct conn *conn)
 	event_del(&conn->writable);
 	close(conn->fd);
 	conn->fd = -1;
-	conn->blocked = false;
+	if (conn->output == OUTPUT_BLOCKED)
+		conn->output = OUTPUT_IDLE;
 }
 
 bool
@@ -725,7 +677,8 @@ conn_attach(struct conn *conn, int fd)
 {
 	struct event_base *base = conn->loop->base;
 
-	assert(fd != -1 && conn->sent == 0 && !conn->closed && !conn->paused);
+	assert(fd != -1 && conn->out.sent == 0);
+	assert(conn->life != LIFE_CLOSED && conn->input == INPUT_READS);
 	detach(conn);
 	event_assign(&conn->readable, base, fd, EV_READ | EV_PERSIST,
 	    on_readable, conn);
@@ -734,9 +687,10 @@ conn_attach(struct conn *conn, int fd)
 		return false;
 	conn->fd = fd;
 	conn->error = 0;
-	conn->failed = false;
-	if (!STAILQ_EMPTY(&conn->out) || conn->finishing)
-		make_dirty(conn);
+	if (conn->life == LIFE_FAILED)
+		conn->life = LIFE_OPEN;
+	if (!outbuf_is_empty(&conn->out) || conn->life == LIFE_FINISHING)
+		schedule_flush(conn);
 	return true;
 }
 
@@ -745,19 +699,20 @@ conn_close(struct conn *conn, bool reset)
 {
 	struct linger linger = { .l_onoff = 1, .l_linger = 0 };
 
-	assert(!conn->closed);
+	assert(conn->life != LIFE_CLOSED);
 	if (reset && conn->fd != -1)
 		setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &linger,
 		    sizeof(linger));
 	detach(conn);
-	conn->closed = true;
-	if (conn->dirty)
-		TAILQ_REMOVE(&conn->loop->dirty[conn->rank], conn, dirty_entry);
-	if (conn->offered)
-		TAILQ_REMOVE(&conn->loop->offers, conn, offer_entry);
-	while (!STAILQ_EMPTY(&conn->out))
-		segment_drop(conn);
-	TAILQ_INSERT_TAIL(&conn->loop->dead, conn, dirty_entry);
+	conn->life = LIFE_CLOSED;
+	if (conn->output == OUTPUT_PENDING)
+		TAILQ_REMOVE(&conn->loop->pending[conn->rank], conn,
+		    pending_entry);
+	conn->output = OUTPUT_IDLE;
+	if (is_offered(conn))
+		remove_offer(conn);
+	outbuf_clear(&conn->out);
+	TAILQ_INSERT_TAIL(&conn->loop->dead, conn, pending_entry);
 }
 
 /*
@@ -765,25 +720,24 @@ conn_close(struct conn *conn, bool reset)
  */
 
 static bool
-work_left(const struct conn_loop *loop)
+is_work_left(const struct conn_loop *loop)
 {
 	return !TAILQ_EMPTY(&loop->offers) ||
-	    !TAILQ_EMPTY(&loop->dirty[CONN_FLUSHED_FIRST]) ||
-	    !TAILQ_EMPTY(&loop->dirty[CONN_FLUSHED_LAST]);
+	    !TAILQ_EMPTY(&loop->pending[CONN_FLUSHED_FIRST]) ||
+	    !TAILQ_EMPTY(&loop->pending[CONN_FLUSHED_LAST]);
 }
 
-/* Offer what was kept back; what is put on the list meanwhile waits for the
-   next turn, so that nobody keeps the loop to himself. */
+/* Offer what was kept back.  What is put on the list meanwhile waits for the
+   next turn, so that no conn keeps the loop to itself. */
 static void
-offer_all(struct conn_loop *loop)
+offer_kept(struct conn_loop *loop)
 {
 	struct conn *conn;
 
 	loop->turn++;
 	while ((conn = TAILQ_FIRST(&loop->offers)) != NULL &&
 	    conn->offer_turn != loop->turn) {
-		TAILQ_REMOVE(&loop->offers, conn, offer_entry);
-		conn->offered = false;
+		remove_offer(conn);
 		if (conn->in != NULL)
 			offer(conn, conn->in->bytes + conn->start,
 			    conn->end - conn->start);
@@ -791,13 +745,14 @@ offer_all(struct conn_loop *loop)
 }
 
 static void
-flush_all(struct conn_loop *loop, enum conn_rank rank)
+flush_pending(struct conn_loop *loop, enum conn_rank rank)
 {
 	struct conn *conn;
 
-	while ((conn = TAILQ_FIRST(&loop->dirty[rank])) != NULL) {
-		TAILQ_REMOVE(&loop->dirty[rank], conn, dirty_entry);
-		conn->dirty = false;
+	while ((conn = TAILQ_FIRST(&loop->pending[rank])) != NULL) {
+		assert(conn->output == OUTPUT_PENDING);
+		TAILQ_REMOVE(&loop->pending[rank], conn, pending_entry);
+		conn->output = OUTPUT_IDLE;
 		flush(conn);
 	}
 }
@@ -808,7 +763,7 @@ free_dead(struct conn_loop *loop)
 	struct conn *conn;
 
 	while ((conn = TAILQ_FIRST(&loop->dead)) != NULL) {
-		TAILQ_REMOVE(&loop->dead, conn, dirty_entry);
+		TAILQ_REMOVE(&loop->dead, conn, pending_entry);
 		block_release(conn->in);
 		free(conn);
 	}
@@ -819,22 +774,17 @@ conn_loop_turn(struct conn_loop *loop)
 {
 	loop->now = -1;
 	event_base_loop(loop->base,
-	    EVLOOP_ONCE | (work_left(loop) ? EVLOOP_NONBLOCK : 0));
-	offer_all(loop);
-	flush_all(loop, CONN_FLUSHED_FIRST);
-	flush_all(loop, CONN_FLUSHED_LAST);
+	    EVLOOP_ONCE | (is_work_left(loop) ? EVLOOP_NONBLOCK : 0));
+	offer_kept(loop);
+	flush_pending(loop, CONN_FLUSHED_FIRST);
+	flush_pending(loop, CONN_FLUSHED_LAST);
 	free_dead(loop);
 }
 
 void
 conn_loop_free(struct conn_loop *loop)
 {
-	struct segment *segment;
-
+	assert(TAILQ_EMPTY(&loop->offers));
 	free_dead(loop);
-	while ((segment = STAILQ_FIRST(&loop->spare)) != NULL) {
-		STAILQ_REMOVE_HEAD(&loop->spare, entry);
-		free(segment);
-	}
 	free(loop);
 }

@@ -33,6 +33,7 @@
 #include "mirror/pair.h"
 #include "mirror/recovery.h"
 #include "options.h"
+#include "outbuf.h"
 #include "server/server.h"
 
 enum {
@@ -285,6 +286,7 @@ demolish(struct magent *magent)
 	if (magent->base != NULL)
 		event_base_free(magent->base);
 	request_pool_free();
+	outbuf_pool_free();
 	block_pool_free();
 }
 
