@@ -32,7 +32,7 @@ $(BUILD)/%.o: %.c
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 # A unit test links its module only, and what that is made of.
-PROTO = proto proto_meta proto_reply
+PROTO = proto proto_base64 proto_meta proto_reply proto_scan
 $U/test_address: $(BUILD)/server/address.o
 $U/test_block: $(BUILD)/block.o
 $U/test_budget: $(addprefix $(BUILD)/,client/budget.o block.o)
@@ -42,7 +42,7 @@ $U/test_dirty: $(BUILD)/mirror/dirty.o
 $U/test_gate: $(BUILD)/mirror/gate.o
 $U/test_identity: $(addprefix $(BUILD)/,mirror/identity.o proto_reply.o)
 $U/test_ketama: $(addprefix $(BUILD)/,ketama.o md5.o)
-$U/test_keys: $(BUILD)/mirror/keys.o
+$U/test_keys: $(addprefix $(BUILD)/,mirror/keys.o proto_base64.o)
 $U/test_link: $(addprefix $(BUILD)/,server/link.o conn.o outbuf.o block.o $(PROTO:=.o))
 $U/test_log: $(BUILD)/log.o
 $U/test_outbuf: $(addprefix $(BUILD)/,outbuf.o block.o)

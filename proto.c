@@ -20,16 +20,12 @@ enum {
 	LEADING_SPACES_MAX = 100, /* before a get that is a long line */
 };
 
-const char proto_error_unknown[] = "ERROR";
-const char proto_error_format[] = "CLIENT_ERROR bad command line format";
-
 static const char error_delete[] =
     "CLIENT_ERROR bad command line format.  "
     "Usage: delete <key> [noreply]";
 static const char error_exptime[] = "CLIENT_ERROR invalid exptime argument";
 static const char error_delta[] = "CLIENT_ERROR invalid numeric delta argument";
 static const char error_data[] = "CLIENT_ERROR bad data chunk";
-static const char error_large[] = "SERVER_ERROR object too large for cache";
 static const char error_refused[] = "CLIENT_ERROR command not allowed";
 static const char error_shutdown[] = "ERROR: shutdown not enabled";
 
@@ -47,16 +43,6 @@ proto_token(const char *bytes, size_t end, size_t *at, struct proto_span *token)
 	return true;
 }
 
-bool
-line_token_is(const struct line *line, unsigned i, const char *word)
-{
-	size_t length = strlen(word);
-
-	assert(i < line->count);
-	return line->token[i].length == length &&
-	    memcmp(line->bytes + line->token[i].at, word, length) == 0;
-}
-
 static inline bool
 is_noreply(const struct line *line)
 {
@@ -67,88 +53,15 @@ is_noreply(const struct line *line)
 	    IS(line->bytes + last->at, "noreply");
 }
 
-static bool
-is_blank(char c)
-{
-	return c == '\t' || c == '\v' || c == '\f';
-}
-
-/*
- * A number as the C library reads it for memcached 1.6.18: white space may
- * precede it, and white space ends it, whatever follows.
- */
-static bool
-read_loosely(const char *text, size_t length, uint64_t *magnitude,
-    bool *negative)
-{
-	size_t i = 0, start;
-
-	while (i < length && is_blank(text[i]))
-		i++;
-	*negative = i < length && text[i] == '-';
-	if (i < length && (text[i] == '-' || text[i] == '+'))
-		i++;
-	start = i;
-	while (i < length && !is_blank(text[i]))
-		i++;
-	return read_digits(text + start, i - start, magnitude);
-}
-
-static bool
-read_unsigned(const struct line *line, unsigned i, uint64_t *number)
-{
-	const char *text = line->bytes + line->token[i].at;
-	size_t length = line->token[i].length;
-	bool negative;
-
-	assert(i < line->count);
-	if (read_digits(text, length, number))
-		return true;
-	if (!read_loosely(text, length, number, &negative))
-		return false;
-	if (negative)
-		*number = -*number;
-	return !negative || *number <= INT64_MAX;
-}
-
-static bool
-read_signed(const struct line *line, unsigned i, int64_t *number)
-{
-	const char *text = line->bytes + line->token[i].at;
-	size_t length = line->token[i].length;
-	bool negative = false;
-	uint64_t magnitude;
-
-	assert(i < line->count);
-	if (!read_digits(text, length, &magnitude) &&
-	    !read_loosely(text, length, &magnitude, &negative))
-		return false;
-	if (magnitude > (uint64_t)INT64_MAX + negative)
-		return false;
-	*number = (int64_t)(negative ? -magnitude : magnitude);
-	return true;
-}
-
 /* An exptime, cut to 32 bits like memcached 1.6.18 does. */
 static bool
 read_exptime(const struct line *line, unsigned i, struct proto_request *r)
 {
 	int64_t number;
 
-	if (!read_signed(line, i, &number))
+	if (!line_read_signed(line, i, &number))
 		return false;
 	r->exptime = (int32_t)(uint32_t)(uint64_t)number;
-	return true;
-}
-
-bool
-line_read_length(const struct line *line, unsigned i, uint32_t *length)
-{
-	int64_t number;
-
-	if (!read_signed(line, i, &number) || number < 0 || number > DATA_MAX)
-		return false;
-	*length = (uint32_t)number;
 	return true;
 }
 
@@ -185,27 +98,6 @@ parse_gat(struct line *line, struct proto_request *r)
 	set_span(&line->token[line->count++], start, line->at);
 	r->error = read_exptime(line, 1, r) ? NULL : error_exptime;
 	return r->error == NULL;
-}
-
-/* Data of a command that has an error is thrown away, so that it is never read
-   as commands. */
-void
-line_set_data(const struct line *line, uint32_t length, size_t value_max,
-    struct proto_request *r)
-{
-	assert(length <= DATA_MAX);
-	if (line->unclean)
-		r->error = proto_error_format;
-	if (r->error == NULL && length > value_max) {
-		r->error = error_large;
-		r->too_large = true;
-	}
-	if (r->error != NULL) {
-		r->swallow = (uint64_t)length + 2;
-		return;
-	}
-	r->data.at = (uint32_t)r->length;
-	r->data.length = length;
 }
 
 /*
@@ -267,9 +159,9 @@ parse_storage(struct line *line, size_t value_max, struct proto_request *r)
 	}
 	if (!split_into(line, want, want + 1, r))
 		return;
-	if (!read_key(line, r) || !read_unsigned(line, 2, &flags) ||
+	if (!read_key(line, r) || !line_read_unsigned(line, 2, &flags) ||
 	    !read_exptime(line, 3, r) ||
-	    (is_cas && !read_unsigned(line, 5, &r->cas)))
+	    (is_cas && !line_read_unsigned(line, 5, &r->cas)))
 		r->error = proto_error_format;
 	else
 		r->flags = (uint32_t)flags;
@@ -286,7 +178,7 @@ parse_arithmetic(struct line *line, struct proto_request *r)
 		return;
 	if (!read_key(line, r))
 		r->error = proto_error_format;
-	else if (!read_unsigned(line, 2, &r->delta))
+	else if (!line_read_unsigned(line, 2, &r->delta))
 		r->error = error_delta;
 }
 
@@ -338,7 +230,7 @@ parse_verbosity(struct line *line, struct proto_request *r)
 
 	if (!split_into(line, 2, 3, r))
 		return;
-	if (!read_unsigned(line, 1, &level))
+	if (!line_read_unsigned(line, 1, &level))
 		r->error = proto_error_format;
 }
 

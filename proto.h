@@ -16,6 +16,7 @@
 
 enum {
 	PROTO_KEY_MAX = 250,          /* bytes of a key */
+	PROTO_BASE64_MAX = 340,       /* bytes of a key in base64 */
 	PROTO_LINE_MAX = 2048,        /* bytes of a line that is no get */
 	PROTO_GET_LINE_MAX = 2 << 20, /* bytes of a line of the get family */
 	/* Seconds: a longer exptime is a time of day, as in memcached. */
@@ -139,6 +140,13 @@ bool proto_token(const char *bytes, size_t end, size_t *at,
  * Returns the decoded length, or 0 if it is not base64 (or too long).
  */
 size_t proto_base64_decode(const char *bytes, size_t n, char *out);
+
+/* Encode a key.  Returns its length there; out has room for
+   PROTO_BASE64_MAX bytes. */
+size_t proto_base64_encode(const char *key, size_t length, char *out);
+
+/* Whether a key cannot stand on a command line as it is. */
+bool proto_base64_is_needed(const char *key, size_t length);
 
 /* The number that the digits at the start of n bytes make; of a huge one the
    first 18 digits. */

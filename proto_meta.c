@@ -25,58 +25,6 @@ static const char error_token[] =
 static const char error_base64[] = "CLIENT_ERROR error decoding key";
 static const char error_opaque[] = "CLIENT_ERROR opaque token too long";
 
-static int
-base64_value(char c)
-{
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-/* The bits of four characters, of which the last pad are not there, or -1. */
-static int
-base64_group(const char *bytes, int pad)
-{
-	int i, value, group = 0;
-
-	assert(pad >= 0 && pad <= 2);
-	for (i = 0; i < 4; i++) {
-		value = i < 4 - pad ? base64_value(bytes[i]) : 0;
-		if (value == -1)
-			return -1;
-		group = group << 6 | value;
-	}
-	return group;
-}
-
-/* Only the one spelling that an encoder gives: servers echo that one. */
-size_t
-proto_base64_decode(const char *bytes, size_t n, char *out)
-{
-	size_t i, length = 0;
-	int group, pad = 0;
-
-	assert(bytes != NULL || n == 0);
-	if (n == 0 || n % 4 != 0 || n / 4 * 3 > PROTO_KEY_MAX)
-		return 0;
-	for (i = 0; i < n; i += 4) {
-		if (i + 4 == n && bytes[n - 1] == '=')
-			pad = bytes[n - 2] == '=' ? 2 : 1;
-		group = base64_group(bytes + i, pad);
-		if (group == -1 || (group & ((1 << 8 * pad) - 1)) != 0)
-			return 0;
-		out[length++] = (char)(group >> 16);
-		out[length++] = (char)(group >> 8);
-		out[length++] = (char)group;
-	}
-	assert(length <= PROTO_KEY_MAX);
-	return length - (size_t)pad;
-}
-
 static bool
 is_base64(const struct line *line)
 {

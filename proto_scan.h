@@ -34,11 +34,17 @@ struct line {
 
 extern const char proto_error_unknown[], proto_error_format[];
 
-/* proto.c: is this the i-th token?  There must be one. */
+/* Whether the i-th token, which must be there, is this word. */
 bool line_token_is(const struct line *line, unsigned i, const char *word);
-/* Read the i-th token as a length of data; false if it cannot be one. */
+
+/* Read the i-th token, which must be there, as a number.  Each returns false
+   if it is none, or out of range. */
+bool line_read_unsigned(const struct line *line, unsigned i, uint64_t *number);
+bool line_read_signed(const struct line *line, unsigned i, int64_t *number);
 bool line_read_length(const struct line *line, unsigned i, uint32_t *length);
-/* So much data follows the line; it is thrown away if r has an error. */
+
+/* So much data follows the line.  If r has an error, or the data is too large,
+   it is thrown away, so that it is never read as commands. */
 void line_set_data(const struct line *line, uint32_t length, size_t value_max,
     struct proto_request *r);
 

@@ -113,37 +113,3 @@ keys_bytes(const struct keys *keys)
 {
 	return keys->piece_count * sizeof(struct piece);
 }
-
-bool
-proto_base64_is_needed(const char *key, size_t length)
-{
-	return memchr(key, ' ', length) != NULL ||
-	    memchr(key, '\0', length) != NULL ||
-	    memchr(key, '\r', length) != NULL ||
-	    memchr(key, '\n', length) != NULL;
-}
-
-size_t
-proto_base64_encode(const char *key, size_t length, char *out)
-{
-	static const char digits[] =
-	    "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	    "abcdefghijklmnopqrstuvwxyz0123456789+/";
-	unsigned int group;
-	size_t n = 0;
-	size_t i, have;
-
-	for (i = 0; i < length; i += 3) {
-		have = length - i < 3 ? length - i : 3;
-		group = (unsigned int)(unsigned char)key[i] << 16;
-		if (have > 1)
-			group |= (unsigned int)(unsigned char)key[i + 1] << 8;
-		if (have > 2)
-			group |= (unsigned char)key[i + 2];
-		out[n++] = digits[group >> 18];
-		out[n++] = digits[group >> 12 & 63];
-		out[n++] = have > 1 ? digits[group >> 6 & 63] : '=';
-		out[n++] = have > 2 ? digits[group & 63] : '=';
-	}
-	return n;
-}

@@ -1,14 +1,12 @@
 #ifndef KEYS_H
 #define KEYS_H
 
-/* A long queue of keys in little memory, and how binary keys are written. */
+/* A long queue of keys in little memory. */
 
 #include <stdbool.h>
 #include <stddef.h>
 
 struct keys;
-
-enum { PROTO_BASE64_MAX = 340 }; /* of a key of 250 bytes, with slack */
 
 struct keys *keys_new(void);       /* NULL when out of memory */
 void keys_free(struct keys *keys); /* NULL is fine */
@@ -22,12 +20,5 @@ bool keys_pop(struct keys *keys, char *key, size_t *length, bool *base64);
 
 size_t keys_count(const struct keys *keys);
 size_t keys_bytes(const struct keys *keys); /* of memory */
-
-/* Whether a key cannot stand on a command line as it is. */
-bool proto_base64_is_needed(const char *key, size_t length);
-
-/* Write it as base64.  Returns its length; out has room for
-   PROTO_BASE64_MAX. */
-size_t proto_base64_encode(const char *key, size_t length, char *out);
 
 #endif

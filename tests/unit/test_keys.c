@@ -1,6 +1,7 @@
 /* The queue of keys against its contract, and base64 against RFC 4648. */
 
 #include "mirror/keys.h"
+#include "proto.h"
 #include "unit.h"
 
 enum { KEY_MAX = 250, MANY = 20000 };
