@@ -405,6 +405,12 @@ conn_pause(struct conn *conn)
 	conn->input = INPUT_PAUSED;
 }
 
+bool
+conn_is_paused(const struct conn *conn)
+{
+	return is_paused(conn);
+}
+
 void
 conn_resume(struct conn *conn)
 {
@@ -612,24 +618,44 @@ conn_local_port(const struct conn *conn)
 	return 0;
 }
 
+/* Write an address to name, as conn_remote_name() says. */
+static void
+write_name(const struct sockaddr_storage *address, socklen_t length, char *name)
+{
+	char host[INET6_ADDRSTRLEN], port[8];
+	bool v6 = address->ss_family == AF_INET6;
+
+	if (address->ss_family != AF_INET && !v6)
+		return;
+	if (getnameinfo((const struct sockaddr *)address, length, host,
+		sizeof(host), port, sizeof(port),
+		NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+		return;
+	snprintf(name, CONN_NAME_MAX, v6 ? "[%s]:%s" : "%s:%s", host, port);
+}
+
 void
 conn_remote_name(const struct conn *conn, char *name)
 {
 	struct sockaddr_storage address;
 	socklen_t length = sizeof(address);
-	char host[INET6_ADDRSTRLEN], port[8];
-	bool v6;
 
 	strcpy(name, "unix");
-	if (conn->fd == -1 ||
-	    getpeername(conn->fd, (struct sockaddr *)&address, &length) == -1 ||
-	    getnameinfo((struct sockaddr *)&address, length, host, sizeof(host),
-		port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-		return;
-	v6 = address.ss_family == AF_INET6;
-	if (address.ss_family == AF_INET || v6)
-		snprintf(name, CONN_NAME_MAX, v6 ? "[%s]:%s" : "%s:%s", host,
-		    port);
+	if (conn->fd != -1 &&
+	    getpeername(conn->fd, (struct sockaddr *)&address, &length) == 0)
+		write_name(&address, length, name);
+}
+
+void
+conn_local_name(const struct conn *conn, char *name)
+{
+	struct sockaddr_storage address;
+	socklen_t length = sizeof(address);
+
+	strcpy(name, "unix");
+	if (conn->fd != -1 &&
+	    getsockname(conn->fd, (struct sockaddr *)&address, &length) == 0)
+		write_name(&address, length, name);
 }
 
 int

@@ -84,6 +84,7 @@ void conn_finish(struct conn *conn);
    start from inside input(). */
 void conn_pause(struct conn *conn);
 void conn_resume(struct conn *conn);
+bool conn_is_paused(const struct conn *conn);
 
 /* In input(): the message being offered has n bytes in all. */
 void conn_want(struct conn *conn, size_t n);
@@ -124,9 +125,10 @@ size_t conn_input_memory(const struct conn *conn);
 /* The port of this side of a TCP connection; 0 if it has none. */
 unsigned int conn_local_port(const struct conn *conn);
 
-/* ADDRESS:PORT of the other side, or "unix", to name, which has room for
-   CONN_NAME_MAX bytes. */
+/* Write ADDRESS:PORT of the other side, or of ours, to name, which has room for
+   CONN_NAME_MAX bytes; "unix" if it is no TCP connection. */
 void conn_remote_name(const struct conn *conn, char *name);
+void conn_local_name(const struct conn *conn, char *name);
 
 int conn_error(const struct conn *conn); /* errno of CONN_FAILED */
 

@@ -21,8 +21,9 @@
 #include <event2/event.h>
 
 #include "block.h"
-#include "client/client.h"
+#include "client/clients.h"
 #include "client/listener.h"
+#include "client/report.h"
 #include "client/request.h"
 #include "client/stats.h"
 #include "conn.h"
@@ -55,7 +56,7 @@ struct magent {
 	struct pairs *pairs;
 	struct clients *clients;
 	struct stats stats;
-	struct stats_settings settings;
+	struct report_settings settings;
 	int sockets[LISTENERS]; /* bound; -1: none, or a listener's */
 	struct listener *listeners[LISTENERS];
 	struct event *signals[SIGNALS];
@@ -154,7 +155,7 @@ set_settings(struct magent *magent, unsigned int max_clients)
 {
 	const struct options *options = magent->options;
 
-	magent->settings = (struct stats_settings){
+	magent->settings = (struct report_settings){
 		.max_clients = max_clients,
 		.port = options->listen_port,
 		.timeout_ms = options->timeout_ms,

@@ -1,32 +1,29 @@
 /*
- * The connections from applications.
- *
- * Invariant: the requests of a client are in its FIFO in the order in which
- * they came, and replies are written from its head only.  A client that may
- * not begin another request is paused: nothing is read from it.
+ * One connection from an application.
  *
  *   input -> proto_request -> [ request request request ] -> output
  *                               ^head: written when it is ready
+ *
+ * Invariant: the requests of a client are in its FIFO in the order in which
+ * they came, and replies are written from its head only.  A client that may
+ * not begin another request is paused, and then something is on its way that
+ * will wake it: a request in flight, a backlog, the gate or the budget.
+ *
+ * In each turn of the loop the output of servers is written before that of
+ * clients (see CONN_FLUSHED_LAST below).  So when a client reads the reply to a
+ * write, the effect of that write has been handed to the mirror's socket, ahead
+ * of any later read that fails over to the mirror.  If that socket is full, the
+ * effect waits in the mirror's FIFO, where a later read queues behind it.
  */
 
 #include "client/client.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#include <event2/event.h>
-
-#include "block.h"
 #include "client/budget.h"
-#include "client/local.h"
-#include "client/request.h"
 #include "client/stats.h"
 #include "conn.h"
 #include "container_of.h"
@@ -36,67 +33,86 @@
 #include "proto.h"
 
 enum {
-	WINDOW_FIRST = 2,       /* requests of a client in flight: at first, */
-	WINDOW_STEP = 2,        /* more with each reply, */
-	WINDOW_MAX = 512,       /* and at most; fewer if its replies are */
-	WINDOW_BYTES = 2 << 20, /* large, or its requests */
-	INPUT_LARGE = 64 << 10, /* held by a message that is not whole yet */
-	SMALL_BYTES = 16 << 10, /* output, or a reply */
-	STUCK_SECONDS = 30,     /* a client that takes none of its output, */
-	SHORT_SECONDS = 2,      /* and in a shortage */
-	LINGER_SECONDS = 2,     /* for a client to close after we did */
+	/* The window of a new client: its requests in flight. */
+	WINDOW_FIRST = 2,
+	/* The window grows by so much with each reply. */
+	WINDOW_STEP = 2,
+	/* The window does not grow beyond this. */
+	WINDOW_MAX = 512,
+	/* The window is closed at so many bytes of requests and replies. */
+	WINDOW_BYTES = 2 << 20,
+	/* Input of a command that is not whole is large above this. */
+	INPUT_LARGE = 64 << 10,
+	/* A reply, or a backlog, is small up to this. */
+	SMALL_BYTES = 16 << 10,
+	/* A client that takes none of its output for so long is closed. */
+	STUCK_SECONDS = 30,
+	/* The same, also for its input, while the buffers hold too much. */
+	SHORT_SECONDS = 2,
+	/* A client has so long to close after we have sent the end. */
+	LINGER_SECONDS = 2,
+	/* Bytes of the header of a message of the binary protocol. */
 	BINARY_HEADER = 24,
 };
 
 struct client {
-	TAILQ_ENTRY(client) entry;
-	struct clients *clients;
-	struct conn *conn;
-	uint64_t number; /* in the log */
+	TAILQ_ENTRY(client) entry; /* of env->list */
+	struct client_env *env;    /* borrowed */
+	struct conn *conn;         /* owned */
+	uint64_t number;           /* in the log: c#NUMBER */
+
 	STAILQ_HEAD(, request) requests;
-	struct request *last; /* of them, while there is one */
-	unsigned int count;   /* of them */
-	size_t cost;          /* bytes of them */
-	unsigned int window;
-	size_t reply_size; /* of late, bytes */
-	uint64_t swallow;  /* input to throw away */
-	bool eof;          /* sends nothing more */
-	bool closing;      /* no input is looked at any more */
-	bool finished;     /* all output is sent, waits for EOF */
-	bool paused;
-	struct gate_waiter gate_waiter;            /* for the end of a rest */
-	struct budget_waiter memory_waiter;        /* for memory */
-	uint64_t received, queued, progress_bytes; /* as last seen */
-	unsigned int idle_seconds; /* seconds in which nothing moved */
-};
+	struct request *last; /* of the requests; valid while there is one */
+	unsigned int count;   /* of the requests */
+	size_t cost;          /* bytes of memory of the requests */
+	unsigned int window;  /* how many there may be */
+	size_t reply_size;    /* bytes of a reply, judged by recent ones */
 
-TAILQ_HEAD(client_list, client);
+	uint64_t swallow; /* bytes of input to throw away */
+	bool has_ended;   /* its side of the connection is closed */
+	bool is_closing;  /* no input is looked at any more */
+	bool is_finished; /* all output is sent; it is to close its side */
+	struct gate_waiter gate_waiter;
+	struct budget_waiter memory_waiter;
 
-struct clients {
-	struct conn_loop *loop;
-	struct pairs *pairs;
-	struct stats *stats;
-	struct local local;
-	struct clients_settings settings;
-	struct request_env env;
-	struct client_list list;
-	uint64_t number;
-	bool stopping;
-	struct event *tick;
+	uint64_t received, queued; /* of its conn, as counted last */
+	int64_t heard_ms;          /* when something came from it last */
+	/* What check_progress() saw last: bytes received while it holds_input(),
+	   else bytes sent.  A change from one to the other counts as progress. */
+	uint64_t progress_bytes;
+	unsigned int idle_seconds; /* seconds without progress */
 };
 
 static void resume(struct client *client);
+
+static struct stats *
+stats_of(const struct client *client)
+{
+	return client->env->requests.stats;
+}
+
+static struct budget *
+budget_of(const struct client *client)
+{
+	return client->env->requests.budget;
+}
+
+static struct gate *
+gate_of(const struct client *client)
+{
+	return pairs_gate(client->env->requests.pairs);
+}
 
 /* What the log calls it; valid until the next call. */
 static const char *
 client_name(const struct client *client)
 {
 	static char name[32 + CONN_NAME_MAX];
-	char peer[CONN_NAME_MAX];
+	char remote[CONN_NAME_MAX];
 
-	conn_remote_name(client->conn, peer);
+	conn_remote_name(client->conn, remote);
 	snprintf(name, sizeof(name), "c#%llu %s",
-	    (unsigned long long)client->number, peer);
+	    (unsigned long long)client->number, remote);
 	return name;
 }
 
@@ -105,9 +121,8 @@ client_name(const struct client *client)
  */
 
 static void
-client_close(struct client *client)
+close_client(struct client *client)
 {
-	struct clients *clients = client->clients;
 	struct request *request;
 
 	log_debug("c#%llu: gone", (unsigned long long)client->number);
@@ -115,19 +130,20 @@ client_close(struct client *client)
 		STAILQ_REMOVE_HEAD(&client->requests, entry);
 		request_free(request);
 	}
-	gate_wait_cancel(pairs_gate(clients->pairs), &client->gate_waiter);
-	budget_cancel(clients->env.budget, &client->memory_waiter);
+	gate_wait_cancel(gate_of(client), &client->gate_waiter);
+	budget_cancel(budget_of(client), &client->memory_waiter);
 	conn_close(client->conn, false);
-	TAILQ_REMOVE(&clients->list, client, entry);
-	clients->stats->connections--;
+	TAILQ_REMOVE(&client->env->list, client, entry);
+	assert(stats_of(client)->connections > 0);
+	stats_of(client)->connections--;
 	free(client);
 }
 
-/* No more requests: close when all replies are written. */
-static void
-client_end(struct client *client)
+/* Read no more commands: close when all replies are written. */
+void
+client_stop(struct client *client)
 {
-	client->closing = true;
+	client->is_closing = true;
 	if (STAILQ_EMPTY(&client->requests))
 		conn_finish(client->conn);
 }
@@ -142,7 +158,7 @@ count_written(struct client *client)
 	uint64_t queued = conn_queued(client->conn);
 	size_t size = (size_t)(queued - client->queued);
 
-	client->clients->stats->bytes_written += size;
+	stats_of(client)->bytes_written += size;
 	client->queued = queued;
 	if (size > client->reply_size)
 		client->reply_size = size;
@@ -167,14 +183,14 @@ pop_request(struct client *client)
 static void
 push_request(struct client *client, struct request *request)
 {
-	assert(request->owner == client && !client->closing);
+	assert(request->owner == client && !client->is_closing);
 	STAILQ_INSERT_TAIL(&client->requests, request, entry);
 	client->last = request;
 	client->count++;
 	client->cost += request->cost;
 }
 
-/* What a client that may begin something else would begin. */
+/* What a client that may begin something would begin. */
 static enum budget_need
 what_next(const struct client *client)
 {
@@ -188,13 +204,13 @@ what_next(const struct client *client)
 	    BUDGET_SMALL;
 }
 
-/* Whether there is memory for that; if not it waits. */
+/* Whether there is memory for that.  If not, the client waits for some. */
 static bool
 admit_or_wait(struct client *client)
 {
 	enum budget_need need;
 
-	if (budget_is_ample(client->clients->env.budget))
+	if (budget_is_ample(budget_of(client)))
 		return true;
 	need = what_next(client);
 	if (!client->memory_waiter.waiting) {
@@ -203,8 +219,8 @@ admit_or_wait(struct client *client)
 		if (need == BUDGET_ROUND)
 			client->memory_waiter.own_bytes += client->cost;
 	}
-	return budget_admit_or_wait(client->clients->env.budget,
-	    &client->memory_waiter, need);
+	return budget_admit_or_wait(budget_of(client), &client->memory_waiter,
+	    need);
 }
 
 /* Whether a new request, or the next round of a get, may begin now.  If not,
@@ -212,7 +228,7 @@ admit_or_wait(struct client *client)
 static bool
 may_begin_or_wait(struct client *client)
 {
-	struct gate *gate = pairs_gate(client->clients->pairs);
+	struct gate *gate = gate_of(client);
 
 	if (conn_backlog(client->conn) > CONN_HIGH)
 		return false;
@@ -237,30 +253,30 @@ deliver(struct client *client)
 			count_written(client);
 		} else if (request_is_paused(request) &&
 		    may_begin_or_wait(client)) {
-			budget_admitted(client->clients->env.budget,
+			budget_admitted(budget_of(client),
 			    &client->memory_waiter);
 			request_continue(request);
 		} else {
 			break;
 		}
 	}
-	if (request == NULL && client->closing)
+	if (request == NULL && client->is_closing)
 		conn_finish(client->conn);
 }
 
-static void
-on_answered(struct request *request)
+void
+client_answered(struct request *request)
 {
 	struct client *client = request->owner;
-	struct clients *clients = client->clients;
+	struct budget *budget;
 
 	assert(client != NULL && client->count > 0);
 	if (request != STAILQ_FIRST(&client->requests))
 		return;
+	budget = budget_of(client);
 	deliver(client);
-	if (client->paused)
-		resume(client);
-	budget_wake(clients->env.budget);
+	resume(client);
+	budget_wake(budget);
 }
 
 /* Reply to a command that takes no server. */
@@ -277,9 +293,9 @@ reply(struct client *client, const char *text, const char *more)
 		count_written(client);
 		return;
 	}
-	request = request_new(&client->clients->env, client);
+	request = request_new(&client->env->requests, client);
 	if (request == NULL) {
-		client_end(client);
+		client_stop(client);
 		return;
 	}
 	push_request(client, request);
@@ -296,15 +312,14 @@ reply(struct client *client, const char *text, const char *more)
 static void
 answer(struct client *client, const struct proto_request *r, const char *bytes)
 {
-	struct clients *clients = client->clients;
-	struct request *request = request_new(&clients->env, client);
+	struct request *request = request_new(&client->env->requests, client);
 
 	if (request == NULL) {
 		reply(client, "SERVER_ERROR out of memory", "\r\n");
 		return;
 	}
 	push_request(client, request);
-	local_answer(&clients->local, request, r, bytes);
+	local_answer(&client->env->local, request, r, bytes);
 }
 
 /* A command about keys. */
@@ -312,11 +327,11 @@ static void
 start_request(struct client *client, const struct proto_request *r,
     const char *bytes)
 {
-	struct request *request = request_start(&client->clients->env, client,
+	struct request *request = request_start(&client->env->requests, client,
 	    client->conn, r, bytes);
 
 	if (request == NULL) {
-		client->clients->stats->memory_errors++;
+		stats_of(client)->memory_errors++;
 		if (!r->noreply)
 			reply(client, "SERVER_ERROR out of memory", "\r\n");
 		return;
@@ -356,7 +371,7 @@ handle(struct client *client, const struct proto_request *r, const char *bytes)
 		answer(client, r, bytes);
 		break;
 	case PROTO_QUIT:
-		client_end(client);
+		client_stop(client);
 		break;
 	default:
 		start_request(client, r, bytes);
@@ -370,10 +385,10 @@ handle(struct client *client, const struct proto_request *r, const char *bytes)
 /* How many bytes the requests of a client, and their replies, may take: at
    most its share of half of the memory. */
 static size_t
-share(const struct clients *clients)
+share(const struct client *client)
 {
-	size_t bytes = budget_share(clients->env.budget,
-	    clients->stats->connections);
+	size_t bytes = budget_share(budget_of(client),
+	    stats_of(client)->connections);
 
 	return bytes < WINDOW_BYTES ? bytes : WINDOW_BYTES;
 }
@@ -386,7 +401,7 @@ is_full(const struct client *client)
 
 	if (client->count == 0)
 		return false;
-	bytes = share(client->clients);
+	bytes = share(client);
 	/* What follows must not overtake a get whose keys are asked for in
 	   rounds. */
 	return client->count >= client->window || client->cost > bytes ||
@@ -434,25 +449,24 @@ reject(struct client *client, enum proto_status status, const char *bytes,
 		log_info("%s: closed, speaks no memcached",
 		    client_name(client));
 	}
-	client_end(client);
+	client_stop(client);
 }
 
 /* A message is not whole yet: say how much there will be, or give it up. */
 static size_t
-await_rest(struct client *client, const struct proto_request *r, size_t n)
+await_message(struct client *client, const struct proto_request *r, size_t n)
 {
-	struct clients *clients = client->clients;
-	bool is_short = n > INPUT_LARGE && budget_is_short(clients->env.budget);
+	bool is_short = n > INPUT_LARGE && budget_is_short(budget_of(client));
 
 	if (is_short && r->length == 0) {
-		clients->stats->memory_errors++;
+		stats_of(client)->memory_errors++;
 		reply(client, "SERVER_ERROR out of memory reading request",
 		    "\r\n");
-		client_end(client);
+		client_stop(client);
 		return n;
 	}
 	if (is_short && r->length > INPUT_LARGE) {
-		clients->stats->memory_errors++;
+		stats_of(client)->memory_errors++;
 		if (!r->noreply)
 			reply(client,
 			    "SERVER_ERROR out of memory storing object",
@@ -469,14 +483,14 @@ await_rest(struct client *client, const struct proto_request *r, size_t n)
 /* Deal with the message at the start of n bytes.  Returns its length, or 0 if
    it is not whole. */
 static size_t
-take_message(struct client *client, const char *bytes, size_t n)
+read_message(struct client *client, const char *bytes, size_t n)
 {
 	struct proto_request r;
 	enum proto_status status = proto_request(bytes, n,
-	    client->clients->settings.value_max, &r);
+	    client->env->value_max, &r);
 
 	if (status == PROTO_MORE)
-		return await_rest(client, &r, n);
+		return await_message(client, &r, n);
 	if (status != PROTO_OK) {
 		reject(client, status, bytes, n);
 		return n;
@@ -497,6 +511,17 @@ swallow(struct client *client, size_t n)
 	return n;
 }
 
+/* Read nothing more until resume(). */
+static void
+pause_client(struct client *client)
+{
+	stats_of(client)->yields++;
+	conn_pause(client->conn);
+	/* One of these calls resume() when it changes. */
+	assert(client->count > 0 || conn_backlog(client->conn) > CONN_HIGH ||
+	    client->gate_waiter.waiting || client->memory_waiter.waiting);
+}
+
 static size_t
 on_client_input(void *owner, const char *bytes, size_t n)
 {
@@ -505,38 +530,35 @@ on_client_input(void *owner, const char *bytes, size_t n)
 	size_t used = 0;
 	size_t length;
 
-	client->clients->stats->bytes_read += received - client->received;
+	stats_of(client)->bytes_read += received - client->received;
 	client->received = received;
-	while (used < n && !client->closing) {
+	client->heard_ms = conn_loop_now(client->env->loop);
+	while (used < n && !client->is_closing) {
 		if (client->swallow > 0) {
 			used += swallow(client, n - used);
 			continue;
 		}
 		if (is_full(client) || !may_begin_or_wait(client)) {
-			client->clients->stats->yields++;
-			client->paused = true;
-			conn_pause(client->conn);
+			pause_client(client);
 			return used;
 		}
-		budget_admitted(client->clients->env.budget,
-		    &client->memory_waiter);
-		length = take_message(client, bytes + used, n - used);
+		budget_admitted(budget_of(client), &client->memory_waiter);
+		length = read_message(client, bytes + used, n - used);
 		assert(length <= n - used);
 		if (length == 0)
 			return used;
 		used += length;
 	}
-	return client->closing ? n : used;
+	return client->is_closing ? n : used;
 }
 
 /* Something that the client may have waited for has happened. */
 static void
 resume(struct client *client)
 {
-	if (!client->paused || is_full(client) || !may_begin_or_wait(client))
-		return;
-	client->paused = false;
-	conn_resume(client->conn);
+	if (conn_is_paused(client->conn) && !is_full(client) &&
+	    may_begin_or_wait(client))
+		conn_resume(client->conn);
 }
 
 static void
@@ -547,7 +569,7 @@ on_output_drained(void *owner)
 }
 
 static void
-on_open(struct gate_waiter *waiter)
+on_gate_opened(struct gate_waiter *waiter)
 {
 	on_output_drained(CONTAINER_OF(waiter, struct client, gate_waiter));
 }
@@ -565,22 +587,22 @@ on_client_ended(void *owner, enum conn_end end)
 
 	switch (end) {
 	case CONN_EOF:
-		assert(!client->eof);
-		client->eof = true;
-		if (client->finished)
-			client_close(client);
+		assert(!client->has_ended);
+		client->has_ended = true;
+		if (client->is_finished)
+			close_client(client);
 		else
-			client_end(client);
+			client_stop(client);
 		break;
 	case CONN_FINISHED:
-		assert(client->closing && STAILQ_EMPTY(&client->requests));
-		client->finished = true;
+		assert(client->is_closing && STAILQ_EMPTY(&client->requests));
+		client->is_finished = true;
 		client->idle_seconds = 0;
-		if (client->eof || client->clients->stopping)
-			client_close(client);
+		if (client->has_ended || client->env->are_stopping)
+			close_client(client);
 		break;
 	case CONN_FAILED:
-		client_close(client);
+		close_client(client);
 		break;
 	}
 }
@@ -595,7 +617,7 @@ static const struct conn_handler client_conn_handler = {
  * Time
  */
 
-/* Whether it holds much of a command that is not whole, or that nobody but
+/* Whether the client holds much of a command that is not whole, or that only
    the lack of memory keeps from being begun. */
 static bool
 holds_input(const struct client *client)
@@ -604,49 +626,42 @@ holds_input(const struct client *client)
 	    client->count == 0 && conn_backlog(client->conn) == 0;
 }
 
-/* See whether a client takes its output, and goes on with its input. */
+/* Count the seconds in which the client neither took output nor went on with
+   its input, whichever of the two is to be expected. */
 static void
-check_progress(struct client *client)
+count_idle_seconds(struct client *client, bool holds)
 {
-	bool is_short = budget_is_short(client->clients->env.budget);
-	bool input = holds_input(client);
-	uint64_t progress_bytes = input ?
-	    conn_received(client->conn) :
-	    conn_sent(client->conn);
+	uint64_t bytes = holds ? conn_received(client->conn) :
+				 conn_sent(client->conn);
+	bool owes_nothing = !client->is_finished && !holds &&
+	    conn_backlog(client->conn) == 0;
 
-	if (progress_bytes != client->progress_bytes ||
-	    (!client->finished && !input && conn_backlog(client->conn) == 0))
+	if (bytes != client->progress_bytes || owes_nothing)
 		client->idle_seconds = 0;
 	else
 		client->idle_seconds++;
-	client->progress_bytes = progress_bytes;
-	if (client->finished && client->idle_seconds >= LINGER_SECONDS) {
-		client_close(client);
-	} else if (input && is_short && client->idle_seconds >= SHORT_SECONDS) {
+	client->progress_bytes = bytes;
+}
+
+void
+client_check_progress(struct client *client)
+{
+	bool is_short = budget_is_short(budget_of(client));
+	bool holds = holds_input(client);
+
+	count_idle_seconds(client, holds);
+	if (client->is_finished && client->idle_seconds >= LINGER_SECONDS) {
+		close_client(client);
+	} else if (holds && is_short && client->idle_seconds >= SHORT_SECONDS) {
 		log_info("%s: closed, has sent no more of a command for %u s",
 		    client_name(client), client->idle_seconds);
-		client_close(client);
-	} else if (!input &&
+		close_client(client);
+	} else if (!holds &&
 	    (client->idle_seconds >= STUCK_SECONDS ||
 		(client->idle_seconds >= SHORT_SECONDS && is_short))) {
 		log_info("%s: closed, has read nothing for %u s",
 		    client_name(client), client->idle_seconds);
-		client_close(client);
-	}
-}
-
-static void
-on_clients_tick(evutil_socket_t fd, short what, void *arg)
-{
-	struct clients *clients = arg;
-	struct client *client, *next;
-
-	(void)fd;
-	(void)what;
-	for (client = TAILQ_FIRST(&clients->list); client != NULL;
-	     client = next) {
-		next = TAILQ_NEXT(client, entry);
-		check_progress(client);
+		close_client(client);
 	}
 }
 
@@ -654,118 +669,81 @@ on_clients_tick(evutil_socket_t fd, short what, void *arg)
  * Life
  */
 
-struct clients *
-clients_new(struct conn_loop *loop, struct pairs *pairs, struct stats *stats,
-    const struct stats_settings *stats_settings,
-    const struct clients_settings *settings)
+struct client *
+client_new(struct client_env *env, int fd)
 {
-	struct event_base *base = conn_loop_base(loop);
-	struct clients *clients = calloc(1, sizeof(*clients));
-	struct timeval second = { .tv_sec = 1 };
+	struct client *client = calloc(1, sizeof(*client));
 
-	if (clients == NULL)
+	assert(fd != -1 && !env->are_stopping);
+	if (client == NULL)
 		return NULL;
-	clients->loop = loop;
-	clients->pairs = pairs;
-	clients->stats = stats;
-	clients->local = (struct local){
-		.loop = loop,
-		.env = &clients->env,
-		.settings = stats_settings,
-		.refuse_flush = settings->refuse_flush,
-	};
-	clients->settings = *settings;
-	clients->env.pairs = pairs;
-	clients->env.stats = stats;
-	clients->env.links = settings->links;
-	clients->env.error_on_down = settings->error_on_down;
-	clients->env.budget = budget_new(base, settings->memory_limit,
-	    settings->value_max);
-	clients->env.answered = on_answered;
-	TAILQ_INIT(&clients->list);
-	clients->tick = event_new(base, -1, EV_PERSIST, on_clients_tick,
-	    clients);
-	if (clients->tick == NULL || clients->env.budget == NULL ||
-	    event_add(clients->tick, &second) == -1) {
-		clients_free(clients);
-		return NULL;
-	}
-	return clients;
-}
-
-static void
-refuse_client(struct clients *clients, int fd)
-{
-	static const char sorry[] = "ERROR Too many open connections\r\n";
-
-	clients->stats->rejected_connections++;
-	log_warning("more than %u clients: refused one", clients->settings.max);
-	(void)!send(fd, sorry, sizeof(sorry) - 1, MSG_NOSIGNAL);
-	close(fd);
-}
-
-void
-clients_accept(struct clients *clients, int fd)
-{
-	struct client *client;
-
-	assert(fd != -1 && !clients->stopping);
-	if (clients->stats->connections >= clients->settings.max) {
-		refuse_client(clients, fd);
-		return;
-	}
-	clients->stats->total_connections++;
-	client = calloc(1, sizeof(*client));
-	if (client == NULL) {
-		close(fd);
-		return;
-	}
-	client->conn = conn_new(clients->loop, CONN_FLUSHED_LAST,
+	client->conn = conn_new(env->loop, CONN_FLUSHED_LAST,
 	    &client_conn_handler, client);
 	if (client->conn == NULL || !conn_attach(client->conn, fd)) {
 		if (client->conn != NULL)
 			conn_close(client->conn, false);
 		free(client);
-		close(fd);
-		return;
+		return NULL;
 	}
-	client->clients = clients;
-	client->number = ++clients->number;
-	log_debug("%s: connected, %u clients now", client_name(client),
-	    clients->stats->connections + 1);
+	client->env = env;
+	client->number = ++env->last_number;
 	client->window = WINDOW_FIRST;
-	client->gate_waiter.wake = on_open;
+	client->heard_ms = conn_loop_now(env->loop);
+	client->gate_waiter.wake = on_gate_opened;
 	client->memory_waiter.wake = on_memory;
 	STAILQ_INIT(&client->requests);
-	TAILQ_INSERT_TAIL(&clients->list, client, entry);
-	clients->stats->connections++;
+	TAILQ_INSERT_TAIL(&env->list, client, entry);
+	stats_of(client)->connections++;
+	log_debug("%s: connected, %u clients now", client_name(client),
+	    stats_of(client)->connections);
+	return client;
+}
+
+struct client *
+client_next(struct client *client)
+{
+	return TAILQ_NEXT(client, entry);
+}
+
+/*
+ * Reports
+ */
+
+static enum client_pause
+why_paused(const struct client *client)
+{
+	if (client->is_closing)
+		return CLIENT_CLOSING;
+	if (!conn_is_paused(client->conn))
+		return CLIENT_READS;
+	if (conn_backlog(client->conn) > CONN_HIGH)
+		return CLIENT_PAUSED_BACKLOG;
+	if (client->gate_waiter.waiting)
+		return CLIENT_PAUSED_GATE;
+	if (client->memory_waiter.waiting)
+		return CLIENT_PAUSED_MEMORY;
+	return CLIENT_PAUSED_WINDOW;
+}
+
+struct client_report
+client_report(const struct client *client)
+{
+	struct client_report report = {
+		.number = client->number,
+		.requests = client->count,
+		.backlog = conn_backlog(client->conn),
+		.input = conn_input_bytes(client->conn),
+		.swallows = client->swallow > 0,
+		.pause = why_paused(client),
+		.idle_ms = conn_loop_now(client->env->loop) - client->heard_ms,
+	};
+
+	return report;
 }
 
 void
-clients_stop(struct clients *clients)
+client_names(const struct client *client, char *remote, char *local)
 {
-	struct client *client, *next;
-
-	clients->stopping = true;
-	for (client = TAILQ_FIRST(&clients->list); client != NULL;
-	     client = next) {
-		next = TAILQ_NEXT(client, entry);
-		client_end(client);
-	}
-}
-
-size_t
-clients_count(const struct clients *clients)
-{
-	return clients->stats->connections;
-}
-
-void
-clients_free(struct clients *clients)
-{
-	assert(TAILQ_EMPTY(&clients->list));
-	if (clients->tick != NULL)
-		event_free(clients->tick);
-	budget_free(clients->env.budget);
-	free(clients);
+	conn_remote_name(client->conn, remote);
+	conn_local_name(client->conn, local);
 }

@@ -21,7 +21,7 @@
 
 #include <event2/event.h>
 
-#include "client/client.h"
+#include "client/clients.h"
 #include "client/stats.h"
 #include "log.h"
 

@@ -13,6 +13,7 @@
 
 #include "block.h"
 #include "client/fanout.h"
+#include "client/report.h"
 #include "client/request.h"
 #include "client/stats.h"
 #include "conn.h"
@@ -60,7 +61,7 @@ render_general(void *arg, const struct stats_of_servers *sum, size_t *length)
 {
 	struct local *local = arg;
 
-	return stats_render_general(local->env->stats, local->env->pairs, sum,
+	return report_general(local->env->stats, local->env->pairs, sum,
 	    local->settings, conn_loop_now(local->loop), length);
 }
 
@@ -90,7 +91,6 @@ is_empty(const struct proto_request *r, const char *bytes)
 		"items",
 		"slabs",
 		"sizes",
-		"conns",
 		"cachedump",
 		"detail",
 	};
@@ -114,11 +114,14 @@ answer_stats(struct local *local, struct request *request,
 		if (!fanout_stats(local->env, request, render_general, local))
 			request_fail(request);
 	} else if (is_word(r, bytes, "servers")) {
-		page = stats_render_servers(pairs, conn_loop_now(local->loop),
+		page = report_servers(pairs, conn_loop_now(local->loop),
 		    &length);
 		finish_with_page(request, page, length);
 	} else if (is_word(r, bytes, "settings")) {
-		page = stats_settings(pairs, local->settings, &length);
+		page = report_settings(pairs, local->settings, &length);
+		finish_with_page(request, page, length);
+	} else if (is_word(r, bytes, "conns")) {
+		page = report_conns(local->clients, &length);
 		finish_with_page(request, page, length);
 	} else if (is_word(r, bytes, "reset")) {
 		stats_reset(local->env->stats);

@@ -5,17 +5,19 @@
 
 #include <stdbool.h>
 
+struct client_list;
 struct conn_loop;
 struct proto_request;
 struct request;
 struct request_env;
-struct stats_settings;
+struct report_settings;
 
 /* What these answers are made of; all borrowed. */
 struct local {
 	struct conn_loop *loop;
 	struct request_env *env;
-	const struct stats_settings *settings;
+	const struct report_settings *settings;
+	struct client_list *clients;
 	bool refuse_flush;
 };
 

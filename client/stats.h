@@ -1,16 +1,13 @@
 #ifndef STATS_H
 #define STATS_H
 
-/* Counters, and what the stats commands say of them. */
+/* Count what clients ask and what they are answered, for report.c. */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "proto.h"
-
-struct block;
-struct pairs;
 
 /* Counters; stats reset sets them to zero. */
 struct stats {
@@ -38,17 +35,6 @@ struct stats_of_servers {
 	uint64_t bytes, curr_items, total_items, evictions, limit_maxbytes;
 };
 
-/* Fixed facts for stats settings. */
-struct stats_settings {
-	unsigned int max_clients, port, timeout_ms, links;
-	size_t item_size, memory_limit;
-	const char *listen_host, *socket_path; /* NULL: none */
-	const char *ring;                      /* its name */
-	unsigned int verbosity;
-	bool refuse_flush, error_on_down;
-	int64_t started_ms; /* monotonic */
-};
-
 /* Count a command by its reply; or keys of a get, so many of them hits. */
 void stats_count(struct stats *stats, const struct proto_request *r,
     enum proto_result result);
@@ -60,17 +46,5 @@ void stats_reset(struct stats *stats);
 /* Take up one STAT line of a server. */
 void stats_add(struct stats_of_servers *sum, const char *name, size_t n,
     const char *value, size_t length);
-
-/*
- * The replies, END included, as a block of *length bytes.  They return NULL
- * when out of memory.
- */
-struct block *stats_render_general(const struct stats *stats,
-    struct pairs *pairs, const struct stats_of_servers *sum,
-    const struct stats_settings *settings, int64_t now_ms, size_t *length);
-struct block *stats_render_servers(struct pairs *pairs, int64_t now_ms,
-    size_t *length);
-struct block *stats_settings(const struct pairs *pairs,
-    const struct stats_settings *settings, size_t *length);
 
 #endif

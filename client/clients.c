@@ -1,0 +1,146 @@
+/*
+ * All connections from applications.
+ *
+ * Invariant: env.list holds each client from client_new() until it closes, and
+ * stats->connections counts them.
+ */
+
+#include "client/clients.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "client/budget.h"
+#include "client/client.h"
+#include "client/stats.h"
+#include "conn.h"
+#include "log.h"
+
+struct clients {
+	struct client_env env;
+	struct clients_settings settings;
+	struct event *tick;
+};
+
+static void
+on_clients_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct clients *clients = arg;
+	struct client *client, *next;
+
+	(void)fd;
+	(void)what;
+	for (client = TAILQ_FIRST(&clients->env.list); client != NULL;
+	     client = next) {
+		next = client_next(client);
+		client_check_progress(client);
+	}
+}
+
+static void
+refuse_client(struct clients *clients, int fd)
+{
+	static const char sorry[] = "ERROR Too many open connections\r\n";
+
+	clients->env.requests.stats->rejected_connections++;
+	log_warning("more than %u clients: refused one", clients->settings.max);
+	(void)!send(fd, sorry, sizeof(sorry) - 1, MSG_NOSIGNAL);
+	close(fd);
+}
+
+void
+clients_accept(struct clients *clients, int fd)
+{
+	struct stats *stats = clients->env.requests.stats;
+
+	assert(fd != -1 && !clients->env.are_stopping);
+	if (stats->connections >= clients->settings.max) {
+		refuse_client(clients, fd);
+		return;
+	}
+	stats->total_connections++;
+	if (client_new(&clients->env, fd) == NULL)
+		close(fd);
+}
+
+void
+clients_stop(struct clients *clients)
+{
+	struct client *client, *next;
+
+	clients->env.are_stopping = true;
+	for (client = TAILQ_FIRST(&clients->env.list); client != NULL;
+	     client = next) {
+		next = client_next(client);
+		client_stop(client);
+	}
+}
+
+size_t
+clients_count(const struct clients *clients)
+{
+	return clients->env.requests.stats->connections;
+}
+
+static void
+init_env(struct client_env *env, struct conn_loop *loop, struct pairs *pairs,
+    struct stats *stats, const struct report_settings *report_settings,
+    const struct clients_settings *settings)
+{
+	env->loop = loop;
+	env->requests = (struct request_env){
+		.pairs = pairs,
+		.stats = stats,
+		.links = settings->links,
+		.error_on_down = settings->error_on_down,
+		.budget = budget_new(conn_loop_base(loop),
+		    settings->memory_limit, settings->value_max),
+		.answered = client_answered,
+	};
+	env->local = (struct local){
+		.loop = loop,
+		.env = &env->requests,
+		.settings = report_settings,
+		.clients = &env->list,
+		.refuse_flush = settings->refuse_flush,
+	};
+	env->value_max = settings->value_max;
+	TAILQ_INIT(&env->list);
+}
+
+struct clients *
+clients_new(struct conn_loop *loop, struct pairs *pairs, struct stats *stats,
+    const struct report_settings *report_settings,
+    const struct clients_settings *settings)
+{
+	struct clients *clients = calloc(1, sizeof(*clients));
+	struct timeval second = { .tv_sec = 1 };
+
+	if (clients == NULL)
+		return NULL;
+	clients->settings = *settings;
+	init_env(&clients->env, loop, pairs, stats, report_settings, settings);
+	clients->tick = event_new(conn_loop_base(loop), -1, EV_PERSIST,
+	    on_clients_tick, clients);
+	if (clients->tick == NULL || clients->env.requests.budget == NULL ||
+	    event_add(clients->tick, &second) == -1) {
+		clients_free(clients);
+		return NULL;
+	}
+	return clients;
+}
+
+void
+clients_free(struct clients *clients)
+{
+	assert(TAILQ_EMPTY(&clients->env.list));
+	if (clients->tick != NULL)
+		event_free(clients->tick);
+	budget_free(clients->env.requests.budget);
+	free(clients);
+}

@@ -1,0 +1,403 @@
+/*
+ * What the stats commands say.
+ *
+ * Invariant: memcached's own names come first and mean what they mean there,
+ * so that what reads a memcached's stats can read ours.
+ */
+
+#include "client/report.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "block.h"
+#include "client/client.h"
+#include "client/stats.h"
+#include "conn.h"
+#include "mirror/dirty.h"
+#include "mirror/pair.h"
+#include "mirror/peer.h"
+#include "mirror/rebuild.h"
+#include "mirror/recovery.h"
+#include "server/server.h"
+
+/* stats conns lists so many clients: what it says must not hold up others. */
+enum { CONNS_MAX = 1000 };
+
+/* A reply that is being written; block is NULL when out of memory. */
+struct page {
+	struct block *block;
+	size_t length;
+};
+
+static void say(struct page *page, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Add a line. */
+static void
+say(struct page *page, const char *format, ...)
+{
+	struct block *grown;
+	char line[512];
+	va_list arguments;
+	int n;
+
+	va_start(arguments, format);
+	n = vsnprintf(line, sizeof(line) - 2, format, arguments);
+	va_end(arguments);
+	if (n < 0 || page->block == NULL)
+		return;
+	if ((size_t)n > sizeof(line) - 3)
+		n = (int)sizeof(line) - 3;
+	memcpy(line + n, "\r\n", 2);
+	n += 2;
+	if (page->length + (size_t)n > page->block->size) {
+		grown = block_grow(page->block, 2 * page->block->size);
+		if (grown == NULL) {
+			block_release(page->block);
+			page->block = NULL;
+			return;
+		}
+		page->block = grown;
+	}
+	memcpy(page->block->bytes + page->length, line, (size_t)n);
+	page->length += (size_t)n;
+}
+
+static void
+say_number(struct page *page, const char *name, uint64_t number)
+{
+	say(page, "STAT %s %llu", name, (unsigned long long)number);
+}
+
+static void
+say_version(struct page *page, const struct pairs *pairs)
+{
+	char version[32];
+
+	pairs_version(pairs, version, sizeof(version));
+	say(page, "STAT version %s-magent-%s", version, MAGENT_VERSION);
+}
+
+static void
+say_process(struct page *page, const struct pairs *pairs, int64_t uptime)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	say(page, "STAT pid %ld", (long)getpid());
+	say(page, "STAT uptime %lld", (long long)uptime);
+	say(page, "STAT time %lld", (long long)time(NULL));
+	say_version(page, pairs);
+	say(page, "STAT libevent %s", event_get_version());
+	say_number(page, "pointer_size", 8 * sizeof(void *));
+	say(page, "STAT rusage_user %ld.%06ld", (long)usage.ru_utime.tv_sec,
+	    (long)usage.ru_utime.tv_usec);
+	say(page, "STAT rusage_system %ld.%06ld", (long)usage.ru_stime.tv_sec,
+	    (long)usage.ru_stime.tv_usec);
+}
+
+static void
+say_connections(struct page *page, const struct stats *stats,
+    const struct report_settings *settings)
+{
+	say_number(page, "max_connections", settings->max_clients);
+	say_number(page, "curr_connections", stats->connections);
+	say_number(page, "total_connections", stats->total_connections);
+	say_number(page, "rejected_connections", stats->rejected_connections);
+	say_number(page, "connection_structures", stats->connections);
+	say_number(page, "accepting_conns", stats->accepting);
+	say_number(page, "listen_disabled_num", stats->listen_disabled);
+	say_number(page, "time_in_listen_disabled_us",
+	    stats->listen_disabled_us);
+	say_number(page, "conn_yields", stats->yields);
+	say_number(page, "threads", 1);
+}
+
+static void
+say_commands(struct page *page, const struct stats *stats)
+{
+	const struct {
+		const char *name;
+		uint64_t number;
+	} counters[] = {
+		{ "cmd_get", stats->cmd_get },
+		{ "cmd_set", stats->cmd_set },
+		{ "cmd_flush", stats->cmd_flush },
+		{ "cmd_touch", stats->cmd_touch },
+		{ "cmd_meta", stats->cmd_meta },
+		{ "get_hits", stats->get_hits },
+		{ "get_misses", stats->get_misses },
+		{ "delete_misses", stats->delete_misses },
+		{ "delete_hits", stats->delete_hits },
+		{ "incr_misses", stats->incr_misses },
+		{ "incr_hits", stats->incr_hits },
+		{ "decr_misses", stats->decr_misses },
+		{ "decr_hits", stats->decr_hits },
+		{ "cas_misses", stats->cas_misses },
+		{ "cas_hits", stats->cas_hits },
+		{ "cas_badval", stats->cas_badval },
+		{ "touch_hits", stats->touch_hits },
+		{ "touch_misses", stats->touch_misses },
+		{ "bytes_read", stats->bytes_read },
+		{ "bytes_written", stats->bytes_written },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)
+		say_number(page, counters[i].name, counters[i].number);
+}
+
+static void
+say_servers_sum(struct page *page, const struct stats_of_servers *sum)
+{
+	say_number(page, "limit_maxbytes", sum->limit_maxbytes);
+	say_number(page, "bytes", sum->bytes);
+	say_number(page, "curr_items", sum->curr_items);
+	say_number(page, "total_items", sum->total_items);
+	say_number(page, "evictions", sum->evictions);
+}
+
+/* What no memcached has. */
+static void
+say_own(struct page *page, const struct stats *stats, struct pairs *pairs,
+    const struct report_settings *settings)
+{
+	const struct pairs_counters *counters = pairs_counters(pairs);
+	const struct server_counters *server;
+	uint64_t failures = 0, timeouts = 0;
+	size_t down = 0, dirty = 0;
+	const struct peer *peer;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(pairs); i++) {
+		peer = pairs_peer(pairs, i);
+		server = server_counters(peer->server);
+		failures += server->failures;
+		timeouts += server->timeouts;
+		down += !peer_is_trusted(peer);
+		dirty += dirty_count(peer->dirty);
+	}
+	say_number(page, "servers", pairs_peer_count(pairs));
+	say_number(page, "servers_down", down);
+	say_number(page, "uncovered_pairs", pairs_uncovered(pairs));
+	say_number(page, "failovers", counters->failovers);
+	say_number(page, "mirror_effects", counters->effects);
+	say_number(page, "mirror_mismatches", counters->mismatches);
+	say_number(page, "mirror_repairs", counters->repairs);
+	say_number(page, "dirty_keys", dirty);
+	say_number(page, "zombies_waited_for", counters->zombies);
+	say_number(page, "keys_copied", counters->copied);
+	say_number(page, "keys_overtaken", counters->overtaken);
+	say_number(page, "server_failures", failures);
+	say_number(page, "server_timeouts", timeouts);
+	say_number(page, "unserved_keys", stats->no_server_errors);
+	say_number(page, "out_of_memory", stats->memory_errors);
+	say_number(page, "buffer_bytes", block_total());
+	say_number(page, "buffer_limit", settings->memory_limit);
+}
+
+static struct block *
+end_page(struct page *page, size_t *length)
+{
+	say(page, "END");
+	*length = page->length;
+	return page->block;
+}
+
+struct block *
+report_general(const struct stats *stats, struct pairs *pairs,
+    const struct stats_of_servers *sum, const struct report_settings *settings,
+    int64_t now_ms, size_t *length)
+{
+	struct page page = { .block = block_new(BLOCK_SMALL) };
+	int64_t uptime = (now_ms - settings->started_ms) / 1000;
+
+	/* Some who read it divide by the uptime. */
+	say_process(&page, pairs, uptime > 0 ? uptime : 1);
+	say_connections(&page, stats, settings);
+	say_commands(&page, stats);
+	say_servers_sum(&page, sum);
+	say_own(&page, stats, pairs, settings);
+	return end_page(&page, length);
+}
+
+/* The dirty keys of a peer, and how far its rebuild is. */
+static void
+say_return(struct page *page, unsigned int n, const struct peer *peer)
+{
+	struct rebuild_progress progress = { .copied = 0 };
+	uint64_t done;
+
+	if (dirty_is_all(peer->dirty))
+		say(page, "STAT %u:dirty_keys all", n);
+	else
+		say(page, "STAT %u:dirty_keys %zu", n,
+		    dirty_count(peer->dirty));
+	if (!recovery_progress(peer, &progress))
+		return;
+	done = progress.copied + progress.overtaken + progress.gone;
+	say(page, "STAT %u:rebuild_keys_done %llu", n,
+	    (unsigned long long)done);
+	say(page, "STAT %u:rebuild_keys_left %llu%s", n,
+	    (unsigned long long)progress.left, progress.searching ? "+" : "");
+	say(page, "STAT %u:rebuild_keys_per_second %llu", n,
+	    (unsigned long long)progress.per_second);
+	if (progress.per_second > 0)
+		say(page, "STAT %u:rebuild_seconds_left %llu", n,
+		    (unsigned long long)(progress.left / progress.per_second));
+}
+
+static void
+say_peer(struct page *page, unsigned int n, const struct peer *peer,
+    int64_t now_ms)
+{
+	const struct server_counters *counters = server_counters(peer->server);
+	const struct identity *identity = &peer->identity;
+
+	say(page, "STAT %u:address %s", n, peer_name(peer));
+	say(page, "STAT %u:role %s", n, peer_role(peer));
+	say(page, "STAT %u:state %s", n, peer_state_name(peer->state));
+	say(page, "STAT %u:seconds_in_state %lld", n,
+	    (long long)(now_ms - peer->changed_ms) / 1000);
+	say(page, "STAT %u:version %u.%u.%u", n, identity->version[0],
+	    identity->version[1], identity->version[2]);
+	say(page, "STAT %u:incarnation %llu/%llu", n,
+	    (unsigned long long)identity->pid,
+	    (unsigned long long)(identity->time - identity->uptime));
+	say_return(page, n, peer);
+	say(page, "STAT %u:requests %llu", n,
+	    (unsigned long long)counters->requests);
+	say(page, "STAT %u:waiting %zu", n, counters->waiting);
+	say(page, "STAT %u:connects %llu", n,
+	    (unsigned long long)counters->connects);
+	say(page, "STAT %u:failures %llu", n,
+	    (unsigned long long)counters->failures);
+	say(page, "STAT %u:timeouts %llu", n,
+	    (unsigned long long)counters->timeouts);
+}
+
+struct block *
+report_servers(struct pairs *pairs, int64_t now_ms, size_t *length)
+{
+	struct page page = { .block = block_new(BLOCK_SMALL) };
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(pairs); i++)
+		say_peer(&page, (unsigned int)i, pairs_peer(pairs, i), now_ms);
+	return end_page(&page, length);
+}
+
+struct block *
+report_settings(const struct pairs *pairs,
+    const struct report_settings *settings, size_t *length)
+{
+	struct page page = { .block = block_new(BLOCK_SMALL) };
+
+	say_number(&page, "maxconns", settings->max_clients);
+	say_number(&page, "tcpport", settings->port);
+	say_number(&page, "udpport", 0);
+	say(&page, "STAT inter %s", settings->listen_host);
+	say_number(&page, "verbosity", settings->verbosity);
+	say(&page, "STAT domain_socket %s",
+	    settings->socket_path == NULL ? "NULL" : settings->socket_path);
+	say_number(&page, "num_threads", 1);
+	say_number(&page, "item_size_max", settings->item_size);
+	say(&page, "STAT cas_enabled yes");
+	say(&page, "STAT flush_enabled %s",
+	    settings->refuse_flush ? "no" : "yes");
+	say(&page, "STAT binding_protocol ascii");
+	say_version(&page, pairs);
+	say_number(&page, "timeout_ms", settings->timeout_ms);
+	say_number(&page, "connections_per_server", settings->links);
+	say_number(&page, "memory_limit", settings->memory_limit);
+	say(&page, "STAT ring %s", settings->ring);
+	say(&page, "STAT on_down %s",
+	    settings->error_on_down ? "error" : "miss");
+	return end_page(&page, length);
+}
+
+/* How memcached calls what a client is doing. */
+static const char *
+state_of(const struct client_report *client)
+{
+	if (client->pause == CLIENT_CLOSING)
+		return "conn_closing";
+	if (client->backlog > 0)
+		return "conn_mwrite";
+	if (client->requests > 0)
+		return "conn_io_queue";
+	if (client->swallows)
+		return "conn_swallow";
+	return client->input > 0 ? "conn_nread" : "conn_new_cmd";
+}
+
+static void
+say_client(struct page *page, const struct client *client)
+{
+	static const char *const pauses[] = {
+		[CLIENT_READS] = "no",
+		[CLIENT_PAUSED_WINDOW] = "window",
+		[CLIENT_PAUSED_BACKLOG] = "backlog",
+		[CLIENT_PAUSED_GATE] = "gate",
+		[CLIENT_PAUSED_MEMORY] = "memory",
+		[CLIENT_CLOSING] = "closing",
+	};
+	struct client_report report = client_report(client);
+	unsigned long long n = report.number;
+	char remote[CONN_NAME_MAX], local[CONN_NAME_MAX];
+	const char *kind;
+
+	client_names(client, remote, local);
+	kind = strcmp(remote, "unix") == 0 ? "" : "tcp:";
+	say(page, "STAT %llu:addr %s%s", n, kind, remote);
+	say(page, "STAT %llu:listen_addr %s%s", n, kind, local);
+	say(page, "STAT %llu:state %s", n, state_of(&report));
+	say(page, "STAT %llu:secs_since_last_cmd %lld", n,
+	    (long long)report.idle_ms / 1000);
+	say(page, "STAT %llu:requests %u", n, report.requests);
+	say(page, "STAT %llu:backlog %zu", n, report.backlog);
+	say(page, "STAT %llu:input_kept %zu", n, report.input);
+	say(page, "STAT %llu:paused %s", n, pauses[report.pause]);
+}
+
+/* Whether something of a client is under way. */
+static bool
+is_busy_client(const struct client *client)
+{
+	struct client_report report = client_report(client);
+
+	return report.requests > 0 || report.backlog > 0 || report.input > 0 ||
+	    report.swallows || report.pause != CLIENT_READS;
+}
+
+struct block *
+report_conns(struct client_list *clients, size_t *length)
+{
+	struct page page = { .block = block_new(BLOCK_SMALL) };
+	unsigned int said = 0, left_out = 0;
+	struct client *client;
+	int idle;
+
+	/* Those that do something come first, and are the last left out. */
+	for (idle = 0; idle < 2; idle++) {
+		for (client = TAILQ_FIRST(clients); client != NULL;
+		     client = client_next(client)) {
+			if (is_busy_client(client) == (idle == 1))
+				continue;
+			if (said++ < CONNS_MAX)
+				say_client(&page, client);
+			else
+				left_out++;
+		}
+	}
+	if (left_out > 0)
+		say_number(&page, "conns_left_out", left_out);
+	return end_page(&page, length);
+}
