@@ -190,6 +190,14 @@ def test_the_manual_has_each_name_of_stats_settings(proxy):
     assert names_in_manual("stats settings") == list(proxy.stats("settings"))
 
 
+def test_the_manual_has_each_name_of_stats_conns(proxy):
+    with proxy.client() as client:
+        client.send(b"stats conns\r\n")
+        text = client.read_until(b"END\r\n").decode()
+    said = re.findall(r"^STAT \d+:(\w+) ", text, re.M)
+    assert said and said[:len(set(said))] == names_in_manual("stats conns")
+
+
 def test_the_other_stats_are_answered_as_the_manual_says(proxy):
     bare = section_of_manual("Other statistics").split("are answered")[0]
     words = re.findall(r"\b(?!stats\b|Ic\b|and\b)[a-z]+\b", bare)
