@@ -73,6 +73,17 @@ asan:
 test:
 	scripts/test
 
+# Which file may include which, and that headers compile alone; that names of
+# static functions are unique; that clang-format would change nothing.
+check-layout:
+	scripts/check-source layout
+
+check-names:
+	scripts/check-source names
+
+check-format:
+	scripts/check-source format
+
 install: magent
 	install -D -m 755 magent $(DESTDIR)$(SBINDIR)/magent
 	install -D -m 755 scripts/check-magent $(DESTDIR)$(LIBDIR)/check-magent
@@ -81,6 +92,6 @@ install: magent
 clean:
 	rm -rf build build-* magent
 
-.PHONY: units asan test install clean
+.PHONY: units asan test check-layout check-names check-format install clean
 .SECONDARY:
 -include $(wildcard $(BUILD)/*.d $(BUILD)/*/*.d)

@@ -331,7 +331,7 @@ write_value(struct exec *exec, struct conn *conn, const struct get_key *key)
 
 /* Whether the one reply there is can be passed on as it came. */
 static bool
-is_plain(const struct exec *exec)
+is_whole_reply(const struct exec *exec)
 {
 	const struct subrequest *sub = STAILQ_FIRST(&exec->subrequests);
 
@@ -361,7 +361,7 @@ multiget_write(struct exec *exec, struct conn *conn)
 	size_t bytes = 0;
 	unsigned int i;
 
-	if (is_plain(exec)) {
+	if (is_whole_reply(exec)) {
 		exec_reply(exec, sub, &bytes);
 		exec_put(exec, conn, sub, 0, bytes);
 		return;

@@ -320,7 +320,7 @@ on_read(struct call *call, const struct answer *answer)
 
 /* Read the key of a copy from its authority, if that is another server. */
 static bool
-read_key(struct copy *copy)
+submit_read(struct copy *copy)
 {
 	struct rebuild *rebuild = copy->rebuild;
 	struct pair pair = pairs_find_wire(rebuild->pairs, copy->key,
@@ -400,7 +400,7 @@ start_copies(struct rebuild *rebuild)
 		rebuild->idle = copy->next_idle;
 		copy->in_flight = true;
 		rebuild->in_flight++;
-		if (!read_key(copy)) {
+		if (!submit_read(copy)) {
 			rebuild->partial = true;
 			rebuild->gone++;
 			release_copy(copy);
