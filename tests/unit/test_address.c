@@ -204,11 +204,11 @@ test_host_length(void)
 int
 main(void)
 {
-	test_hosts();
-	test_numbers();
-	test_v6();
-	test_unix();
-	test_long();
-	test_host_length();
+	RUN(test_hosts);
+	RUN(test_numbers);
+	RUN(test_v6);
+	RUN(test_unix);
+	RUN(test_long);
+	RUN(test_host_length);
 	return unit_end();
 }

@@ -228,13 +228,13 @@ test_pool_bound(void)
 int
 main(void)
 {
-	test_new();
-	test_copy();
-	test_references();
-	test_grow();
-	test_out_of_memory();
-	test_pool();
-	test_pool_grown();
-	test_pool_bound();
+	RUN(test_new);
+	RUN(test_copy);
+	RUN(test_references);
+	RUN(test_grow);
+	RUN(test_out_of_memory);
+	RUN(test_pool);
+	RUN(test_pool_grown);
+	RUN(test_pool_bound);
 	return unit_end();
 }

@@ -305,13 +305,13 @@ test_patience(void)
 int
 main(void)
 {
-	test_held();
-	test_kept();
-	test_due();
-	test_round();
-	test_values();
-	test_waiting();
-	test_patience();
+	RUN(test_held);
+	RUN(test_kept);
+	RUN(test_due);
+	RUN(test_round);
+	RUN(test_values);
+	RUN(test_waiting);
+	RUN(test_patience);
 	block_pool_free();
 	return unit_end();
 }

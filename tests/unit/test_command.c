@@ -377,12 +377,12 @@ test_tag(void)
 int
 main(void)
 {
-	test_forward();
-	test_cas();
-	test_mirror();
-	test_delete();
-	test_long();
-	test_get();
-	test_tag();
+	RUN(test_forward);
+	RUN(test_cas);
+	RUN(test_mirror);
+	RUN(test_delete);
+	RUN(test_long);
+	RUN(test_get);
+	RUN(test_tag);
 	return unit_end();
 }

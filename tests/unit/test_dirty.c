@@ -307,11 +307,11 @@ main(void)
 {
 	/* First, while little memory is in use. */
 	if (CAN_LIMIT_MEMORY)
-		test_out_of_memory();
-	test_set();
-	test_again();
-	test_all();
-	test_bound();
-	test_bound_is_of_what_is_held();
+		RUN(test_out_of_memory);
+	RUN(test_set);
+	RUN(test_again);
+	RUN(test_all);
+	RUN(test_bound);
+	RUN(test_bound_is_of_what_is_held);
 	return unit_end();
 }

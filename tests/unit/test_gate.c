@@ -444,20 +444,20 @@ main(void)
 {
 	base = event_base_new();
 	unit_need(base != NULL, "event_base_new");
-	test_calls();
-	test_rest_at_once();
-	test_rest_waits();
-	test_call_before_rest();
-	test_order();
-	test_inside_run();
-	test_waiters();
-	test_wait_cancel();
-	test_wake_closes();
-	test_wake_cancels();
-	test_cancel();
-	test_cancel_late();
-	test_cancel_and_again();
-	test_free();
+	RUN(test_calls);
+	RUN(test_rest_at_once);
+	RUN(test_rest_waits);
+	RUN(test_call_before_rest);
+	RUN(test_order);
+	RUN(test_inside_run);
+	RUN(test_waiters);
+	RUN(test_wait_cancel);
+	RUN(test_wake_closes);
+	RUN(test_wake_cancels);
+	RUN(test_cancel);
+	RUN(test_cancel_late);
+	RUN(test_cancel_and_again);
+	RUN(test_free);
 	event_base_free(base);
 	return unit_end();
 }

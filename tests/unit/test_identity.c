@@ -330,18 +330,18 @@ test_tag_range(void)
 int
 main(void)
 {
-	test_version();
-	test_version_huge();
-	test_since();
-	test_stats();
-	test_names();
-	test_restartable();
-	test_same();
-	test_new();
-	test_unsure();
-	test_tag_values();
-	test_tag_of_life();
-	test_tag_of_next_life();
-	test_tag_range();
+	RUN(test_version);
+	RUN(test_version_huge);
+	RUN(test_since);
+	RUN(test_stats);
+	RUN(test_names);
+	RUN(test_restartable);
+	RUN(test_same);
+	RUN(test_new);
+	RUN(test_unsure);
+	RUN(test_tag_values);
+	RUN(test_tag_of_life);
+	RUN(test_tag_of_next_life);
+	RUN(test_tag_range);
 	return unit_end();
 }

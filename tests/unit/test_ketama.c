@@ -785,18 +785,18 @@ main(int argc, char **argv)
 {
 	if (argc > 1)
 		directory = argv[1];
-	test_names();
-	test_design();
-	test_hashes();
-	test_programs();
-	test_model();
-	test_points();
-	test_counts();
-	test_order();
-	test_other();
-	test_other_of_none();
-	test_other_without_points();
-	test_one_server();
-	test_modula();
+	RUN(test_names);
+	RUN(test_design);
+	RUN(test_hashes);
+	RUN(test_programs);
+	RUN(test_model);
+	RUN(test_points);
+	RUN(test_counts);
+	RUN(test_order);
+	RUN(test_other);
+	RUN(test_other_of_none);
+	RUN(test_other_without_points);
+	RUN(test_one_server);
+	RUN(test_modula);
 	return unit_end();
 }

@@ -232,11 +232,11 @@ test_base64(void)
 int
 main(void)
 {
-	test_queue();
-	test_turns();
-	test_ends();
-	test_free();
-	test_need();
-	test_base64();
+	RUN(test_queue);
+	RUN(test_turns);
+	RUN(test_ends);
+	RUN(test_free);
+	RUN(test_need);
+	RUN(test_base64);
 	return unit_end();
 }

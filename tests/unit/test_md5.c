@@ -141,9 +141,9 @@ main(int argc, char **argv)
 {
 	if (argc > 1)
 		directory = argv[1];
-	test_rfc();
-	test_lengths();
-	test_alignment();
+	RUN(test_rfc);
+	RUN(test_lengths);
+	RUN(test_alignment);
 	test_words(0, 31);   /* one block, short */
 	test_words(20, 55);  /* one block */
 	test_words(28, 36);  /* both of these */
