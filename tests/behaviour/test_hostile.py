@@ -1,11 +1,12 @@
 """Clients and servers that mean harm: bounded memory, no foreign bytes."""
-import os
+import random
 import re
 import time
 
 import pytest
 
 from lib.net import wait_for
+from lib.seed import seed
 from lib.servers import sanitized
 
 MIB = 1 << 20
@@ -269,9 +270,11 @@ def test_server_that_is_out_of_memory(scripted, command):
 def test_endless_noise(scripted):
     primary, _, proxy = scripted
 
+    dice = random.Random(seed())
+
     def noise(link):
         while not primary.ending.is_set():
-            link.send(os.urandom(65536))
+            link.send(dice.randbytes(65536))
         return b""
     primary.script = on(b"get", noise)
     assert grows_less(proxy, 8 * MIB, lambda: proxy.talk(b"get k\r\n")) == FOUND

@@ -110,12 +110,12 @@ def check(proxy, servers, held):
 
 
 @contextlib.contextmanager
-def magent(servers):
-    proxy = InjectedMagent(servers[:2], servers[2:])
-    with contextlib.closing(proxy):
-        proxy.start()
-        fill(proxy)
-        yield proxy
+def magent(stage, servers):
+    """A magent; after a failure it stays, to be shown."""
+    proxy = stage.add(InjectedMagent(servers[:2], servers[2:])).start()
+    fill(proxy)
+    yield proxy
+    stage.remove(proxy)
 
 
 def test_any_allocation_fails(stage):
@@ -123,7 +123,7 @@ def test_any_allocation_fails(stage):
     servers = stage.memcacheds(3)
     number, reached = 1, True
     while reached:
-        with magent(servers) as proxy:
+        with magent(stage, servers) as proxy:
             proxy.inject(COUNTDOWN, number)
             held = carry_out(proxy)
             reached = proxy.left() == 0
@@ -139,7 +139,7 @@ def test_any_allocation_fails_in_a_return(stage):
     servers = stage.memcacheds(3)
     number, reached = 1 if sanitized() else 2, True
     while reached:
-        with magent(servers) as proxy:
+        with magent(stage, servers) as proxy:
             servers[0].kill()
             held = carry_out(proxy)
             proxy.inject(COUNTDOWN, number)
@@ -154,7 +154,7 @@ def test_any_allocation_fails_in_a_return(stage):
 
 def test_no_memory_for_a_while(stage):
     servers = stage.memcacheds(3)
-    with magent(servers) as proxy:
+    with magent(stage, servers) as proxy:
         proxy.inject(NO_MEMORY, 1)
         held = carry_out(proxy)
         proxy.inject(NO_MEMORY, 0)
@@ -169,17 +169,18 @@ def test_any_allocation_fails_at_the_start(stage):
     servers = stage.memcacheds(3)
     number, reached, refusals = 1, True, 0
     while reached:
-        proxy = InjectedMagent(servers[:2], servers[2:])
+        proxy = stage.add(InjectedMagent(servers[:2], servers[2:]))
         proxy.inject(COUNTDOWN, number)
         try:
             proxy.start()
         except RuntimeError as error:
             assert refuses_well(proxy, error), error
             refusals += 1
+            proxy.process = None    # it has ended, as it may
         else:
             wait_up(proxy)
             reached = proxy.left() == 0
-            proxy.close()
+        stage.remove(proxy)
         number += 7 if sanitized() else 1
     assert refusals > 5
 

@@ -16,6 +16,7 @@ import urllib.parse
 
 import pytest
 
+from lib import evidence
 from lib.net import TIMEOUT
 
 HERE = pathlib.Path(__file__).parent / "clients"
@@ -85,6 +86,12 @@ class Driven:
         self.log.seek(0)
         return self.log.read().decode()
 
+    def title(self):
+        return "client %s" % evidence.command_line(self.process.args)
+
+    def evidence(self):
+        return evidence.last_lines(self.output()) or "(no output)"
+
     def close(self):
         self.process.kill()
         self.process.wait()
@@ -93,9 +100,7 @@ class Driven:
 
 
 def drive(stage, command, server):
-    driven = Driven(command, server.port)
-    stage.callback(driven.close)
-    return driven
+    return stage.add(Driven(command, server.port))
 
 
 def operations(script):

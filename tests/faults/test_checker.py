@@ -1,8 +1,12 @@
 """The checker finds what it is for, and nothing else."""
+import itertools
+import random
+
 import pytest
 
 import checker
 from checker import NEVER, Op
+from lib.seed import seed
 
 
 def history(text):
@@ -242,9 +246,7 @@ def test_too_much_is_said(monkeypatch):
 
 def test_orders_are_tried_for_real():
     """Beside a brute force over all orders, on small random histories."""
-    import itertools
-    import random
-    random.seed(1)
+    dice = random.Random(seed(default=1))
 
     def brute(ops):
         for order in itertools.permutations(ops):
@@ -263,17 +265,17 @@ def test_orders_are_tried_for_real():
     verdicts = []
     for _ in range(3000):
         ops = []
-        for i in range(random.randrange(2, 6)):
-            name = random.choice(["get", "get", "set", "add", "delete", "cas"])
-            call = random.randrange(20)
+        for i in range(dice.randrange(2, 6)):
+            name = dice.choice(["get", "get", "set", "add", "delete", "cas"])
+            call = dice.randrange(20)
             a = "0:%d" % i if name in ("set", "add", "cas") else "-"
-            b = "0:%d" % random.randrange(4) if name == "cas" else "-"
+            b = "0:%d" % dice.randrange(4) if name == "cas" else "-"
             values = ["-"] + ["0:%d" % j for j in range(4)]
-            result = random.choice(
+            result = dice.choice(
                 values if name == "get" else ["ok"] if name == "set" else
                 ["ok", "no"] if name == "add" else ["ok", "none"])
             ops.append(Op(str(i), name, a, b, call,
-                          call + random.randrange(1, 12), result))
+                          call + dice.randrange(1, 12), result))
         verdicts.append(brute(ops))
         seen = checker.check([("k", op) for op in ops])
         assert (not seen.anomalies) == verdicts[-1], ops

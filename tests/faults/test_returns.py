@@ -7,6 +7,7 @@ register that nothing ever happened to.
 import functools
 import itertools
 import pathlib
+import random
 import selectors
 import threading
 import time
@@ -83,7 +84,7 @@ def test_zombies(stage):
             for key in keys:
                 client.send(b"get %s\r\n" % key)
                 reply = client.read_until(b"END\r\n").split()
-                assert reply[4] == b"%d" % turn, (reply, scene.evidence())
+                assert reply[4] == b"%d" % turn, reply
     assert scene.diverged() == {}
 
 
@@ -120,8 +121,7 @@ def test_writes_beside_handover(stage, fault):
 def test_checker_sees_a_restart(stage):
     """The load and the checker find what they are for: an empty memcached."""
     server = stage.memcached()
-    load = Load(server, clients=10, rate=5000)
-    stage.callback(load.close)
+    load = stage.add(Load(server, clients=10, rate=5000))
     load.work(2000)
     server.restart()
     load.work(2000)
@@ -133,10 +133,8 @@ def test_checker_sees_a_restart(stage):
 def test_checker_sees_a_naive_switch(stage):
     """What a proxy without mirroring does: old values, lost ones."""
     first, second = stage.memcacheds(2)
-    switch = Front(first, lambda line: None)
-    stage.callback(switch.close)
-    load = Load(switch, clients=4, rate=2000, hot=6, cold=0)
-    stage.callback(load.close)
+    switch = stage.add(Front(first, lambda line: None))
+    load = stage.add(Load(switch, clients=4, rate=2000, hot=6, cold=0))
     for server in (second, first):
         load.work(500)
         for link in switch.links:
@@ -192,8 +190,9 @@ def test_several_at_once(stage, role, kind):
     fill(scene.proxy, 5000)
     scene.start_load()
     for _ in range(2):
-        threads = [threading.Thread(target=inflict, args=(server, kind, 0.6))
-                   for server in getattr(scene, role)]
+        threads = [threading.Thread(target=inflict, args=(
+            server, kind, 0.6, random.Random(scene.dice.random())))
+            for server in getattr(scene, role)]
         before = scene.failovers()[0]
         scene.note("%s of all %s" % (kind, role))
         for thread in threads:
@@ -223,7 +222,7 @@ def test_both_of_a_pair(stage):
     assert verdict.errors > 0, verdict
     assert verdict.complaints.count("SERVER_ERROR") == verdict.errors
     assert verdict.anomalies == verdict.closed == verdict.hung == 0, (
-        verdict.report, scene.evidence())
+        verdict.report)
     assert scene.diverged() == {}
 
 
@@ -240,7 +239,7 @@ def test_survivor_dies(stage, returned):
         wait_for(lambda: progress(scene, victim) > 1000, "the rebuild",
                  pause=0.002)
         scene.note("%s of the survivor" % kind)
-        inflict(survivor, kind, 0.6)
+        inflict(survivor, kind, 0.6, scene.dice)
         scene.wait_up()
     scene.check(late=False)
     diverged = scene.diverged()
@@ -417,7 +416,7 @@ def test_lock(stage):
         scene.fault(victim, "kill at once")
         wait_for(lambda: locks.taken() > before + 5 or locks.wrong,
                  "the lock to change hands")
-        assert not locks.wrong, (locks.wrong[:5], scene.evidence())
+        assert not locks.wrong, locks.wrong[:5]
 
 
 # What else a copy has
