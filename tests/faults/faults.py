@@ -20,7 +20,7 @@ from lib import evidence
 from lib.fake import FakeServer
 from lib.net import Client, free_port, wait_for
 from lib.seed import seed as random_seed
-from lib.servers import ROOT, Memcached, built, sanitized
+from lib.servers import Memcached, built, sanitized
 
 TESTS = pathlib.Path(__file__).resolve().parent
 TIMEOUT_MS = 250        # magent's, by default
