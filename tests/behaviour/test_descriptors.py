@@ -27,7 +27,7 @@ def low_limit(soft, hard, user=lambda: None):
     return set_limit
 
 
-def test_the_soft_limit_is_raised(run):
+def test_soft_limit_of_files_is_raised_for_option_n(run):
     magent = run("-n", "500", preexec_fn=low_limit(64, 1000)).ready()
     soft, hard = open_files_limit(magent.pid)
     assert 500 < soft <= 1000
@@ -35,7 +35,7 @@ def test_the_soft_limit_is_raised(run):
 
 
 @needs_root
-def test_root_raises_the_hard_limit(run):
+def test_hard_limit_of_files_is_raised_by_root(run):
     try:
         magent = run("-n", "2000", user="nobody",
                      preexec_fn=low_limit(64, 100)).ready()
@@ -46,7 +46,7 @@ def test_root_raises_the_hard_limit(run):
 
 
 @needs_root
-def test_a_limit_that_cannot_be_raised(run):
+def test_limit_of_files_that_cannot_be_raised_is_logged(run):
     magent = run("-n", "2000", user=None,
                  preexec_fn=low_limit(100, 200, as_nobody)).ready()
     assert open_files_limit(magent.pid) == [200, 200]
@@ -54,7 +54,7 @@ def test_a_limit_that_cannot_be_raised(run):
                      r"clients, not for -n 2000", magent.output())
 
 
-def test_too_many_clients(run):
+def test_client_over_option_n_is_refused_and_place_is_reused(run):
     """As memcached: they are told, and a place that is left is free again."""
     magent = run("-n", "3").ready()
     clients = [wait_for(lambda: admitted(magent), "a place")
@@ -77,7 +77,7 @@ def cpu_seconds(pid):
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
-def test_no_descriptors_left(run):
+def test_magent_without_descriptors_serves_on_and_recovers(run):
     """It pauses accepting, serves on, and recovers within a second or two."""
     magent = run().ready()
     with contextlib.ExitStack() as stack:

@@ -12,7 +12,7 @@ from lib.servers import sanitized
 
 
 @pytest.mark.parametrize("setup", differential.SETUPS)
-def test_replies_are_memcacheds(stage, setup):
+def test_random_commands_get_the_replies_of_memcached(stage, setup):
     default = 30000 if sanitized() else 200000
     commands = int(os.environ.get("DIFFERENTIAL", default))
     trouble = differential.compare(

@@ -22,7 +22,8 @@ class Stage:
 
 
 @pytest.mark.parametrize("setup", differential.SETUPS)
-def test_replies_are_memcacheds(stage, setup):
+def test_random_commands_over_interrupted_sockets_equal_memcached(
+        stage, setup):
     trouble = differential.compare(
         Stage(stage), setup, seed(default=1), 2000)
     assert trouble is None, trouble

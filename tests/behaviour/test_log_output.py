@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("reaper")
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z magent: "
 
 
-def test_lines_have_the_time(run):
+def test_log_lines_on_stderr_begin_with_the_time(run):
     magent = run("-vv").ready()
     assert magent.terminate() == 0
     lines = magent.output().splitlines()
@@ -27,7 +27,7 @@ def test_lines_have_the_time(run):
         assert re.match(STAMP, line), line
 
 
-def test_the_journal_gets_priorities(run, stage):
+def test_log_lines_in_the_journal_begin_with_a_priority(run, stage):
     log = stage.enter_context(tempfile.TemporaryFile())
     st = os.fstat(log.fileno())
     magent = run(stderr=log, env={
@@ -41,13 +41,13 @@ def test_the_journal_gets_priorities(run, stage):
         assert re.match(r"<[3467]>", line), line
 
 
-def test_a_journal_that_is_not_stderr(run):
+def test_journal_stream_that_is_not_stderr_is_ignored(run):
     magent = run(env={**os.environ, "JOURNAL_STREAM": "1:2"}).ready()
     assert magent.terminate() == 0
     assert re.match(STAMP, magent.output())
 
 
-def test_a_line_cannot_be_forged(run):
+def test_log_lines_about_hostile_bytes_cannot_be_forged(run):
     magent = run("-vv").ready()
     with Client(magent.port) as client:
         for key in (b"a\x1b[2Jb", b"a\rb", 250 * b"\xff", b"\x01\x07\x7f",
@@ -65,7 +65,7 @@ def test_a_line_cannot_be_forged(run):
     assert magent.output().isascii()
 
 
-def test_a_dead_server_does_not_flood_the_log(stage):
+def test_dead_server_under_load_does_not_flood_the_log(stage):
     magent = stage.add(Run("-D", "-s", "127.0.0.1:%d" % free_port()))
     magent.ready()
     started = time.monotonic()
@@ -105,7 +105,7 @@ def full_disk(stage):
 
 
 @pytest.mark.parametrize("stderr", [full_pipe, broken_pipe, full_disk])
-def test_stderr_that_takes_nothing(run, stage, stderr):
+def test_stderr_that_takes_nothing_stops_nobody(run, stage, stderr):
     magent = run("-vv", stderr=stderr(stage)).ready()
     with Client(magent.port) as client:
         assert client.talk(100 * b"nonsense\r\n") == 100 * b"ERROR\r\n"
@@ -122,7 +122,7 @@ def device_directory(path):
 
 
 @needs_root
-def test_a_daemon_logs_to_syslog(stage, memcached, open_directory, tmp_path):
+def test_daemon_logs_to_syslog(stage, memcached, open_directory, tmp_path):
     """In a mount namespace whose /dev/log is ours."""
     device = open_directory / "dev"
     device.mkdir()

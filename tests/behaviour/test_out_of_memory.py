@@ -118,7 +118,7 @@ def magent(stage, servers):
     stage.remove(proxy)
 
 
-def test_any_allocation_fails(stage):
+def test_any_allocation_failing_once_loses_no_acknowledged_write(stage):
     """One magent for each allocation."""
     servers = stage.memcacheds(3)
     number, reached = 1, True
@@ -134,7 +134,7 @@ def test_any_allocation_fails(stage):
     assert number > 8
 
 
-def test_any_allocation_fails_in_a_return(stage):
+def test_any_allocation_failing_in_a_recovery_loses_no_write(stage):
     """The odd ones of a build with sanitizers, the even ones of another."""
     servers = stage.memcacheds(3)
     number, reached = 1 if sanitized() else 2, True
@@ -152,7 +152,7 @@ def test_any_allocation_fails_in_a_return(stage):
     assert number > 30
 
 
-def test_no_memory_for_a_while(stage):
+def test_no_memory_for_a_while_loses_no_write_and_ends(stage):
     servers = stage.memcacheds(3)
     with magent(stage, servers) as proxy:
         proxy.inject(NO_MEMORY, 1)
@@ -164,7 +164,7 @@ def test_no_memory_for_a_while(stage):
         assert carry_out(proxy) == dict(everything)
 
 
-def test_any_allocation_fails_at_the_start(stage):
+def test_any_allocation_failing_at_start_is_said_or_survived(stage):
     """It says so in one line, or does without."""
     servers = stage.memcacheds(3)
     number, reached, refusals = 1, True, 0

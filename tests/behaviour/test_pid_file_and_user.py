@@ -11,14 +11,14 @@ from lib.daemon import (CANTCREAT, NOUSER, TEMPFAIL, Run, as_nobody,
 pytestmark = pytest.mark.usefixtures("reaper")
 
 
-def test_the_pid_file_goes_with_its_owner(daemon):
+def test_pid_file_at_the_end_of_its_owner_is_removed(daemon):
     magent = daemon()
     assert magent.pid_file.read_text() == "%d\n" % magent.pid
     assert magent.terminate() == 0
     assert not magent.pid_file.exists()
 
 
-def test_a_pid_file_of_somebody_else_stays(daemon):
+def test_pid_file_replaced_by_somebody_else_stays(daemon):
     magent = daemon()
     magent.pid_file.unlink()
     magent.pid_file.write_text("another\n")
@@ -26,7 +26,8 @@ def test_a_pid_file_of_somebody_else_stays(daemon):
     assert magent.pid_file.read_text() == "another\n"
 
 
-def test_a_pid_file_that_is_held(stage, daemon, memcached):
+def test_magent_with_held_pid_file_exits_with_tempfail(
+        stage, daemon, memcached):
     first = daemon()
     inode = first.pid_file.stat().st_ino
     for options in ["-D"], []:
@@ -40,13 +41,14 @@ def test_a_pid_file_that_is_held(stage, daemon, memcached):
     assert first.terminate() == 0
 
 
-def test_a_stale_pid_file_is_taken_over(daemon, tmp_path):
+def test_stale_pid_file_is_taken_over(daemon, tmp_path):
     (tmp_path / "pid").write_text("1\n" + 5000 * "stale\n")
     magent = daemon()
     assert magent.pid_file.read_text() == "%d\n" % magent.pid
 
 
-def test_a_pid_file_that_cannot_be(stage, memcached, tmp_path):
+def test_magent_with_impossible_pid_file_exits_with_cantcreat(
+        stage, memcached, tmp_path):
     (tmp_path / "target").write_text("kept")
     (tmp_path / "link").symlink_to(tmp_path / "target")
     for path in tmp_path / "missing" / "pid", tmp_path / "link", tmp_path:
@@ -58,7 +60,7 @@ def test_a_pid_file_that_cannot_be(stage, memcached, tmp_path):
 
 
 @needs_root
-def test_a_pid_file_where_only_root_may_write(daemon):
+def test_pid_file_where_only_root_may_write_is_emptied(daemon):
     """Its name stays; no pid stays in it."""
     magent = daemon(user="nobody")
     assert magent.pid_file.read_text() == "%d\n" % magent.pid
@@ -78,7 +80,7 @@ def is_user(magent, uid, gid, groups):
 
 
 @needs_root
-def test_root_becomes_nobody_and_says_so(run):
+def test_root_without_user_option_becomes_nobody_and_logs_it(run):
     magent = run(user=None).ready()
     nobody = pwd.getpwnam("nobody")
     is_user(magent, nobody.pw_uid, nobody.pw_gid, [nobody.pw_gid])
@@ -86,7 +88,7 @@ def test_root_becomes_nobody_and_says_so(run):
 
 
 @needs_root
-def test_user_and_group_by_name_and_number(run):
+def test_root_with_user_and_group_options_becomes_them(run):
     daemon, games = pwd.getpwnam("daemon"), grp.getgrnam("games")
     for user in "daemon", str(daemon.pw_uid):
         is_user(run(user=user).ready(), daemon.pw_uid, daemon.pw_gid,
@@ -98,14 +100,14 @@ def test_user_and_group_by_name_and_number(run):
 
 
 @needs_root
-def test_root_stays_root_with_a_warning(run):
+def test_root_with_option_u_root_stays_root_and_warns(run):
     magent = run(user="root").ready()
     assert magent.status()["Uid"] == 4 * ["0"]
     assert "warning: running as root" in magent.output()
 
 
 @needs_root
-def test_others_stay_who_they_are(run):
+def test_other_user_with_user_option_stays_itself_and_warns(run):
     magent = run("-u", "root", user=None, preexec_fn=as_nobody).ready()
     assert magent.status()["Uid"] == 4 * [str(pwd.getpwnam("nobody").pw_uid)]
     assert "warning: only root can become" in magent.output()
@@ -115,7 +117,8 @@ def test_others_stay_who_they_are(run):
     (["-u", "nosuch"], "nosuch"), (["-u", "4000000000"], "4000000000"),
     (["-g", "nosuch"], "nosuch"), (["-u", "1x"], "1x"),
     (["-u", "99999999999999"], "9999")])
-def test_a_user_that_is_not(stage, memcached, options, word):
+def test_magent_with_unknown_user_exits_with_nouser(
+        stage, memcached, options, word):
     for foreground in ["-D"], []:
         magent = stage.add(Run(*foreground, *options, "-s",
                                memcached.address, user=None))

@@ -154,7 +154,7 @@ def check_holds(plain, *servers):
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-def test_as_at_memcached(stage, pair, name):
+def test_client_library_works_as_with_memcached(stage, pair, name):
     """Every operation; the primary and the backup come to hold the same."""
     primary, backup, proxy = pair
     plain = stage.memcached()
@@ -165,7 +165,7 @@ def test_as_at_memcached(stage, pair, name):
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-def test_primary_killed(stage, pair, name):
+def test_client_library_with_primary_killed_sees_no_error(stage, pair, name):
     """A client object that goes on sees no error and what it has written."""
     primary, backup, proxy = pair
     plain = stage.memcached()
@@ -185,7 +185,8 @@ def within_5_s():
     assert time.monotonic() - start < 5
 
 
-def test_binary_php_memcached(stage, proxy, within_5_s):
+def test_binary_php_memcached_fails_at_once_and_text_then_works(
+        stage, proxy, within_5_s):
     """Each operation fails; the text protocol then does on the same object."""
     php = drive(stage, PHP, proxy)
     php.ask("$c->setOption(Memcached::OPT_BINARY_PROTOCOL, true)")
@@ -197,7 +198,8 @@ def test_binary_php_memcached(stage, proxy, within_5_s):
     assert php.ask("[$c->set('a', 1), $c->get('a')]") == '[[true,1],"SUCCESS"]'
 
 
-def test_binary_php_session(stage, proxy, within_5_s):
+def test_binary_php_session_fails_at_once_and_text_then_works(
+        stage, proxy, within_5_s):
     """The default of PHP: sessions do not start, and warn of the lock."""
     php = drive(stage, PHP, proxy)
     for line in operations("php-session")[:3]:
@@ -211,14 +213,15 @@ def test_binary_php_session(stage, proxy, within_5_s):
     assert php.ask("session_start()") == '[true,"SUCCESS"]'
 
 
-def test_binary_pylibmc(stage, proxy, within_5_s):
+def test_binary_pylibmc_fails_at_once(stage, proxy, within_5_s):
     client = drive(stage, python("pylibmc-binary"), proxy)
     for line in 'c.set("a", 1)', 'c.delete("a")', 'c.incr("a")':
         assert client.ask(line).startswith("pylibmc.UnknownReadFailure")
     assert client.ask('c.get("a"), c.get_multi(["a", "b"])') == "(None, {})"
 
 
-def test_binary_bmemcached(stage, proxy, within_5_s):
+def test_binary_bmemcached_shows_the_refusal_of_magent(
+        stage, proxy, within_5_s):
     """This library shows what magent says, on each new connection."""
     client = drive(stage, python("bmemcached"), proxy)
     refusal = (

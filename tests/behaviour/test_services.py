@@ -41,7 +41,8 @@ def next_state(receiver, wanted):
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_systemd_is_told(run, daemon, notify, background):
+def test_systemd_gets_ready_watchdog_and_stopping(
+        run, daemon, notify, background):
     name, receiver = notify
     environment = {**os.environ, "NOTIFY_SOCKET": name,
                    "WATCHDOG_USEC": "2000000"}
@@ -56,7 +57,7 @@ def test_systemd_is_told(run, daemon, notify, background):
 
 @pytest.mark.parametrize("name", ["/nonexistent/socket", "@magent-nobody",
                                   "nonsense", "", "/" + 200 * "x"])
-def test_nobody_listens_for_notes(run, name):
+def test_notify_socket_that_nobody_reads_stops_nothing(run, name):
     magent = run(env={**os.environ, "NOTIFY_SOCKET": name}).ready()
     assert magent.terminate() == 0
 
@@ -68,7 +69,7 @@ def check(*arguments):
     return done.returncode, done.stdout
 
 
-def test_check_magent(stage):
+def test_check_magent_follows_the_pair_down_and_up(stage):
     primary, backup = stage.memcacheds(2)
     magent = stage.magent([primary], [backup])
     wait_for(lambda: check("-p", magent.port)[0] == 0, "all to be up")
@@ -82,14 +83,14 @@ def test_check_magent(stage):
     wait_for(lambda: check("-p", magent.port)[0] == 0, "the primary to return")
 
 
-def test_check_magent_of_too_many_clients(run):
+def test_check_magent_with_no_place_left_names_the_clients(run):
     magent = run("-n", "1").ready()
     with wait_for(lambda: admitted(magent), "a place"):
         status, line = check("-p", magent.port)
         assert status == 1 and "too many clients" in line
 
 
-def test_check_magent_while_a_server_hangs(stage):
+def test_check_magent_with_a_server_hung_is_good(stage):
     """One second is enough to find that out; nothing is uncovered."""
     primary, backup = stage.memcacheds(2)
     magent = stage.magent([primary], [backup])
@@ -103,7 +104,7 @@ def test_check_magent_while_a_server_hangs(stage):
         primary.cont()
 
 
-def test_check_magent_of_no_magent(stage, memcached):
+def test_check_magent_without_magent_says_what_is_wrong(stage, memcached):
     assert check("-p", free_port()) [0] == 1
     status, line = check("-p", memcached.port)
     assert status == 1 and "no magent" in line
@@ -125,7 +126,7 @@ def tool(*command, **keywords):
                           **keywords)
 
 
-def test_shell_scripts_have_no_faults():
+def test_shell_scripts_pass_shellcheck():
     done = tool("shellcheck", CHECK, str(ROOT / "scripts" / "magent.init"))
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -140,12 +141,12 @@ def unit(tmp_path):
     return str(path)
 
 
-def test_the_unit_is_valid(unit):
+def test_systemd_unit_passes_verify(unit):
     done = tool("systemd-analyze", "verify", "--man=no", unit)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_unit_is_hardened(unit):
+def test_systemd_unit_has_low_exposure(unit):
     done = tool("systemd-analyze", "security", "--offline=true", "--no-pager",
                 unit)
     level = re.search(r"exposure level for \S+: ([\d.]+)", done.stdout)
@@ -153,7 +154,7 @@ def test_the_unit_is_hardened(unit):
     assert float(level.group(1)) < 2.5
 
 
-def test_the_options_of_the_service_are_taken():
+def test_options_of_default_file_are_taken():
     text = (ROOT / "scripts" / "magent.default").read_text()
     options = re.search(r'^MAGENT_OPTS="(.*)"$', text, re.M).group(1)
     done = subprocess.run([MAGENT, "-D", *options.split(), "-V"],
@@ -162,7 +163,8 @@ def test_the_options_of_the_service_are_taken():
 
 
 @needs_root
-def test_the_init_script(memcached, open_directory):
+def test_init_script_starts_restarts_and_stops_magent(
+        memcached, open_directory):
     port, pid_file = free_port(), open_directory / "run" / "pid"
     (open_directory / "default").write_text(
         'MAGENT_OPTS="-l 127.0.0.1 -p %d -s %s"\n' % (port, memcached.address))
@@ -207,7 +209,7 @@ def test_the_init_script(memcached, open_directory):
 
 
 @needs_root
-def test_the_keepalived_example(tmp_path):
+def test_keepalived_example_passes_its_check(tmp_path):
     """As user root: with another one, the test mode of 2.2.7 ends itself."""
     text = (ROOT / "scripts" / "keepalived.conf").read_text()
     text = text.replace("script_user nobody", "script_user root")
@@ -223,7 +225,7 @@ def test_the_keepalived_example(tmp_path):
     assert "SECURITY" not in done.stdout + done.stderr
 
 
-def test_modes_of_the_scripts():
+def test_scripts_are_executable_where_they_must_be():
     for name, executable in (("check-magent", True), ("magent.init", True),
                              ("magent.default", False),
                              ("magent.service", False),

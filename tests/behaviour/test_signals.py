@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("reaper")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it(run, number):
+def test_magent_at_sigterm_or_sigint_closes_clients_and_exits_0(run, number):
     magent = run().ready()
     with Client(magent.port) as idle:
         magent.process.send_signal(number)
@@ -19,7 +19,7 @@ def test_a_signal_ends_it(run, number):
         assert idle.read_to_end() == b""
 
 
-def test_other_signals_change_nothing(run):
+def test_magent_at_other_signals_goes_on(run):
     magent = run().ready()
     with Client(magent.port) as client:
         for _ in range(50):
@@ -48,7 +48,7 @@ def unread_bytes(port):
                int(row.split()[4].split(":")[1], 16) > 0 for row in rows)
 
 
-def test_what_is_in_flight_is_finished(stage):
+def test_request_in_flight_at_sigterm_is_finished(stage):
     memcached = stage.memcached()
     magent = stage.add(Run("-D", "-s", memcached.address, "-t", "60000"))
     magent.ready()
@@ -61,10 +61,10 @@ def test_what_is_in_flight_is_finished(stage):
     assert magent.wait() == 0
 
 
-def test_a_second_signal_ends_it_at_once(stage, tmp_path):
+def test_second_sigterm_ends_magent_at_once(stage, tmp_path):
     memcached = stage.memcached()
     magent = stage.add(Run("-D", "-s", memcached.address, "-t", "60000", "-P",
-                 tmp_path / "pid"))
+                           tmp_path / "pid"))
     magent.ready()
     with ask_the_hung(magent, memcached):
         magent.process.send_signal(signal.SIGTERM)

@@ -12,14 +12,14 @@ from lib.servers import MAGENT
 pytestmark = pytest.mark.usefixtures("reaper")
 
 
-def test_the_parent_returns_when_the_port_is_bound(daemon):
+def test_parent_of_daemon_returns_when_the_port_is_bound(daemon):
     magent = daemon()
     with Client(magent.port) as client:
         assert client.ask(b"version\r\n").startswith(b"VERSION ")
     assert magent.terminate() == 0
 
 
-def test_a_daemon_leaves_its_caller(daemon):
+def test_daemon_leaves_session_directory_and_descriptors_of_caller(daemon):
     magent = daemon()
     assert os.getsid(magent.pid) == magent.pid
     assert os.readlink("/proc/%d/cwd" % magent.pid) == "/"
@@ -27,7 +27,7 @@ def test_a_daemon_leaves_its_caller(daemon):
         assert os.readlink("/proc/%d/fd/%d" % (magent.pid, fd)) == "/dev/null"
 
 
-def test_a_daemon_keeps_no_descriptor_of_its_caller(daemon):
+def test_daemon_with_inherited_pipe_closes_it(daemon):
     """Or whoever reads the other end of this pipe would wait for ever."""
     reader, writer = os.pipe()
     with contextlib.ExitStack() as stack:
@@ -39,7 +39,7 @@ def test_a_daemon_keeps_no_descriptor_of_its_caller(daemon):
         assert magent.serves()
 
 
-def test_relative_paths_outlive_the_directory(daemon, tmp_path):
+def test_daemon_with_relative_paths_uses_the_start_directory(daemon, tmp_path):
     magent = daemon("-f", "socket", "-P", "other", cwd=tmp_path,
                     pid_file=tmp_path / "other")
     with Client(tmp_path / "socket") as client:
@@ -48,14 +48,15 @@ def test_relative_paths_outlive_the_directory(daemon, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_foreground_is_the_process_itself(run):
+def test_magent_in_foreground_is_the_process_itself(run):
     magent = run().ready()
     assert magent.status()["Pid"] == [str(magent.process.pid)]
     assert magent.terminate() == 0
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_closed_standard_descriptors(memcached, closed):
+def test_magent_with_closed_standard_descriptors_puts_no_socket_there(
+        memcached, closed):
     """No socket takes the place of a standard descriptor."""
     port = free_port()
     command = "exec \"$@\" " + closed
@@ -74,7 +75,7 @@ def test_closed_standard_descriptors(memcached, closed):
         assert process.wait(30) == 0
 
 
-def test_a_port_that_is_taken(stage, memcached, daemon):
+def test_magent_with_port_taken_exits_with_oserr(stage, memcached, daemon):
     first = daemon()
     before = first.pid_file.read_bytes()
     for options in ["-D"], []:
@@ -89,7 +90,8 @@ def test_a_port_that_is_taken(stage, memcached, daemon):
 
 
 @pytest.mark.parametrize("host", ["203.0.113.1", "nosuch.invalid", "1.2.3"])
-def test_an_address_that_is_not_here(stage, memcached, host):
+def test_magent_with_foreign_address_exits_with_its_name(
+        stage, memcached, host):
     magent = stage.add(Run("-s", memcached.address, "-l", host))
     assert magent.wait() in (OSERR, 68)
     assert host in last_line(magent.output())

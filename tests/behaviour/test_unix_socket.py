@@ -9,7 +9,7 @@ from lib.net import Client, wait_for
 pytestmark = pytest.mark.usefixtures("reaper")
 
 
-def test_a_unix_socket(run, open_directory):
+def test_unix_socket_serves_and_is_removed_at_the_end(run, open_directory):
     path = open_directory / "socket"
     magent = run("-f", path).ready()
     with Client(path) as client:
@@ -21,7 +21,7 @@ def test_a_unix_socket(run, open_directory):
     assert not path.exists()
 
 
-def test_a_unix_socket_alone(stage, memcached, open_directory):
+def test_unix_socket_without_port_serves(stage, memcached, open_directory):
     path = open_directory / "socket"
     magent = stage.add(Run("-D", "-s", memcached.address, "-f", path, port="0"))
     wait_for(path.exists, "the socket")
@@ -30,7 +30,7 @@ def test_a_unix_socket_alone(stage, memcached, open_directory):
     assert magent.terminate() == 0
 
 
-def test_a_stale_socket_is_replaced(run, open_directory):
+def test_stale_unix_socket_is_replaced(run, open_directory):
     path = open_directory / "socket"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
@@ -39,7 +39,7 @@ def test_a_stale_socket_is_replaced(run, open_directory):
         assert client.ask(b"version\r\n").startswith(b"VERSION ")
 
 
-def test_a_socket_in_use_is_not_replaced(run, open_directory):
+def test_unix_socket_in_use_is_not_replaced(run, open_directory):
     path = open_directory / "socket"
     first = run("-f", path).ready()
     second = run("-f", path)
@@ -50,7 +50,7 @@ def test_a_socket_in_use_is_not_replaced(run, open_directory):
     assert first.terminate() == 0
 
 
-def test_a_file_is_not_replaced_by_a_socket(run, open_directory):
+def test_file_at_the_unix_sockets_path_is_not_replaced(run, open_directory):
     path = open_directory / "file"
     path.write_text("precious")
     magent = run("-f", path)
@@ -59,7 +59,7 @@ def test_a_file_is_not_replaced_by_a_socket(run, open_directory):
     assert path.read_text() == "precious"
 
 
-def test_the_longest_path(run, open_directory):
+def test_unix_socket_of_107_bytes_serves(run, open_directory):
     path = str(open_directory) + "/"
     path += (107 - len(path)) * "s"
     run("-f", path).ready()

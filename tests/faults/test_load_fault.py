@@ -267,7 +267,7 @@ class Scene:
 
 
 @pytest.mark.parametrize("fault", ["kill", "stop"])
-def test_primary_lost_under_load(stage, fault):
+def test_load_with_primary_lost_sees_no_error_and_loses_no_write(stage, fault):
     scene = Scene(stage)
     scene.run((SECONDS / 3, getattr(scene.primaries[0], fault)))
     scene.check()
@@ -275,7 +275,8 @@ def test_primary_lost_under_load(stage, fault):
 
 
 @pytest.mark.parametrize("fault, cure", [("kill", "restart"), ("stop", "cont")])
-def test_primary_comes_back_under_load(stage, fault, cure):
+def test_load_with_primary_returning_sees_no_old_or_lost_value(
+        stage, fault, cure):
     """Hung writes of its past life never show; nor does its empty memory."""
     scene = Scene(stage)
     primary = scene.primaries[0]

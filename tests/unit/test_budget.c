@@ -100,7 +100,7 @@ take(bool many, unsigned int n, size_t bytes)
 }
 
 static void
-test_held(void)
+test_budget_with_memory_held_admits_fewer_kinds(void)
 {
 	struct block *first, *second, *third;
 
@@ -138,7 +138,7 @@ test_held(void)
 
 /* What others keep who wait is none, either. */
 static void
-test_kept(void)
+test_memory_kept_by_waiters_does_not_count_as_held(void)
 {
 	struct claim waiting = { .wake = on_wake, .kept = 3 * (size_t)LIMIT };
 	struct block *block = hold(3 * (size_t)LIMIT);
@@ -159,7 +159,7 @@ test_kept(void)
 /* What is due counts as if it were held; but it is never all for who wants
    little. */
 static void
-test_due(void)
+test_expected_bytes_count_but_leave_room_for_little_ones(void)
 {
 	struct block *block;
 
@@ -187,7 +187,7 @@ test_due(void)
 
 /* A round takes a quarter of the memory, and half of it at most is due. */
 static void
-test_round(void)
+test_round_takes_a_quarter_of_the_limit_or_less(void)
 {
 	make(MB);
 	check(budget_round(budget, 1) == 1 && budget_round(budget, 16) == 16);
@@ -212,7 +212,7 @@ test_round(void)
 /* It learns: quickly that values are large, slower that they are small; and of
    gets of many keys nothing from those of one. */
 static void
-test_values(void)
+test_estimate_grows_fast_and_shrinks_slowly_by_kind_of_get(void)
 {
 	make(MB);
 	take(true, 100, 10);
@@ -250,7 +250,7 @@ want(struct my_claim *my, enum budget_need need)
 }
 
 static void
-test_waiting(void)
+test_waiters_are_woken_one_by_one_in_their_order(void)
 {
 	struct block *block = hold(2 * LIMIT);
 	struct my_claim claims[3] = { { .woken = 0 } };
@@ -287,7 +287,7 @@ test_waiting(void)
 
 /* Who has waited for long may use half as much again. */
 static void
-test_patience(void)
+test_waiter_of_long_patience_may_use_half_as_much_again(void)
 {
 	struct block *block = hold(LIMIT + LIMIT / 2);
 	struct my_claim claim = { .again = true };
@@ -305,13 +305,13 @@ test_patience(void)
 int
 main(void)
 {
-	RUN(test_held);
-	RUN(test_kept);
-	RUN(test_due);
-	RUN(test_round);
-	RUN(test_values);
-	RUN(test_waiting);
-	RUN(test_patience);
+	RUN(test_budget_with_memory_held_admits_fewer_kinds);
+	RUN(test_memory_kept_by_waiters_does_not_count_as_held);
+	RUN(test_expected_bytes_count_but_leave_room_for_little_ones);
+	RUN(test_round_takes_a_quarter_of_the_limit_or_less);
+	RUN(test_estimate_grows_fast_and_shrinks_slowly_by_kind_of_get);
+	RUN(test_waiters_are_woken_one_by_one_in_their_order);
+	RUN(test_waiter_of_long_patience_may_use_half_as_much_again);
 	block_pool_free();
 	return unit_end();
 }

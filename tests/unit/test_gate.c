@@ -124,7 +124,7 @@ open_gate(void)
 
 /* Calls go through an open gate, and are counted. */
 static void
-test_calls(void)
+test_open_gate_counts_the_calls_in_flight(void)
 {
 	int i;
 
@@ -144,7 +144,7 @@ test_calls(void)
 
 /* With nothing in flight: soon, but not from inside gate_rest(). */
 static void
-test_rest_at_once(void)
+test_job_with_nothing_in_flight_runs_in_the_next_turn(void)
 {
 	begin();
 	gate_rest(gate, rest('a'));
@@ -166,7 +166,7 @@ test_rest_at_once(void)
 /* With calls in flight: after the last of them, but not inside of it; calls
    that follow from them may begin. */
 static void
-test_rest_waits(void)
+test_job_with_calls_in_flight_runs_after_the_last(void)
 {
 	begin();
 	gate_enter(gate);
@@ -188,7 +188,7 @@ test_rest_waits(void)
 /* A call that begins between the last one and the rest: the rest waits for
    it, too. */
 static void
-test_call_before_rest(void)
+test_job_waits_for_call_that_begins_before_it(void)
 {
 	begin();
 	gate_rest(gate, rest('a'));
@@ -207,7 +207,7 @@ test_call_before_rest(void)
 
 /* One at a time, in their order; closed in between. */
 static void
-test_order(void)
+test_jobs_run_one_at_a_time_in_their_order(void)
 {
 	begin();
 	gate_enter(gate);
@@ -248,7 +248,7 @@ rest_b_and_open(void)
 /* run() may open the gate, and ask for another rest, even for itself again
    when it has. */
 static void
-test_inside_run(void)
+test_running_job_may_open_the_gate_and_ask_for_another(void)
 {
 	begin();
 	rests[0].then = rest_b_and_open;
@@ -268,7 +268,7 @@ test_inside_run(void)
 
 /* Waiters are woken once, in their order, when the last rest is over. */
 static void
-test_waiters(void)
+test_waiters_are_woken_in_order_after_the_last_job(void)
 {
 	begin();
 	gate_enter(gate);
@@ -295,7 +295,7 @@ test_waiters(void)
 }
 
 static void
-test_wait_cancel(void)
+test_cancelled_waiter_is_not_woken(void)
 {
 	begin();
 	gate_wait_cancel(gate, waiter('A'));
@@ -323,7 +323,7 @@ close_again(void)
 
 /* Who is woken may close the gate: then the others go on waiting. */
 static void
-test_wake_closes(void)
+test_waiter_that_closes_the_gate_leaves_others_waiting(void)
 {
 	begin();
 	waiters[0].then = close_again;
@@ -349,7 +349,7 @@ cancel_b(void)
 
 /* Who is woken may take another one out of the list. */
 static void
-test_wake_cancels(void)
+test_waiter_that_cancels_another_keeps_it_from_waking(void)
 {
 	begin();
 	waiters[0].then = cancel_b;
@@ -365,7 +365,7 @@ test_wake_cancels(void)
 
 /* A rest that is cancelled does not run, and keeps the gate closed no more. */
 static void
-test_cancel(void)
+test_cancelled_job_does_not_run_and_lets_the_gate_open(void)
 {
 	begin();
 	gate_cancel(gate, rest('a'));
@@ -399,7 +399,7 @@ test_cancel(void)
 
 /* To cancel a rest that runs, or has run, changes nothing. */
 static void
-test_cancel_late(void)
+test_cancel_of_job_that_runs_or_ran_changes_nothing(void)
 {
 	begin();
 	gate_rest(gate, rest('a'));
@@ -414,7 +414,7 @@ test_cancel_late(void)
 
 /* A rest that is cancelled and asked for again goes to the end. */
 static void
-test_cancel_and_again(void)
+test_job_cancelled_and_asked_for_again_goes_to_the_end(void)
 {
 	begin();
 	gate_rest(gate, rest('a'));
@@ -430,7 +430,7 @@ test_cancel_and_again(void)
 
 /* A gate that is freed with a rest to come leaves nothing behind. */
 static void
-test_free(void)
+test_gate_freed_with_job_to_come_leaves_nothing_behind(void)
 {
 	begin();
 	gate_rest(gate, rest('a'));
@@ -444,20 +444,20 @@ main(void)
 {
 	base = event_base_new();
 	unit_need(base != NULL, "event_base_new");
-	RUN(test_calls);
-	RUN(test_rest_at_once);
-	RUN(test_rest_waits);
-	RUN(test_call_before_rest);
-	RUN(test_order);
-	RUN(test_inside_run);
-	RUN(test_waiters);
-	RUN(test_wait_cancel);
-	RUN(test_wake_closes);
-	RUN(test_wake_cancels);
-	RUN(test_cancel);
-	RUN(test_cancel_late);
-	RUN(test_cancel_and_again);
-	RUN(test_free);
+	RUN(test_open_gate_counts_the_calls_in_flight);
+	RUN(test_job_with_nothing_in_flight_runs_in_the_next_turn);
+	RUN(test_job_with_calls_in_flight_runs_after_the_last);
+	RUN(test_job_waits_for_call_that_begins_before_it);
+	RUN(test_jobs_run_one_at_a_time_in_their_order);
+	RUN(test_running_job_may_open_the_gate_and_ask_for_another);
+	RUN(test_waiters_are_woken_in_order_after_the_last_job);
+	RUN(test_cancelled_waiter_is_not_woken);
+	RUN(test_waiter_that_closes_the_gate_leaves_others_waiting);
+	RUN(test_waiter_that_cancels_another_keeps_it_from_waking);
+	RUN(test_cancelled_job_does_not_run_and_lets_the_gate_open);
+	RUN(test_cancel_of_job_that_runs_or_ran_changes_nothing);
+	RUN(test_job_cancelled_and_asked_for_again_goes_to_the_end);
+	RUN(test_gate_freed_with_job_to_come_leaves_nothing_behind);
 	event_base_free(base);
 	return unit_end();
 }

@@ -64,7 +64,7 @@ check_empty(struct keys *keys)
 
 /* First in, first out; and little memory. */
 static void
-test_queue(void)
+test_queued_keys_come_out_in_order_with_little_memory(void)
 {
 	struct keys *keys = keys_new();
 	size_t i, sum = 0;
@@ -93,7 +93,7 @@ test_queue(void)
 /* Adding and taking in turns: nothing piles up, and a queue that was emptied
    goes on. */
 static void
-test_turns(void)
+test_queue_used_in_turns_does_not_pile_up(void)
 {
 	struct keys *keys = keys_new();
 	size_t added = 0, taken = 0, i;
@@ -115,7 +115,7 @@ test_turns(void)
 
 /* Keys of the longest kind at every place of a piece's end. */
 static void
-test_ends(void)
+test_longest_keys_at_any_end_of_a_piece_come_out_whole(void)
 {
 	struct keys *keys;
 	char key[KEY_MAX];
@@ -143,7 +143,7 @@ test_ends(void)
 
 /* A queue is freed with what is in it: a sanitizer would see a leak. */
 static void
-test_free(void)
+test_queue_freed_with_keys_in_it_leaks_nothing(void)
 {
 	struct keys *keys = keys_new();
 	size_t i;
@@ -158,7 +158,7 @@ test_free(void)
 
 /* What a key on a line may not hold: space, NUL, CR and LF. */
 static void
-test_need(void)
+test_key_with_space_nul_cr_or_lf_needs_base64(void)
 {
 	char key[KEY_MAX];
 	int byte;
@@ -198,7 +198,7 @@ check_base64(const char *key, size_t length, const char *want)
 }
 
 static void
-test_base64(void)
+test_key_of_any_bytes_is_encoded_as_base64(void)
 {
 	char key[KEY_MAX], out[KEYS_BASE64_MAX];
 	size_t i;
@@ -232,11 +232,11 @@ test_base64(void)
 int
 main(void)
 {
-	RUN(test_queue);
-	RUN(test_turns);
-	RUN(test_ends);
-	RUN(test_free);
-	RUN(test_need);
-	RUN(test_base64);
+	RUN(test_queued_keys_come_out_in_order_with_little_memory);
+	RUN(test_queue_used_in_turns_does_not_pile_up);
+	RUN(test_longest_keys_at_any_end_of_a_piece_come_out_whole);
+	RUN(test_queue_freed_with_keys_in_it_leaks_nothing);
+	RUN(test_key_with_space_nul_cr_or_lf_needs_base64);
+	RUN(test_key_of_any_bytes_is_encoded_as_base64);
 	return unit_end();
 }

@@ -401,7 +401,7 @@ settle(void)
 
 /* Any calls, in any pieces. */
 static void
-test_pairing(void)
+test_calls_in_any_pieces_get_their_own_replies(void)
 {
 	unsigned int i, n;
 
@@ -423,7 +423,7 @@ test_pairing(void)
 
 /* It ends anywhere: nobody has a wrong answer, and nobody is forgotten. */
 static void
-test_endings(void)
+test_calls_on_link_that_ends_anywhere_come_back_in_order(void)
 {
 	static const char *const ends[] = {
 		"",
@@ -481,7 +481,7 @@ commands_for(unsigned int n)
 }
 
 static void
-test_sharing(void)
+test_gets_in_a_row_share_one_command(void)
 {
 	connect_link();
 	check(commands_for(1) == 1 && commands_for(2) == 1);
@@ -503,7 +503,7 @@ ask(const char *key)
 
 /* A value is not taken for that of a later command. */
 static void
-test_other_command(void)
+test_value_for_a_later_command_fails_the_link(void)
 {
 	static const char value[] = "VALUE k3 0 1\r\nx\r\n";
 	int i;
@@ -530,11 +530,11 @@ main(void)
 	unit_need(loop != NULL, "conn_loop_new");
 	test_link = link_new(loop, VALUE_MAX, &news, NULL);
 	unit_need(test_link != NULL, "link_new");
-	RUN(test_sharing);
-	RUN(test_other_command);
-	RUN(test_pairing);
+	RUN(test_gets_in_a_row_share_one_command);
+	RUN(test_value_for_a_later_command_fails_the_link);
+	RUN(test_calls_in_any_pieces_get_their_own_replies);
 	on_failed(NULL, "");
-	RUN(test_endings);
+	RUN(test_calls_on_link_that_ends_anywhere_come_back_in_order);
 	close(peer);
 	link_free(test_link);
 	conn_loop_free(loop);

@@ -1044,7 +1044,7 @@ check_parsing(const char *bytes, size_t n, const char *want, size_t want_length,
 }
 
 static void
-test_tables(void)
+test_request_and_reply_of_each_table_line_parse_as_written(void)
 {
 	size_t i, length;
 
@@ -1107,7 +1107,7 @@ check_get(size_t n, enum proto_status want)
 }
 
 static void
-test_long_get(void)
+test_get_line_up_to_the_limit_is_parsed_and_longer_refused(void)
 {
 	check_get(100, PROTO_OK);
 	check_get(PROTO_LINE_MAX - 1, PROTO_OK);
@@ -1138,7 +1138,7 @@ check_base64(const char *input, const char *want)
 }
 
 static void
-test_base64(void)
+test_base64_key_is_decoded_or_refused(void)
 {
 	check_base64("Zm9v", "foo");
 	check_base64("Zm8=", "fo");
@@ -1159,7 +1159,7 @@ test_base64(void)
 }
 
 static void
-test_token(void)
+test_token_ends_at_spaces_and_keeps_other_bytes(void)
 {
 	static const char bytes[] = "  a \0b  c\r d ";
 	static const char *const want[] = { "a", "\0b", "c\r", "d" };
@@ -1185,9 +1185,9 @@ test_token(void)
 int
 main(void)
 {
-	RUN(test_tables);
-	RUN(test_long_get);
-	RUN(test_base64);
-	RUN(test_token);
+	RUN(test_request_and_reply_of_each_table_line_parse_as_written);
+	RUN(test_get_line_up_to_the_limit_is_parsed_and_longer_refused);
+	RUN(test_base64_key_is_decoded_or_refused);
+	RUN(test_token_ends_at_spaces_and_keeps_other_bytes);
 	return unit_end();
 }
