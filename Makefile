@@ -69,6 +69,9 @@ asan:
 	-fno-omit-frame-pointer -fsanitize=address,undefined \
 	-fno-sanitize-recover=all" build-asan/magent units
 
+check:
+	scripts/check
+
 test:
 	scripts/test
 
@@ -80,6 +83,6 @@ install: magent
 clean:
 	rm -rf build build-* magent
 
-.PHONY: units asan test install clean
+.PHONY: units asan check test install clean
 .SECONDARY:
 -include $(wildcard $(BUILD)/*.d $(BUILD)/*/*.d)
