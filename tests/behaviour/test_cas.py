@@ -1,4 +1,4 @@
-"""Tokens that say which server, in which of its lives, they are from."""
+"""Tokens that say which incarnation of which server they are from."""
 import pytest
 
 from lib.net import wait_for

@@ -55,7 +55,8 @@ def test_limit_of_files_that_cannot_be_raised_is_logged(run):
 
 
 def test_client_over_option_n_is_refused_and_place_is_reused(run):
-    """As memcached: they are told, and a place that is left is free again."""
+    """As with memcached: a client too many gets an error line, and the place of
+    one that has left is free again."""
     magent = run("-n", "3").ready()
     clients = [wait_for(lambda: admitted(magent), "a place")
                for _ in range(3)]

@@ -7,7 +7,7 @@ from differential import Names, first_difference
 from lib.net import free_port, wait_for
 
 SERVER_ERROR = b"SERVER_ERROR"
-# State before the fault; what is asked after it has to be answered from it.
+# State before the fault; requests after it must be answered from it.
 BEFORE = (b"set a 5 0 2\r\n41\r\nset b 0 500 3\r\nabc\r\nincr a 1\r\n"
           b"append b 0 0 1\r\nd\r\nset gone 0 0 1\r\nx\r\ndelete gone\r\n")
 AFTER = [

@@ -218,7 +218,7 @@ def test_command_answered_with_garbage_is_done_by_the_backup(
 @pytest.mark.parametrize("reply", [b"END\r\nEND\r\n", b"END\r\nVALUE k 0 1\r\n",
                                    b"END\r\n\r\n", b"END\r\nx"])
 def test_reply_with_bytes_behind_it_ends_the_connection(scripted, reply):
-    """The connection is given up; nobody gets the rest."""
+    """The connection is given up; nobody gets the other bytes."""
     primary, _, proxy = scripted
     primary.script = on(b"get", says(reply))
     with proxy.client() as client:
@@ -263,7 +263,7 @@ def test_reply_after_the_timeout_reaches_nobody(scripted):
                                      b"ms k 1\r\nx\r\n"])
 def test_set_refused_by_primary_is_reported_and_deleted_on_backup(
         scripted, command):
-    """The client is told; the old value is gone from the backup too."""
+    """The client gets the error; the old value is gone from the backup too."""
     primary, backup, proxy = scripted
     error = b"SERVER_ERROR out of memory storing object\r\n"
     primary.script = on(command.split()[0], says(error))

@@ -12,7 +12,7 @@ OLD = b"set k 7 1000 2\r\n10\r\n"      # what k is before each of these
 # What is asked, and what both hold of k after it.
 SETS = {
     "set": (b"set k 5 100 3\r\nabc\r\n", b"VA 3 kk s3 f5 t100\r\nabc\r\n"),
-    "set for ever": (b"set k 5 0 0\r\n\r\n", b"VA 0 kk s0 f5 t-1\r\n\r\n"),
+    "set without end": (b"set k 5 0 0\r\n\r\n", b"VA 0 kk s0 f5 t-1\r\n\r\n"),
     "set expired": (b"set k 5 -1 1\r\nx\r\n", b"EN kk\r\n"),
     "set noreply": (b"set k 1 0 1 noreply\r\nx\r\n",
                     b"VA 1 kk s1 f1 t-1\r\nx\r\n"),

@@ -179,7 +179,7 @@ REFUSED = "UNKNOWN READ FAILURE"    # libmemcached's word for it
 
 @pytest.fixture
 def within_5_s():
-    """Clients of the binary protocol are told at once, and do not wait."""
+    """Clients of the binary protocol get an answer at once and do not wait."""
     start = time.monotonic()
     yield
     assert time.monotonic() - start < 5

@@ -18,7 +18,7 @@ def served(stage, proxy):
 
 @pytest.fixture
 def recorded(stage):
-    """What a scripted server is told, and a client of the magent before it."""
+    """A scripted server that notes its commands, and a client of the magent."""
     server = stage.fake()
     client = served(stage, stage.magent([server]))
     server.commands.clear()
@@ -161,7 +161,7 @@ A, B, C, D = (value(b"%c" % key, b"P") for key in b"abcd")
     (D, b"---B"), (D + b"EN", b"---B"), (A + b"EN", b"PBBB")])
 def test_shared_get_cut_short_is_completed_by_the_backup(
         scripted, said, heard, then):
-    """Who has a whole value keeps it; the others are served by the backup."""
+    """A get that has its whole value keeps it; the backup answers the others."""
     assert ask(scripted, said, then) == answers(heard)
 
 

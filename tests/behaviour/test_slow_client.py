@@ -42,13 +42,13 @@ def others_are_served(proxy):
     return worst < SLOW
 
 
-def at_rest(proxy):
+def when_idle(proxy):
     """Wait until it uses no more processor time; its memory then."""
-    def resting():
+    def idle():
         before = proxy.cpu_seconds()
         time.sleep(0.1)
         return proxy.cpu_seconds() - before < 0.03
-    wait_for(resting, "magent to come to rest")
+    wait_for(idle, "magent to become idle")
     return proxy.rss()
 
 
@@ -57,7 +57,7 @@ def test_clients_that_do_not_read_take_bounded_memory(stage, proxy, clients):
     before = proxy.rss()
     held = [stuck(stage, proxy, 2000) for _ in range(clients)]
     assert others_are_served(proxy)
-    grown = at_rest(proxy) - before
+    grown = when_idle(proxy) - before
     assert grown < (64 * MIB if clients > 1 else 16 * MIB) or sanitized()
     assert others_are_served(proxy)
     for client in held:
@@ -85,7 +85,7 @@ def test_60_slow_readers_at_once_take_bounded_memory(
 
 
 def test_large_multigets_over_the_limit_are_all_read_in_the_end(stage, proxy):
-    """Who waits for memory that others hold goes on when it is free."""
+    """A client that waits for memory which others hold goes on when it is free."""
     value = b"VALUE big 0 %d\r\n%s\r\n" % (SIZE, b"b" * SIZE)
     whole = value * 30 + b"END\r\n"
     clients = 20 // SLOW
@@ -152,7 +152,7 @@ def test_multigets_beside_100_readers_of_large_values_are_answered(
 def test_large_value_unread_takes_no_more_than_its_size(stage, proxy):
     held = [stuck(stage, proxy, 1) for _ in range(20)]
     wait_for(lambda: proxy.stats()["get_hits"] == "20", "all values to come")
-    at_rest(proxy)
+    when_idle(proxy)
     # What the sockets have not taken; the one that asks has a block, too.
     assert int(proxy.stats()["buffer_bytes"]) < len(held) * SIZE * 1.05
     for client in held:
@@ -256,7 +256,7 @@ def test_requests_waiting_for_hung_server_take_little_memory(stage):
     server.stop()
     for client in clients:
         client.send(b"get k\r\n" * 2000)
-    grown = at_rest(proxy) - before
+    grown = when_idle(proxy) - before
     server.cont()
     for client in clients:
         assert client.talk(b"") == b"END\r\n" * 2000

@@ -28,7 +28,7 @@ def test_daemon_leaves_session_directory_and_descriptors_of_caller(daemon):
 
 
 def test_daemon_with_inherited_pipe_closes_it(daemon):
-    """Or whoever reads the other end of this pipe would wait for ever."""
+    """Otherwise a reader of the other end of this pipe would never see its end."""
     reader, writer = os.pipe()
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, reader)

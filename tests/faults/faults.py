@@ -1,7 +1,7 @@
-"""Servers that can be broken, load that leaves a history, and who breaks them.
+"""Servers that can be broken, load that leaves a history, and the faults.
 
 Scene puts them together: servers, magent, the load of history.c, the checker
-beside it, and one fault after another.
+that runs meanwhile, and one fault after another.
 """
 import contextlib
 import itertools
@@ -339,7 +339,7 @@ def inflict(server, kind, seconds, dice):
 # Load
 
 class Load:
-    """history.c, and the checker beside it."""
+    """history.c, and the checker that follows it."""
 
     def __init__(self, proxy, control=None, clients=48, rate=12000, hot=24,
                  cold=200, seed=None, limit_ms=LIMIT_MS, name="", basic=False,
@@ -417,7 +417,7 @@ class Load:
         return self.errors.read()
 
     def end(self):
-        """Stop, check the rest; the Verdict."""
+        """Stop, check what is left; the Verdict."""
         with contextlib.suppress(OSError):
             self.process.stdin.close()
         self.process.wait(60)
@@ -570,8 +570,8 @@ class Scene:
             self.wait_up()
 
     def wait_up(self, timeout=30):
-        """Two looks: at the first, the fault may be news that magent has got
-        but not yet read."""
+        """Looks twice: at the first, magent may not yet have read what tells it of
+        the fault."""
         try:
             wait_for(lambda: self.is_up() and self.is_up(),
                      "all servers to be up", timeout, 0.02)

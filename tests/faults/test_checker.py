@@ -245,7 +245,7 @@ def test_history_over_the_limit_is_undecided(monkeypatch):
 
 
 def test_check_of_random_histories_equals_brute_force():
-    """Beside a brute force over all orders, on small random histories."""
+    """A brute force over all orders must find the same."""
     dice = random.Random(seed(default=1))
 
     def brute(ops):

@@ -277,7 +277,7 @@ def test_load_with_primary_lost_sees_no_error_and_loses_no_write(stage, fault):
 @pytest.mark.parametrize("fault, cure", [("kill", "restart"), ("stop", "cont")])
 def test_load_with_primary_returning_sees_no_old_or_lost_value(
         stage, fault, cure):
-    """Hung writes of its past life never show; nor does its empty memory."""
+    """Hung writes of its past incarnation never show; nor does its empty memory."""
     scene = Scene(stage)
     primary = scene.primaries[0]
     scene.run((0.5, getattr(primary, fault)), (1.5, getattr(primary, cure)),

@@ -1,4 +1,4 @@
-"""A server that returns is never believed too early: faults under load.
+"""A server that returns is never trusted too early: faults under load.
 
 Many clients work on few keys while servers fail and come back, one at a time
 and again as soon as all are up; the history of each key must be that of one
@@ -323,7 +323,7 @@ def test_metadump_refused_as_busy_is_asked_for_again(stage):
 # Locks
 
 class Locker:
-    """One of many who take a lock with add and give it back with delete."""
+    """One of many clients that take a lock with add and give it back with delete."""
 
     def __init__(self, proxy, number, locks):
         self.client = proxy.client()
@@ -362,14 +362,14 @@ class Locker:
 
 
 class Locks(threading.Thread):
-    """Fifty who want one lock."""
+    """Fifty clients that want one lock."""
 
     def __init__(self, proxy, count=50):
         super().__init__(daemon=True)
         self.selector = selectors.DefaultSelector()
         self.holder = None
         self.wrong = []
-        self.working = []       # those who hold it: one
+        self.working = []       # those that hold it: one
         self.ending = threading.Event()
         self.lockers = [Locker(proxy, i, self) for i in range(count)]
         for locker in self.lockers:

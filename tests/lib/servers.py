@@ -167,7 +167,7 @@ class Memcached(Process):
             return False
 
     def restart(self):
-        """End this life and begin another, empty, on the same port."""
+        """Kill this process and start another, empty, on the same port."""
         self.kill()
         return self.start(self.port)
 

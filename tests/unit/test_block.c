@@ -44,7 +44,7 @@ test_new_block_of_any_size_is_writable_and_counted(void)
 		    "%zu bytes for %zu", block->size, sizes[i]);
 		check(block->references == 1);
 		check(block_total() == block->size);
-		/* All of it is there: a sanitizer would tell. */
+		/* All of it is there: a sanitizer would see a fault. */
 		memset(block->bytes, 0xa5, block->size);
 		block_release(block);
 		check(block_total() == 0);

@@ -1,4 +1,5 @@
-/* The budget: who may begin, how many keys, who is woken. */
+/* The budget: which request may begin, how many keys of it, which waiter is
+   woken. */
 
 #include <event2/event.h>
 
@@ -89,7 +90,7 @@ may(void)
 
 #define check_may(want) check_bytes(may(), strlen(may()), want)
 
-/* So many values of a size come, one by one. */
+/* n values of one size arrive, one by one. */
 static void
 take(bool many, unsigned int n, size_t bytes)
 {
@@ -136,7 +137,7 @@ test_budget_with_memory_held_admits_fewer_kinds(void)
 	end();
 }
 
-/* What others keep who wait is none, either. */
+/* Memory that waiters keep does not count as held. */
 static void
 test_memory_kept_by_waiters_does_not_count_as_held(void)
 {
@@ -156,8 +157,8 @@ test_memory_kept_by_waiters_does_not_count_as_held(void)
 	end();
 }
 
-/* What is due counts as if it were held; but it is never all for who wants
-   little. */
+/* Expected bytes count as if they were held, but they never keep out a client
+   that wants little. */
 static void
 test_expected_bytes_count_but_leave_room_for_little_ones(void)
 {
@@ -185,7 +186,8 @@ test_expected_bytes_count_but_leave_room_for_little_ones(void)
 	end();
 }
 
-/* A round takes a quarter of the memory, and half of it at most is due. */
+/* A round takes a quarter of the limit, and at most half of the limit is
+   expected. */
 static void
 test_round_takes_a_quarter_of_the_limit_or_less(void)
 {
@@ -209,8 +211,8 @@ test_round_takes_a_quarter_of_the_limit_or_less(void)
 	end();
 }
 
-/* It learns: quickly that values are large, slower that they are small; and of
-   gets of many keys nothing from those of one. */
+/* The estimate follows quickly when values are large and slowly when they are
+   small; gets of one key do not change that of gets of many. */
 static void
 test_estimate_grows_fast_and_shrinks_slowly_by_kind_of_get(void)
 {
@@ -285,7 +287,7 @@ test_waiters_are_woken_one_by_one_in_their_order(void)
 	end();
 }
 
-/* Who has waited for long may use half as much again. */
+/* A waiter that has waited for long may use half as much again. */
 static void
 test_waiter_of_long_patience_may_use_half_as_much_again(void)
 {

@@ -1,6 +1,6 @@
 /*
- * What servers are told for what clients write, one line of a table each: the
- * request is parsed by proto.c, and the command has to be these bytes.
+ * The command that a server gets for a request of a client, one line of a table
+ * each: the request is parsed by proto.c, and the command must be these bytes.
  */
 
 #include "mirror/command.h"

@@ -20,7 +20,7 @@
 #include "unit.h"
 
 enum {
-	TURNS_MAX = 100000, /* until something has to have happened */
+	TURNS_MAX = 100000, /* until something must have happened */
 	DATA = 3 << 20,     /* bytes of data[] */
 };
 
@@ -38,7 +38,7 @@ struct end {
 	int error;       /* of the last one that failed */
 	size_t received; /* bytes that input() has taken */
 	size_t want;     /* the length of the message that is read, */
-	bool says_want;  /* which the conn is told */
+	bool says_want;  /* with conn_want() */
 	size_t enough;   /* bytes to begin with */
 	struct block *kept[2];
 	size_t kept_at[2];
@@ -487,13 +487,13 @@ test_kept_message_outlives_its_conn(void)
 		keep(40000, 100, says_want, true);
 		keep(40000, 30000, says_want, true);
 		keep(60000, 59999, says_want, true);
-		/* What was read in one go has to be copied. */
+		/* What was read in one go must be copied. */
 		keep(100, 120, says_want, false);
 		keep(60000, 64000, says_want, false);
 	}
 }
 
-/* Takes 100 bytes when so many are there, then a message that it keeps. */
+/* Takes 100 bytes when that many are there, then a message that it keeps. */
 static size_t
 take_and_keep(struct end *end, const char *bytes, size_t n)
 {
@@ -652,7 +652,7 @@ take_one_and_wait(struct end *end, const char *bytes, size_t n)
 	return 1;
 }
 
-/* Who asks for more from inside input() gets it in the next turn, so that the
+/* A conn resumed inside input() gets more input in the next turn, so that the
    others have theirs. */
 static void
 test_resume_inside_input_takes_effect_in_the_next_turn(void)
@@ -985,7 +985,7 @@ test_conn_without_socket_queues_its_output(void)
 	close_end(&end);
 }
 
-/* Two conns write to one socket: the peer sees who was first. */
+/* Two conns write to one socket: the peer sees which was first. */
 static void
 test_output_of_first_rank_is_sent_before_second(void)
 {
@@ -1367,7 +1367,7 @@ test_conn_over_tcp_connects_and_names_its_port(void)
 
 static int places_left;
 
-/* Refused: try the next place, which is good if it is the last. */
+/* Refused: try the next address, which is good if it is the last. */
 static void
 try_next(struct end *end, enum conn_end what)
 {
@@ -1484,7 +1484,7 @@ test_turn_with_nothing_to_do_waits_for_an_event(void)
 }
 
 /* All output goes out in one go, also what was over the high mark: the owner
-   is told both. */
+   is called for both. */
 static void
 test_finish_over_high_mark_reports_drained_and_finished(void)
 {
@@ -1516,7 +1516,8 @@ test_finish_without_socket_and_output_ends_when_attached(void)
 	close_end(&end);
 }
 
-/* An owner that is told of a failure, and acts on it later. */
+/* An owner whose ended() was called for a failure, and that acts on it
+   later. */
 static void
 test_failure_is_reported_once_to_owner_that_acts_later(void)
 {

@@ -1,4 +1,4 @@
-/* The gate: when rests run, in which order, and who is woken. */
+/* The gate: when jobs run, in which order, and which waiters are woken. */
 
 #include <event2/event.h>
 
@@ -142,7 +142,8 @@ test_open_gate_counts_the_calls_in_flight(void)
 	gate_free(NULL);
 }
 
-/* With nothing in flight: soon, but not from inside gate_rest(). */
+/* With nothing in flight a job runs soon, but not from inside the call that
+   asks for it. */
 static void
 test_job_with_nothing_in_flight_runs_in_the_next_turn(void)
 {
@@ -163,8 +164,8 @@ test_job_with_nothing_in_flight_runs_in_the_next_turn(void)
 	end();
 }
 
-/* With calls in flight: after the last of them, but not inside of it; calls
-   that follow from them may begin. */
+/* With calls in flight a job runs after the last of them, but not inside of it;
+   calls that follow from them may begin. */
 static void
 test_job_with_calls_in_flight_runs_after_the_last(void)
 {
@@ -185,8 +186,8 @@ test_job_with_calls_in_flight_runs_after_the_last(void)
 	end();
 }
 
-/* A call that begins between the last one and the rest: the rest waits for
-   it, too. */
+/* A job waits also for a call that begins after the last one and before the job
+   runs. */
 static void
 test_job_waits_for_call_that_begins_before_it(void)
 {
@@ -196,7 +197,7 @@ test_job_waits_for_call_that_begins_before_it(void)
 	check_turn("");
 	gate_leave(gate);
 	check_turn("a");
-	/* In the moment at rest itself calls may be made. */
+	/* The job itself may make calls. */
 	gate_enter(gate);
 	check(!gate_is_empty(gate));
 	gate_leave(gate);
@@ -205,7 +206,7 @@ test_job_waits_for_call_that_begins_before_it(void)
 	end();
 }
 
-/* One at a time, in their order; closed in between. */
+/* Jobs run one at a time, in their order; the gate is closed in between. */
 static void
 test_jobs_run_one_at_a_time_in_their_order(void)
 {
@@ -245,8 +246,8 @@ rest_b_and_open(void)
 	check(gate_is_closed(gate));
 }
 
-/* run() may open the gate, and ask for another rest, even for itself again
-   when it has. */
+/* run() may open the gate and ask for another job; once it has opened the gate,
+   even for itself again. */
 static void
 test_running_job_may_open_the_gate_and_ask_for_another(void)
 {
@@ -266,7 +267,7 @@ test_running_job_may_open_the_gate_and_ask_for_another(void)
 	end();
 }
 
-/* Waiters are woken once, in their order, when the last rest is over. */
+/* Waiters are woken once, in their order, when the last job is over. */
 static void
 test_waiters_are_woken_in_order_after_the_last_job(void)
 {
@@ -321,7 +322,7 @@ close_again(void)
 	gate_wait(gate, waiter('A'));
 }
 
-/* Who is woken may close the gate: then the others go on waiting. */
+/* A waiter that is woken may close the gate: then the others go on waiting. */
 static void
 test_waiter_that_closes_the_gate_leaves_others_waiting(void)
 {
@@ -347,7 +348,7 @@ cancel_b(void)
 	gate_wait_cancel(gate, waiter('B'));
 }
 
-/* Who is woken may take another one out of the list. */
+/* A waiter that is woken may take another one out of the list. */
 static void
 test_waiter_that_cancels_another_keeps_it_from_waking(void)
 {
@@ -363,7 +364,7 @@ test_waiter_that_cancels_another_keeps_it_from_waking(void)
 	end();
 }
 
-/* A rest that is cancelled does not run, and keeps the gate closed no more. */
+/* A job that is cancelled does not run and no longer keeps the gate closed. */
 static void
 test_cancelled_job_does_not_run_and_lets_the_gate_open(void)
 {
@@ -397,7 +398,7 @@ test_cancelled_job_does_not_run_and_lets_the_gate_open(void)
 	end();
 }
 
-/* To cancel a rest that runs, or has run, changes nothing. */
+/* To cancel a job that runs, or has run, changes nothing. */
 static void
 test_cancel_of_job_that_runs_or_ran_changes_nothing(void)
 {
@@ -412,7 +413,7 @@ test_cancel_of_job_that_runs_or_ran_changes_nothing(void)
 	end();
 }
 
-/* A rest that is cancelled and asked for again goes to the end. */
+/* A job that is cancelled and asked for again goes to the end. */
 static void
 test_job_cancelled_and_asked_for_again_goes_to_the_end(void)
 {
@@ -428,7 +429,7 @@ test_job_cancelled_and_asked_for_again_goes_to_the_end(void)
 	end();
 }
 
-/* A gate that is freed with a rest to come leaves nothing behind. */
+/* A gate that is freed with a job to come leaves nothing behind. */
 static void
 test_gate_freed_with_job_to_come_leaves_nothing_behind(void)
 {

@@ -1,4 +1,5 @@
-/* Who a server is: what is read of it, and how lives are told apart. */
+/* The identity of a server: what is read of it, and how its incarnations are
+   distinguished. */
 
 #include "mirror/identity.h"
 #include "unit.h"
@@ -249,7 +250,7 @@ test_identity_with_counter_that_fell_is_unsure(void)
 	check(identity_compare(&unknown, &unknown) == IDENTITY_UNSURE);
 }
 
-/* Every magent, of every version, has to make the same of it. */
+/* Every magent of every version must compute the same tag. */
 static void
 test_tag_of_known_identities_has_its_fixed_value(void)
 {
@@ -290,8 +291,8 @@ test_tag_depends_on_pid_start_and_role_only(void)
 	check(identity_tag(&before, 0) != identity_tag(&before, 1));
 }
 
-/* A restart within minutes never has the tag of the life before, whether its
-   pid is the same (in a container) or near. */
+/* A restart within minutes never has the tag of the incarnation before, whether
+   its pid is the same (in a container) or near. */
 static void
 test_tag_after_restart_within_minutes_differs(void)
 {

@@ -33,7 +33,7 @@ add(struct keys *keys, size_t i)
 	return length;
 }
 
-/* The next one taken has to be the i-th; in a buffer of 250 bytes, so that a
+/* The next one taken must be the i-th; in a buffer of 250 bytes, so that a
    sanitizer sees a longer one. */
 static void
 take(struct keys *keys, size_t i)
@@ -113,7 +113,7 @@ test_queue_used_in_turns_does_not_pile_up(void)
 	keys_free(keys);
 }
 
-/* Keys of the longest kind at every place of a piece's end. */
+/* The longest keys, at every position of a piece's end. */
 static void
 test_longest_keys_at_any_end_of_a_piece_come_out_whole(void)
 {

@@ -31,8 +31,8 @@ struct my_call {
 	enum kind kind;
 	int key;
 	char key_text[8];
-	unsigned int value; /* what a get has to find: its number, or 0 */
-	bool was_there;     /* the key of a delete */
+	unsigned int value;        /* what a get must find: its number, or 0 */
+	bool was_there;            /* the key of a delete */
 	unsigned int values[KEYS]; /* MANY */
 	unsigned int serial;
 };

@@ -227,7 +227,7 @@ test_line_of_20000_bytes_is_cut_and_stays_one_line(void)
 	end();
 }
 
-/* errno is what it was, and %m tells it. */
+/* A log call keeps errno, and %m prints it. */
 static void
 test_log_call_keeps_errno_and_prints_it(void)
 {
@@ -366,7 +366,7 @@ test_lines_about_an_object_over_ten_a_second_are_dropped(void)
 	end();
 }
 
-/* What is left out counts until it was told. */
+/* Lines left out are counted until a line has said how many. */
 static void
 test_lines_left_out_are_counted_in_the_next_line(void)
 {
@@ -478,7 +478,7 @@ set_journal(unsigned long more)
 	log_open(false, LOG_LEVEL_DEBUG);
 }
 
-/* The journal stamps lines itself, and is told their priority. */
+/* The journal stamps lines itself, and gets their priority. */
 static void
 test_log_to_journal_has_priorities_and_no_time(void)
 {

@@ -945,7 +945,7 @@ render_reply(struct text *text, const char *bytes, enum proto_status status,
 
 /*
  * Parse a copy of n bytes that lies in memory of just that size.  expect is
- * -1 for a request.  Returns the length that the parser tells.
+ * -1 for a request.  Returns the length that the parser reports.
  */
 static size_t
 parse(struct text *text, const char *bytes, size_t n, int expect)

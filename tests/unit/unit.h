@@ -25,8 +25,8 @@ enum {
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-/* This has to be true; with a text like that of printf() if the condition does
-   not say which case it is. */
+/* This must be true; check_case() takes a text like that of printf() where the
+   condition does not say which case it is. */
 #define check(good) check_case(good, "%s", #good)
 #define check_case(good, ...) \
 	do { \
@@ -37,7 +37,7 @@ enum {
 		} \
 	} while (0)
 
-/* n bytes at got have to be those of the string want. */
+/* n bytes at got must be those of the string want. */
 #define check_bytes(got, n, want) \
 	unit_compare(__FILE__, __LINE__, got, n, want, strlen(want))
 
