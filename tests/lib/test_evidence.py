@@ -162,11 +162,12 @@ def test_it(stage):
 def test_passing_test_shows_nothing(tmp_path):
     (tmp_path / "test_it.py").write_text("""
 def test_it(stage):
-    stage.magent([stage.memcached()])
+    assert stage.magent([stage.memcached()]).talk(b"get k\\r\\n") == b"END\\r\\n"
 """)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "conftest", "-p",
          "no:cacheprovider", "-rA", "test_it.py"],
         cwd=tmp_path, capture_output=True, text=True, timeout=60,
         env={**os.environ, "PYTHONPATH": str(ROOT / "tests")})
-    assert done.returncode == 0 and "magent on port" not in done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "magent on port" not in done.stdout
