@@ -42,11 +42,12 @@ $U/test_dirty: $(BUILD)/mirror/dirty.o
 $U/test_gate: $(BUILD)/mirror/gate.o
 $U/test_identity: $(addprefix $(BUILD)/,mirror/identity.o proto_reply.o)
 $U/test_ketama: $(addprefix $(BUILD)/,ketama.o md5.o)
-$U/test_keys: $(addprefix $(BUILD)/,mirror/keys.o proto_base64.o)
+$U/test_keys: $(BUILD)/mirror/keys.o
 $U/test_link: $(addprefix $(BUILD)/,server/link.o conn.o outbuf.o block.o $(PROTO:=.o))
 $U/test_log: $(BUILD)/log.o
 $U/test_outbuf: $(addprefix $(BUILD)/,outbuf.o block.o)
 $U/test_md5: $(BUILD)/md5.o
+$U/test_proto_base64: $(BUILD)/proto_base64.o
 $U/test_proto: $(addprefix $(BUILD)/,$(PROTO:=.o))
 $U/test_budget $U/test_conn $U/test_gate $U/test_link: UNIT_LIBS = -levent_core
 
@@ -70,6 +71,9 @@ asan:
 	-fno-omit-frame-pointer -fsanitize=address,undefined \
 	-fno-sanitize-recover=all" build-asan/magent units
 
+check:
+	scripts/check
+
 test:
 	scripts/test
 
@@ -92,6 +96,6 @@ install: magent
 clean:
 	rm -rf build build-* magent
 
-.PHONY: units asan test check-layout check-names check-format install clean
+.PHONY: units asan check test check-layout check-names check-format install clean
 .SECONDARY:
 -include $(wildcard $(BUILD)/*.d $(BUILD)/*/*.d)

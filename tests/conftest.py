@@ -10,6 +10,18 @@ sys.path[:0] = [str(HERE), str(HERE / "tools"), str(HERE / "faults")]
 from lib.stage import Stage  # noqa: E402
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failure shows what is on the stages of the test, before they close."""
+    report = (yield).get_result()
+    if not report.failed or call.when == "teardown":
+        return
+    used = [thing for thing in getattr(item, "funcargs", {}).values()
+            if isinstance(thing, Stage)]
+    for stage in used or list(Stage.opened):
+        report.sections += stage.evidence()
+
+
 @pytest.fixture
 def stage():
     with Stage() as stage:

@@ -1,4 +1,4 @@
-"""Tokens that say which server, in which of its lives, they are from."""
+"""Tokens that say which incarnation of which server they are from."""
 import pytest
 
 from lib.net import wait_for
@@ -20,7 +20,7 @@ def stored(pair):
     return pair
 
 
-def test_token_is_tagged(stored):
+def test_token_with_backups_is_tagged_above_48_bits(stored):
     primary, _, proxy = stored
     unique = token(proxy)
     assert 1 << 48 <= unique < 1 << 63
@@ -30,7 +30,7 @@ def test_token_is_tagged(stored):
     assert proxy.talk(b"mg k c\r\n") == b"HD c%d\r\n" % unique
 
 
-def test_token_works_once(stored):
+def test_token_used_twice_works_once(stored):
     proxy = stored[2]
     unique = token(proxy)
     assert cas(proxy, unique) == b"STORED\r\n"
@@ -43,7 +43,7 @@ def test_token_works_once(stored):
 @pytest.mark.parametrize("change", [
     lambda unique: unique & LOW, lambda unique: unique ^ 1 << 48,
     lambda unique: unique ^ 1 << 62, lambda unique: unique | 1 << 63])
-def test_foreign_tag_is_exists(stored, change):
+def test_token_with_foreign_tag_is_answered_with_exists(stored, change):
     proxy = stored[2]
     foreign = change(token(proxy))
     assert cas(proxy, foreign) == b"EXISTS\r\n"
@@ -53,7 +53,7 @@ def test_foreign_tag_is_exists(stored, change):
     assert proxy.talk(b"get k\r\n") == b"VALUE k 0 3\r\nold\r\nEND\r\n"
 
 
-def test_meta_commands_take_the_token(stored):
+def test_meta_commands_take_and_return_the_token(stored):
     proxy = stored[2]
     unique = token(proxy)
     reply = proxy.talk(b"ms k 1 C%d c\r\n5\r\n" % unique)
@@ -65,7 +65,7 @@ def test_meta_commands_take_the_token(stored):
     assert proxy.talk(b"md k C%d\r\n" % unique) == b"HD\r\n"
 
 
-def test_two_proxies_give_the_same_token(stored, stage):
+def test_two_magents_give_the_same_token(stored, stage):
     primary, backup, proxy = stored
     other = stage.magent([primary], [backup])
     assert token(other) == token(proxy)
@@ -92,7 +92,7 @@ def test_token_from_before_a_restart_fails(stored):
     assert cas(proxy, token(proxy)) in (b"STORED\r\n", b"EXISTS\r\n")
 
 
-def test_token_passes_unchanged_without_backups(stage):
+def test_token_without_backups_passes_unchanged(stage):
     server = stage.memcached()
     proxy = stage.magent([server])
     proxy.talk(b"set k 0 0 3\r\nold\r\n")

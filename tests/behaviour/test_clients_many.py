@@ -35,7 +35,7 @@ def wait_until_alone(client):
              "the other clients to be gone")
 
 
-def test_2000_clients_at_once(stage):
+def test_2000_clients_at_once_are_all_served(stage):
     proxy = stage.magent(stage.memcacheds(2))
     clients = [stage.client(proxy) for _ in range(COUNT)]
     for i, client in enumerate(clients):
@@ -46,7 +46,7 @@ def test_2000_clients_at_once(stage):
     assert int(proxy.stats()["curr_connections"]) >= COUNT
 
 
-def test_limit(stage):
+def test_clients_over_option_n_are_refused_until_one_leaves(stage):
     proxy = stage.magent([stage.memcached()], [], "-n", 10)
     clients = []
     for _ in range(10):
@@ -66,7 +66,7 @@ def is_served(proxy):
 
 
 @pytest.mark.skipif(sanitized(), reason="memory of another order")
-def test_idle_clients_are_cheap(stage):
+def test_idle_clients_take_at_most_4_kb_each(stage):
     proxy = stage.magent([stage.memcached()])
     with proxy.client() as client:
         client.talk(b"get k\r\n")
@@ -77,7 +77,7 @@ def test_idle_clients_are_cheap(stage):
     assert (proxy.rss() - before) / COUNT <= 4096
 
 
-def test_clients_that_come_and_go_leave_nothing(stage):
+def test_4000_clients_that_come_and_go_leave_no_descriptor(stage):
     proxy = stage.magent([stage.memcached()])
     observer = stage.client(proxy)
     wait_until_alone(observer)

@@ -7,14 +7,14 @@ import os
 import pytest
 
 import differential
+from lib.seed import seed
 from lib.servers import sanitized
 
 
 @pytest.mark.parametrize("setup", differential.SETUPS)
-def test_replies_are_memcacheds(stage, setup):
+def test_random_commands_get_the_replies_of_memcached(stage, setup):
     default = 30000 if sanitized() else 200000
     commands = int(os.environ.get("DIFFERENTIAL", default))
-    seed = int(os.environ.get("SEED", 1))
     trouble = differential.compare(
-        stage, setup, seed, commands // len(differential.SETUPS))
+        stage, setup, seed(default=1), commands // len(differential.SETUPS))
     assert trouble is None, trouble

@@ -7,7 +7,7 @@ from differential import Names, first_difference
 from lib.net import free_port, wait_for
 
 SERVER_ERROR = b"SERVER_ERROR"
-# State before the fault; what is asked after it has to be answered from it.
+# State before the fault; requests after it must be answered from it.
 BEFORE = (b"set a 5 0 2\r\n41\r\nset b 0 500 3\r\nabc\r\nincr a 1\r\n"
           b"append b 0 0 1\r\nd\r\nset gone 0 0 1\r\nx\r\ndelete gone\r\n")
 AFTER = [
@@ -46,7 +46,7 @@ def check(stage, client):
 
 
 @pytest.mark.parametrize("fault", ["kill", "stop"])
-def test_backup_answers(stage, pair, fault):
+def test_commands_with_primary_lost_are_answered_as_before(stage, pair, fault):
     primary, _, proxy = pair
     client = stage.client(proxy)
     client.talk(BEFORE)
@@ -55,7 +55,7 @@ def test_backup_answers(stage, pair, fault):
 
 
 @pytest.mark.parametrize("silent", [False, True])
-def test_primary_that_was_never_there(stage, silent):
+def test_commands_with_primary_never_there_are_answered(stage, silent):
     """Refused, or accepted and never answered."""
     primary = stage.fake(lambda link, *_: link.hang()) if silent else Absent()
     if silent:
@@ -67,7 +67,7 @@ def test_primary_that_was_never_there(stage, silent):
 
 
 @pytest.mark.parametrize("fault", ["kill", "stop"])
-def test_backup_may_fail(stage, pair, fault):
+def test_commands_with_backup_lost_are_answered_as_before(stage, pair, fault):
     _, backup, proxy = pair
     client = stage.client(proxy)
     client.talk(BEFORE)
@@ -76,7 +76,7 @@ def test_backup_may_fail(stage, pair, fault):
 
 
 @pytest.mark.parametrize("fault", ["kill", "stop"])
-def test_only_the_first_wait(pair, fault):
+def test_commands_after_the_first_do_not_wait_for_lost_primary(pair, fault):
     """After a server was found down nothing waits for it."""
     primary, _, proxy = pair
     proxy.talk(BEFORE)
@@ -91,7 +91,7 @@ def test_only_the_first_wait(pair, fault):
         assert time.monotonic() - start < 2
 
 
-def test_timeout_option(stage):
+def test_hung_primary_with_option_t_fails_over_after_that_time(stage):
     primary, backup = stage.memcacheds(2)
     proxy = stage.magent([primary], [backup], "-t", 1000)
     proxy.talk(BEFORE)
@@ -101,7 +101,7 @@ def test_timeout_option(stage):
     assert 0.9 < time.monotonic() - start < 3
 
 
-def test_stalled_proxy_blames_nobody(stage, pair):
+def test_magent_that_stalled_itself_blames_no_server(stage, pair):
     """Replies that wait when it wakes are read before the clock is."""
     _, _, proxy = pair
     client = stage.client(proxy)
@@ -114,7 +114,7 @@ def test_stalled_proxy_blames_nobody(stage, pair):
     assert proxy.stats()["server_failures"] == "0"
 
 
-def test_hung_server_is_found_without_requests(pair):
+def test_hung_primary_without_requests_is_found_by_the_probe(pair):
     primary, _, proxy = pair
     proxy.talk(BEFORE)
     before = int(proxy.stats()["failovers"])
@@ -125,7 +125,7 @@ def test_hung_server_is_found_without_requests(pair):
     assert time.monotonic() - start < 0.2
 
 
-def test_order_of_writes_in_flight(stage, pair):
+def test_writes_in_flight_at_hung_primary_keep_order_on_backup(stage, pair):
     """What the hung primary did not answer happens on the backup, in order."""
     primary, _, proxy = pair
     clients = [stage.client(proxy) for _ in range(3)]
@@ -166,13 +166,13 @@ WRITES = [b"set a 0 0 1%s\r\nx\r\n", b"add n 0 0 1%s\r\nx\r\n",
 META_WRITES = [b"ms a 1%s\r\nx\r\n", b"md a%s\r\n", b"ma a%s\r\n"]
 
 
-def test_both_down_reads_miss(stage):
+def test_reads_with_both_servers_down_miss(stage):
     client = both_down(stage)
     for request, expected in READS.items():
         assert client.talk(request) == expected, request
 
 
-def test_both_down_writes_say_so(stage):
+def test_writes_with_both_servers_down_are_refused(stage):
     client = both_down(stage)
     for request in WRITES + META_WRITES:
         reply = client.talk(request % b"")
@@ -182,7 +182,7 @@ def test_both_down_writes_say_so(stage):
         assert client.talk(request % b" noreply") == b"", request
 
 
-def test_both_down_reads_may_say_so(stage):
+def test_reads_with_both_down_and_on_down_error_are_refused(stage):
     client = both_down(stage, "--on-down=error")
     for request in READS:
         reply = client.talk(request)
@@ -190,7 +190,7 @@ def test_both_down_reads_may_say_so(stage):
         assert reply.count(b"\r\n") == 1
 
 
-def test_both_down_costs_nothing(stage):
+def test_commands_with_both_servers_down_do_not_wait(stage):
     client = both_down(stage)
     start = time.monotonic()
     for _ in range(500):
@@ -198,14 +198,14 @@ def test_both_down_costs_nothing(stage):
     assert time.monotonic() - start < 2
 
 
-def test_nothing_there_at_the_start(stage):
+def test_magent_started_without_servers_answers(stage):
     proxy = stage.magent([Absent()])
     assert proxy.talk(b"get k\r\n") == b"END\r\n"
     assert proxy.talk(b"set k 0 0 1\r\nx\r\n").startswith(SERVER_ERROR)
     assert proxy.talk(b"version\r\n").startswith(b"VERSION 1.")
 
 
-def test_server_that_comes_later_is_used(stage):
+def test_server_started_after_magent_is_used(stage):
     later = stage.memcached()
     later.kill()
     proxy = stage.magent([later])
@@ -218,7 +218,8 @@ def test_server_that_comes_later_is_used(stage):
 
 
 @pytest.mark.parametrize("fault", ["kill", "stop"])
-def test_multiget_returns_what_it_can(stage, fault):
+def test_multiget_with_one_of_four_servers_lost_returns_the_others(
+        stage, fault):
     servers = stage.memcacheds(4)
     proxy = stage.magent(servers)
     keys = [b"key:%d" % i for i in range(100)]
@@ -233,7 +234,7 @@ def test_multiget_returns_what_it_can(stage, fault):
 
 
 @pytest.mark.parametrize("fault", ["kill", "stop"])
-def test_multiget_from_the_backup_is_whole(stage, fault):
+def test_multiget_with_two_primaries_lost_is_whole(stage, fault):
     servers = stage.memcacheds(5)
     proxy = stage.magent(servers[:4], servers[4:])
     keys = [b"key:%d" % i for i in range(100)]
@@ -248,7 +249,7 @@ def test_multiget_from_the_backup_is_whole(stage, fault):
         assert client.talk(request) == whole * 21
 
 
-def test_a_primary_that_is_the_only_backup_has_none(stage):
+def test_primary_that_is_the_only_backup_has_no_backup_itself(stage):
     one, two = stage.memcacheds(2)
     proxy = stage.magent([one, two], [one])
     assert proxy.stats()["uncovered_pairs"] == "0"

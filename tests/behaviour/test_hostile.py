@@ -1,11 +1,12 @@
 """Clients and servers that mean harm: bounded memory, no foreign bytes."""
-import os
+import random
 import re
 import time
 
 import pytest
 
 from lib.net import wait_for
+from lib.seed import seed
 from lib.servers import sanitized
 
 MIB = 1 << 20
@@ -22,7 +23,8 @@ def grows_less(proxy, most, action):
 
 @pytest.mark.parametrize("size", [2049, 8193, MIB])
 @pytest.mark.parametrize("start", [b"x", b"set ", b"mg ", b" " * 200])
-def test_line_without_end(proxy, size, start):
+def test_line_without_end_takes_little_memory_and_ends_its_client(
+        proxy, size, start):
     def junk():
         with proxy.client() as client:
             return client.exchange([(start + b"x" * size)[:size]], b"no answer")
@@ -32,7 +34,7 @@ def test_line_without_end(proxy, size, start):
     assert proxy.talk(b"get k\r\n") == b"END\r\n"
 
 
-def test_memory_follows_what_was_received(stage):
+def test_announced_values_take_memory_only_as_they_come(stage):
     """A thousand clients announce a megabyte each, or a gigabyte."""
     proxy = stage.magent([stage.memcached()])
     proxy.talk(b"get k\r\n")
@@ -86,7 +88,7 @@ CANONICAL = re.compile(
     rb"|(?:mg|md|ma|me)%(k)s(?: [A-Za-z][!-~]*)*|mn)\r\n" % {b"k": KEY})
 
 
-def test_only_canonical_commands_reach_a_server(stage):
+def test_attacks_reach_a_server_as_canonical_commands_only(stage):
     server = stage.fake()
     proxy = stage.magent([server])
     for attack in ATTACKS:
@@ -157,7 +159,7 @@ def says(reply, then=lambda link: None):
 
 
 @pytest.mark.parametrize("reply", WRONG_REPLIES, ids=lambda r: repr(r[:30]))
-def test_wrong_reply_is_not_believed(scripted, reply):
+def test_wrong_reply_of_primary_is_replaced_by_the_backups(scripted, reply):
     primary, _, proxy = scripted
     primary.script = on(b"get", says(reply))
     with proxy.client() as client:
@@ -171,7 +173,8 @@ def test_wrong_reply_is_not_believed(scripted, reply):
 @pytest.mark.parametrize("part", [b"", b"V", b"VALUE k 0 3\r\n",
                                   b"VALUE k 0 3\r\nol",
                                   b"VALUE k 0 3\r\nold\r\nEN"])
-def test_connection_that_ends_in_a_reply(scripted, part, ending):
+def test_reply_cut_off_by_primary_is_replaced_by_the_backups(
+        scripted, part, ending):
     primary, _, proxy = scripted
     primary.script = on(b"get", says(
         part, lambda link: getattr(link, ending)()))
@@ -203,7 +206,8 @@ COMMANDS = {
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("reply", [b"GARBAGE\r\n", b"VALUE\r\nSTORED\r\n",
                                    b"\0" * 5000])
-def test_garbage_to_any_command(scripted, command, reply):
+def test_command_answered_with_garbage_is_done_by_the_backup(
+        scripted, command, reply):
     """It is carried out by the backup instead."""
     primary, _, proxy = scripted
     request, expected = COMMANDS[command]
@@ -213,8 +217,8 @@ def test_garbage_to_any_command(scripted, command, reply):
 
 @pytest.mark.parametrize("reply", [b"END\r\nEND\r\n", b"END\r\nVALUE k 0 1\r\n",
                                    b"END\r\n\r\n", b"END\r\nx"])
-def test_more_than_was_asked_for(scripted, reply):
-    """The connection is given up; nobody gets the rest."""
+def test_reply_with_bytes_behind_it_ends_the_connection(scripted, reply):
+    """The connection is given up; nobody gets the other bytes."""
     primary, _, proxy = scripted
     primary.script = on(b"get", says(reply))
     with proxy.client() as client:
@@ -224,7 +228,7 @@ def test_more_than_was_asked_for(scripted, reply):
             b"STORED\r\n" + FOUND)
 
 
-def test_reply_before_the_request(scripted):
+def test_reply_before_the_request_answers_nobody(scripted):
     """Said while nothing is asked: not the answer to the next request."""
     primary, _, proxy = scripted
     primary.links[0].send(b"VALUE k 0 3\r\nold\r\nEND\r\n")
@@ -232,7 +236,7 @@ def test_reply_before_the_request(scripted):
     assert proxy.talk(b"get k\r\n") == FOUND
 
 
-def test_dripping_reply_is_too_slow(scripted):
+def test_reply_that_drips_past_the_timeout_fails_over(scripted):
     """The timeout is for the whole reply."""
     primary, _, proxy = scripted
     primary.script = on(b"get", lambda link: link.drip(FOUND[:-7] + b"old\r\n"
@@ -242,7 +246,7 @@ def test_dripping_reply_is_too_slow(scripted):
     assert time.monotonic() - start < 1
 
 
-def test_late_reply_reaches_nobody(scripted):
+def test_reply_after_the_timeout_reaches_nobody(scripted):
     primary, _, proxy = scripted
 
     def late(link):
@@ -257,8 +261,9 @@ def test_late_reply_reaches_nobody(scripted):
 
 @pytest.mark.parametrize("command", [b"set k 0 0 1\r\nx\r\n",
                                      b"ms k 1\r\nx\r\n"])
-def test_server_that_is_out_of_memory(scripted, command):
-    """The client is told; the old value is gone from the backup too."""
+def test_set_refused_by_primary_is_reported_and_deleted_on_backup(
+        scripted, command):
+    """The client gets the error; the old value is gone from the backup too."""
     primary, backup, proxy = scripted
     error = b"SERVER_ERROR out of memory storing object\r\n"
     primary.script = on(command.split()[0], says(error))
@@ -266,12 +271,14 @@ def test_server_that_is_out_of_memory(scripted, command):
     wait_for(lambda: backup.talk(b"get k\r\n") == b"END\r\n", "the delete")
 
 
-def test_endless_noise(scripted):
+def test_reply_of_endless_noise_takes_little_memory_and_time(scripted):
     primary, _, proxy = scripted
+
+    dice = random.Random(seed())
 
     def noise(link):
         while not primary.ending.is_set():
-            link.send(os.urandom(65536))
+            link.send(dice.randbytes(65536))
         return b""
     primary.script = on(b"get", noise)
     assert grows_less(proxy, 8 * MIB, lambda: proxy.talk(b"get k\r\n")) == FOUND
@@ -286,7 +293,8 @@ def test_endless_noise(scripted):
     b"\x81\x0b\0\0" + bytes(20), b"VERSION \r\n", b"ERROR\r\n",
     b"ERROR\r\n" * 3,
     b"VERSION 1.6.18\r\nEND\r\nEND\r\nEND\r\n"])
-def test_something_that_is_no_memcached(stage, greeting):
+def test_server_that_is_no_memcached_is_replaced_by_the_backup(
+        stage, greeting):
     primary, backup = stage.fake(lambda *_: greeting), stage.memcached()
     primary.identity = lambda line: greeting
     proxy = stage.magent([primary], [backup])
@@ -295,7 +303,7 @@ def test_something_that_is_no_memcached(stage, greeting):
     assert backup.talk(b"get k\r\n") == FOUND
 
 
-def test_server_that_does_not_read(stage):
+def test_server_that_does_not_read_fails_its_own_keys_only(stage):
     """Its own keys fail; other servers' keys and memory are not touched."""
     server = stage.fake(lambda link, *_: link.hang())
     proxy = stage.magent([server, stage.memcached()], [], "-m", 32)

@@ -3,6 +3,7 @@ import pytest
 
 import differential
 from lib.inject import SOCKETS, InjectedMagent
+from lib.seed import seed
 
 
 class Stage:
@@ -15,13 +16,14 @@ class Stage:
         self.client = stage.client
 
     def magent(self, *arguments):
-        proxy = InjectedMagent(*arguments)
-        self.stage.callback(proxy.close)
+        proxy = self.stage.add(InjectedMagent(*arguments))
         proxy.inject(SOCKETS, 1)
         return proxy.start()
 
 
 @pytest.mark.parametrize("setup", differential.SETUPS)
-def test_replies_are_memcacheds(stage, setup):
-    trouble = differential.compare(Stage(stage), setup, 1, 2000)
+def test_random_commands_over_interrupted_sockets_equal_memcached(
+        stage, setup):
+    trouble = differential.compare(
+        Stage(stage), setup, seed(default=1), 2000)
     assert trouble is None, trouble

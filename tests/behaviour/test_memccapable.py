@@ -2,7 +2,7 @@
 import subprocess
 
 
-def test_all_27_pass(stage):
+def test_memccapable_passes_its_27_tests(stage):
     proxy = stage.magent(stage.memcacheds(2), stage.memcacheds(1))
     done = subprocess.run(
         ["memccapable", "-a", "-h", "127.0.0.1", "-p", str(proxy.port)],

@@ -12,7 +12,7 @@ OLD = b"set k 7 1000 2\r\n10\r\n"      # what k is before each of these
 # What is asked, and what both hold of k after it.
 SETS = {
     "set": (b"set k 5 100 3\r\nabc\r\n", b"VA 3 kk s3 f5 t100\r\nabc\r\n"),
-    "set for ever": (b"set k 5 0 0\r\n\r\n", b"VA 0 kk s0 f5 t-1\r\n\r\n"),
+    "set without end": (b"set k 5 0 0\r\n\r\n", b"VA 0 kk s0 f5 t-1\r\n\r\n"),
     "set expired": (b"set k 5 -1 1\r\nx\r\n", b"EN kk\r\n"),
     "set noreply": (b"set k 1 0 1 noreply\r\nx\r\n",
                     b"VA 1 kk s1 f1 t-1\r\nx\r\n"),
@@ -95,7 +95,7 @@ def both_hold(primary, backup, expected, key=b"k"):
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_both_hold_the_same(trio, name):
+def test_write_of_each_kind_leaves_both_servers_alike(trio, name):
     primary, backup, proxy = trio
     request, expected = SETS[name]
     assert proxy.talk(OLD) == b"STORED\r\n"
@@ -106,7 +106,7 @@ def test_both_hold_the_same(trio, name):
 @pytest.mark.parametrize("command", [
     b"cas k 3 60 3 %s\r\nnew\r\n", b"cas k 3 60 3 %s noreply\r\nnew\r\n",
     b"ms k 3 F3 T60 C%s\r\nnew\r\n", b"ms k 3 F3 T60 q C%s\r\nnew\r\n"])
-def test_cas(trio, command):
+def test_cas_valid_then_stale_leaves_both_servers_alike(trio, command):
     primary, backup, proxy = trio
     proxy.talk(OLD)
     token = proxy.talk(b"gets k\r\n").split()[4]
@@ -116,14 +116,14 @@ def test_cas(trio, command):
     both_hold(primary, backup, b"VA 3 kk s3 f3 t60\r\nnew\r\n")
 
 
-def test_base64_key(trio):
+def test_set_with_base64_key_is_on_both_servers(trio):
     primary, backup, proxy = trio
     assert proxy.talk(b"ms a2V5 3 b T90 F2\r\nabc\r\n") == b"HD\r\n"
     both_hold(primary, backup, b"VA 3 ka2V5 b s3 f2 t90\r\nabc\r\n",
               key=b"a2V5 b")
 
 
-def test_every_key_of_a_multiget_is_touched(trio):
+def test_gat_of_several_keys_touches_each_on_both_servers(trio):
     primary, backup, proxy = trio
     proxy.talk(b"set m1 0 0 1\r\n1\r\nset m2 0 0 1\r\n2\r\n")
     proxy.talk(b"gat 500 m1 none m2\r\n")
@@ -134,7 +134,7 @@ def test_every_key_of_a_multiget_is_touched(trio):
 
 @pytest.mark.parametrize("command", [
     b"incr k 1\r\n", b"decr k 1\r\n", b"ma k\r\n", b"incr k 1 noreply\r\n"])
-def test_another_number_is_deleted_there(trio, command):
+def test_incr_with_another_number_on_mirror_deletes_it_there(trio, command):
     primary, backup, proxy = trio
     proxy.talk(OLD)
     both_hold(primary, backup, b"VA 2 kk s2 f7 t1000\r\n10\r\n")
@@ -148,7 +148,7 @@ def test_another_number_is_deleted_there(trio, command):
     b"append k 0 0 1\r\nx\r\n", b"prepend k 0 0 1\r\nx\r\n",
     b"ms k 1 MA\r\nx\r\n", b"incr k 1\r\n", b"touch k 100\r\n",
     b"gat 100 k\r\n", b"ma k\r\n"])
-def test_mirror_without_the_key_stays_without(trio, command):
+def test_change_of_key_that_mirror_lacks_does_not_create_it(trio, command):
     primary, backup, proxy = trio
     proxy.talk(OLD)
     both_hold(primary, backup, b"VA 2 kk s2 f7 t1000\r\n10\r\n")
@@ -159,7 +159,7 @@ def test_mirror_without_the_key_stays_without(trio, command):
     assert holds(backup) == b"EN kk\r\n" and holds(primary).startswith(b"VA")
 
 
-def test_delete_of_a_key_that_only_the_mirror_has(trio):
+def test_delete_of_key_that_only_the_mirror_has_removes_it(trio):
     primary, backup, proxy = trio
     backup.talk(OLD)
     primary.talk(b"delete k\r\n")
@@ -177,7 +177,7 @@ def test_invalidated_value_is_not_fresh_on_the_mirror(trio):
              "the stale mark or no value")
 
 
-def test_stale_store_is_not_fresh_on_the_mirror(trio):
+def test_value_stored_as_stale_is_not_fresh_on_the_mirror(trio):
     """ms with I and an older token stores what is marked as stale."""
     primary, backup, proxy = trio
     proxy.talk(OLD)
@@ -191,7 +191,7 @@ def test_stale_store_is_not_fresh_on_the_mirror(trio):
         b"EN\r\n", b"VA 1 X W\r\nz\r\n", b"VA 1 W X\r\nz\r\n")
 
 
-def test_order_of_a_thousand_writes(trio):
+def test_thousand_writes_of_two_clients_end_alike_on_both_servers(trio):
     """From two clients, to one key: the last on one is the last on both."""
     primary, backup, proxy = trio
     with proxy.client() as one, proxy.client() as other:
@@ -204,7 +204,7 @@ def test_order_of_a_thousand_writes(trio):
     assert holds(primary) == holds(backup)
 
 
-def test_four_primaries_two_backups(stage):
+def test_keys_of_four_primaries_and_two_backups_are_on_one_of_each(stage):
     """Every key is on one primary and one backup, with the same value."""
     servers = stage.memcacheds(6)
     proxy = stage.magent(servers[:4], servers[4:])
@@ -221,7 +221,7 @@ def test_four_primaries_two_backups(stage):
     wait_for(lambda: found(servers[4:]) == everything, "all effects")
 
 
-def test_server_that_is_in_both_lists(stage):
+def test_servers_in_both_lists_hold_two_copies_of_each_key(stage):
     """As a backup it holds what the others are primary for."""
     servers = stage.memcacheds(3)
     proxy = stage.magent(servers, servers)

@@ -20,7 +20,7 @@ def expected(values, keys):
                     for key in keys if key in values) + b"END\r\n"
 
 
-def test_10000_keys(shards):
+def test_get_of_10000_keys_returns_hits_in_order(shards):
     keys = [b"many:%d" % i for i in range(10000)]
     values = {key: b"v" + key for key in keys[::2]}
     store(shards, values)
@@ -29,7 +29,7 @@ def test_10000_keys(shards):
     assert shards.talk(request * 3) == expected(values, keys) * 3
 
 
-def test_line_of_one_megabyte(shards):
+def test_get_line_of_one_megabyte_is_answered(shards):
     keys = [b"%0249d" % i for i in range(4300)]
     values = {key: key[-5:] for key in keys[::7]}
     store(shards, values)
@@ -38,7 +38,7 @@ def test_line_of_one_megabyte(shards):
     assert shards.talk(request) == expected(values, keys)
 
 
-def test_line_without_end_closes(shards):
+def test_get_line_without_end_closes_its_client_only(shards):
     """Over 2 MiB of keys; and the others are still served."""
     with shards.client() as client:
         reply = client.exchange(
@@ -48,7 +48,7 @@ def test_line_without_end_closes(shards):
     assert shards.talk(b"get k\r\n") == b"END\r\n"
 
 
-def test_many_spaces(shards):
+def test_get_with_many_spaces_is_answered(shards):
     store(shards, {b"sp": b"x"})
     assert shards.talk(b"get " + b" " * 3000 + b"sp\r\n") == (
         b"VALUE sp 0 1\r\nx\r\nEND\r\n")
@@ -57,7 +57,7 @@ def test_many_spaces(shards):
 
 
 @pytest.mark.parametrize("name", [b"get", b"gat 0"])
-def test_duplicates_and_misses(shards, name):
+def test_get_with_duplicates_and_misses_returns_each_hit(shards, name):
     values = {b"d%d" % i: b"%d" % i for i in range(10)}
     store(shards, values)
     keys = [b"d%d" % (i * 7 % 13) for i in range(60)]
@@ -66,7 +66,7 @@ def test_duplicates_and_misses(shards, name):
     assert shards.talk(name + b" x y z x\r\n") == b"END\r\n"
 
 
-def test_gets_has_a_token_for_each(shards):
+def test_gets_of_20_keys_has_a_valid_token_for_each(shards):
     values = {b"t%d" % i: b"%d" % i for i in range(20)}
     store(shards, values)
     lines = shards.talk(
@@ -80,7 +80,7 @@ def test_gets_has_a_token_for_each(shards):
     assert shards.talk(cas) == b"EXISTS\r\n" * 20
 
 
-def test_large_values(shards):
+def test_get_of_24_large_values_returns_them_in_order(shards):
     values = {b"big%d" % i: bytes([65 + i]) * 1000000 for i in range(12)}
     store(shards, values)
     keys = list(values) + [b"none"] + list(values)[::-1]

@@ -110,20 +110,20 @@ def check(proxy, servers, held):
 
 
 @contextlib.contextmanager
-def magent(servers):
-    proxy = InjectedMagent(servers[:2], servers[2:])
-    with contextlib.closing(proxy):
-        proxy.start()
-        fill(proxy)
-        yield proxy
+def magent(stage, servers):
+    """A magent; after a failure it stays, to be shown."""
+    proxy = stage.add(InjectedMagent(servers[:2], servers[2:])).start()
+    fill(proxy)
+    yield proxy
+    stage.remove(proxy)
 
 
-def test_any_allocation_fails(stage):
+def test_any_allocation_failing_once_loses_no_acknowledged_write(stage):
     """One magent for each allocation."""
     servers = stage.memcacheds(3)
     number, reached = 1, True
     while reached:
-        with magent(servers) as proxy:
+        with magent(stage, servers) as proxy:
             proxy.inject(COUNTDOWN, number)
             held = carry_out(proxy)
             reached = proxy.left() == 0
@@ -134,12 +134,12 @@ def test_any_allocation_fails(stage):
     assert number > 8
 
 
-def test_any_allocation_fails_in_a_return(stage):
+def test_any_allocation_failing_in_a_recovery_loses_no_write(stage):
     """The odd ones of a build with sanitizers, the even ones of another."""
     servers = stage.memcacheds(3)
     number, reached = 1 if sanitized() else 2, True
     while reached:
-        with magent(servers) as proxy:
+        with magent(stage, servers) as proxy:
             servers[0].kill()
             held = carry_out(proxy)
             proxy.inject(COUNTDOWN, number)
@@ -152,9 +152,9 @@ def test_any_allocation_fails_in_a_return(stage):
     assert number > 30
 
 
-def test_no_memory_for_a_while(stage):
+def test_no_memory_for_a_while_loses_no_write_and_ends(stage):
     servers = stage.memcacheds(3)
-    with magent(servers) as proxy:
+    with magent(stage, servers) as proxy:
         proxy.inject(NO_MEMORY, 1)
         held = carry_out(proxy)
         proxy.inject(NO_MEMORY, 0)
@@ -164,22 +164,23 @@ def test_no_memory_for_a_while(stage):
         assert carry_out(proxy) == dict(everything)
 
 
-def test_any_allocation_fails_at_the_start(stage):
+def test_any_allocation_failing_at_start_is_said_or_survived(stage):
     """It says so in one line, or does without."""
     servers = stage.memcacheds(3)
     number, reached, refusals = 1, True, 0
     while reached:
-        proxy = InjectedMagent(servers[:2], servers[2:])
+        proxy = stage.add(InjectedMagent(servers[:2], servers[2:]))
         proxy.inject(COUNTDOWN, number)
         try:
             proxy.start()
         except RuntimeError as error:
             assert refuses_well(proxy, error), error
             refusals += 1
+            proxy.process = None    # it has ended, as it may
         else:
             wait_up(proxy)
             reached = proxy.left() == 0
-            proxy.close()
+        stage.remove(proxy)
         number += 7 if sanitized() else 1
     assert refusals > 5
 

@@ -2,6 +2,7 @@
 import pytest
 
 from differential import Names, Stream, first_difference
+from lib.seed import seed
 from lib.servers import sanitized
 
 END = b"md marker O0\r\n", b"NF O0\r\n"
@@ -9,7 +10,7 @@ END = b"md marker O0\r\n", b"NF O0\r\n"
 
 def mixed(count):
     """That many mixed commands that need no answer to be made."""
-    stream = Stream(15)
+    stream = Stream(seed(default=15))
     kinds = (stream.get, stream.store, stream.touch, stream.delete, stream.mg,
              stream.verbosity, stream.mn, stream.me)
     made = []
@@ -21,7 +22,7 @@ def mixed(count):
 
 
 @pytest.mark.parametrize("shards", [1, 4])
-def test_100000_commands_in_one_write(stage, shards):
+def test_100000_commands_in_one_write_get_memcacheds_replies(stage, shards):
     plain, *servers = stage.memcacheds(1 + shards)
     proxy = stage.magent(servers)
     data = mixed(10000 if sanitized() else 100000)
@@ -30,7 +31,7 @@ def test_100000_commands_in_one_write(stage, shards):
     assert first_difference(*replies, Names()) is None
 
 
-def test_noreply_then_get_in_one_packet(speaker):
+def test_get_after_noreply_set_in_one_packet_finds_the_value(speaker):
     with speaker.client() as client:
         for i in range(500):
             value = b"%d" % i
@@ -40,7 +41,7 @@ def test_noreply_then_get_in_one_packet(speaker):
                 b"VALUE p 0 %d\r\n%s\r\nEND\r\n" % (len(value), value))
 
 
-def test_half_close_gets_all_answers(stage):
+def test_half_close_after_pipeline_gets_all_answers(stage):
     proxy = stage.magent(stage.memcacheds(3))
     sets = b"".join(b"set h%d 0 0 3\r\nabc\r\n" % i for i in range(1000))
     gets = b"".join(b"get h%d\r\n" % i for i in range(1000))
@@ -51,7 +52,7 @@ def test_half_close_gets_all_answers(stage):
             b"VALUE h%d 0 3\r\nabc\r\nEND\r\n" % i for i in range(1000))
 
 
-def test_half_close_in_the_middle_of_a_request(speaker):
+def test_half_close_inside_a_request_gets_answers_to_whole_ones(speaker):
     with speaker.client() as client:
         client.send(b"set h 0 0 1\r\nx\r\nget h\r\nset h 0 0 100\r\nabc")
         client.half_close()
@@ -60,14 +61,14 @@ def test_half_close_in_the_middle_of_a_request(speaker):
     assert speaker.talk(b"get h\r\n") == b"VALUE h 0 1\r\nx\r\nEND\r\n"
 
 
-def test_quit_after_the_answers(speaker):
+def test_quit_after_requests_closes_after_their_answers(speaker):
     with speaker.client() as client:
         client.send(b"set q 0 0 1\r\nx\r\nget q\r\nquit\r\nget q\r\n")
         assert client.read_to_end() == (
             b"STORED\r\nVALUE q 0 1\r\nx\r\nEND\r\n")
 
 
-def test_client_that_leaves_before_its_answers(stage):
+def test_client_leaving_before_its_answers_gives_them_to_nobody(stage):
     """Its writes happen, in order; nobody else gets its answers."""
     servers = stage.memcacheds(3)
     proxy = stage.magent(servers)
@@ -81,7 +82,7 @@ def test_client_that_leaves_before_its_answers(stage):
         assert client.talk(b"mg none q\r\n") == b""
 
 
-def test_pipelines_of_many_clients_do_not_mix(stage):
+def test_pipelines_of_50_clients_do_not_mix(stage):
     proxy = stage.magent(stage.memcacheds(2))
     clients = [stage.client(proxy) for _ in range(50)]
     for i, client in enumerate(clients):

@@ -594,12 +594,13 @@ def check(server, text):
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_reply_is_memcacheds(speaker, name):
+def test_transcript_of_memcached_is_answered_the_same(speaker, name):
     check(speaker, SAME[name])
 
 
 @pytest.mark.parametrize("name", BETTER)
-def test_reply_is_better_than_memcacheds(proxy, name):
+def test_transcript_of_deliberate_difference_is_answered_as_listed(
+        proxy, name):
     check(proxy, BETTER[name])
 
 
@@ -637,7 +638,7 @@ x
 """.replace(b"\n", b"\r\n").replace(b"VALUE\r\n", b"VALUE\n\r\n")
 
 
-def test_any_split_of_the_bytes(proxy, module_stage):
+def test_commands_split_at_any_byte_get_the_same_replies(proxy, module_stage):
     with module_stage.memcached().client() as plain:
         whole = ask(plain, ALL)
     with proxy.client() as client, proxy.client() as other:
@@ -647,7 +648,7 @@ def test_any_split_of_the_bytes(proxy, module_stage):
             assert ask(client, ALL[at:]) == whole, ALL[:at]
 
 
-def test_one_byte_at_a_time(proxy, module_stage):
+def test_commands_sent_byte_by_byte_get_the_same_replies(proxy, module_stage):
     with module_stage.memcached().client() as plain:
         whole = ask(plain, ALL)
     with proxy.client() as client, proxy.client() as other:
@@ -657,14 +658,14 @@ def test_one_byte_at_a_time(proxy, module_stage):
         assert ask(client, b"") == whole
 
 
-def test_lines_may_end_in_lf(speaker):
+def test_line_ending_in_lf_alone_is_taken(speaker):
     assert speaker.talk(
         b"set lf 0 0 1\nx\r\nget lf\nmg lf v\nincr none 1\n\nfoo\n") == (
         b"STORED\r\nVALUE lf 0 1\r\nx\r\nEND\r\nVA 1\r\nx\r\n"
         b"NOT_FOUND\r\nERROR\r\nERROR\r\n")
 
 
-def test_data_does_not_end_in_lf_alone(speaker):
+def test_data_ending_in_lf_alone_is_refused(speaker):
     assert speaker.talk(b"set lf 0 0 1\r\nX\nversion\r\n").startswith(
         b"CLIENT_ERROR bad data chunk\r\n")
 
@@ -675,7 +676,7 @@ COMMANDS = ("get gets gat gats set add replace append prepend cas incr decr "
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_any_number_of_tokens(proxy, command):
+def test_command_of_any_number_of_tokens_is_answered(proxy, command):
     """None crashes or loses the framing; the next command is answered."""
     data = b"%s\r\n" % (b"a" * 100)
     with proxy.client() as client:
@@ -706,7 +707,7 @@ NUMBERS = """pid uptime time pointer_size max_connections
 
 
 @pytest.mark.parametrize("line", ["stats\r\n", "stats \r\n"])
-def test_stats_has_what_exporters_read(proxy, line):
+def test_stats_have_what_exporters_read(proxy, line):
     reply = proxy.talk(line.encode()).decode()
     assert reply.endswith("\r\nEND\r\n")
     lines = reply.split("\r\n")[:-2]
@@ -723,7 +724,7 @@ def test_stats_has_what_exporters_read(proxy, line):
     assert stats["threads"] == "1" and int(stats["limit_maxbytes"]) > 0
 
 
-def test_stats_count(stage):
+def test_stats_count_each_command_by_kind_and_result(stage):
     proxy = stage.magent([stage.memcached()])
     before = proxy.stats()
     proxy.talk(b"set k 0 0 1\r\n5\r\nget k none\r\nincr k 1\r\nincr n 1\r\n"
@@ -739,14 +740,14 @@ def test_stats_count(stage):
     assert set(grown.values()) == {1}, grown
 
 
-def test_stats_settings(proxy):
+def test_stats_settings_show_port_and_no_lru_crawler(proxy):
     settings = proxy.stats("settings")
     assert settings["tcpport"] == str(proxy.port)
     assert {"maxconns", "inter", "verbosity"} <= set(settings)
     assert settings.get("lru_crawler") != "yes"
 
 
-def test_flush_can_be_refused(stage):
+def test_flush_with_option_F_is_refused(stage):
     proxy = stage.magent([stage.memcached()], [], "-F")
     assert proxy.talk(b"set k 0 0 1\r\nx\r\nflush_all\r\nget k\r\n") == (
         b"STORED\r\nCLIENT_ERROR flush_all not allowed\r\n"
@@ -772,7 +773,7 @@ def binary(opcode=0, key=b"", extras=b"", magic=0x80, length=None):
     binary(0, b"key"), binary(0x0b), binary(1, b"k", b"\0" * 8),
     binary(1, b"k", length=16 << 20)],
     ids=["get", "version", "set", "16 MB announced"])
-def test_binary_is_told_that_it_is_unknown(proxy, request_bytes):
+def test_binary_request_is_answered_with_unknown_command(proxy, request_bytes):
     with proxy.client() as client:
         client.send(request_bytes)
         reply = client.read_to_end()
@@ -785,14 +786,14 @@ def test_binary_is_told_that_it_is_unknown(proxy, request_bytes):
 
 @pytest.mark.parametrize("start", [b"\x80", b"\x80\0\0\3", b"\x81\0",
                                    binary(magic=0x81)])
-def test_binary_cut_short_does_not_hang(proxy, start):
+def test_binary_request_cut_short_closes_without_error(proxy, start):
     with proxy.client() as client:
         client.send(start)
         client.half_close()
         assert b"ERROR" not in client.read_to_end()
 
 
-def test_server_sees_no_strangers(stage):
+def test_foreign_protocols_do_not_reach_a_server(stage):
     """HTTP, TLS, PROXY and Redis end here."""
     server = stage.fake()
     proxy = stage.magent([server])

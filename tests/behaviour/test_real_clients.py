@@ -16,6 +16,7 @@ import urllib.parse
 
 import pytest
 
+from lib import evidence
 from lib.net import TIMEOUT
 
 HERE = pathlib.Path(__file__).parent / "clients"
@@ -85,6 +86,12 @@ class Driven:
         self.log.seek(0)
         return self.log.read().decode()
 
+    def title(self):
+        return "client %s" % evidence.command_line(self.process.args)
+
+    def evidence(self):
+        return evidence.last_lines(self.output()) or "(no output)"
+
     def close(self):
         self.process.kill()
         self.process.wait()
@@ -93,9 +100,7 @@ class Driven:
 
 
 def drive(stage, command, server):
-    driven = Driven(command, server.port)
-    stage.callback(driven.close)
-    return driven
+    return stage.add(Driven(command, server.port))
 
 
 def operations(script):
@@ -149,7 +154,7 @@ def check_holds(plain, *servers):
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-def test_as_at_memcached(stage, pair, name):
+def test_client_library_works_as_with_memcached(stage, pair, name):
     """Every operation; the primary and the backup come to hold the same."""
     primary, backup, proxy = pair
     plain = stage.memcached()
@@ -160,7 +165,7 @@ def test_as_at_memcached(stage, pair, name):
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-def test_primary_killed(stage, pair, name):
+def test_client_library_with_primary_killed_sees_no_error(stage, pair, name):
     """A client object that goes on sees no error and what it has written."""
     primary, backup, proxy = pair
     plain = stage.memcached()
@@ -174,13 +179,14 @@ REFUSED = "UNKNOWN READ FAILURE"    # libmemcached's word for it
 
 @pytest.fixture
 def within_5_s():
-    """Clients of the binary protocol are told at once, and do not wait."""
+    """Clients of the binary protocol get an answer at once and do not wait."""
     start = time.monotonic()
     yield
     assert time.monotonic() - start < 5
 
 
-def test_binary_php_memcached(stage, proxy, within_5_s):
+def test_binary_php_memcached_fails_at_once_and_text_then_works(
+        stage, proxy, within_5_s):
     """Each operation fails; the text protocol then does on the same object."""
     php = drive(stage, PHP, proxy)
     php.ask("$c->setOption(Memcached::OPT_BINARY_PROTOCOL, true)")
@@ -192,7 +198,8 @@ def test_binary_php_memcached(stage, proxy, within_5_s):
     assert php.ask("[$c->set('a', 1), $c->get('a')]") == '[[true,1],"SUCCESS"]'
 
 
-def test_binary_php_session(stage, proxy, within_5_s):
+def test_binary_php_session_fails_at_once_and_text_then_works(
+        stage, proxy, within_5_s):
     """The default of PHP: sessions do not start, and warn of the lock."""
     php = drive(stage, PHP, proxy)
     for line in operations("php-session")[:3]:
@@ -206,14 +213,15 @@ def test_binary_php_session(stage, proxy, within_5_s):
     assert php.ask("session_start()") == '[true,"SUCCESS"]'
 
 
-def test_binary_pylibmc(stage, proxy, within_5_s):
+def test_binary_pylibmc_fails_at_once(stage, proxy, within_5_s):
     client = drive(stage, python("pylibmc-binary"), proxy)
     for line in 'c.set("a", 1)', 'c.delete("a")', 'c.incr("a")':
         assert client.ask(line).startswith("pylibmc.UnknownReadFailure")
     assert client.ask('c.get("a"), c.get_multi(["a", "b"])') == "(None, {})"
 
 
-def test_binary_bmemcached(stage, proxy, within_5_s):
+def test_binary_bmemcached_shows_the_refusal_of_magent(
+        stage, proxy, within_5_s):
     """This library shows what magent says, on each new connection."""
     client = drive(stage, python("bmemcached"), proxy)
     refusal = (

@@ -18,20 +18,20 @@ def served(stage, proxy):
 
 @pytest.fixture
 def recorded(stage):
-    """What a scripted server is told, and a client of the magent before it."""
+    """A scripted server that notes its commands, and a client of the magent."""
     server = stage.fake()
     client = served(stage, stage.magent([server]))
     server.commands.clear()
     return server, client
 
 
-def test_they_share_a_command(recorded):
+def test_gets_in_a_row_share_one_command(recorded):
     server, client = recorded
     assert client.talk(b"get a\r\nget b\r\nget  c \r\n") == b"END\r\n" * 3
     assert server.commands == [b"get a b c\r\n"]
 
 
-def test_so_do_gets_of_several_clients(stage):
+def test_gets_of_several_clients_share_a_command_and_count_each(stage):
     """The server is silent; what comes meanwhile is sent as far as it can be,
     and a client's get joins that of another one which came in the same turn."""
     server = stage.memcached()
@@ -54,7 +54,7 @@ def test_so_do_gets_of_several_clients(stage):
     assert int(server.stats()["cmd_get"]) == before + 90
 
 
-def test_nothing_between_them_is_overtaken(recorded):
+def test_gets_around_other_commands_do_not_overtake_them(recorded):
     server, client = recorded
     assert client.talk(
         b"get a\r\nget b\r\nset b 0 0 1\r\ny\r\nget b\r\nget c\r\n"
@@ -67,7 +67,7 @@ def test_nothing_between_them_is_overtaken(recorded):
         b"get h i\r\n", b"get j\r\n"]
 
 
-def test_no_line_becomes_too_long(recorded):
+def test_shared_get_of_long_keys_stays_within_2048_bytes(recorded):
     server, client = recorded
     keys = [b"%0250d" % i for i in range(30)]
     assert client.talk(b"".join(b"get %s\r\n" % key for key in keys)) == (
@@ -80,7 +80,7 @@ def test_no_line_becomes_too_long(recorded):
 @pytest.mark.parametrize("name", [b"get", b"gets"])
 @pytest.mark.parametrize("keys", [b"abc", b"nnnn", b"na", b"an", b"ana",
                                   b"aa", b"nabn", b"aabbna", b"bnbnab"])
-def test_each_has_its_own_answer(speaker, name, keys):
+def test_gets_in_a_row_each_have_their_own_answer(speaker, name, keys):
     """As memcached's; n stands for a miss."""
     client = speaker.client()
     assert client.talk(b"".join(b"set %c 7 0 1 noreply\r\n%c\r\n" % (c, c)
@@ -100,7 +100,7 @@ def test_each_has_its_own_answer(speaker, name, keys):
     client.close()
 
 
-def test_large_values_are_answered_as_they_come(stage, pair):
+def test_shared_get_of_large_values_answers_each_client_whole(stage, pair):
     """The server stops between two values of a shared reply."""
     proxy = pair[2]
     values = {b"big%d" % i: bytes([97 + i]) * 700000 for i in range(12)}
@@ -159,8 +159,9 @@ A, B, C, D = (value(b"%c" % key, b"P") for key in b"abcd")
     (b"", b"BBBB"), (A[:-1], b"BBBB"), (A, b"PBBB"), (A + B[:9], b"PBBB"),
     (B, b"-PBB"), (A + C, b"P-PB"), (A + B + C + D, b"PPPB"),
     (D, b"---B"), (D + b"EN", b"---B"), (A + b"EN", b"PBBB")])
-def test_server_that_ends_in_between(scripted, said, heard, then):
-    """Who has a whole value keeps it; the others are served by the backup."""
+def test_shared_get_cut_short_is_completed_by_the_backup(
+        scripted, said, heard, then):
+    """A get that has its whole value keeps it; the backup answers the others."""
     assert ask(scripted, said, then) == answers(heard)
 
 
@@ -169,11 +170,12 @@ def test_server_that_ends_in_between(scripted, said, heard, then):
     (B + A, b"-PBB"), (D + D, b"---B"), (D + A, b"---B"),
     (D + b"ERROR\r\n", b"---B"), (A + b"STORED\r\n", b"PBBB"),
     (A + b"\r\n", b"PBBB"), (A + b"VALUE b 0 1048577\r\n", b"PBBB")])
-def test_server_that_says_what_was_not_asked(scripted, said, heard):
+def test_shared_get_with_unasked_reply_is_completed_by_the_backup(
+        scripted, said, heard):
     assert ask(scripted, said) == answers(heard)
 
 
-def test_an_error_is_for_all_who_are_left(stage):
+def test_error_in_shared_get_goes_to_all_that_are_left(stage):
     error = b"SERVER_ERROR out of memory writing get response\r\n"
     server = stage.fake(lambda link, line, data:
                         A + error if line == b"get a b c d\r\n" else None)
@@ -184,7 +186,7 @@ def test_an_error_is_for_all_who_are_left(stage):
     wait_for(lambda: proxy.stats("servers")["0:state"] == "up", "it stays up")
 
 
-def test_stats_count_each(stage):
+def test_stats_count_each_of_the_shared_gets(stage):
     proxy = stage.magent([stage.memcached()])
     client = served(stage, proxy)
     assert client.talk(b"stats reset\r\n") == b"RESET\r\n"

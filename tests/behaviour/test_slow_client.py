@@ -42,22 +42,22 @@ def others_are_served(proxy):
     return worst < SLOW
 
 
-def at_rest(proxy):
+def when_idle(proxy):
     """Wait until it uses no more processor time; its memory then."""
-    def resting():
+    def idle():
         before = proxy.cpu_seconds()
         time.sleep(0.1)
         return proxy.cpu_seconds() - before < 0.03
-    wait_for(resting, "magent to come to rest")
+    wait_for(idle, "magent to become idle")
     return proxy.rss()
 
 
 @pytest.mark.parametrize("clients", [1, 30])
-def test_memory_is_bounded(stage, proxy, clients):
+def test_clients_that_do_not_read_take_bounded_memory(stage, proxy, clients):
     before = proxy.rss()
     held = [stuck(stage, proxy, 2000) for _ in range(clients)]
     assert others_are_served(proxy)
-    grown = at_rest(proxy) - before
+    grown = when_idle(proxy) - before
     assert grown < (64 * MIB if clients > 1 else 16 * MIB) or sanitized()
     assert others_are_served(proxy)
     for client in held:
@@ -69,7 +69,8 @@ def test_memory_is_bounded(stage, proxy, clients):
     (b"get %s\r\n" % (b"big " * 100), b""), (b"get big\r\n" * 100, b""),
     (b"gat 0 %s\r\n" % (b"big " * 100), b"get small\r\n"),
     (b"mg big v\r\n" * 100, b"get small\r\n")], ids=lambda b: repr(b[:9]))
-def test_many_slow_readers_at_once(stage, proxy, ask, before):
+def test_60_slow_readers_at_once_take_bounded_memory(
+        stage, proxy, ask, before):
     """3 GB are asked for in a moment, when values were small so far, too."""
     assert proxy.talk(b"set small 0 0 1\r\nx\r\n") == b"STORED\r\n"
     assert proxy.talk(before * 5000).count(b"VALUE") == 5000 * bool(before)
@@ -83,8 +84,8 @@ def test_many_slow_readers_at_once(stage, proxy, ask, before):
         client.close()
 
 
-def test_all_of_many_large_gets_is_read(stage, proxy):
-    """Who waits for memory that others hold goes on when it is free."""
+def test_large_multigets_over_the_limit_are_all_read_in_the_end(stage, proxy):
+    """A client that waits for memory which others hold goes on when it is free."""
     value = b"VALUE big 0 %d\r\n%s\r\n" % (SIZE, b"b" * SIZE)
     whole = value * 30 + b"END\r\n"
     clients = 20 // SLOW
@@ -132,7 +133,8 @@ class Readers(threading.Thread):
             client.close()
 
 
-def test_gets_of_many_beside_many_of_one(stage, proxy):
+def test_multigets_beside_100_readers_of_large_values_are_answered(
+        stage, proxy):
     """Readers of large values, more than fit, do not starve other clients."""
     readers = Readers(proxy, 100 // SLOW)
     readers.start()
@@ -147,17 +149,17 @@ def test_gets_of_many_beside_many_of_one(stage, proxy):
     assert proxy.stats()["out_of_memory"] == "0"
 
 
-def test_a_large_value_takes_no_more_than_its_size(stage, proxy):
+def test_large_value_unread_takes_no_more_than_its_size(stage, proxy):
     held = [stuck(stage, proxy, 1) for _ in range(20)]
     wait_for(lambda: proxy.stats()["get_hits"] == "20", "all values to come")
-    at_rest(proxy)
+    when_idle(proxy)
     # What the sockets have not taken; the one that asks has a block, too.
     assert int(proxy.stats()["buffer_bytes"]) < len(held) * SIZE * 1.05
     for client in held:
         client.close()
 
 
-def test_values_of_several_servers(stage):
+def test_large_multigets_over_four_servers_do_not_block_each_other(stage):
     """What a get waits with for its next keys does not keep others waiting."""
     proxy = stage.magent(stage.memcacheds(4), [], "-m", 32, "-t", 10000)
     keys = [b"key%d" % i for i in range(40)]
@@ -176,7 +178,7 @@ def test_values_of_several_servers(stage):
         assert all(threads.map(read, range(clients)))
 
 
-def test_input_that_waits_does_not_wait_for_itself(stage):
+def test_input_of_200_clients_over_the_limit_is_all_answered(stage):
     """Clients that send, together, more than there is memory for, and read."""
     proxy = stage.magent([stage.memcached()], [], "-m", 8, "-t", 10000)
     clients = [stage.client(proxy) for _ in range(200 // SLOW)]
@@ -193,7 +195,7 @@ def test_input_that_waits_does_not_wait_for_itself(stage):
         assert len(reply) > 5 * 1000
 
 
-def test_server_that_hangs_takes_no_memory_from_others(stage):
+def test_hung_server_takes_no_memory_from_clients_of_others(stage):
     """Large values are due from it; another server's clients do not wait."""
     servers = stage.memcacheds(2)
     proxy = stage.magent(servers, [], "-m", 32, "-t", 10000)
@@ -217,7 +219,7 @@ def test_server_that_hangs_takes_no_memory_from_others(stage):
     servers[0].cont()
 
 
-def test_slow_reader_gets_it_all(stage, proxy):
+def test_slow_reader_gets_all_its_values(stage, proxy):
     client = stuck(stage, proxy, 60)
     assert others_are_served(proxy)
     value = b"VALUE big 0 %d\r\n%s\r\nEND\r\n" % (SIZE, b"b" * SIZE)
@@ -234,7 +236,7 @@ def test_slow_writer_delays_nobody(stage, proxy):
     assert client.read_line() == b"STORED\r\n"
 
 
-def test_many_large_values_do_not_stay(stage, proxy):
+def test_memory_of_200_large_gets_does_not_stay(stage, proxy):
     """Memory that large values took is used again or given back."""
     before = proxy.rss()
     with proxy.client() as client:
@@ -243,7 +245,7 @@ def test_many_large_values_do_not_stay(stage, proxy):
     assert proxy.rss() - before < 16 * MIB or sanitized()
 
 
-def test_requests_that_wait_cost_little(stage):
+def test_requests_waiting_for_hung_server_take_little_memory(stage):
     """Small commands for a server that hangs: they take memory, too."""
     server = stage.memcached()
     proxy = stage.magent([server], [], "-m", 32, "-t", 60000)
@@ -254,14 +256,14 @@ def test_requests_that_wait_cost_little(stage):
     server.stop()
     for client in clients:
         client.send(b"get k\r\n" * 2000)
-    grown = at_rest(proxy) - before
+    grown = when_idle(proxy) - before
     server.cont()
     for client in clients:
         assert client.talk(b"") == b"END\r\n" * 2000
     assert grown < 48 * MIB or sanitized()
 
 
-def test_commands_that_never_end_stop_nobody(stage, proxy):
+def test_commands_without_end_over_the_limit_stop_nobody(stage, proxy):
     """Lines of gets, of many clients, that together are over the limit."""
     held = [stage.client(proxy) for _ in range(60)]
     for client in held:

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Was every key one register all along?  A linearizability checker.
 
-It reads the history that tests/history.c writes, one line per operation in the
-order in which they returned:
+It reads the history that tests/faults/history.c writes, one line per operation
+in the order in which they returned:
 
     key client op a b call return result quiet
 

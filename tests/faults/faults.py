@@ -1,7 +1,7 @@
-"""Servers that can be broken, load that leaves a history, and who breaks them.
+"""Servers that can be broken, load that leaves a history, and the faults.
 
 Scene puts them together: servers, magent, the load of history.c, the checker
-beside it, and one fault after another.
+that runs meanwhile, and one fault after another.
 """
 import contextlib
 import itertools
@@ -16,9 +16,11 @@ import tempfile
 import threading
 import time
 
+from lib import evidence
 from lib.fake import FakeServer
 from lib.net import Client, free_port, wait_for
-from lib.servers import ROOT, Memcached, built, sanitized
+from lib.seed import seed as random_seed
+from lib.servers import Memcached, built, sanitized
 
 TESTS = pathlib.Path(__file__).resolve().parent
 TIMEOUT_MS = 250        # magent's, by default
@@ -309,7 +311,7 @@ class Busy:
 
 # Faults
 
-def inflict(server, kind, seconds, dice=random):
+def inflict(server, kind, seconds, dice):
     """Break the server for that long; return when it is whole again."""
     if kind == "kill at once":
         server.restart()
@@ -337,7 +339,7 @@ def inflict(server, kind, seconds, dice=random):
 # Load
 
 class Load:
-    """history.c, and the checker beside it."""
+    """history.c, and the checker that follows it."""
 
     def __init__(self, proxy, control=None, clients=48, rate=12000, hot=24,
                  cold=200, seed=None, limit_ms=LIMIT_MS, name="", basic=False,
@@ -346,8 +348,7 @@ class Load:
             self.directory = tempfile.TemporaryDirectory(prefix="history")
             self.errors = tempfile.TemporaryFile("w+")
         self.prefix = os.path.join(self.directory.name, "h")
-        self.seed = random.SystemRandom().randrange(1 << 30) if (
-            seed is None) else seed
+        self.seed = random_seed() if seed is None else seed
         command = [built("history"), "-p", proxy.port, "-o", self.prefix,
                    "-c", clients, "-r", rate, "-k", hot, "-K", cold,
                    "-s", self.seed, "-l", limit_ms, "-n", name,
@@ -399,12 +400,24 @@ class Load:
         wait_for(lambda: self.mark()["ops"] >= goal or
                  not self.is_running(), "operations", pause=0.05)
 
+    def title(self):
+        return "load, pid %d, %s; checker %s" % (
+            self.process.pid, evidence.status(self.process),
+            evidence.status(self.checker))
+
+    def evidence(self):
+        """What the clients complain of, and what the checker has found."""
+        return "\n".join([evidence.command_line(self.process.args),
+                          str(self.status),
+                          evidence.last_lines(self.complaints()),
+                          evidence.last_lines(self.anomalies)])
+
     def complaints(self):
         self.errors.seek(0)
         return self.errors.read()
 
     def end(self):
-        """Stop, check the rest; the Verdict."""
+        """Stop, check what is left; the Verdict."""
         with contextlib.suppress(OSError):
             self.process.stdin.close()
         self.process.wait(60)
@@ -477,7 +490,9 @@ class Scene:
                  control=True):
         """primaries, backups: classes of servers, one for each."""
         self.stage = stage
-        self.dice = random.Random(seed)
+        self.seed = random_seed() if seed is None else seed
+        self.dice = random.Random(self.seed)
+        stage.show(self)
         self.faults = []        # (monotonic time, what)
         self.load = None
         self.proxies = []
@@ -492,8 +507,7 @@ class Scene:
 
     def _start(self, kind):
         server = kind()
-        self.stage.callback(server.close)
-        return server.start()
+        return self.stage.add(server).start()
 
     def add_proxy(self, primaries, backups, *options):
         proxy = self.stage.magent(primaries, backups, "-v", *options)
@@ -526,7 +540,7 @@ class Scene:
     def start_load(self, proxy=None, **options):
         self.load = Load(proxy or self.proxy, self.control,
                          seed=self.dice.randrange(1 << 30), **options)
-        self.stage.callback(self.load.close)
+        self.stage.add(self.load)
         # Every key exists before the first fault.
         self.load.work(3000)
         return self.load
@@ -556,33 +570,32 @@ class Scene:
             self.wait_up()
 
     def wait_up(self, timeout=30):
-        """Two looks: at the first, the fault may be news that magent has got
-        but not yet read."""
+        """Looks twice: at the first, magent may not yet have read what tells it of
+        the fault."""
         try:
             wait_for(lambda: self.is_up() and self.is_up(),
                      "all servers to be up", timeout, 0.02)
         except TimeoutError:
-            raise AssertionError("not up again: %s\n%s" % (
-                self.states(), self.evidence())) from None
+            raise AssertionError(
+                "not up again: %s" % self.states()) from None
         self.note("all up")
 
+    def title(self):
+        return "faults, seed %d, now %.3f" % (self.seed, time.monotonic())
+
     def evidence(self):
-        """What happened, for a report."""
-        return "%s\nmagent said:\n%s" % (
-            "\n".join("%.3f %s" % fault for fault in self.faults[-40:]),
-            "\n".join(proxy.output()[-6000:] for proxy in self.proxies))
+        """The last faults."""
+        return "\n".join("%.3f %s" % fault for fault in self.faults[-40:])
 
     def check(self, late=True):
         """End the load; it must have seen nothing of the faults."""
         verdict = self.load.end()
-        evidence = "%s\n%s\n%s\n%s" % (
-            verdict, verdict.report[:4000], verdict.complaints[:2000],
-            self.evidence())
-        assert verdict.faultless(), evidence
+        found = "%s\n%s" % (verdict, verdict.report[:4000])
+        assert verdict.faultless(), found
         # The noise was measured in a third of the processes that are in the
         # way of a request; sanitizers make their own.
         assert not late or sanitized() or (
-            verdict.worst_ms < LIMIT_MS + 3 * verdict.noise_ms), evidence
+            verdict.worst_ms < LIMIT_MS + 3 * verdict.noise_ms), found
         return verdict
 
     def diverged(self):

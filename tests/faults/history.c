@@ -43,13 +43,13 @@ enum {
 	HELD = 4,    /* cas tokens that a client remembers */
 	INPUT = 256 << 10,
 	PIECE = 20000, /* operations in a file */
-	CROWD = 50,    /* operations until a key has a rest */
+	CROWD = 50,    /* operations until a key has a pause */
 	EVENTS = 256,
 	GIVE_UP_MS = 10000, /* without an answer so long: closed */
 	RETRY_MS = 20,      /* to connect */
 	BUCKET_MS = 10,     /* of the noise */
 	BUCKETS = 4096,
-	SLOW_US = 50000, /* from here on noise is told apart */
+	SLOW_US = 50000, /* from here on noise is distinguished */
 	SLOWS = 4096,
 	STEPS = 16, /* of the histogram, per doubling */
 	BARS = 40 * STEPS,
@@ -334,7 +334,7 @@ noise_of(const struct slow *slow)
 	return most;
 }
 
-/* The noise is known up to now: tell it apart from what was slow. */
+/* The noise is known up to now: distinguish it from what was slow. */
 static void
 judge(void)
 {
@@ -409,7 +409,7 @@ send_all(int fd, const char *bytes, size_t n)
 			continue;
 		}
 		if (sent == -1)
-			return; /* the read will tell */
+			return; /* the read will show it */
 		bytes += sent;
 		n -= (size_t)sent;
 	}
@@ -1085,7 +1085,7 @@ speak(struct client *client)
 	send_all(client->fd, out.bytes, out.length);
 }
 
-/* Those who have waited far too long. */
+/* The clients that have waited far too long. */
 static void
 look_after(int64_t now)
 {

@@ -1,8 +1,12 @@
 """The checker finds what it is for, and nothing else."""
+import itertools
+import random
+
 import pytest
 
 import checker
 from checker import NEVER, Op
+from lib.seed import seed
 
 
 def history(text):
@@ -176,17 +180,17 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_good(name):
+def test_history_without_anomaly_gives_no_anomaly(name):
     assert verdict(GOOD[name]) == 0
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad(name):
+def test_history_with_anomaly_gives_one_anomaly(name):
     assert verdict(BAD[name]) == 1
 
 
 @pytest.mark.parametrize("name", [*GOOD, *BAD])
-def test_lossy(name):
+def test_lossy_check_forgives_lost_values_only(name):
     """Values may be missed, but nothing else is better than before."""
     forgiven = name in GOOD or name in ("lost write", "add granted twice")
     assert verdict((GOOD | BAD)[name], lossy=True) == (0 if forgiven else 1)
@@ -195,7 +199,7 @@ def test_lossy(name):
 @pytest.mark.parametrize("missed, anomalies", [
     ("get = -", 0), ("replace 0:b = no", 0), ("incr 1 = none", 0),
     ("delete = none", 1), ("add 0:b = ok", 1)])
-def test_missed(missed, anomalies):
+def test_lossy_check_of_missed_value_lets_it_be_there_again(missed, anomalies):
     """It may be there again, if nothing took its place."""
     assert verdict("""
         1 10 11 set 0:7 = ok
@@ -203,7 +207,7 @@ def test_missed(missed, anomalies):
         2 30 31 get = 0:7""" % missed, lossy=True) == anomalies
 
 
-def test_goes_on_after_an_anomaly():
+def test_check_after_an_anomaly_finds_the_next_one():
     """One fault is one anomaly; the next one is found, too."""
     text = BAD["lost write"] + """
         2 30 31 get = -
@@ -214,14 +218,14 @@ def test_goes_on_after_an_anomaly():
     assert verdict(text) == 2
 
 
-def test_keys_are_apart():
+def test_anomaly_of_one_key_does_not_show_at_another():
     pieces = history(GOOD["alone"]) + [
         ("other", op) for _, op in history(BAD["stale read"])]
     seen = checker.check(pieces)
     assert [anomaly.key for anomaly in seen.anomalies] == ["other"]
 
 
-def test_report_is_what_matters():
+def test_report_of_anomaly_names_only_contradicting_operations():
     """Of many operations the ones that contradict each other, and the one
     that showed it."""
     text = "\n".join(["1 10 11 set 0:a = ok", "2 20 90 set 0:b = ok"] + [
@@ -234,17 +238,15 @@ def test_report_is_what_matters():
     assert "here it was 0:a" in report and report.count("\n") < 8
 
 
-def test_too_much_is_said(monkeypatch):
+def test_history_over_the_limit_is_undecided(monkeypatch):
     monkeypatch.setattr(checker, "LIMIT", 50)
     seen = checker.check(history(GOOD["many sets at once"]))
     assert seen.undecided == 1 and not seen.anomalies
 
 
-def test_orders_are_tried_for_real():
-    """Beside a brute force over all orders, on small random histories."""
-    import itertools
-    import random
-    random.seed(1)
+def test_check_of_random_histories_equals_brute_force():
+    """A brute force over all orders must find the same."""
+    dice = random.Random(seed(default=1))
 
     def brute(ops):
         for order in itertools.permutations(ops):
@@ -263,17 +265,17 @@ def test_orders_are_tried_for_real():
     verdicts = []
     for _ in range(3000):
         ops = []
-        for i in range(random.randrange(2, 6)):
-            name = random.choice(["get", "get", "set", "add", "delete", "cas"])
-            call = random.randrange(20)
+        for i in range(dice.randrange(2, 6)):
+            name = dice.choice(["get", "get", "set", "add", "delete", "cas"])
+            call = dice.randrange(20)
             a = "0:%d" % i if name in ("set", "add", "cas") else "-"
-            b = "0:%d" % random.randrange(4) if name == "cas" else "-"
+            b = "0:%d" % dice.randrange(4) if name == "cas" else "-"
             values = ["-"] + ["0:%d" % j for j in range(4)]
-            result = random.choice(
+            result = dice.choice(
                 values if name == "get" else ["ok"] if name == "set" else
                 ["ok", "no"] if name == "add" else ["ok", "none"])
             ops.append(Op(str(i), name, a, b, call,
-                          call + random.randrange(1, 12), result))
+                          call + dice.randrange(1, 12), result))
         verdicts.append(brute(ops))
         seen = checker.check([("k", op) for op in ops])
         assert (not seen.anomalies) == verdicts[-1], ops

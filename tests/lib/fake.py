@@ -124,6 +124,16 @@ class FakeServer:
     def address(self):
         return "127.0.0.1:%d" % self.port
 
+    def title(self):
+        return "scripted server on port %d" % self.port
+
+    def evidence(self):
+        """Its last commands."""
+        last = [bytes(command[:200]) for command in self.commands[-20:]]
+        return "\n".join(["%d connections, %d bytes, %d commands; the last:" % (
+            len(self.links), len(self.received), len(self.commands)),
+            *map(repr, last)])
+
     def _spawn(self, target):
         threading.Thread(target=target, daemon=True).start()
 

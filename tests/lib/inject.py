@@ -1,4 +1,4 @@
-"""magent with faults of the system: see tests/inject.c."""
+"""magent with faults of the system: see tests/tools/inject.c."""
 import mmap
 import os
 import struct
@@ -38,6 +38,8 @@ class InjectedMagent(Magent):
         return struct.unpack_from("=q", self.page, 8 * COUNTDOWN)[0]
 
     def close(self):
+        if self.file.closed:
+            return
         for which in COUNTDOWN, NO_MEMORY, SOCKETS:
             self.inject(which, 0)
         super().close()

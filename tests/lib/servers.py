@@ -7,6 +7,7 @@ import signal
 import subprocess
 import tempfile
 
+from lib import evidence
 from lib.net import Client, free_port, wait_for
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -82,6 +83,16 @@ class Process:
         self.log.seek(0)
         return self.log.read().decode(errors="replace")
 
+    def title(self):
+        return "%s on port %s, pid %s, %s" % (
+            type(self).__name__.lower(), self.port,
+            self.process and self.pid, evidence.status(self.process))
+
+    def evidence(self):
+        return "%s\noutput:\n%s" % (
+            evidence.command_line(self.command()),
+            evidence.last_lines(self.output()) or "(none)")
+
     def is_running(self):
         return self.process is not None and self.process.poll() is None
 
@@ -156,7 +167,7 @@ class Memcached(Process):
             return False
 
     def restart(self):
-        """End this life and begin another, empty, on the same port."""
+        """Kill this process and start another, empty, on the same port."""
         self.kill()
         return self.start(self.port)
 
@@ -183,6 +194,10 @@ class Magent(Process):
         return [MAGENT, "-D", "-u", "root", "-l", "127.0.0.1",
                 "-p", str(self.port), *servers, *map(str, self.options)]
 
+    def evidence(self):
+        return evidence.of_magent(self.command(), self.is_running(),
+                                  self.output(), self.port)
+
     def terminate(self):
         """SIGTERM; its exit status."""
         self.signal(signal.SIGCONT)
@@ -194,7 +209,7 @@ class Magent(Process):
             return "nothing within 20 s of SIGTERM"
 
     def close(self):
-        if self.process is None:
+        if self.process is None or self.log.closed:
             return
         was_running = self.is_running()
         code = self.terminate()

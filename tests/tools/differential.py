@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The same random commands to a memcached and through magent: same replies.
 
-    tests/differential.py [--long] [--seed N] [--commands N]
+    tests/tools/differential.py [--long] [--seed N] [--commands N]
 
 One stream of well-formed and malformed commands goes, batch by batch, to a
 plain memcached and to a magent, there cut into several writes.  The replies

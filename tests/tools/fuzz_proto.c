@@ -3,7 +3,7 @@
  * the first byte being the kind of reply that is expected.  scripts/fuzz runs
  * it.
  *
- * Besides what the sanitizers see, every input has to keep the promises of
+ * Besides what the sanitizers see, every input must keep the promises of
  * proto.h, and to give the same result in whichever pieces it arrives.
  */
 
@@ -59,7 +59,7 @@ check_token(const char *bytes, struct proto_span token)
 
 #ifndef FUZZ_REPLY
 
-/* A whole message or a part of one, as the parser tells it. */
+/* A whole message or a part of one, as the parser reports it. */
 struct result {
 	enum proto_status status;
 	struct proto_request r;
@@ -151,7 +151,7 @@ check_meta(const char *bytes, const struct proto_request *r)
 			 key) > 0);
 }
 
-/* What is written again in its plainest form has to mean the same. */
+/* What is written again in its plainest form must mean the same. */
 static void
 check_again(const char *bytes, const struct proto_request *r)
 {

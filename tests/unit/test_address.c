@@ -43,7 +43,7 @@ bad(const char *text, const char *word)
 }
 
 static void
-test_hosts(void)
+test_address_with_ipv4_or_name_is_parsed_or_refused(void)
 {
 	good("10.0.0.1", "10.0.0.1:11211", "10.0.0.1", 11211, 1);
 	good("10.0.0.1:1", "10.0.0.1:1", "10.0.0.1", 1, 1);
@@ -68,7 +68,7 @@ test_hosts(void)
 }
 
 static void
-test_numbers(void)
+test_address_with_bad_port_or_weight_is_refused(void)
 {
 	bad("a:", "port");
 	bad("a:0", "port");
@@ -91,7 +91,7 @@ test_numbers(void)
 }
 
 static void
-test_v6(void)
+test_address_with_ipv6_in_brackets_is_parsed_or_refused(void)
 {
 	good("[::1]", "[::1]:11211", "::1", 11211, 1);
 	good("[::1]:5", "[::1]:5", "::1", 5, 1);
@@ -128,7 +128,7 @@ test_v6(void)
 
 /* A unix path of n bytes is good, or is not. */
 static void
-test_path(size_t n, bool fits)
+check_path(size_t n, bool fits)
 {
 	char text[5 + 200 + 1] = "unix:/", name[sizeof(text)];
 
@@ -147,16 +147,16 @@ test_path(size_t n, bool fits)
 }
 
 static void
-test_unix(void)
+test_address_of_unix_socket_is_parsed_or_refused(void)
 {
 	good("unix:/tmp/a", "unix:/tmp/a", "/tmp/a", 0, 1);
 	good("unix:/tmp/a:9", "unix:/tmp/a", "/tmp/a", 0, 9);
 	good("unix:/tmp/a:b:9", "unix:/tmp/a:b", "/tmp/a:b", 0, 9);
-	test_path(1, true);
-	test_path(106, true);
-	test_path(107, true);
-	test_path(108, false);
-	test_path(190, false);
+	check_path(1, true);
+	check_path(106, true);
+	check_path(107, true);
+	check_path(108, false);
+	check_path(190, false);
 
 	bad("unix:", "start with /");
 	bad("unix:tmp", "start with /");
@@ -170,7 +170,7 @@ test_unix(void)
 
 /* Texts of any length are refused, not copied past an end. */
 static void
-test_long(void)
+test_address_of_5000_bytes_is_refused(void)
 {
 	size_t n = 5000;
 	char *text = malloc(n + 4);
@@ -189,7 +189,7 @@ test_long(void)
 }
 
 static void
-test_host_length(void)
+test_host_of_253_bytes_is_taken_and_of_254_refused(void)
 {
 	char text[255], name[300];
 
@@ -204,11 +204,11 @@ test_host_length(void)
 int
 main(void)
 {
-	test_hosts();
-	test_numbers();
-	test_v6();
-	test_unix();
-	test_long();
-	test_host_length();
+	RUN(test_address_with_ipv4_or_name_is_parsed_or_refused);
+	RUN(test_address_with_bad_port_or_weight_is_refused);
+	RUN(test_address_with_ipv6_in_brackets_is_parsed_or_refused);
+	RUN(test_address_of_unix_socket_is_parsed_or_refused);
+	RUN(test_address_of_5000_bytes_is_refused);
+	RUN(test_host_of_253_bytes_is_taken_and_of_254_refused);
 	return unit_end();
 }

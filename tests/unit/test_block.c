@@ -21,7 +21,7 @@ __asan_default_options(void)
 }
 
 static void
-test_new(void)
+test_new_block_of_any_size_is_writable_and_counted(void)
 {
 	static const size_t sizes[] = {
 		0,
@@ -44,7 +44,7 @@ test_new(void)
 		    "%zu bytes for %zu", block->size, sizes[i]);
 		check(block->references == 1);
 		check(block_total() == block->size);
-		/* All of it is there: a sanitizer would tell. */
+		/* All of it is there: a sanitizer would see a fault. */
 		memset(block->bytes, 0xa5, block->size);
 		block_release(block);
 		check(block_total() == 0);
@@ -52,7 +52,7 @@ test_new(void)
 }
 
 static void
-test_copy(void)
+test_copied_block_holds_the_bytes(void)
 {
 	static char bytes[LARGE];
 	static const size_t sizes[] = { 0, 1, 7, BLOCK_SMALL, LARGE };
@@ -73,7 +73,7 @@ test_copy(void)
 
 /* It is freed with the last reference, and not before. */
 static void
-test_references(void)
+test_block_is_freed_with_its_last_reference(void)
 {
 	struct block *block = block_copy("value", 6);
 	struct block *other = block_new(1);
@@ -98,7 +98,7 @@ test_references(void)
 }
 
 static void
-test_grow(void)
+test_grown_block_keeps_its_bytes(void)
 {
 	struct block *block = block_copy("abc", 3), *same;
 	size_t size, n;
@@ -126,7 +126,7 @@ test_grow(void)
 
 /* Without memory nothing changes. */
 static void
-test_out_of_memory(void)
+test_block_calls_without_memory_change_nothing(void)
 {
 	struct block *block = block_copy("abc", 4);
 	size_t size;
@@ -157,7 +157,7 @@ is_among(struct block *const *blocks, size_t n, const struct block *block)
 /* Small blocks that were released are used again, and do not count; no block
    is given out twice. */
 static void
-test_pool(void)
+test_released_small_blocks_are_reused_and_not_counted(void)
 {
 	struct block *first[8], *second[8], *large;
 	size_t i;
@@ -185,7 +185,7 @@ test_pool(void)
 
 /* A block that has left the small size does not come back as a small one. */
 static void
-test_pool_grown(void)
+test_block_grown_to_large_does_not_return_as_small_one(void)
 {
 	struct block *block = block_new(1);
 
@@ -203,7 +203,7 @@ test_pool_grown(void)
 
 /* More than the pool takes: a sanitizer would see a leak. */
 static void
-test_pool_bound(void)
+test_pool_given_more_than_it_takes_frees_the_others(void)
 {
 	static struct block *blocks[MANY];
 	size_t i, total = 0;
@@ -228,13 +228,13 @@ test_pool_bound(void)
 int
 main(void)
 {
-	test_new();
-	test_copy();
-	test_references();
-	test_grow();
-	test_out_of_memory();
-	test_pool();
-	test_pool_grown();
-	test_pool_bound();
+	RUN(test_new_block_of_any_size_is_writable_and_counted);
+	RUN(test_copied_block_holds_the_bytes);
+	RUN(test_block_is_freed_with_its_last_reference);
+	RUN(test_grown_block_keeps_its_bytes);
+	RUN(test_block_calls_without_memory_change_nothing);
+	RUN(test_released_small_blocks_are_reused_and_not_counted);
+	RUN(test_block_grown_to_large_does_not_return_as_small_one);
+	RUN(test_pool_given_more_than_it_takes_frees_the_others);
 	return unit_end();
 }

@@ -1,4 +1,5 @@
-/* The budget: who may begin, how many keys, who is woken. */
+/* The budget: which request may begin, how many keys of it, which waiter is
+   woken. */
 
 #include <event2/event.h>
 
@@ -11,18 +12,18 @@ enum { MB = 1 << 20, LIMIT = 64 * MB };
 static struct event_base *base;
 static struct budget *budget;
 
-struct my_claim {
+struct my_waiter {
 	struct budget_waiter waiter; /* first, so that one is the other */
 	unsigned int woken;
 	enum budget_need need; /* what it wants when it is woken; */
 	bool again;            /* if it does */
-	struct my_claim *cancels;
+	struct my_waiter *cancels;
 };
 
 static void
 on_wake(struct budget_waiter *waiter)
 {
-	struct my_claim *my = (struct my_claim *)waiter;
+	struct my_waiter *my = (struct my_waiter *)waiter;
 
 	check(!waiter->waiting);
 	my->woken++;
@@ -90,7 +91,7 @@ may(void)
 
 #define check_may(want) check_bytes(may(), strlen(may()), want)
 
-/* So many values of a size come, one by one. */
+/* n values of one size arrive, one by one. */
 static void
 take(bool many, unsigned int n, size_t bytes)
 {
@@ -101,7 +102,7 @@ take(bool many, unsigned int n, size_t bytes)
 }
 
 static void
-test_held(void)
+test_budget_with_memory_held_admits_fewer_kinds(void)
 {
 	struct block *first, *second, *third;
 
@@ -137,9 +138,9 @@ test_held(void)
 	end();
 }
 
-/* What others keep who wait is none, either. */
+/* Memory that waiters keep does not count as held. */
 static void
-test_kept(void)
+test_memory_kept_by_waiters_does_not_count_as_held(void)
 {
 	struct budget_waiter waiting = { .wake = on_wake,
 		.own_bytes = 3 * (size_t)LIMIT };
@@ -158,10 +159,10 @@ test_kept(void)
 	end();
 }
 
-/* What is due counts as if it were held; but it is never all for who wants
-   little. */
+/* Expected bytes count as if they were held, but they never keep out a client
+   that wants little. */
 static void
-test_due(void)
+test_expected_bytes_count_but_leave_room_for_little_ones(void)
 {
 	struct block *block;
 
@@ -187,9 +188,10 @@ test_due(void)
 	end();
 }
 
-/* A round takes a quarter of the memory, and half of it at most is due. */
+/* A round takes a quarter of the limit, and at most half of the limit is
+   expected. */
 static void
-test_round(void)
+test_round_takes_a_quarter_of_the_limit_or_less(void)
 {
 	make(MB);
 	check(budget_round(budget, 1) == 1 && budget_round(budget, 16) == 16);
@@ -211,10 +213,10 @@ test_round(void)
 	end();
 }
 
-/* It learns: quickly that values are large, slower that they are small; and of
-   gets of many keys nothing from those of one. */
+/* The estimate follows quickly when values are large and slowly when they are
+   small; gets of one key do not change that of gets of many. */
 static void
-test_values(void)
+test_estimate_grows_fast_and_shrinks_slowly_by_kind_of_get(void)
 {
 	make(MB);
 	take(true, 100, 10);
@@ -242,7 +244,7 @@ loop_until(const unsigned int *count, unsigned int want)
 }
 
 static void
-want(struct my_claim *my, enum budget_need need)
+want(struct my_waiter *my, enum budget_need need)
 {
 	my->waiter.wake = on_wake;
 	my->need = need;
@@ -252,10 +254,10 @@ want(struct my_claim *my, enum budget_need need)
 }
 
 static void
-test_waiting(void)
+test_waiters_are_woken_one_by_one_in_their_order(void)
 {
 	struct block *block = hold(2 * LIMIT);
-	struct my_claim waiters[3] = { { .woken = 0 } };
+	struct my_waiter waiters[3] = { { .woken = 0 } };
 
 	make(MB);
 	budget_wake(budget);
@@ -287,12 +289,12 @@ test_waiting(void)
 	end();
 }
 
-/* Who has waited for long may use half as much again. */
+/* A waiter that has waited for long may use half as much again. */
 static void
-test_patience(void)
+test_waiter_of_long_patience_may_use_half_as_much_again(void)
 {
 	struct block *block = hold(LIMIT + LIMIT / 2);
-	struct my_claim waiter = { .again = true };
+	struct my_waiter waiter = { .again = true };
 
 	make(MB);
 	want(&waiter, BUDGET_LARGE);
@@ -307,13 +309,13 @@ test_patience(void)
 int
 main(void)
 {
-	test_held();
-	test_kept();
-	test_due();
-	test_round();
-	test_values();
-	test_waiting();
-	test_patience();
+	RUN(test_budget_with_memory_held_admits_fewer_kinds);
+	RUN(test_memory_kept_by_waiters_does_not_count_as_held);
+	RUN(test_expected_bytes_count_but_leave_room_for_little_ones);
+	RUN(test_round_takes_a_quarter_of_the_limit_or_less);
+	RUN(test_estimate_grows_fast_and_shrinks_slowly_by_kind_of_get);
+	RUN(test_waiters_are_woken_one_by_one_in_their_order);
+	RUN(test_waiter_of_long_patience_may_use_half_as_much_again);
 	block_pool_free();
 	return unit_end();
 }

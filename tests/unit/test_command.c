@@ -1,6 +1,6 @@
 /*
- * What servers are told for what clients write, one line of a table each: the
- * request is parsed by proto.c, and the command has to be these bytes.
+ * The command that a server gets for a request of a client, one line of a table
+ * each: the request is parsed by proto.c, and the command must be these bytes.
  */
 
 #include "mirror/command.h"
@@ -150,7 +150,7 @@ static const struct forward_case forwards[] = {
 };
 
 static void
-test_forward(void)
+test_request_is_forwarded_in_its_canonical_form(void)
 {
 	const struct forward_case *i;
 	struct command command;
@@ -178,7 +178,7 @@ check_cas(const char *request, uint64_t cas, const char *want,
 }
 
 static void
-test_cas(void)
+test_cas_is_forwarded_with_the_servers_own_token(void)
 {
 	check_cas("cas k 0 0 0 5\r\n\r\n", 0, "cas k 0 0 0 0\r\n",
 	    PROTO_EXPECT_STORED);
@@ -248,7 +248,7 @@ static const struct mirror_case mirrors[] = {
 };
 
 static void
-test_mirror(void)
+test_effect_of_request_becomes_command_for_the_mirror(void)
 {
 	const struct forward_case *want;
 	struct command command;
@@ -269,7 +269,7 @@ test_mirror(void)
 
 /* command_delete() takes any command about a key. */
 static void
-test_delete(void)
+test_delete_is_made_of_any_command_about_a_key(void)
 {
 	static const struct forward_case deletes[] = {
 		TELL(DELETED, " delete " K250 " 0\n", "delete " K250),
@@ -294,7 +294,7 @@ test_delete(void)
 
 /* The longest lines that a client can make fit. */
 static void
-test_long(void)
+test_longest_client_line_fits_when_forwarded(void)
 {
 	char request[PROTO_LINE_MAX + 1], want[COMMAND_LINE_MAX + 1];
 	struct command command;
@@ -329,7 +329,7 @@ check_get(const char *request, const char *want)
 }
 
 static void
-test_get(void)
+test_get_of_each_kind_keeps_its_name_and_time(void)
 {
 	check_get("get k\r\n", "get");
 	check_get("bget k l\r\n", "get");
@@ -355,7 +355,7 @@ check_tag(const char *digits, uint64_t tag, const char *want)
 
 /* The tag stands above the 48 bits of the server; 0 stays 0. */
 static void
-test_tag(void)
+test_tag_stands_above_the_48_bits_of_the_servers_token(void)
 {
 	const uint64_t tag = COMMAND_CAS_MASK + 1;
 
@@ -377,12 +377,12 @@ test_tag(void)
 int
 main(void)
 {
-	test_forward();
-	test_cas();
-	test_mirror();
-	test_delete();
-	test_long();
-	test_get();
-	test_tag();
+	RUN(test_request_is_forwarded_in_its_canonical_form);
+	RUN(test_cas_is_forwarded_with_the_servers_own_token);
+	RUN(test_effect_of_request_becomes_command_for_the_mirror);
+	RUN(test_delete_is_made_of_any_command_about_a_key);
+	RUN(test_longest_client_line_fits_when_forwarded);
+	RUN(test_get_of_each_kind_keeps_its_name_and_time);
+	RUN(test_tag_stands_above_the_48_bits_of_the_servers_token);
 	return unit_end();
 }

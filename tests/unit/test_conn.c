@@ -20,7 +20,7 @@
 #include "unit.h"
 
 enum {
-	TURNS_MAX = 100000, /* until something has to have happened */
+	TURNS_MAX = 100000, /* until something must have happened */
 	DATA = 3 << 20,     /* bytes of data[] */
 };
 
@@ -38,7 +38,7 @@ struct end {
 	int error;       /* of the last one that failed */
 	size_t received; /* bytes that input() has taken */
 	size_t want;     /* the length of the message that is read, */
-	bool says_want;  /* which the conn is told */
+	bool says_want;  /* with conn_want() */
 	size_t enough;   /* bytes to begin with */
 	struct block *kept[2];
 	size_t kept_at[2];
@@ -324,7 +324,7 @@ take_lines(struct end *end, const char *bytes, size_t n)
 
 /* What was left is offered again with what follows, and not before. */
 static void
-test_input(void)
+test_input_left_over_is_offered_again_with_what_follows(void)
 {
 	struct end end;
 
@@ -379,7 +379,7 @@ feed(struct end *end, size_t length, size_t piece)
 }
 
 static void
-test_want(void)
+test_input_of_wanted_message_takes_memory_as_it_comes(void)
 {
 	static const size_t pieces[] = { 1, 100, 4096, 5000, 65536, 100000 };
 	struct end end;
@@ -477,7 +477,7 @@ keep(size_t n, size_t piece, bool says_want, bool is_reference)
 }
 
 static void
-test_keep(void)
+test_kept_message_outlives_its_conn(void)
 {
 	int says_want;
 
@@ -487,13 +487,13 @@ test_keep(void)
 		keep(40000, 100, says_want, true);
 		keep(40000, 30000, says_want, true);
 		keep(60000, 59999, says_want, true);
-		/* What was read in one go has to be copied. */
+		/* What was read in one go must be copied. */
 		keep(100, 120, says_want, false);
 		keep(60000, 64000, says_want, false);
 	}
 }
 
-/* Takes 100 bytes when so many are there, then a message that it keeps. */
+/* Takes 100 bytes when that many are there, then a message that it keeps. */
 static size_t
 take_and_keep(struct end *end, const char *bytes, size_t n)
 {
@@ -506,7 +506,7 @@ take_and_keep(struct end *end, const char *bytes, size_t n)
 
 /* A message that is kept need not be the first in its block. */
 static void
-test_keep_second(void)
+test_kept_message_may_be_second_in_its_block(void)
 {
 	struct end end;
 	size_t at, enough;
@@ -534,7 +534,7 @@ test_keep_second(void)
 
 /* Memory of a conn that keeps a large message is not held twice. */
 static void
-test_keep_memory(void)
+test_kept_large_message_is_not_held_twice(void)
 {
 	struct end end;
 
@@ -568,7 +568,7 @@ take_line_and_pause(struct end *end, const char *bytes, size_t n)
 
 /* While it is paused nothing comes; then everything in order, the end last. */
 static void
-test_pause(void)
+test_paused_conn_offers_nothing_then_all_with_end_last(void)
 {
 	struct end end;
 
@@ -607,7 +607,7 @@ test_pause(void)
 
 /* From outside; with nothing kept; and taken back before the loop sees it. */
 static void
-test_pause_outside(void)
+test_pause_from_outside_input_holds_and_can_be_undone(void)
 {
 	struct end end;
 
@@ -652,10 +652,10 @@ take_one_and_wait(struct end *end, const char *bytes, size_t n)
 	return 1;
 }
 
-/* Who asks for more from inside input() gets it in the next turn, so that the
+/* A conn resumed inside input() gets more input in the next turn, so that the
    others have theirs. */
 static void
-test_turns_taken(void)
+test_resume_inside_input_takes_effect_in_the_next_turn(void)
 {
 	struct end one, two;
 
@@ -684,7 +684,7 @@ test_turns_taken(void)
 
 /* After its end a conn still writes, and what was kept is not offered. */
 static void
-test_eof(void)
+test_conn_after_peers_end_still_writes(void)
 {
 	struct end end;
 
@@ -714,7 +714,7 @@ test_eof(void)
 
 /* All that is written in a turn goes out in one piece, and not before. */
 static void
-test_write(void)
+test_writes_of_one_turn_go_out_in_one_piece(void)
 {
 	struct end end = detached_end();
 	struct block *block = block_copy(data, 8000);
@@ -752,7 +752,7 @@ test_write(void)
 /* A block that is queued is referred to until it is sent, and its bytes are not
    copied if they are many. */
 static void
-test_write_block(void)
+test_large_written_block_is_referenced_and_not_copied(void)
 {
 	struct block *block = block_copy(data, 300000);
 	struct end end;
@@ -783,7 +783,7 @@ test_write_block(void)
 /* What was written last can be taken back, but for what was sent, referred to
    or would leave nothing. */
 static void
-test_unwrite(void)
+test_last_write_unsent_can_be_taken_back(void)
 {
 	struct block *block = block_copy(data, 8000);
 	struct end end = detached_end();
@@ -830,7 +830,7 @@ make_small(struct end *end, int bytes)
 /* Hundreds of pieces of all kinds and sizes, in order, through a socket that
    takes a little at a time, while more is written. */
 static void
-test_write_order(void)
+test_writes_of_all_sizes_arrive_in_order_through_slow_socket(void)
 {
 	static const size_t sizes[] = {
 		1,
@@ -901,7 +901,7 @@ drain(struct end *end)
 }
 
 static void
-test_drained(void)
+test_backlog_over_high_mark_is_reported_when_drained(void)
 {
 	struct end end = detached_end();
 
@@ -934,7 +934,7 @@ write_more(struct end *end)
 
 /* More may be written in drained(); that is then drained in its turn. */
 static void
-test_write_in_drained(void)
+test_write_inside_drained_is_drained_in_its_turn(void)
 {
 	struct end end;
 
@@ -953,7 +953,7 @@ test_write_in_drained(void)
 
 /* Without a socket output is queued, also over a high mark. */
 static void
-test_unattached(void)
+test_conn_without_socket_queues_its_output(void)
 {
 	struct end end = detached_end();
 
@@ -985,9 +985,9 @@ test_unattached(void)
 	close_end(&end);
 }
 
-/* Two conns write to one socket: the peer sees who was first. */
+/* Two conns write to one socket: the peer sees which was first. */
 static void
-test_rank(void)
+test_output_of_first_rank_is_sent_before_second(void)
 {
 	struct end first = detached_end(), second = detached_end();
 	struct end third = detached_end();
@@ -1031,7 +1031,7 @@ write_to_other(struct end *end, const char *bytes, size_t n)
 /* A turn: input, also what was kept back, before all output; the first rank
    before the second. */
 static void
-test_rank_of_input(void)
+test_input_of_a_turn_comes_before_all_output(void)
 {
 	struct end first = detached_end(), second = detached_end();
 	int pair[2];
@@ -1065,7 +1065,7 @@ test_rank_of_input(void)
 
 /* All that was written is sent, then the end; input goes on. */
 static void
-test_finish(void)
+test_finish_sends_all_output_then_the_end(void)
 {
 	struct end end = detached_end();
 
@@ -1100,7 +1100,7 @@ test_finish(void)
 
 /* A finish that is asked for before there is a socket. */
 static void
-test_finish_unattached(void)
+test_finish_without_socket_waits_for_one(void)
 {
 	struct end end = detached_end();
 
@@ -1135,7 +1135,7 @@ close_in_input(struct end *end, const char *bytes, size_t n)
 /* In input(), with bytes left and others to come, of itself and of another that
    also has input, output and an end to come: no handler is called after it. */
 static void
-test_close_in_input(void)
+test_close_inside_input_calls_no_handler_after_it(void)
 {
 	struct end one, two;
 
@@ -1165,7 +1165,7 @@ test_close_in_input(void)
 
 /* The same for input that was kept back. */
 static void
-test_close_in_offer(void)
+test_close_inside_input_kept_back_calls_no_handler_after(void)
 {
 	struct end one, two;
 
@@ -1205,7 +1205,7 @@ close_when_drained(struct end *end)
 }
 
 static void
-test_close_in_handlers(void)
+test_close_inside_ended_and_drained_calls_no_other_handler(void)
 {
 	struct end end;
 
@@ -1239,7 +1239,7 @@ test_close_in_handlers(void)
 /* A peer that goes away: an end; what is written then fails, and what is
    written after that is of no interest. */
 static void
-test_failed(void)
+test_write_to_peer_that_left_fails_once(void)
 {
 	struct end end;
 
@@ -1273,7 +1273,7 @@ test_failed(void)
 
 /* A conn that runs out of memory fails, but not in the call. */
 static void
-test_out_of_memory(void)
+test_write_without_memory_fails_the_conn_after_the_call(void)
 {
 	static volatile size_t impossible = PTRDIFF_MAX / 2;
 	struct end end;
@@ -1342,7 +1342,7 @@ open_tcp(struct end *end)
 }
 
 static void
-test_tcp(void)
+test_conn_over_tcp_connects_and_names_its_port(void)
 {
 	struct sockaddr_in address;
 	socklen_t length = sizeof(address);
@@ -1367,7 +1367,7 @@ test_tcp(void)
 
 static int places_left;
 
-/* Refused: try the next place, which is good if it is the last. */
+/* Refused: try the next address, which is good if it is the last. */
 static void
 try_next(struct end *end, enum conn_end what)
 {
@@ -1388,7 +1388,7 @@ try_next(struct end *end, enum conn_end what)
 /* A second socket after the first did not connect gets what was queued, and
    what is written in between; CONN_FAILED comes once for each. */
 static void
-test_attach_again(void)
+test_second_socket_after_failed_connect_gets_the_output(void)
 {
 	struct end end = detached_end();
 	struct sockaddr_in address;
@@ -1434,7 +1434,7 @@ note_now(struct end *end, const char *bytes, size_t n)
 
 /* One time in a turn, which does not go back. */
 static void
-test_now(void)
+test_time_of_loop_is_one_in_a_turn_and_never_goes_back(void)
 {
 	struct end one, two;
 	int64_t before;
@@ -1469,7 +1469,7 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 
 /* A turn with nothing to do waits for an event; with something, it does not. */
 static void
-test_wait(void)
+test_turn_with_nothing_to_do_waits_for_an_event(void)
 {
 	struct end end;
 
@@ -1484,9 +1484,9 @@ test_wait(void)
 }
 
 /* All output goes out in one go, also what was over the high mark: the owner
-   is told both. */
+   is called for both. */
 static void
-test_finish_high(void)
+test_finish_over_high_mark_reports_drained_and_finished(void)
 {
 	struct end end;
 
@@ -1502,7 +1502,7 @@ test_finish_high(void)
 
 /* A finish with nothing queued, before there is a socket. */
 static void
-test_finish_unattached_empty(void)
+test_finish_without_socket_and_output_ends_when_attached(void)
 {
 	struct end end = detached_end();
 
@@ -1516,9 +1516,10 @@ test_finish_unattached_empty(void)
 	close_end(&end);
 }
 
-/* An owner that is told of a failure, and acts on it later. */
+/* An owner whose ended() was called for a failure, and that acts on it
+   later. */
 static void
-test_failed_once(void)
+test_failure_is_reported_once_to_owner_that_acts_later(void)
 {
 	struct end end;
 
@@ -1535,7 +1536,7 @@ test_failed_once(void)
 
 /* CONN_FINISHED comes once, however often it is asked for. */
 static void
-test_finish_twice(void)
+test_finish_asked_for_twice_is_reported_once(void)
 {
 	struct end end;
 
@@ -1561,39 +1562,39 @@ main(void)
 	timer = event_new(base, -1, 0, on_timer, &waited);
 	loop = conn_loop_new(base);
 	unit_need(timer != NULL && loop != NULL, "conn_loop_new");
-	test_input();
-	test_want();
-	test_keep();
-	test_keep_second();
-	test_keep_memory();
-	test_pause();
-	test_pause_outside();
-	test_turns_taken();
-	test_eof();
-	test_write();
-	test_write_block();
-	test_unwrite();
-	test_write_order();
-	test_drained();
-	test_write_in_drained();
-	test_unattached();
-	test_rank();
-	test_rank_of_input();
-	test_finish();
-	test_finish_unattached();
-	test_close_in_input();
-	test_close_in_offer();
-	test_close_in_handlers();
-	test_failed();
-	test_out_of_memory();
-	test_tcp();
-	test_attach_again();
-	test_now();
-	test_wait();
-	test_finish_high();
-	test_finish_unattached_empty();
-	test_failed_once();
-	test_finish_twice();
+	RUN(test_input_left_over_is_offered_again_with_what_follows);
+	RUN(test_input_of_wanted_message_takes_memory_as_it_comes);
+	RUN(test_kept_message_outlives_its_conn);
+	RUN(test_kept_message_may_be_second_in_its_block);
+	RUN(test_kept_large_message_is_not_held_twice);
+	RUN(test_paused_conn_offers_nothing_then_all_with_end_last);
+	RUN(test_pause_from_outside_input_holds_and_can_be_undone);
+	RUN(test_resume_inside_input_takes_effect_in_the_next_turn);
+	RUN(test_conn_after_peers_end_still_writes);
+	RUN(test_writes_of_one_turn_go_out_in_one_piece);
+	RUN(test_large_written_block_is_referenced_and_not_copied);
+	RUN(test_last_write_unsent_can_be_taken_back);
+	RUN(test_writes_of_all_sizes_arrive_in_order_through_slow_socket);
+	RUN(test_backlog_over_high_mark_is_reported_when_drained);
+	RUN(test_write_inside_drained_is_drained_in_its_turn);
+	RUN(test_conn_without_socket_queues_its_output);
+	RUN(test_output_of_first_rank_is_sent_before_second);
+	RUN(test_input_of_a_turn_comes_before_all_output);
+	RUN(test_finish_sends_all_output_then_the_end);
+	RUN(test_finish_without_socket_waits_for_one);
+	RUN(test_close_inside_input_calls_no_handler_after_it);
+	RUN(test_close_inside_input_kept_back_calls_no_handler_after);
+	RUN(test_close_inside_ended_and_drained_calls_no_other_handler);
+	RUN(test_write_to_peer_that_left_fails_once);
+	RUN(test_write_without_memory_fails_the_conn_after_the_call);
+	RUN(test_conn_over_tcp_connects_and_names_its_port);
+	RUN(test_second_socket_after_failed_connect_gets_the_output);
+	RUN(test_time_of_loop_is_one_in_a_turn_and_never_goes_back);
+	RUN(test_turn_with_nothing_to_do_waits_for_an_event);
+	RUN(test_finish_over_high_mark_reports_drained_and_finished);
+	RUN(test_finish_without_socket_and_output_ends_when_attached);
+	RUN(test_failure_is_reported_once_to_owner_that_acts_later);
+	RUN(test_finish_asked_for_twice_is_reported_once);
 	conn_loop_free(loop);
 	event_free(timer);
 	event_base_free(base);

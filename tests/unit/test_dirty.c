@@ -90,7 +90,7 @@ take_one(struct dirty *dirty, bool seen[MANY][2])
 /* Every key comes out once, however often it was put in; the same bytes with
    and without base64 are two keys. */
 static void
-test_set(void)
+test_dirty_key_added_often_comes_out_once(void)
 {
 	static bool seen[MANY][2];
 	struct dirty *dirty = make_dirty();
@@ -119,7 +119,7 @@ test_set(void)
 /* A key that was taken can be added again; keys that are the start of others
    are others. */
 static void
-test_again(void)
+test_dirty_key_taken_out_can_be_added_again(void)
 {
 	struct dirty *dirty = make_dirty();
 	char key[KEY_MAX];
@@ -145,7 +145,7 @@ test_again(void)
 }
 
 static void
-test_all(void)
+test_dirty_set_of_all_keys_gives_none_until_cleared(void)
 {
 	struct dirty *dirty = make_dirty();
 	int i;
@@ -200,7 +200,7 @@ fill(struct dirty *dirty, size_t length)
 
 /* Not more than a million keys, or 64 MB; then it can begin again. */
 static void
-test_bound(void)
+test_dirty_set_over_its_bound_becomes_all_keys(void)
 {
 	struct dirty *dirty = make_dirty();
 	uint32_t n = fill(dirty, 12);
@@ -221,7 +221,7 @@ test_bound(void)
 
 /* What is taken makes room. */
 static void
-test_bound_is_of_what_is_held(void)
+test_bound_of_dirty_set_counts_only_keys_that_are_held(void)
 {
 	struct dirty *dirty = make_dirty();
 	char key[KEY_MAX];
@@ -284,7 +284,7 @@ run_out_of_memory(size_t more)
 
 /* It may be a key or the table for which there is no memory. */
 static void
-test_out_of_memory(void)
+test_dirty_set_without_memory_becomes_all_keys(void)
 {
 	size_t more;
 	int status;
@@ -307,11 +307,11 @@ main(void)
 {
 	/* First, while little memory is in use. */
 	if (CAN_LIMIT_MEMORY)
-		test_out_of_memory();
-	test_set();
-	test_again();
-	test_all();
-	test_bound();
-	test_bound_is_of_what_is_held();
+		RUN(test_dirty_set_without_memory_becomes_all_keys);
+	RUN(test_dirty_key_added_often_comes_out_once);
+	RUN(test_dirty_key_taken_out_can_be_added_again);
+	RUN(test_dirty_set_of_all_keys_gives_none_until_cleared);
+	RUN(test_dirty_set_over_its_bound_becomes_all_keys);
+	RUN(test_bound_of_dirty_set_counts_only_keys_that_are_held);
 	return unit_end();
 }

@@ -1,4 +1,4 @@
-/* The gate: when rests run, in which order, and who is woken. */
+/* The gate: when jobs run, in which order, and which waiters are woken. */
 
 #include <event2/event.h>
 
@@ -39,7 +39,7 @@ turn(void)
 	event_base_loop(base, EVLOOP_NONBLOCK);
 }
 
-struct my_rest {
+struct my_job {
 	struct gate_job job; /* first, so that one is the other */
 	char letter;
 	void (*then)(void);
@@ -51,13 +51,13 @@ struct my_waiter {
 	void (*then)(void);
 };
 
-static struct my_rest jobs[26];
+static struct my_job jobs[26];
 static struct my_waiter waiters[26];
 
 static void
 on_run(struct gate_job *job)
 {
-	struct my_rest *my = (struct my_rest *)job;
+	struct my_job *my = (struct my_job *)job;
 
 	check(gate_is_empty(gate));
 	check(gate_is_closed(gate));
@@ -97,7 +97,7 @@ begin(void)
 	char i;
 
 	for (i = 0; i < 26; i++) {
-		jobs[(int)i] = (struct my_rest){ .letter = (char)('a' + i),
+		jobs[(int)i] = (struct my_job){ .letter = (char)('a' + i),
 			.job.run = on_run };
 		waiters[(int)i] = (struct my_waiter){ .letter = (char)('A' + i),
 			.waiter.wake = on_wake };
@@ -124,7 +124,7 @@ open_gate(void)
 
 /* Calls go through an open gate, and are counted. */
 static void
-test_calls(void)
+test_open_gate_counts_the_calls_in_flight(void)
 {
 	int i;
 
@@ -142,9 +142,10 @@ test_calls(void)
 	gate_free(NULL);
 }
 
-/* With nothing in flight: soon, but not from inside gate_quiesce(). */
+/* With nothing in flight a job runs soon, but not from inside the call that
+   asks for it. */
 static void
-test_rest_at_once(void)
+test_job_with_nothing_in_flight_runs_in_the_next_turn(void)
 {
 	begin();
 	gate_quiesce(gate, job('a'));
@@ -163,10 +164,10 @@ test_rest_at_once(void)
 	end();
 }
 
-/* With calls in flight: after the last of them, but not inside of it; calls
-   that follow from them may begin. */
+/* With calls in flight a job runs after the last of them, but not inside of it;
+   calls that follow from them may begin. */
 static void
-test_rest_waits(void)
+test_job_with_calls_in_flight_runs_after_the_last(void)
 {
 	begin();
 	gate_enter(gate);
@@ -185,10 +186,10 @@ test_rest_waits(void)
 	end();
 }
 
-/* A call that begins between the last one and the rest: the rest waits for
-   it, too. */
+/* A job waits also for a call that begins after the last one and before the job
+   runs. */
 static void
-test_call_before_rest(void)
+test_job_waits_for_call_that_begins_before_it(void)
 {
 	begin();
 	gate_quiesce(gate, job('a'));
@@ -196,7 +197,7 @@ test_call_before_rest(void)
 	check_turn("");
 	gate_leave(gate);
 	check_turn("a");
-	/* In the moment at rest itself calls may be made. */
+	/* The job itself may make calls. */
 	gate_enter(gate);
 	check(!gate_is_empty(gate));
 	gate_leave(gate);
@@ -205,9 +206,9 @@ test_call_before_rest(void)
 	end();
 }
 
-/* One at a time, in their order; closed in between. */
+/* Jobs run one at a time, in their order; the gate is closed in between. */
 static void
-test_order(void)
+test_jobs_run_one_at_a_time_in_their_order(void)
 {
 	begin();
 	gate_enter(gate);
@@ -237,7 +238,7 @@ test_order(void)
 }
 
 static void
-rest_b_and_open(void)
+ask_for_job_b_and_open(void)
 {
 	gate_quiesce(gate, job('b'));
 	check_happened("a");
@@ -245,13 +246,13 @@ rest_b_and_open(void)
 	check(gate_is_closed(gate));
 }
 
-/* run() may open the gate, and ask for another rest, even for itself again
-   when it has. */
+/* run() may open the gate and ask for another job; once it has opened the gate,
+   even for itself again. */
 static void
-test_inside_run(void)
+test_running_job_may_open_the_gate_and_ask_for_another(void)
 {
 	begin();
-	jobs[0].then = rest_b_and_open;
+	jobs[0].then = ask_for_job_b_and_open;
 	jobs[1].then = open_gate;
 	gate_quiesce(gate, job('a'));
 	gate_wait(gate, waiter('A'));
@@ -266,9 +267,9 @@ test_inside_run(void)
 	end();
 }
 
-/* Waiters are woken once, in their order, when the last rest is over. */
+/* Waiters are woken once, in their order, when the last job is over. */
 static void
-test_waiters(void)
+test_waiters_are_woken_in_order_after_the_last_job(void)
 {
 	begin();
 	gate_enter(gate);
@@ -295,7 +296,7 @@ test_waiters(void)
 }
 
 static void
-test_wait_cancel(void)
+test_cancelled_waiter_is_not_woken(void)
 {
 	begin();
 	gate_wait_cancel(gate, waiter('A'));
@@ -321,9 +322,9 @@ close_again(void)
 	gate_wait(gate, waiter('A'));
 }
 
-/* Who is woken may close the gate: then the others go on waiting. */
+/* A waiter that is woken may close the gate: then the others go on waiting. */
 static void
-test_wake_closes(void)
+test_waiter_that_closes_the_gate_leaves_others_waiting(void)
 {
 	begin();
 	waiters[0].then = close_again;
@@ -347,9 +348,9 @@ cancel_b(void)
 	gate_wait_cancel(gate, waiter('B'));
 }
 
-/* Who is woken may take another one out of the list. */
+/* A waiter that is woken may take another one out of the list. */
 static void
-test_wake_cancels(void)
+test_waiter_that_cancels_another_keeps_it_from_waking(void)
 {
 	begin();
 	waiters[0].then = cancel_b;
@@ -363,9 +364,9 @@ test_wake_cancels(void)
 	end();
 }
 
-/* A rest that is cancelled does not run, and keeps the gate closed no more. */
+/* A job that is cancelled does not run and no longer keeps the gate closed. */
 static void
-test_cancel(void)
+test_cancelled_job_does_not_run_and_lets_the_gate_open(void)
 {
 	begin();
 	gate_job_cancel(gate, job('a'));
@@ -397,9 +398,9 @@ test_cancel(void)
 	end();
 }
 
-/* To cancel a rest that runs, or has run, changes nothing. */
+/* To cancel a job that runs, or has run, changes nothing. */
 static void
-test_cancel_late(void)
+test_cancel_of_job_that_runs_or_ran_changes_nothing(void)
 {
 	begin();
 	gate_quiesce(gate, job('a'));
@@ -412,9 +413,9 @@ test_cancel_late(void)
 	end();
 }
 
-/* A rest that is cancelled and asked for again goes to the end. */
+/* A job that is cancelled and asked for again goes to the end. */
 static void
-test_cancel_and_again(void)
+test_job_cancelled_and_asked_for_again_goes_to_the_end(void)
 {
 	begin();
 	gate_quiesce(gate, job('a'));
@@ -428,9 +429,9 @@ test_cancel_and_again(void)
 	end();
 }
 
-/* A gate that is freed with a rest to come leaves nothing behind. */
+/* A gate that is freed with a job to come leaves nothing behind. */
 static void
-test_free(void)
+test_gate_freed_with_job_to_come_leaves_nothing_behind(void)
 {
 	begin();
 	gate_quiesce(gate, job('a'));
@@ -444,20 +445,20 @@ main(void)
 {
 	base = event_base_new();
 	unit_need(base != NULL, "event_base_new");
-	test_calls();
-	test_rest_at_once();
-	test_rest_waits();
-	test_call_before_rest();
-	test_order();
-	test_inside_run();
-	test_waiters();
-	test_wait_cancel();
-	test_wake_closes();
-	test_wake_cancels();
-	test_cancel();
-	test_cancel_late();
-	test_cancel_and_again();
-	test_free();
+	RUN(test_open_gate_counts_the_calls_in_flight);
+	RUN(test_job_with_nothing_in_flight_runs_in_the_next_turn);
+	RUN(test_job_with_calls_in_flight_runs_after_the_last);
+	RUN(test_job_waits_for_call_that_begins_before_it);
+	RUN(test_jobs_run_one_at_a_time_in_their_order);
+	RUN(test_running_job_may_open_the_gate_and_ask_for_another);
+	RUN(test_waiters_are_woken_in_order_after_the_last_job);
+	RUN(test_cancelled_waiter_is_not_woken);
+	RUN(test_waiter_that_closes_the_gate_leaves_others_waiting);
+	RUN(test_waiter_that_cancels_another_keeps_it_from_waking);
+	RUN(test_cancelled_job_does_not_run_and_lets_the_gate_open);
+	RUN(test_cancel_of_job_that_runs_or_ran_changes_nothing);
+	RUN(test_job_cancelled_and_asked_for_again_goes_to_the_end);
+	RUN(test_gate_freed_with_job_to_come_leaves_nothing_behind);
 	event_base_free(base);
 	return unit_end();
 }

@@ -1,4 +1,5 @@
-/* Who a server is: what is read of it, and how lives are told apart. */
+/* The identity of a server: what is read of it, and how its incarnations are
+   distinguished. */
 
 #include "mirror/identity.h"
 #include "unit.h"
@@ -32,7 +33,7 @@ check_version(const char *text, unsigned int major, unsigned int minor,
 }
 
 static void
-test_version(void)
+test_version_text_of_any_kind_gives_three_numbers(void)
 {
 	check_version("1.6.18", 1, 6, 18);
 	check_version("1.4.31", 1, 4, 31);
@@ -56,7 +57,7 @@ test_version(void)
 /* What cannot be right must not wrap around to something else: it may be any
    number, but the others stay as they are. */
 static void
-test_version_huge(void)
+test_huge_patch_number_leaves_major_and_minor_alone(void)
 {
 	static const char text[] =
 	    "1.6.99999999999999999999999999999999999999999";
@@ -67,7 +68,7 @@ test_version_huge(void)
 }
 
 static void
-test_since(void)
+test_version_is_since_all_that_are_not_later(void)
 {
 	static const struct identity identity = { .version = { 1, 6, 18 } };
 
@@ -93,7 +94,7 @@ stat(struct identity *identity, const char *name, const char *value)
 }
 
 static void
-test_stats(void)
+test_stats_fill_in_the_identity(void)
 {
 	struct identity identity = { .known = false };
 
@@ -129,7 +130,7 @@ test_stats(void)
 
 /* Names are whole names, and the last one counts. */
 static void
-test_names(void)
+test_stat_with_whole_name_counts_and_last_one_wins(void)
 {
 	struct identity identity = { .known = false };
 
@@ -150,7 +151,7 @@ test_names(void)
 }
 
 static void
-test_restartable(void)
+test_server_with_memory_file_is_restartable(void)
 {
 	struct identity identity = { .known = false };
 
@@ -191,7 +192,7 @@ check_change(const struct identity *now, enum identity_change want,
 }
 
 static void
-test_same(void)
+test_identity_with_counters_grown_is_the_same(void)
 {
 	struct identity now = before;
 
@@ -208,7 +209,7 @@ test_same(void)
 }
 
 static void
-test_new(void)
+test_identity_with_another_pid_or_start_is_new(void)
 {
 	struct identity now = before;
 
@@ -230,7 +231,7 @@ test_new(void)
 }
 
 static void
-test_unsure(void)
+test_identity_with_counter_that_fell_is_unsure(void)
 {
 	struct identity now = before, unknown = { .known = false };
 
@@ -249,9 +250,9 @@ test_unsure(void)
 	check(identity_compare(&unknown, &unknown) == IDENTITY_UNSURE);
 }
 
-/* Every magent, of every version, has to make the same of it. */
+/* Every magent of every version must compute the same tag. */
 static void
-test_tag_values(void)
+test_tag_of_known_identities_has_its_fixed_value(void)
 {
 	static const struct {
 		uint64_t pid, time, uptime;
@@ -281,7 +282,7 @@ test_tag_values(void)
 
 /* It depends on pid, start and role, and on nothing else. */
 static void
-test_tag_of_life(void)
+test_tag_depends_on_pid_start_and_role_only(void)
 {
 	struct identity other = { .pid = 1, .time = 1000000 };
 
@@ -290,10 +291,10 @@ test_tag_of_life(void)
 	check(identity_tag(&before, 0) != identity_tag(&before, 1));
 }
 
-/* A restart within minutes never has the tag of the life before, whether its
-   pid is the same (in a container) or near. */
+/* A restart within minutes never has the tag of the incarnation before, whether
+   its pid is the same (in a container) or near. */
 static void
-test_tag_of_next_life(void)
+test_tag_after_restart_within_minutes_differs(void)
 {
 	struct identity next = before;
 	unsigned int role, seconds, more;
@@ -312,7 +313,7 @@ test_tag_of_next_life(void)
 
 /* 15 bits, and all of them in use. */
 static void
-test_tag_range(void)
+test_tags_use_all_of_15_bits(void)
 {
 	struct identity identity = before;
 	uint64_t tag, all = 0;
@@ -330,18 +331,18 @@ test_tag_range(void)
 int
 main(void)
 {
-	test_version();
-	test_version_huge();
-	test_since();
-	test_stats();
-	test_names();
-	test_restartable();
-	test_same();
-	test_new();
-	test_unsure();
-	test_tag_values();
-	test_tag_of_life();
-	test_tag_of_next_life();
-	test_tag_range();
+	RUN(test_version_text_of_any_kind_gives_three_numbers);
+	RUN(test_huge_patch_number_leaves_major_and_minor_alone);
+	RUN(test_version_is_since_all_that_are_not_later);
+	RUN(test_stats_fill_in_the_identity);
+	RUN(test_stat_with_whole_name_counts_and_last_one_wins);
+	RUN(test_server_with_memory_file_is_restartable);
+	RUN(test_identity_with_counters_grown_is_the_same);
+	RUN(test_identity_with_another_pid_or_start_is_new);
+	RUN(test_identity_with_counter_that_fell_is_unsure);
+	RUN(test_tag_of_known_identities_has_its_fixed_value);
+	RUN(test_tag_depends_on_pid_start_and_role_only);
+	RUN(test_tag_after_restart_within_minutes_differs);
+	RUN(test_tags_use_all_of_15_bits);
 	return unit_end();
 }

@@ -261,13 +261,13 @@ check_file(const char *name, unsigned int rings)
 }
 
 static void
-test_programs(void)
+test_rings_equal_those_of_other_programs(void)
 {
 	check_file("rings-programs", 26);
 }
 
 static void
-test_model(void)
+test_rings_equal_those_of_the_model(void)
 {
 	check_file("rings-model", 24);
 }
@@ -275,7 +275,7 @@ test_model(void)
 /* ---- small vectors */
 
 static void
-test_names(void)
+test_ring_kind_is_known_by_its_name(void)
 {
 	static const struct {
 		const char *name;
@@ -310,7 +310,7 @@ test_names(void)
 
 /* What the design prints. */
 static void
-test_design(void)
+test_ring_of_three_servers_equals_the_design(void)
 {
 	static const struct ketama_server servers[] = {
 		{ "10.0.0.1", 11211, 1 },
@@ -357,7 +357,7 @@ test_design(void)
 }
 
 static void
-test_hashes(void)
+test_hash_of_each_ring_kind_has_its_known_value(void)
 {
 	static const char high[] = { (char)0x80, 'a', (char)0xff };
 
@@ -536,7 +536,7 @@ check_points(enum ketama_kind kind, const struct set *set)
 
 /* With 200 servers the magent ring has 21 hashes with two servers. */
 static void
-test_points(void)
+test_key_at_each_point_of_ring_finds_its_owner(void)
 {
 	static const size_t sizes[] = { 2, 3, 7, 20, 25, 47, 61, 200 };
 	struct set set;
@@ -571,7 +571,7 @@ has_name(const struct ketama *ring, enum ketama_kind kind,
 /* The points of magent are so dense that some share a hash, and those of
    twemproxy are as many as of ketama. */
 static void
-test_counts(void)
+test_ring_has_the_known_number_of_points(void)
 {
 	static const enum ketama_kind kinds[] = { KETAMA, KETAMA_LIBKETAMA };
 	struct ketama *ring;
@@ -593,7 +593,7 @@ test_counts(void)
 
 /* Servers in another order own what they owned. */
 static void
-test_order(void)
+test_ring_of_reordered_servers_has_the_same_owners(void)
 {
 	struct ketama *ring, *other;
 	struct set set, reversed;
@@ -649,7 +649,7 @@ check_without(enum ketama_kind kind, const struct set *set, size_t excluded)
 }
 
 static void
-test_other(void)
+test_other_owner_is_that_of_ring_without_the_first(void)
 {
 	struct set set;
 	size_t excluded;
@@ -668,7 +668,7 @@ test_other(void)
 
 /* An index that is no server's excludes none. */
 static void
-test_other_of_none(void)
+test_other_owner_of_no_server_is_the_owner(void)
 {
 	struct ketama *ring;
 	struct set set;
@@ -692,7 +692,7 @@ test_other_of_none(void)
 /* A server that weighs too little for a point is still another server, and
    the same server given twice is two. */
 static void
-test_other_without_points(void)
+test_other_owner_is_no_server_without_points(void)
 {
 	static const struct ketama_server light[] = {
 		{ "10.0.0.1", 11211, 1 },
@@ -727,7 +727,7 @@ test_other_without_points(void)
 }
 
 static void
-test_one_server(void)
+test_ring_of_one_server_gives_it_every_hash(void)
 {
 	static const enum ketama_kind kinds[] = {
 		KETAMA,
@@ -756,7 +756,7 @@ test_one_server(void)
 }
 
 static void
-test_modula(void)
+test_modula_takes_hash_modulo_servers_and_ignores_weight(void)
 {
 	struct ketama *ring;
 	struct set set;
@@ -785,18 +785,18 @@ main(int argc, char **argv)
 {
 	if (argc > 1)
 		directory = argv[1];
-	test_names();
-	test_design();
-	test_hashes();
-	test_programs();
-	test_model();
-	test_points();
-	test_counts();
-	test_order();
-	test_other();
-	test_other_of_none();
-	test_other_without_points();
-	test_one_server();
-	test_modula();
+	RUN(test_ring_kind_is_known_by_its_name);
+	RUN(test_ring_of_three_servers_equals_the_design);
+	RUN(test_hash_of_each_ring_kind_has_its_known_value);
+	RUN(test_rings_equal_those_of_other_programs);
+	RUN(test_rings_equal_those_of_the_model);
+	RUN(test_key_at_each_point_of_ring_finds_its_owner);
+	RUN(test_ring_has_the_known_number_of_points);
+	RUN(test_ring_of_reordered_servers_has_the_same_owners);
+	RUN(test_other_owner_is_that_of_ring_without_the_first);
+	RUN(test_other_owner_of_no_server_is_the_owner);
+	RUN(test_other_owner_is_no_server_without_points);
+	RUN(test_ring_of_one_server_gives_it_every_hash);
+	RUN(test_modula_takes_hash_modulo_servers_and_ignores_weight);
 	return unit_end();
 }

@@ -31,8 +31,8 @@ struct my_call {
 	enum kind kind;
 	int key;
 	char key_text[8];
-	unsigned int value; /* what a get has to find: its number, or 0 */
-	bool was_there;     /* the key of a delete */
+	unsigned int value;        /* what a get must find: its number, or 0 */
+	bool was_there;            /* the key of a delete */
 	unsigned int values[KEYS]; /* MANY */
 	unsigned int serial;
 };
@@ -42,7 +42,6 @@ static struct conn_loop *loop;
 static struct link *test_link;
 static int peer = -1;
 static char failed_why[80];
-static unsigned int seed;
 static unsigned int answered, returned; /* serial numbers that come next */
 
 /* What a value is made of: its number and a length that follows from it. */
@@ -53,13 +52,6 @@ value_text(unsigned int number, char *to)
 
 	memset(to, 'a' + (int)(number % 26), n);
 	return n;
-}
-
-static unsigned int
-dice(unsigned int n)
-{
-	seed = seed * 1103515245 + 12345;
-	return seed / 65536 % n;
 }
 
 /*
@@ -176,7 +168,7 @@ check_value(const struct answer *answer, size_t at, unsigned int number)
 	check_case(answer->last.data.length == n &&
 		memcmp(answer->bytes + at + answer->last.data.at, value, n) ==
 		    0,
-	    "seed %u", seed);
+	    "the value with the number %u", number);
 }
 
 static void
@@ -189,7 +181,7 @@ check_get(const struct my_call *my, const struct answer *answer)
 		check_bytes(answer->bytes, answer->length, "END\r\n");
 		return;
 	}
-	check_case(last->result == PROTO_VALUE, "seed %u", seed);
+	check(last->result == PROTO_VALUE);
 	if (last->result != PROTO_VALUE)
 		return;
 	check(last->length == answer->length);
@@ -249,7 +241,7 @@ new_call(enum kind kind)
 	unit_need(my != NULL, "calloc");
 	my->kind = kind;
 	my->serial = serial++;
-	my->key = (int)dice(KEYS);
+	my->key = (int)unit_random(KEYS);
 	sprintf(my->key_text, "k%d", my->key);
 	my->value = will_hold[my->key];
 	my->call.done = on_done;
@@ -260,7 +252,7 @@ static void
 submit_set(struct my_call *my)
 {
 	char line[80], data[VALUE_MAX + 2];
-	unsigned int number = 1 + dice(30000);
+	unsigned int number = 1 + unit_random(30000);
 	size_t n = value_text(number, data);
 
 	memcpy(data + n, "\r\n", 2);
@@ -301,7 +293,7 @@ submit(void)
 		DELETE,
 		MANY,
 	};
-	struct my_call *my = new_call(kinds[dice(COUNT(kinds))]);
+	struct my_call *my = new_call(kinds[unit_random(COUNT(kinds))]);
 	char line[80];
 
 	switch (my->kind) {
@@ -400,7 +392,7 @@ settle(void)
 		turn();
 		serve(BUFFER);
 	}
-	check_case(link_waiting(test_link) == 0, "seed %u", seed);
+	check(link_waiting(test_link) == 0);
 }
 
 /*
@@ -409,18 +401,19 @@ settle(void)
 
 /* Any calls, in any pieces. */
 static void
-test_pairing(void)
+test_calls_in_any_pieces_get_their_own_replies(void)
 {
 	unsigned int i, n;
 
 	connect_link();
 	for (i = 0; i < ROUNDS; i++) {
-		for (n = dice(6); n > 0; n--)
+		for (n = unit_random(6); n > 0; n--)
 			submit();
-		if (dice(3) > 0)
+		if (unit_random(3) > 0)
 			turn();
-		if (dice(3) > 0)
-			serve(dice(2) ? dice(20) : dice(8000));
+		if (unit_random(3) > 0)
+			serve(unit_random(2) ? unit_random(20) :
+					       unit_random(8000));
 		if (link_waiting(test_link) > CALLS)
 			settle();
 	}
@@ -430,7 +423,7 @@ test_pairing(void)
 
 /* It ends anywhere: nobody has a wrong answer, and nobody is forgotten. */
 static void
-test_endings(void)
+test_calls_on_link_that_ends_anywhere_come_back_in_order(void)
 {
 	static const char *const ends[] = {
 		"",
@@ -451,16 +444,16 @@ test_endings(void)
 			on_failed(NULL, "");
 			connect_link();
 		}
-		for (n = dice(30); n > 0; n--)
+		for (n = unit_random(30); n > 0; n--)
 			submit();
 		turn();
-		serve(dice(3000));
-		if (dice(3) == 0)
+		serve(unit_random(3000));
+		if (unit_random(3) == 0)
 			turn();
 		/* Behind a whole element it may be an answer; so not there. */
 		if (server.out_length == 0 && link_waiting(test_link) > 0)
 			continue;
-		end = ends[dice(COUNT(ends))];
+		end = ends[unit_random(COUNT(ends))];
 		if (link_waiting(test_link) == 0 && *end != '\0')
 			send(peer, end, strlen(end), MSG_NOSIGNAL);
 		shutdown(peer, SHUT_WR);
@@ -488,7 +481,7 @@ commands_for(unsigned int n)
 }
 
 static void
-test_sharing(void)
+test_gets_in_a_row_share_one_command(void)
 {
 	connect_link();
 	check(commands_for(1) == 1 && commands_for(2) == 1);
@@ -510,7 +503,7 @@ ask(const char *key)
 
 /* A value is not taken for that of a later command. */
 static void
-test_other_command(void)
+test_value_for_a_later_command_fails_the_link(void)
 {
 	static const char value[] = "VALUE k3 0 1\r\nx\r\n";
 	int i;
@@ -531,18 +524,17 @@ test_other_command(void)
 int
 main(void)
 {
-	seed = (unsigned int)getpid();
 	base = event_base_new();
 	unit_need(base != NULL, "event_base_new");
 	loop = conn_loop_new(base);
 	unit_need(loop != NULL, "conn_loop_new");
 	test_link = link_new(loop, VALUE_MAX, &handler, NULL);
 	unit_need(test_link != NULL, "link_new");
-	test_sharing();
-	test_other_command();
-	test_pairing();
+	RUN(test_gets_in_a_row_share_one_command);
+	RUN(test_value_for_a_later_command_fails_the_link);
+	RUN(test_calls_in_any_pieces_get_their_own_replies);
 	on_failed(NULL, "");
-	test_endings();
+	RUN(test_calls_on_link_that_ends_anywhere_come_back_in_order);
 	close(peer);
 	link_free(test_link);
 	conn_loop_free(loop);

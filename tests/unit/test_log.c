@@ -139,7 +139,7 @@ count_lines(void)
 
 /* Before log_open() as well. */
 static void
-test_lines(void)
+test_lines_have_time_level_and_text(void)
 {
 	begin();
 	check(log_level() == LOG_LEVEL_INFO);
@@ -160,7 +160,7 @@ test_lines(void)
 }
 
 static void
-test_levels(void)
+test_level_drops_the_lines_below_it(void)
 {
 	static const char *const want[] = {
 		STAMP "error: e\n",
@@ -185,7 +185,7 @@ test_levels(void)
 
 /* No wire data can forge a line, or speak to a terminal. */
 static void
-test_escaped(void)
+test_line_with_control_bytes_is_escaped_and_one_line(void)
 {
 	static const char all[] = "a\nb\rc\td\033[2Je\x7f\x80\xff\\n \x01~";
 	char byte;
@@ -205,7 +205,7 @@ test_escaped(void)
 
 /* It stays one line, however long it would be. */
 static void
-test_long(void)
+test_line_of_20000_bytes_is_cut_and_stays_one_line(void)
 {
 	static const char fill[] = { 'x', '\n', '\xff' };
 	char *text = malloc(20000);
@@ -227,9 +227,9 @@ test_long(void)
 	end();
 }
 
-/* errno is what it was, and %m tells it. */
+/* A log call keeps errno, and %m prints it. */
 static void
-test_errno(void)
+test_log_call_keeps_errno_and_prints_it(void)
 {
 	begin();
 	errno = ENOENT;
@@ -270,7 +270,7 @@ check_escape(const char *bytes, size_t n, size_t size, const char *want)
 }
 
 static void
-test_escape(void)
+test_escape_into_short_buffer_cuts_no_escape_in_two(void)
 {
 	static const char bytes[] = "k\0\n\r\t\\\x1b\x7f\x80\xff~ '\"%s";
 	static const char want[] =
@@ -298,7 +298,7 @@ test_escape(void)
 
 /* Each byte: itself if it prints, but for the backslash. */
 static void
-test_escape_bytes(void)
+test_escape_of_each_byte_is_itself_if_it_prints(void)
 {
 	char out[5], byte;
 	int i;
@@ -319,7 +319,7 @@ test_escape_bytes(void)
 
 /* What is escaped already is not escaped once more. */
 static void
-test_escape_and_log(void)
+test_escaped_text_is_not_escaped_again_in_a_line(void)
 {
 	char out[64];
 
@@ -343,7 +343,7 @@ complain(const char *object, unsigned int times)
 
 /* Ten lines about an object, twenty in all, in a second. */
 static void
-test_limit(void)
+test_lines_about_an_object_over_ten_a_second_are_dropped(void)
 {
 	begin();
 	complain("a", 12);
@@ -366,9 +366,9 @@ test_limit(void)
 	end();
 }
 
-/* What is left out counts until it was told. */
+/* Lines left out are counted until a line has said how many. */
 static void
-test_left_out(void)
+test_lines_left_out_are_counted_in_the_next_line(void)
 {
 	begin();
 	complain("g", 11);
@@ -395,7 +395,7 @@ test_left_out(void)
 
 /* The object is the first two words; the rest may differ. */
 static void
-test_object(void)
+test_limit_is_by_object_and_its_address(void)
 {
 	static const struct {
 		const char *number, *address;
@@ -422,7 +422,7 @@ test_object(void)
 /* Debug lines are not limited; what is not written for its level does not
    count as left out. */
 static void
-test_not_limited(void)
+test_debug_lines_are_not_limited(void)
 {
 	unsigned int i;
 
@@ -446,7 +446,7 @@ test_not_limited(void)
 
 /* A pipe that is full, or that nobody reads: lines are lost, in no time. */
 static void
-test_full(void)
+test_log_to_full_or_broken_pipe_loses_lines_and_no_time(void)
 {
 	unsigned int i, lines;
 
@@ -478,9 +478,9 @@ set_journal(unsigned long more)
 	log_open(false, LOG_LEVEL_DEBUG);
 }
 
-/* The journal stamps lines itself, and is told their priority. */
+/* The journal stamps lines itself, and gets their priority. */
 static void
-test_journal(void)
+test_log_to_journal_has_priorities_and_no_time(void)
 {
 	begin();
 	set_journal(0);
@@ -529,7 +529,7 @@ check_syslog(const char *priority, const char *text)
 
 /* Facility daemon, which is 3; and nothing to stderr. */
 static void
-test_syslog(void)
+test_log_to_syslog_has_facility_daemon_and_no_stderr(void)
 {
 	begin();
 	start_syslogd();
@@ -553,7 +553,7 @@ test_syslog(void)
 
 /* One that was not there, or was started again, is found. */
 static void
-test_syslogd_restarted(void)
+test_log_to_restarted_syslogd_finds_it_again(void)
 {
 	begin();
 	errno = ENOENT;
@@ -577,7 +577,7 @@ test_syslogd_restarted(void)
 /* One that does not read: lines are lost, in no time, and the first ones, that
    it has got, are whole. */
 static void
-test_syslogd_hangs(void)
+test_log_to_hung_syslogd_loses_lines_and_no_time(void)
 {
 	unsigned int i;
 
@@ -607,23 +607,23 @@ main(void)
 	saved_stderr = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 10);
 	read_bytes = malloc(BIG);
 	unit_need(saved_stderr != -1 && read_bytes != NULL, "begin");
-	test_lines();
-	test_levels();
-	test_escaped();
-	test_long();
-	test_errno();
-	test_escape();
-	test_escape_bytes();
-	test_escape_and_log();
-	test_limit();
-	test_left_out();
-	test_object();
-	test_not_limited();
-	test_full();
-	test_journal();
-	test_syslog();
-	test_syslogd_restarted();
-	test_syslogd_hangs();
+	RUN(test_lines_have_time_level_and_text);
+	RUN(test_level_drops_the_lines_below_it);
+	RUN(test_line_with_control_bytes_is_escaped_and_one_line);
+	RUN(test_line_of_20000_bytes_is_cut_and_stays_one_line);
+	RUN(test_log_call_keeps_errno_and_prints_it);
+	RUN(test_escape_into_short_buffer_cuts_no_escape_in_two);
+	RUN(test_escape_of_each_byte_is_itself_if_it_prints);
+	RUN(test_escaped_text_is_not_escaped_again_in_a_line);
+	RUN(test_lines_about_an_object_over_ten_a_second_are_dropped);
+	RUN(test_lines_left_out_are_counted_in_the_next_line);
+	RUN(test_limit_is_by_object_and_its_address);
+	RUN(test_debug_lines_are_not_limited);
+	RUN(test_log_to_full_or_broken_pipe_loses_lines_and_no_time);
+	RUN(test_log_to_journal_has_priorities_and_no_time);
+	RUN(test_log_to_syslog_has_facility_daemon_and_no_stderr);
+	RUN(test_log_to_restarted_syslogd_finds_it_again);
+	RUN(test_log_to_hung_syslogd_loses_lines_and_no_time);
 	free(read_bytes);
 	return unit_end();
 }

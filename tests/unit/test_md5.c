@@ -30,7 +30,7 @@ check_digest(const void *data, size_t n, const char *hex)
 }
 
 static void
-test_rfc(void)
+test_md5_of_the_rfc_suite_is_as_printed(void)
 {
 	static const struct {
 		const char *text, *hex;
@@ -69,7 +69,7 @@ make_data(size_t n)
 }
 
 static void
-test_lengths(void)
+test_md5_of_each_length_equals_its_vector(void)
 {
 	char path[4096], line[128], hex[33];
 	unsigned char *data;
@@ -93,7 +93,7 @@ test_lengths(void)
 
 /* The digest must not depend on where the data is. */
 static void
-test_alignment(void)
+test_md5_of_unaligned_bytes_is_the_same(void)
 {
 	unsigned char buffer[8 + 80], digest[16], other[16];
 	size_t n, shift, i;
@@ -113,7 +113,7 @@ test_alignment(void)
 /* Groups of all sizes, of strings of mixed lengths, each in exactly as many
    bytes of the heap. */
 static void
-test_words(size_t shortest, size_t longest)
+check_words(size_t shortest, size_t longest)
 {
 	enum { MOST = 9 };
 	char *data[MOST];
@@ -136,17 +136,23 @@ test_words(size_t shortest, size_t longest)
 		free(data[i]);
 }
 
+static void
+test_md5_words_of_any_group_equal_md5_word_of_each(void)
+{
+	check_words(0, 31);   /* one block, short */
+	check_words(20, 55);  /* one block */
+	check_words(28, 36);  /* short and long ones of one block */
+	check_words(40, 130); /* one block and more */
+}
+
 int
 main(int argc, char **argv)
 {
 	if (argc > 1)
 		directory = argv[1];
-	test_rfc();
-	test_lengths();
-	test_alignment();
-	test_words(0, 31);   /* one block, short */
-	test_words(20, 55);  /* one block */
-	test_words(28, 36);  /* both of these */
-	test_words(40, 130); /* one block and more */
+	RUN(test_md5_of_the_rfc_suite_is_as_printed);
+	RUN(test_md5_of_each_length_equals_its_vector);
+	RUN(test_md5_of_unaligned_bytes_is_the_same);
+	RUN(test_md5_words_of_any_group_equal_md5_word_of_each);
 	return unit_end();
 }

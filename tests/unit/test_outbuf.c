@@ -29,15 +29,6 @@ __asan_default_options(void)
 
 static char model[MODEL];
 static size_t model_start, model_end;
-static unsigned int dice_state = 1;
-
-static size_t
-dice(size_t n)
-{
-	dice_state = dice_state * 1103515245 + 12345;
-	return dice_state / 65536 % n;
-}
-
 static void
 model_write(const char *bytes, size_t n)
 {
@@ -70,10 +61,10 @@ check_contents(const struct outbuf *out)
 static void
 write_some(struct outbuf *out, struct block *source)
 {
-	size_t n = 1 + dice(dice(4) == 0 ? LARGE : 300);
-	size_t at = dice(source->size - n);
+	size_t n = 1 + unit_random(unit_random(4) == 0 ? LARGE : 300);
+	size_t at = unit_random(source->size - n);
 
-	if (dice(2) == 0)
+	if (unit_random(2) == 0)
 		check(outbuf_write(out, source->bytes + at, n));
 	else
 		check(outbuf_write_block(out, source, source->bytes + at, n));
@@ -84,7 +75,7 @@ write_some(struct outbuf *out, struct block *source)
 static void
 unwrite_some(struct outbuf *out)
 {
-	size_t n = 1 + dice(10);
+	size_t n = 1 + unit_random(10);
 
 	if (outbuf_unwrite(out, n))
 		model_end -= n;
@@ -93,7 +84,7 @@ unwrite_some(struct outbuf *out)
 static void
 send_some(struct outbuf *out)
 {
-	size_t n = dice(model_end - model_start + 1);
+	size_t n = unit_random(model_end - model_start + 1);
 
 	outbuf_drop(out, n);
 	model_start += n;
@@ -113,9 +104,9 @@ test_random_steps_leave_the_bytes_of_the_model(void)
 		source->bytes[i] = (char)(i * 7 ^ i >> 8);
 	outbuf_init(&out);
 	for (i = 0; i < STEPS; i++) {
-		if (dice(3) > 0 && model_end < MODEL - LARGE)
+		if (unit_random(3) > 0 && model_end < MODEL - LARGE)
 			write_some(&out, source);
-		else if (dice(2) == 0)
+		else if (unit_random(2) == 0)
 			unwrite_some(&out);
 		else
 			send_some(&out);
@@ -203,11 +194,12 @@ test_write_without_memory_queues_nothing(void)
 int
 main(void)
 {
-	test_random_steps_leave_the_bytes_of_the_model();
-	test_small_writes_share_one_piece();
-	test_large_part_of_a_block_is_not_copied();
-	test_unwrite_of_more_than_a_piece_has_is_refused();
-	test_write_without_memory_queues_nothing();
+	unit_seed();
+	RUN(test_random_steps_leave_the_bytes_of_the_model);
+	RUN(test_small_writes_share_one_piece);
+	RUN(test_large_part_of_a_block_is_not_copied);
+	RUN(test_unwrite_of_more_than_a_piece_has_is_refused);
+	RUN(test_write_without_memory_queues_nothing);
 	outbuf_pool_free();
 	block_pool_free();
 	return unit_end();

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "proto.h"
+#include "unit.h"
 
 enum {
 	VALUE_MAX = 1048576,
@@ -747,8 +748,6 @@ struct text {
 	size_t length;
 };
 
-static unsigned passed, failed;
-
 static void add(struct text *, const char *, ...)
     __attribute__((format(printf, 2, 3)));
 
@@ -946,7 +945,7 @@ render_reply(struct text *text, const char *bytes, enum proto_status status,
 
 /*
  * Parse a copy of n bytes that lies in memory of just that size.  expect is
- * -1 for a request.  Returns the length that the parser tells.
+ * -1 for a request.  Returns the length that the parser reports.
  */
 static size_t
 parse(struct text *text, const char *bytes, size_t n, int expect)
@@ -980,33 +979,17 @@ is_text(const struct text *text, const char *want, size_t length)
 	return text->length == length && memcmp(text->bytes, want, length) == 0;
 }
 
+/* Count a check of what was made of the n bytes of input, and show both if it
+   has failed. */
 static void
-print_bytes(const char *bytes, size_t n)
-{
-	size_t i;
-
-	for (i = 0; i < n && i < 300; i++) {
-		if (bytes[i] >= ' ' && bytes[i] <= '~')
-			putchar(bytes[i]);
-		else
-			printf("\\x%02x", (unsigned char)bytes[i]);
-	}
-	putchar('\n');
-}
-
-static void
-check(bool good, const char *what, const char *input, size_t n,
+check_text(bool good, const char *what, const char *input, size_t n,
     const struct text *got)
 {
-	if (good) {
-		passed++;
+	if (!unit_count(good))
 		return;
-	}
-	failed++;
-	printf("FAIL %s: ", what);
-	print_bytes(input, n);
-	printf("  got: ");
-	print_bytes(got->bytes, got->length);
+	printf("%s: failed: %s\n", unit_test, what);
+	unit_show("of ", input, n);
+	unit_show("got", got->bytes, got->length);
 }
 
 /* Cut off after each byte: more is needed, or it is said at once. */
@@ -1034,7 +1017,7 @@ check_cuts(const char *bytes, size_t n, int expect, const struct text *whole,
 }
 
 static void
-check_case(const char *bytes, size_t n, const char *want, size_t want_length,
+check_parsing(const char *bytes, size_t n, const char *want, size_t want_length,
     int expect)
 {
 	static const char behind[] = "\r\nflush_all\r\nEND\r\n0\0";
@@ -1043,9 +1026,10 @@ check_case(const char *bytes, size_t n, const char *want, size_t want_length,
 	char *more;
 
 	length = parse(&whole, bytes, n, expect);
-	check(is_text(&whole, want, want_length), "whole", bytes, n, &whole);
-	check(check_cuts(bytes, n, expect, &whole,
-		  memcmp(whole.bytes, "BAD", 3) == 0 ? 0 : length),
+	check_text(is_text(&whole, want, want_length), "whole", bytes, n,
+	    &whole);
+	check_text(check_cuts(bytes, n, expect, &whole,
+		       memcmp(whole.bytes, "BAD", 3) == 0 ? 0 : length),
 	    "cut", bytes, n, &whole);
 	more = malloc(n + sizeof(behind));
 	if (more == NULL)
@@ -1053,27 +1037,27 @@ check_case(const char *bytes, size_t n, const char *want, size_t want_length,
 	memcpy(more, bytes, n);
 	memcpy(more + n, behind, sizeof(behind));
 	parse(&text, more, n + sizeof(behind), expect);
-	check(is_text(&text, whole.bytes, whole.length) ||
+	check_text(is_text(&text, whole.bytes, whole.length) ||
 		memcmp(whole.bytes, "MORE", 4) == 0,
 	    "more behind", bytes, n, &text);
 	free(more);
 }
 
 static void
-test_tables(void)
+test_request_and_reply_of_each_table_line_parse_as_written(void)
 {
 	size_t i, length;
 
 	for (i = 0; i < sizeof(requests) / sizeof(requests[0]); i++)
-		check_case(requests[i].bytes, requests[i].n, requests[i].want,
-		    strlen(requests[i].want), -1);
+		check_parsing(requests[i].bytes, requests[i].n,
+		    requests[i].want, strlen(requests[i].want), -1);
 	for (i = 0; i < sizeof(replies) / sizeof(replies[0]); i++) {
 		length = strlen(replies[i].want);
 		/* The one NUL that a wanted text has. */
 		if (memchr(replies[i].bytes, '\0', replies[i].n) != NULL &&
 		    replies[i].want[0] == 'V')
 			length += 1 + strlen(replies[i].want + length + 1);
-		check_case(replies[i].bytes, replies[i].n, replies[i].want,
+		check_parsing(replies[i].bytes, replies[i].n, replies[i].want,
 		    length, (int)replies[i].expect);
 	}
 }
@@ -1118,12 +1102,12 @@ check_get(size_t n, enum proto_status want)
 		good = good && status == PROTO_MORE && r.length == 0;
 		free(part);
 	}
-	check(good, "long get", line, 20, &none);
+	check_text(good, "long get", line, 20, &none);
 	free(line);
 }
 
 static void
-test_long_get(void)
+test_get_line_up_to_the_limit_is_parsed_and_longer_refused(void)
 {
 	check_get(100, PROTO_OK);
 	check_get(PROTO_LINE_MAX - 1, PROTO_OK);
@@ -1148,13 +1132,13 @@ check_base64(const char *input, const char *want)
 	memcpy(copy, input, strlen(input) + 1);
 	length = proto_base64_decode(copy, strlen(input), out);
 	add_bytes(&text, out, length);
-	check(is_text(&text, want, strlen(want)), "base64", input,
+	check_text(is_text(&text, want, strlen(want)), "base64", input,
 	    strlen(input), &text);
 	free(copy);
 }
 
 static void
-test_base64(void)
+test_base64_key_is_decoded_or_refused(void)
 {
 	check_base64("Zm9v", "foo");
 	check_base64("Zm8=", "fo");
@@ -1175,7 +1159,7 @@ test_base64(void)
 }
 
 static void
-test_token(void)
+test_token_ends_at_spaces_and_keeps_other_bytes(void)
 {
 	static const char bytes[] = "  a \0b  c\r d ";
 	static const char *const want[] = { "a", "\0b", "c\r", "d" };
@@ -1190,21 +1174,20 @@ test_token(void)
 		good = proto_token(bytes, sizeof(bytes) - 1, &at, &token);
 		if (good)
 			add_bytes(&text, bytes + token.at, token.length);
-		check(good && is_text(&text, want[i], lengths[i]), "token",
+		check_text(good && is_text(&text, want[i], lengths[i]), "token",
 		    bytes, sizeof(bytes) - 1, &text);
 	}
 	text.length = 0;
-	check(!proto_token(bytes, sizeof(bytes) - 1, &at, &token), "token",
+	check_text(!proto_token(bytes, sizeof(bytes) - 1, &at, &token), "token",
 	    bytes, sizeof(bytes) - 1, &text);
 }
 
 int
 main(void)
 {
-	test_tables();
-	test_long_get();
-	test_base64();
-	test_token();
-	printf("%u passed, %u failed\n", passed, failed);
-	return failed != 0;
+	RUN(test_request_and_reply_of_each_table_line_parse_as_written);
+	RUN(test_get_line_up_to_the_limit_is_parsed_and_longer_refused);
+	RUN(test_base64_key_is_decoded_or_refused);
+	RUN(test_token_ends_at_spaces_and_keeps_other_bytes);
+	return unit_end();
 }

@@ -1,0 +1,234 @@
+"""What runs and watches magent: systemd, check-magent, the init script."""
+import os
+import pwd
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import time
+
+import pytest
+
+from lib.daemon import admitted, needs_root, refuses, status_of
+from lib.net import Client, free_port, wait_for
+from lib.servers import MAGENT, ROOT
+
+pytestmark = pytest.mark.usefixtures("reaper")
+CHECK = str(ROOT / "scripts" / "check-magent")
+
+
+@pytest.fixture(params=["path", "abstract"])
+def notify(request, stage, tmp_path):
+    """A socket like that of systemd: its name, and the words it gets."""
+    name = str(tmp_path / "notify") if request.param == "path" else \
+        "\0magent-notify-%d-%d" % (os.getpid(), time.monotonic_ns())
+    receiver = stage.enter_context(
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    receiver.bind(name)
+    receiver.settimeout(20)
+    if request.param == "path":
+        os.chmod(name, 0o777)
+    return name.replace("\0", "@"), receiver
+
+
+def next_state(receiver, wanted):
+    while True:
+        state = receiver.recv(4096).decode()
+        if state == wanted:
+            return
+        assert state in ("READY=1", "WATCHDOG=1", "STOPPING=1")
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_systemd_gets_ready_watchdog_and_stopping(
+        run, daemon, notify, background):
+    name, receiver = notify
+    environment = {**os.environ, "NOTIFY_SOCKET": name,
+                   "WATCHDOG_USEC": "2000000"}
+    magent = (daemon if background else run)(env=environment)
+    assert receiver.recv(4096) == b"READY=1"
+    assert magent.serves()
+    next_state(receiver, "WATCHDOG=1")
+    next_state(receiver, "WATCHDOG=1")
+    assert magent.terminate() == 0
+    next_state(receiver, "STOPPING=1")
+
+
+@pytest.mark.parametrize("name", ["/nonexistent/socket", "@magent-nobody",
+                                  "nonsense", "", "/" + 200 * "x"])
+def test_notify_socket_that_nobody_reads_stops_nothing(run, name):
+    magent = run(env={**os.environ, "NOTIFY_SOCKET": name}).ready()
+    assert magent.terminate() == 0
+
+
+def check(*arguments):
+    done = subprocess.run([CHECK, *map(str, arguments)], text=True,
+                          capture_output=True, timeout=30)
+    assert done.stdout.count("\n") == 1 and done.stderr == ""
+    return done.returncode, done.stdout
+
+
+def test_check_magent_follows_the_pair_down_and_up(stage):
+    primary, backup = stage.memcacheds(2)
+    magent = stage.magent([primary], [backup])
+    wait_for(lambda: check("-p", magent.port)[0] == 0, "all to be up")
+    primary.kill()
+    wait_for(lambda: magent.stats()["failovers"] != "0", "the failover")
+    assert check("-p", magent.port, "-H", "127.0.0.1", "-t", 2)[0] == 0
+    backup.kill()
+    wait_for(lambda: check("-p", magent.port)[0] == 1, "the pair to be down")
+    assert "no server is up" in check("-p", magent.port)[1]
+    primary.start(primary.port)
+    wait_for(lambda: check("-p", magent.port)[0] == 0, "the primary to return")
+
+
+def test_check_magent_with_no_place_left_names_the_clients(run):
+    magent = run("-n", "1").ready()
+    with wait_for(lambda: admitted(magent), "a place"):
+        status, line = check("-p", magent.port)
+        assert status == 1 and "too many clients" in line
+
+
+def test_check_magent_with_a_server_hung_is_good(stage):
+    """One second is enough to find that out; nothing is uncovered."""
+    primary, backup = stage.memcacheds(2)
+    magent = stage.magent([primary], [backup])
+    wait_for(lambda: check("-p", magent.port)[0] == 0, "both to be up")
+    primary.stop()
+    try:
+        assert check("-p", magent.port, "-t", 1) == (
+            0, "check-magent: 127.0.0.1 port %d: every key has a server that "
+            "is up\n" % magent.port)
+    finally:
+        primary.cont()
+
+
+def test_check_magent_without_magent_says_what_is_wrong(stage, memcached):
+    assert check("-p", free_port()) [0] == 1
+    status, line = check("-p", memcached.port)
+    assert status == 1 and "no magent" in line
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        started = time.monotonic()
+        status, line = check("-p", silent.getsockname()[1], "-t", "0.3")
+        assert status == 1 and "no answer" in line
+        assert time.monotonic() - started < 5
+    assert check("-H", "nosuch.invalid", "-t", 5)[0] == 1
+    assert check("-t", "soon")[0] == 1
+
+
+def tool(*command, **keywords):
+    if shutil.which(command[0]) is None:
+        pytest.skip("%s is not installed" % command[0])
+    return subprocess.run(command, text=True, capture_output=True, timeout=60,
+                          **keywords)
+
+
+def test_shell_scripts_pass_shellcheck():
+    done = tool("shellcheck", CHECK, str(ROOT / "scripts" / "magent.init"))
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.fixture
+def unit(tmp_path):
+    text = (ROOT / "scripts" / "magent.service").read_text()
+    assert "ExecStart=/usr/sbin/magent -D" in text
+    path = tmp_path / "magent.service"
+    path.write_text(text.replace("/usr/sbin/magent",
+                                 os.path.abspath(MAGENT)))
+    return str(path)
+
+
+def test_systemd_unit_passes_verify(unit):
+    done = tool("systemd-analyze", "verify", "--man=no", unit)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_systemd_unit_has_low_exposure(unit):
+    done = tool("systemd-analyze", "security", "--offline=true", "--no-pager",
+                unit)
+    level = re.search(r"exposure level for \S+: ([\d.]+)", done.stdout)
+    assert level, done.stdout + done.stderr
+    assert float(level.group(1)) < 2.5
+
+
+def test_options_of_default_file_are_taken():
+    text = (ROOT / "scripts" / "magent.default").read_text()
+    options = re.search(r'^MAGENT_OPTS="(.*)"$', text, re.M).group(1)
+    done = subprocess.run([MAGENT, "-D", *options.split(), "-V"],
+                          capture_output=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+
+
+@needs_root
+def test_init_script_starts_restarts_and_stops_magent(
+        memcached, open_directory):
+    port, pid_file = free_port(), open_directory / "run" / "pid"
+    (open_directory / "default").write_text(
+        'MAGENT_OPTS="-l 127.0.0.1 -p %d -s %s"\n' % (port, memcached.address))
+    script = open_directory / "init"
+    text = (ROOT / "scripts" / "magent.init").read_text()
+    for old, new in (("DAEMON=/usr/sbin/magent",
+                      "DAEMON=" + os.path.abspath(MAGENT)),
+                     ("/etc/default/magent", open_directory / "default"),
+                     ("RUNDIR=/run/magent", "RUNDIR=%s/run" % open_directory),
+                     ("$RUNDIR/magent.pid", pid_file)):
+        assert old in text
+        text = text.replace(old, str(new))
+    script.write_text(text)
+    script.chmod(0o755)
+
+    def init(action):
+        return tool("sh", str(script), action).returncode
+
+    def pid():
+        return int(pid_file.read_text())
+
+    if not os.path.exists("/lib/lsb/init-functions"):
+        pytest.skip("no lsb-base")
+    try:
+        assert init("status") == 3
+        assert init("stop") == 0
+        assert init("start") == 0
+        first = pid()
+        assert status_of(first)["Uid"][0] == str(pwd.getpwnam("nobody").pw_uid)
+        assert init("start") == 0 and pid() == first
+        assert init("status") == 0
+        assert init("restart") == 0 and pid() != first
+        assert init("force-reload") == 0 and pid() != first
+        with Client(port) as client:
+            assert client.ask(b"version\r\n").startswith(b"VERSION ")
+        assert init("stop") == 0
+        assert refuses(port) and not pid_file.exists()
+        assert init("status") == 3
+        assert init("nonsense") == 2
+    finally:
+        init("stop")
+
+
+@needs_root
+def test_keepalived_example_passes_its_check(tmp_path):
+    """As user root: with another one, the test mode of 2.2.7 ends itself."""
+    text = (ROOT / "scripts" / "keepalived.conf").read_text()
+    text = text.replace("script_user nobody", "script_user root")
+    text = text.replace("/usr/lib/magent/check-magent", "/bin/true")
+    interface = next((name for _, name in socket.if_nameindex()
+                      if name.startswith(("eth", "en"))), None)
+    if interface is None:
+        pytest.skip("no interface for it")
+    path = tmp_path / "keepalived.conf"
+    path.write_text(text.replace("eth0", interface))
+    done = tool("keepalived", "-t", "-f", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "SECURITY" not in done.stdout + done.stderr
+
+
+def test_scripts_are_executable_where_they_must_be():
+    for name, executable in (("check-magent", True), ("magent.init", True),
+                             ("magent.default", False),
+                             ("magent.service", False),
+                             ("keepalived.conf", False)):
+        mode = (ROOT / "scripts" / name).stat().st_mode
+        assert bool(mode & stat.S_IXUSR) == executable

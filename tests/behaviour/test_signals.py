@@ -1,0 +1,74 @@
+"""Signals: an end that finishes what is in flight, or one at once."""
+import pathlib
+import signal
+
+import pytest
+
+from lib.daemon import Run, refuses
+from lib.net import Client, wait_for
+
+pytestmark = pytest.mark.usefixtures("reaper")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_magent_at_sigterm_or_sigint_closes_clients_and_exits_0(run, number):
+    magent = run().ready()
+    with Client(magent.port) as idle:
+        magent.process.send_signal(number)
+        assert magent.wait() == 0
+        assert idle.read_to_end() == b""
+
+
+def test_magent_at_other_signals_goes_on(run):
+    magent = run().ready()
+    with Client(magent.port) as client:
+        for _ in range(50):
+            for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
+                           signal.SIGPIPE):
+                magent.process.send_signal(number)
+        assert client.ask(b"version\r\n").startswith(b"VERSION ")
+    assert magent.terminate() == 0
+
+
+def ask_the_hung(magent, memcached):
+    """A client whose get is on its way to a server that hangs."""
+    with Client(magent.port) as client:
+        assert client.talk(b"set k 0 0 1\r\nv\r\n") == b"STORED\r\n"
+    memcached.stop()
+    client = Client(magent.port)
+    client.send(b"get k\r\n")
+    wait_for(lambda: unread_bytes(memcached.port), "the get to arrive")
+    return client
+
+
+def unread_bytes(port):
+    """Whether bytes wait to be read by whoever has this port."""
+    rows = pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return any(int(row.split()[1].split(":")[1], 16) == port and
+               int(row.split()[4].split(":")[1], 16) > 0 for row in rows)
+
+
+def test_request_in_flight_at_sigterm_is_finished(stage):
+    memcached = stage.memcached()
+    magent = stage.add(Run("-D", "-s", memcached.address, "-t", "60000"))
+    magent.ready()
+    with ask_the_hung(magent, memcached) as client:
+        magent.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: refuses(magent.port), "the port to close")
+        assert magent.process.poll() is None
+        memcached.cont()
+        assert client.read_to_end() == b"VALUE k 0 1\r\nv\r\nEND\r\n"
+    assert magent.wait() == 0
+
+
+def test_second_sigterm_ends_magent_at_once(stage, tmp_path):
+    memcached = stage.memcached()
+    magent = stage.add(Run("-D", "-s", memcached.address, "-t", "60000", "-P",
+                           tmp_path / "pid"))
+    magent.ready()
+    with ask_the_hung(magent, memcached):
+        magent.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: refuses(magent.port), "the port to close")
+        magent.process.send_signal(signal.SIGTERM)
+        assert magent.process.wait(5) == 0
+    assert not (tmp_path / "pid").exists()

@@ -1,0 +1,98 @@
+"""magent starts in the foreground or background, or ends with a status."""
+import contextlib
+import os
+import subprocess
+
+import pytest
+
+from lib.daemon import OSERR, Run, connection, last_line
+from lib.net import Client, free_port, wait_for
+from lib.servers import MAGENT
+
+pytestmark = pytest.mark.usefixtures("reaper")
+
+
+def test_parent_of_daemon_returns_when_the_port_is_bound(daemon):
+    magent = daemon()
+    with Client(magent.port) as client:
+        assert client.ask(b"version\r\n").startswith(b"VERSION ")
+    assert magent.terminate() == 0
+
+
+def test_daemon_leaves_session_directory_and_descriptors_of_caller(daemon):
+    magent = daemon()
+    assert os.getsid(magent.pid) == magent.pid
+    assert os.readlink("/proc/%d/cwd" % magent.pid) == "/"
+    for fd in range(3):
+        assert os.readlink("/proc/%d/fd/%d" % (magent.pid, fd)) == "/dev/null"
+
+
+def test_daemon_with_inherited_pipe_closes_it(daemon):
+    """Otherwise a reader of the other end of this pipe would never see its end."""
+    reader, writer = os.pipe()
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, reader)
+        magent = daemon(pass_fds=[writer])
+        os.close(writer)
+        os.set_blocking(reader, False)
+        assert os.read(reader, 1) == b""
+        assert magent.serves()
+
+
+def test_daemon_with_relative_paths_uses_the_start_directory(daemon, tmp_path):
+    magent = daemon("-f", "socket", "-P", "other", cwd=tmp_path,
+                    pid_file=tmp_path / "other")
+    with Client(tmp_path / "socket") as client:
+        assert client.ask(b"version\r\n").startswith(b"VERSION ")
+    assert magent.terminate() == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_magent_in_foreground_is_the_process_itself(run):
+    magent = run().ready()
+    assert magent.status()["Pid"] == [str(magent.process.pid)]
+    assert magent.terminate() == 0
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_magent_with_closed_standard_descriptors_puts_no_socket_there(
+        memcached, closed):
+    """No socket takes the place of a standard descriptor."""
+    port = free_port()
+    command = "exec \"$@\" " + closed
+    process = subprocess.Popen(
+        ["sh", "-c", command, "sh", MAGENT, "-D", "-u", "root", "-l",
+         "127.0.0.1", "-p", str(port), "-s", memcached.address],
+        stderr=subprocess.DEVNULL)
+    try:
+        with wait_for(lambda: connection(port), "magent") as client:
+            assert client.ask(b"version\r\n").startswith(b"VERSION ")
+        for fd in range(3):
+            assert "socket" not in os.readlink(
+                "/proc/%d/fd/%d" % (process.pid, fd))
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_magent_with_port_taken_exits_with_oserr(stage, memcached, daemon):
+    first = daemon()
+    before = first.pid_file.read_bytes()
+    for options in ["-D"], []:
+        second = stage.add(Run(*options, "-s", memcached.address, "-P",
+                               first.pid_file, port=first.port))
+        assert second.wait() == OSERR
+        said = last_line(second.output())
+        assert str(first.port) in said and "in use" in said
+        second.close()
+    assert first.pid_file.read_bytes() == before
+    assert first.serves()
+
+
+@pytest.mark.parametrize("host", ["203.0.113.1", "nosuch.invalid", "1.2.3"])
+def test_magent_with_foreign_address_exits_with_its_name(
+        stage, memcached, host):
+    magent = stage.add(Run("-s", memcached.address, "-l", host))
+    assert magent.wait() in (OSERR, 68)
+    assert host in last_line(magent.output())
+    magent.close()
