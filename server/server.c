@@ -264,6 +264,7 @@ server_start(struct server *server)
 	if (!open_links(server)) {
 		close_links(server, &none);
 		set_server_timer(server, jittered(server->retry_ms));
+		server->handler->failed(server->owner);
 		return;
 	}
 	server->state = SERVER_CONNECTING;

@@ -44,7 +44,8 @@ struct server *server_new(struct conn_loop *loop, struct evdns_base *dns,
 /* Close at once.  No callback runs; the calls are the callers' again. */
 void server_free(struct server *server);
 
-/* Connect for the first time; connecting() runs in here. */
+/* Connect for the first time; connecting() runs in here, or failed() when out
+   of memory. */
 void server_start(struct server *server);
 
 /* Let the links but the first connect, too: it has been answered, and the
