@@ -25,6 +25,7 @@
 #include "client/listener.h"
 #include "client/report.h"
 #include "client/request.h"
+#include "client/sockets.h"
 #include "client/stats.h"
 #include "conn.h"
 #include "daemon.h"
@@ -44,7 +45,6 @@ enum {
 	VALUE_SLACK = 1 << 20, /* a server's limit may be above ours */
 };
 
-enum { TCP, UNIX, LISTENERS };
 enum { TERM, INT, SIGNALS };
 
 struct magent {
@@ -57,8 +57,9 @@ struct magent {
 	struct clients *clients;
 	struct stats stats;
 	struct report_settings settings;
-	int sockets[LISTENERS]; /* bound; -1: none, or a listener's */
-	struct listener *listeners[LISTENERS];
+	struct sockets *sockets;     /* NULL: none, or they are closed */
+	struct listener **listeners; /* one per socket, or NULL */
+	size_t listener_count;
 	struct event *signals[SIGNALS];
 	struct event *tick;
 	bool ready;
@@ -70,11 +71,22 @@ struct magent {
  * Signals and time
  */
 
+/* Accept nobody any more.  A successor may take the ports and the path. */
+static void
+stop_listening(struct magent *magent)
+{
+	while (magent->listener_count > 0)
+		listener_free(magent->listeners[--magent->listener_count]);
+	free(magent->listeners);
+	magent->listeners = NULL;
+	sockets_free(magent->sockets);
+	magent->sockets = NULL;
+}
+
 static void
 on_stop(evutil_socket_t fd, short what, void *arg)
 {
 	struct magent *magent = arg;
-	int i;
 
 	(void)fd;
 	(void)what;
@@ -83,10 +95,7 @@ on_stop(evutil_socket_t fd, short what, void *arg)
 	log_info("stopping: %zu clients are connected",
 	    clients_count(magent->clients));
 	daemon_notify("STOPPING=1");
-	for (i = 0; i < LISTENERS; i++) {
-		listener_free(magent->listeners[i]);
-		magent->listeners[i] = NULL;
-	}
+	stop_listening(magent);
 	clients_stop(magent->clients);
 	recoveries_stop(magent->recoveries);
 	magent->deadline = conn_loop_now(magent->loop) + GRACE_MS;
@@ -105,25 +114,27 @@ on_watchdog_tick(evutil_socket_t fd, short what, void *arg)
  * Building
  */
 
+/* Returns false after one line in the log. */
 static bool
 bind_sockets(struct magent *magent)
 {
 	const struct options *options = magent->options;
+	size_t i;
 
-	magent->sockets[TCP] = magent->sockets[UNIX] = -1;
-	if (options->listen_port > 0) {
-		magent->sockets[TCP] = listener_bind_tcp(options->listen_host,
-		    options->listen_port);
-		if (magent->sockets[TCP] == -1)
-			return false;
+	magent->sockets = sockets_new();
+	if (magent->sockets == NULL) {
+		log_error("cannot start: out of memory");
+		return false;
 	}
-	if (options->socket_path != NULL) {
-		magent->sockets[UNIX] =
-		    listener_bind_unix(options->socket_path);
-		if (magent->sockets[UNIX] == -1)
+	if (options->listen_port > 0 && options->listen_count == 0 &&
+	    !sockets_bind_tcp(magent->sockets, NULL, options->listen_port))
+		return false;
+	for (i = 0; options->listen_port > 0 && i < options->listen_count; i++)
+		if (!sockets_bind_tcp(magent->sockets, options->listen_hosts[i],
+			options->listen_port))
 			return false;
-	}
-	return true;
+	return options->socket_path == NULL ||
+	    sockets_bind_unix(magent->sockets, options->socket_path);
 }
 
 static bool
@@ -163,7 +174,8 @@ set_settings(struct magent *magent, unsigned int max_clients)
 		.item_size = options->item_size,
 		.memory_limit = options->memory_limit,
 		.ring = ketama_kind_name(options->ring),
-		.listen_host = options->listen_host,
+		.listen_hosts = (const char *const *)options->listen_hosts,
+		.listen_count = options->listen_count,
 		.socket_path = options->socket_path,
 		.verbosity = options->verbose,
 		.refuse_flush = options->refuse_flush,
@@ -224,29 +236,57 @@ build_proxy(struct magent *magent, unsigned int max_clients)
 	return magent->clients != NULL;
 }
 
+static const int stop_signals[SIGNALS] = { SIGTERM, SIGINT };
+
+/* From the first port that is bound until the loop can act on it, a signal to
+   stop waits, so that the end is orderly then, too. */
+static void
+hold_signals(bool hold)
+{
+	sigset_t set;
+	int i;
+
+	sigemptyset(&set);
+	for (i = 0; i < SIGNALS; i++)
+		sigaddset(&set, stop_signals[i]);
+	sigprocmask(hold ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
+}
+
+static bool
+build_listeners(struct magent *magent)
+{
+	size_t n = sockets_count(magent->sockets), i;
+
+	magent->listeners = calloc(n, sizeof(*magent->listeners));
+	if (magent->listeners == NULL)
+		return false;
+	magent->listener_count = n;
+	for (i = 0; i < n; i++) {
+		magent->listeners[i] = listener_new(magent->base,
+		    sockets_fd(magent->sockets, i), magent->clients,
+		    &magent->stats);
+		if (magent->listeners[i] == NULL)
+			return false;
+	}
+	return true;
+}
+
 static bool
 build_events(struct magent *magent)
 {
-	static const int numbers[SIGNALS] = { SIGTERM, SIGINT };
 	struct timeval every = { .tv_sec = TICK_SECONDS };
 	int i;
 
-	for (i = 0; i < LISTENERS; i++) {
-		if (magent->sockets[i] == -1)
-			continue;
-		magent->listeners[i] = listener_new(magent->base,
-		    magent->sockets[i], magent->clients, &magent->stats);
-		if (magent->listeners[i] == NULL)
-			return false;
-		magent->sockets[i] = -1;
-	}
+	if (!build_listeners(magent))
+		return false;
 	for (i = 0; i < SIGNALS; i++) {
-		magent->signals[i] = evsignal_new(magent->base, numbers[i],
+		magent->signals[i] = evsignal_new(magent->base, stop_signals[i],
 		    on_stop, magent);
 		if (magent->signals[i] == NULL ||
 		    event_add(magent->signals[i], NULL) == -1)
 			return false;
 	}
+	hold_signals(false);
 	magent->tick = event_new(magent->base, -1, EV_PERSIST, on_watchdog_tick,
 	    magent);
 	return magent->tick != NULL && event_add(magent->tick, &every) == 0;
@@ -269,8 +309,7 @@ demolish(struct magent *magent)
 {
 	int i;
 
-	for (i = 0; i < LISTENERS; i++)
-		listener_free(magent->listeners[i]);
+	stop_listening(magent);
 	if (magent->clients != NULL)
 		clients_free(magent->clients);
 	if (magent->recoveries != NULL)
@@ -318,6 +357,15 @@ is_busy(struct magent *magent)
 		!gate_is_empty(pairs_gate(magent->pairs)));
 }
 
+/* Who started a daemon waits for it to be ready, and learns that it never was. */
+static int
+end_status(const struct magent *magent)
+{
+	return magent->ready || magent->options->foreground ?
+	    EX_OK :
+	    EXIT_FAILURE;
+}
+
 static void
 run(struct magent *magent)
 {
@@ -330,12 +378,10 @@ run(struct magent *magent)
 	}
 	log_info("stopped");
 	daemon_pid_file_remove();
-	if (magent->options->socket_path != NULL)
-		unlink(magent->options->socket_path);
 	/* Those who did not finish in time keep what they have. */
 	if (clients_count(magent->clients) > 0 ||
 	    !gate_is_empty(pairs_gate(magent->pairs)))
-		_exit(EX_OK);
+		_exit(end_status(magent));
 }
 
 static void
@@ -367,6 +413,7 @@ serve(struct magent *magent)
 
 	if (!options->foreground)
 		daemon_fork();
+	hold_signals(true);
 	if (!bind_sockets(magent))
 		return EX_OSERR;
 	if (options->pid_file != NULL)
@@ -377,7 +424,7 @@ serve(struct magent *magent)
 		return EX_OSERR;
 	}
 	run(magent);
-	return EX_OK;
+	return end_status(magent);
 }
 
 int

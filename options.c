@@ -169,14 +169,45 @@ take_path(char **path, const char *argument)
 }
 
 static const char *
+append_host(struct options *options, const char *host, size_t length)
+{
+	char **longer;
+
+	/* [::1] is ::1. */
+	if (length > 2 && host[0] == '[' && host[length - 1] == ']') {
+		host++;
+		length -= 2;
+	}
+	if (length == 0)
+		return "the host is empty";
+	if (length > LONGEST_HOST)
+		return "the host name has more than 253 bytes";
+	longer = realloc(options->listen_hosts,
+	    (options->listen_count + 1) * sizeof(*longer));
+	if (longer == NULL)
+		return "out of memory";
+	options->listen_hosts = longer;
+	longer[options->listen_count] = strndup(host, length);
+	if (longer[options->listen_count] == NULL)
+		return "out of memory";
+	options->listen_count++;
+	return NULL;
+}
+
+/* Hosts with commas between them, as memcached takes them. */
+static const char *
 take_listen(struct options *options, const char *argument)
 {
-	if (argument[0] == '\0')
-		return "the host is empty";
-	if (strlen(argument) > LONGEST_HOST)
-		return "the host name has more than 253 bytes";
-	options->listen_host = argument;
-	return NULL;
+	const char *problem = NULL;
+	size_t length;
+
+	for (;;) {
+		length = strcspn(argument, ",");
+		problem = append_host(options, argument, length);
+		if (problem != NULL || argument[length] == '\0')
+			return problem;
+		argument += length + 1;
+	}
 }
 
 static const char *
@@ -311,7 +342,8 @@ static const struct entry entries[] = {
 	    take_primary },
 	{ 'b', "backup", "SERVER", NULL, "a backup server; repeat for each",
 	    take_backup },
-	{ 'l', "listen", "HOST", "0.0.0.0", "address to listen on",
+	{ 'l', "listen", "HOST", NULL,
+	    "address to listen on; repeat for each\n(default all)",
 	    take_listen },
 	{ 'p', "port", "PORT", "11211", "TCP port to listen on; 0: none",
 	    take_port },
@@ -561,8 +593,12 @@ options_free(struct options *options)
 {
 	free_servers(&options->primaries, &options->primary_count);
 	free_servers(&options->backups, &options->backup_count);
+	while (options->listen_count > 0)
+		free(options->listen_hosts[--options->listen_count]);
+	free(options->listen_hosts);
 	free(options->socket_path);
 	free(options->pid_file);
+	options->listen_hosts = NULL;
 	options->socket_path = NULL;
 	options->pid_file = NULL;
 }

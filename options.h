@@ -15,7 +15,8 @@ struct options {
 	struct address *backups; /* -b, in order */
 	size_t backup_count;
 
-	const char *listen_host;  /* -l; default 0.0.0.0 */
+	char **listen_hosts;      /* -l, in order; owned */
+	size_t listen_count;      /* of these; 0: all addresses */
 	unsigned int listen_port; /* -p; 0: no tcp; default 11211 */
 	char *socket_path;        /* -f; owned, absolute; NULL: none */
 	unsigned int max_clients; /* -n; default 4096 */

@@ -1,22 +1,17 @@
 /*
- * Listening sockets.
+ * Accept clients from one listening socket.
  *
  * Invariant: a listener waits for connections, or for the end of its pause.
  */
 
 #include "client/listener.h"
 
-#include <assert.h>
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -26,7 +21,6 @@
 #include "log.h"
 
 enum {
-	BACKLOG = 1024,
 	ACCEPT_MAX = 64, /* per turn, so that others have theirs */
 	PAUSE_MS = 100,  /* when there is no descriptor left */
 	KEEPALIVE_IDLE = 60,
@@ -35,114 +29,10 @@ enum {
 };
 
 struct listener {
-	int fd;
 	struct clients *clients;
 	struct stats *stats;
 	struct event *readable, *pause;
 };
-
-/*
- * Binding
- */
-
-static int
-bind_to(const struct addrinfo *info)
-{
-	int one = 1;
-	int fd = socket(info->ai_family,
-	    SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, info->ai_protocol);
-
-	if (fd == -1)
-		return -1;
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (info->ai_family == AF_INET6)
-		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-	if (bind(fd, info->ai_addr, info->ai_addrlen) == -1 ||
-	    listen(fd, BACKLOG) == -1) {
-		int saved = errno;
-
-		close(fd);
-		errno = saved;
-		return -1;
-	}
-	return fd;
-}
-
-int
-listener_bind_tcp(const char *host, unsigned int port)
-{
-	struct addrinfo hints = {
-		.ai_flags = AI_PASSIVE,
-		.ai_socktype = SOCK_STREAM,
-	};
-	struct addrinfo *info;
-	char service[16];
-	int error, fd;
-
-	snprintf(service, sizeof(service), "%u", port);
-	error = getaddrinfo(host, service, &hints, &info);
-	if (error != 0) {
-		log_error("-l %s: %s", host, gai_strerror(error));
-		return -1;
-	}
-	fd = bind_to(info);
-	freeaddrinfo(info);
-	if (fd == -1)
-		log_error("cannot listen on %s port %u: %s", host, port,
-		    strerror(errno));
-	return fd;
-}
-
-/* Whether nobody listens on the socket file any more. */
-static bool
-is_stale(const struct sockaddr_un *address)
-{
-	struct stat status;
-	bool stale;
-	int fd;
-
-	if (lstat(address->sun_path, &status) == -1 ||
-	    !S_ISSOCK(status.st_mode))
-		return false;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd == -1)
-		return false;
-	stale = connect(fd, (const struct sockaddr *)address,
-		    sizeof(*address)) == -1 &&
-	    errno == ECONNREFUSED;
-	close(fd);
-	return stale;
-}
-
-int
-listener_bind_unix(const char *path)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	struct addrinfo info = {
-		.ai_family = AF_UNIX,
-		.ai_addr = (struct sockaddr *)&address,
-		.ai_addrlen = sizeof(address),
-	};
-	int fd;
-
-	assert(strlen(path) < sizeof(address.sun_path));
-	strcpy(address.sun_path, path);
-	if (is_stale(&address))
-		unlink(path);
-	fd = bind_to(&info);
-	/* Whoever may use the port may use the file. */
-	if (fd == -1 || chmod(path, 0777) == -1) {
-		log_error("cannot listen on %s: %s", path, strerror(errno));
-		if (fd != -1)
-			close(fd);
-		return -1;
-	}
-	return fd;
-}
-
-/*
- * Accepting
- */
 
 static void
 pause_listener(struct listener *listener, const char *why)
@@ -210,7 +100,6 @@ listener_new(struct event_base *base, int fd, struct clients *clients,
 
 	if (listener == NULL)
 		return NULL;
-	listener->fd = fd;
 	listener->clients = clients;
 	listener->stats = stats;
 	listener->readable = event_new(base, fd, EV_READ | EV_PERSIST,
@@ -234,6 +123,5 @@ listener_free(struct listener *listener)
 		event_free(listener->readable);
 	if (listener->pause != NULL)
 		event_free(listener->pause);
-	close(listener->fd);
 	free(listener);
 }

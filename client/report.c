@@ -294,6 +294,19 @@ report_servers(struct pairs *pairs, int64_t now_ms, size_t *length)
 	return end_page(&page, length);
 }
 
+/* memcached says NULL for all addresses, too. */
+static void
+say_hosts(struct page *page, const struct report_settings *settings)
+{
+	char hosts[400] = "";
+	size_t i, n = 0;
+
+	for (i = 0; i < settings->listen_count && n < sizeof(hosts); i++)
+		n += (size_t)snprintf(hosts + n, sizeof(hosts) - n, "%s%s",
+		    i > 0 ? "," : "", settings->listen_hosts[i]);
+	say(page, "STAT inter %s", n > 0 ? hosts : "NULL");
+}
+
 struct block *
 report_settings(const struct pairs *pairs,
     const struct report_settings *settings, size_t *length)
@@ -303,7 +316,7 @@ report_settings(const struct pairs *pairs,
 	say_number(&page, "maxconns", settings->max_clients);
 	say_number(&page, "tcpport", settings->port);
 	say_number(&page, "udpport", 0);
-	say(&page, "STAT inter %s", settings->listen_host);
+	say_hosts(&page, settings);
 	say_number(&page, "verbosity", settings->verbosity);
 	say(&page, "STAT domain_socket %s",
 	    settings->socket_path == NULL ? "NULL" : settings->socket_path);

@@ -20,8 +20,10 @@ struct stats_of_servers;
 struct report_settings {
 	unsigned int max_clients, port, timeout_ms, links;
 	size_t item_size, memory_limit;
-	const char *listen_host, *socket_path; /* NULL: none */
-	const char *ring;                      /* its name */
+	const char *const *listen_hosts; /* listen_count of them; 0: all */
+	size_t listen_count;
+	const char *socket_path; /* NULL: none */
+	const char *ring;        /* its name */
 	unsigned int verbosity;
 	bool refuse_flush, error_on_down;
 	int64_t started_ms; /* monotonic */

@@ -723,12 +723,13 @@ recoveries_stop(struct recoveries *all)
 void
 recoveries_free(struct recoveries *all)
 {
+	size_t n = all->of_peers == NULL ? 0 : pairs_peer_count(all->pairs);
 	size_t i;
 
-	for (i = 0; all->of_peers != NULL && i < pairs_peer_count(all->pairs);
-	     i++)
-		recovery_destroy(&all->of_peers[i]);
+	/* The servers go first: they hold calls that recoveries are made of. */
 	pairs_free(all->pairs);
+	for (i = 0; i < n; i++)
+		recovery_destroy(&all->of_peers[i]);
 	if (all->steady != NULL)
 		event_free(all->steady);
 	free(all->of_peers);

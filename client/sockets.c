@@ -1,0 +1,341 @@
+/*
+ * The listening sockets.
+ *
+ * Invariant: the file of a unix socket is removed only while its socket listens
+ * and the file is known to be its own.  Nobody replaces the file of a socket
+ * that listens, so no successor's file is ever removed.
+ */
+
+#include "client/sockets.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "log.h"
+
+enum {
+	BACKLOG = 1024,
+	/* How often to try to lock a directory, and the pause between two tries. */
+	LOCK_TRIES = 50,
+	LOCK_PAUSE_US = 20000,
+};
+
+struct bound {
+	int fd;
+	struct sockaddr_storage address;
+	socklen_t length;
+};
+
+struct sockets {
+	struct bound *bound; /* owned, as are its descriptors */
+	size_t count;
+	const char *path; /* of the unix socket; NULL: there is none */
+	dev_t device;     /* of the file at path, and its inode */
+	ino_t inode;
+};
+
+struct sockets *
+sockets_new(void)
+{
+	return calloc(1, sizeof(struct sockets));
+}
+
+/* Take fd, or close it when out of memory. */
+static bool
+keep_socket(struct sockets *sockets, int fd, const struct sockaddr *address,
+    socklen_t length)
+{
+	struct bound *longer = realloc(sockets->bound,
+	    (sockets->count + 1) * sizeof(*sockets->bound));
+	struct bound *bound;
+
+	assert(fd != -1 && length <= sizeof(bound->address));
+	if (longer == NULL) {
+		close(fd);
+		errno = ENOMEM;
+		return false;
+	}
+	sockets->bound = longer;
+	bound = &longer[sockets->count++];
+	bound->fd = fd;
+	bound->length = length;
+	memcpy(&bound->address, address, length);
+	return true;
+}
+
+/* Returns a descriptor, or -1 and errno. */
+static int
+listen_on(const struct sockaddr *address, socklen_t length)
+{
+	int one = 1, saved;
+	int fd = socket(address->sa_family,
+	    SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd == -1)
+		return -1;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (address->sa_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+	if (bind(fd, address, length) == 0 && listen(fd, BACKLOG) == 0)
+		return fd;
+	saved = errno;
+	close(fd);
+	errno = saved;
+	return -1;
+}
+
+/*
+ * TCP
+ */
+
+static bool
+is_bound(const struct sockets *sockets, const struct addrinfo *info)
+{
+	size_t i;
+
+	for (i = 0; i < sockets->count; i++)
+		if (sockets->bound[i].length == info->ai_addrlen &&
+		    memcmp(&sockets->bound[i].address, info->ai_addr,
+			info->ai_addrlen) == 0)
+			return true;
+	return false;
+}
+
+/* Whether bind failed because this machine has no IPv6, or not on that
+   interface. */
+static bool
+lacks_ipv6(const struct addrinfo *info)
+{
+	return info->ai_family == AF_INET6 &&
+	    (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL);
+}
+
+static void
+log_bind_error(const struct addrinfo *info, unsigned int port)
+{
+	char host[INET6_ADDRSTRLEN] = "?";
+	int error = errno;
+
+	getnameinfo(info->ai_addr, info->ai_addrlen, host, sizeof(host), NULL,
+	    0, NI_NUMERICHOST);
+	log_error("cannot listen on %s port %u: %s", host, port,
+	    strerror(error));
+}
+
+/* Listen on each address of the list.  Returns false after a line in the log. */
+static bool
+bind_all(struct sockets *sockets, const struct addrinfo *list,
+    unsigned int port)
+{
+	const struct addrinfo *info, *without = NULL;
+	bool is_any_bound = false;
+	int fd, error = 0;
+
+	for (info = list; info != NULL; info = info->ai_next) {
+		if (is_bound(sockets, info)) {
+			is_any_bound = true;
+			continue;
+		}
+		fd = listen_on(info->ai_addr, info->ai_addrlen);
+		if (fd == -1 && lacks_ipv6(info)) {
+			without = info;
+			error = errno;
+			continue;
+		}
+		if (fd == -1 ||
+		    !keep_socket(sockets, fd, info->ai_addr,
+			info->ai_addrlen)) {
+			log_bind_error(info, port);
+			return false;
+		}
+		is_any_bound = true;
+	}
+	if (is_any_bound || without == NULL)
+		return is_any_bound;
+	errno = error;
+	log_bind_error(without, port);
+	return false;
+}
+
+bool
+sockets_bind_tcp(struct sockets *sockets, const char *host, unsigned int port)
+{
+	struct addrinfo hints = {
+		.ai_flags = AI_PASSIVE,
+		.ai_socktype = SOCK_STREAM,
+	};
+	struct addrinfo *list;
+	char service[16];
+	bool is_bound_to_all;
+	int error;
+
+	assert(port > 0 && port <= 65535);
+	snprintf(service, sizeof(service), "%u", port);
+	error = getaddrinfo(host, service, &hints, &list);
+	if (error != 0) {
+		log_error("-l %s: %s", host == NULL ? "(all)" : host,
+		    gai_strerror(error));
+		return false;
+	}
+	is_bound_to_all = bind_all(sockets, list, port);
+	freeaddrinfo(list);
+	return is_bound_to_all;
+}
+
+/*
+ * Unix
+ */
+
+/* Whether address is that of a socket file that nobody listens on. */
+static bool
+is_stale(const struct sockaddr_un *address)
+{
+	struct stat status;
+	bool stale;
+	int fd;
+
+	if (lstat(address->sun_path, &status) == -1 ||
+	    !S_ISSOCK(status.st_mode))
+		return false;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd == -1)
+		return false;
+	stale = connect(fd, (const struct sockaddr *)address,
+		    sizeof(*address)) == -1 &&
+	    errno == ECONNREFUSED;
+	close(fd);
+	return stale;
+}
+
+/* Lock the directory that path is in, so that of two magents that start at the
+   same time one replaces a stale file, and the other finds it in use.  Returns a
+   descriptor that holds the lock, or -1. */
+static int
+lock_directory(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char *directory;
+	int fd, i;
+
+	assert(slash != NULL);
+	directory = strndup(path, slash == path ? 1 : (size_t)(slash - path));
+	if (directory == NULL)
+		return -1;
+	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	free(directory);
+	/* Others may lock the directory too, and shall not keep us for long. */
+	for (i = 0; fd != -1 && i < LOCK_TRIES; i++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			break;
+		usleep(LOCK_PAUSE_US);
+	}
+	return fd;
+}
+
+/* Every local user may use the socket, as every local user may use the port.
+   It is made with that mode: a later chmod() could hit another file. */
+static int
+listen_on_path(const struct sockaddr_un *address)
+{
+	mode_t mask = umask(0);
+	int fd = listen_on((const struct sockaddr *)address, sizeof(*address));
+
+	umask(mask);
+	return fd;
+}
+
+static bool
+bind_path(struct sockets *sockets, const struct sockaddr_un *address)
+{
+	struct stat status;
+	int fd;
+
+	if (is_stale(address))
+		unlink(address->sun_path);
+	fd = listen_on_path(address);
+	if (fd == -1 ||
+	    !keep_socket(sockets, fd, (const struct sockaddr *)address,
+		sizeof(*address)))
+		return false;
+	if (lstat(address->sun_path, &status) == -1 ||
+	    !S_ISSOCK(status.st_mode))
+		return true; /* somebody has replaced it: it is not ours */
+	sockets->device = status.st_dev;
+	sockets->inode = status.st_ino;
+	return true;
+}
+
+bool
+sockets_bind_unix(struct sockets *sockets, const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int lock = lock_directory(path);
+	bool is_path_bound;
+	int error;
+
+	assert(sockets->path == NULL);
+	assert(strlen(path) < sizeof(address.sun_path));
+	strcpy(address.sun_path, path);
+	is_path_bound = bind_path(sockets, &address);
+	error = errno;
+	if (lock != -1)
+		close(lock);
+	if (is_path_bound)
+		sockets->path = path;
+	else
+		log_error("cannot listen on %s: %s", path, strerror(error));
+	return is_path_bound;
+}
+
+/*
+ * Life
+ */
+
+size_t
+sockets_count(const struct sockets *sockets)
+{
+	return sockets->count;
+}
+
+int
+sockets_fd(const struct sockets *sockets, size_t i)
+{
+	assert(i < sockets->count);
+	return sockets->bound[i].fd;
+}
+
+/* Our socket still listens, so the number of its inode is not used again. */
+static void
+remove_file(const struct sockets *sockets)
+{
+	struct stat status;
+
+	if (sockets->path != NULL && lstat(sockets->path, &status) == 0 &&
+	    status.st_dev == sockets->device && status.st_ino == sockets->inode)
+		unlink(sockets->path);
+}
+
+void
+sockets_free(struct sockets *sockets)
+{
+	size_t i;
+
+	if (sockets == NULL)
+		return;
+	remove_file(sockets);
+	for (i = 0; i < sockets->count; i++)
+		close(sockets->bound[i].fd);
+	free(sockets->bound);
+	free(sockets);
+}
