@@ -122,20 +122,21 @@ lacks_ipv6(const struct addrinfo *info)
 }
 
 static void
-log_bind_error(const struct addrinfo *info, unsigned int port)
+log_bind_error(const char *said, const struct addrinfo *info, unsigned int port)
 {
 	char host[INET6_ADDRSTRLEN] = "?";
 	int error = errno;
 
 	getnameinfo(info->ai_addr, info->ai_addrlen, host, sizeof(host), NULL,
 	    0, NI_NUMERICHOST);
-	log_error("cannot listen on %s port %u: %s", host, port,
-	    strerror(error));
+	log_error("%s%s%scannot listen on %s port %u: %s",
+	    said == NULL ? "" : "-l ", said == NULL ? "" : said,
+	    said == NULL ? "" : ": ", host, port, strerror(error));
 }
 
-/* Listen on each address of the list.  Returns false after a line in the log. */
+/* Listen on each address of the list, which -l said, or NULL.  Returns false after a line in the log. */
 static bool
-bind_all(struct sockets *sockets, const struct addrinfo *list,
+bind_all(struct sockets *sockets, const char *said, const struct addrinfo *list,
     unsigned int port)
 {
 	const struct addrinfo *info, *without = NULL;
@@ -156,7 +157,7 @@ bind_all(struct sockets *sockets, const struct addrinfo *list,
 		if (fd == -1 ||
 		    !keep_socket(sockets, fd, info->ai_addr,
 			info->ai_addrlen)) {
-			log_bind_error(info, port);
+			log_bind_error(said, info, port);
 			return false;
 		}
 		is_any_bound = true;
@@ -164,7 +165,7 @@ bind_all(struct sockets *sockets, const struct addrinfo *list,
 	if (is_any_bound || without == NULL)
 		return is_any_bound;
 	errno = error;
-	log_bind_error(without, port);
+	log_bind_error(said, without, port);
 	return false;
 }
 
@@ -188,7 +189,7 @@ sockets_bind_tcp(struct sockets *sockets, const char *host, unsigned int port)
 		    gai_strerror(error));
 		return false;
 	}
-	is_bound_to_all = bind_all(sockets, list, port);
+	is_bound_to_all = bind_all(sockets, host, list, port);
 	freeaddrinfo(list);
 	return is_bound_to_all;
 }

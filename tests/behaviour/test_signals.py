@@ -1,4 +1,5 @@
 """Signals: an end that finishes what is in flight, or one at once."""
+import os
 import pathlib
 import signal
 
@@ -72,3 +73,57 @@ def test_second_sigterm_ends_magent_at_once(stage, tmp_path):
         magent.process.send_signal(signal.SIGTERM)
         assert magent.process.wait(5) == 0
     assert not (tmp_path / "pid").exists()
+
+
+def test_sigterm_before_the_daemon_is_ready_is_status_1(stage, tmp_path):
+    """The command that started it waits for it to be ready."""
+    silent = stage.fake()
+    silent.identity = lambda line: b""
+    started = stage.add(Run("-P", tmp_path / "pid", "-s", silent.address, "-t",
+                            "60000"))
+    pid = int(wait_for(lambda: (tmp_path / "pid").exists() and
+                       (tmp_path / "pid").read_text(), "the pid file"))
+    wait_for(lambda: silent.links, "the server to be connected to")
+    os.kill(pid, signal.SIGTERM)
+    assert started.wait() == 1
+    assert not (tmp_path / "pid").exists()
+
+
+def test_sigterm_right_after_the_bind_ends_magent_in_order(run, tmp_path):
+    for n in range(20):
+        magent = run("-P", tmp_path / "pid", "-f", tmp_path / "socket")
+        wait_for(lambda: not refuses(magent.port), "the port", pause=0)
+        magent.process.send_signal(signal.SIGTERM)
+        assert magent.wait() == 0, magent.output()
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_sigterm_while_a_server_is_invalidated_ends_magent_in_order(stage):
+    """The deletes that it was sent are unanswered at the end."""
+    silent = []
+    fake = stage.fake(lambda link, line, data: b"" if silent and
+                      line.startswith(b"delete") else None)
+    backup = stage.memcached()
+    magent = stage.add(Run("-D", "-s", fake.address, "-b", backup.address,
+                           "-t", "20000"))
+    magent.ready()
+    state = lambda: stat_of(magent, b"0:state")
+    wait_for(lambda: state() == b"up", "the server")
+    fake.down = True
+    for link in fake.links:
+        link.reset()
+    with Client(magent.port) as client:
+        client.talk(b"".join(b"set k%d 0 0 1\r\nv\r\n" % i
+                             for i in range(100)))
+    silent.append(True)
+    wait_for(lambda: state() == b"invalidate", "the invalidation")
+    magent.process.send_signal(signal.SIGTERM)
+    assert magent.wait() == 0, magent.output()
+
+
+def stat_of(magent, name):
+    with Client(magent.port) as client:
+        client.send(b"stats servers\r\n")
+        lines = client.read_until(b"END\r\n").split(b"\r\n")
+    return dict(line.split(b" ", 2)[1:] for line in lines
+                if line.startswith(b"STAT "))[name]

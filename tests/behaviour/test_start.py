@@ -1,7 +1,9 @@
 """magent starts in the foreground or background, or ends with a status."""
 import contextlib
 import os
+import socket
 import subprocess
+import tempfile
 
 import pytest
 
@@ -96,3 +98,105 @@ def test_magent_with_foreign_address_exits_with_its_name(
     assert magent.wait() in (OSERR, 68)
     assert host in last_line(magent.output())
     magent.close()
+
+
+# Where it listens.
+
+def listens_on(magent, *hosts):
+    """Those of the hosts on which magent answers."""
+    return [host for host in hosts if answers(host, magent.port)]
+
+
+def answers(host, port):
+    try:
+        with socket.create_connection((host, port), 5) as client:
+            client.sendall(b"mn\r\n")
+            return client.recv(10) == b"MN\r\n"
+    except OSError:
+        return False
+
+
+def has_ipv6():
+    with contextlib.suppress(OSError), socket.socket(
+            socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="needs IPv6")
+
+
+def listening(stage, memcached, *options):
+    """A magent that listens where these options say, and there alone."""
+    port = free_port()
+    magent = stage.add(Process([MAGENT, "-D", "-u", "root", "-p", str(port),
+                                "-s", memcached.address, *options], port))
+    wait_for(lambda: magent.process.poll() is not None or
+             listens_on(magent, "127.0.0.1", "127.0.0.2", "::1"),
+             "magent to listen")
+    return magent
+
+
+class Process(Run):
+    """As Run, but all of the command is given."""
+
+    def __init__(self, command, port):
+        self.port = port
+        self.log = tempfile.TemporaryFile("a+b")
+        self.command = command
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL,
+                                        stdout=self.log, stderr=self.log)
+        self.pid = self.process.pid
+
+
+@needs_ipv6
+@pytest.mark.parametrize("options, hosts", [
+    ([], ["127.0.0.1", "127.0.0.2", "::1"]),
+    (["-l", "0.0.0.0"], ["127.0.0.1", "127.0.0.2"]),
+    (["-l", "::"], ["::1"]),
+    (["-l", "::", "-l", "0.0.0.0"], ["127.0.0.1", "127.0.0.2", "::1"]),
+    (["-l", "127.0.0.1"], ["127.0.0.1"]),
+    (["-l", "[::1]"], ["::1"]),
+    (["-l", "127.0.0.2", "--listen=::1"], ["127.0.0.2", "::1"]),
+    (["-l", "127.0.0.1,::1"], ["127.0.0.1", "::1"]),
+    (["-l", "127.0.0.1,127.0.0.2", "-l", "127.0.0.1"],
+     ["127.0.0.1", "127.0.0.2"]),
+], ids=lambda value: " ".join(value) or "no option")
+def test_magent_listens_on_all_addresses_that_are_given(
+        stage, memcached, options, hosts):
+    magent = listening(stage, memcached, *options)
+    assert listens_on(magent, "127.0.0.1", "127.0.0.2", "::1") == hosts
+    said = ",".join(option.strip("[]") for option in options
+                    if option != "-l").replace("--listen=", "")
+    with Client(magent.port) if "127.0.0.1" in hosts else (
+            contextlib.nullcontext()) as client:
+        assert client is None or (b"STAT inter %s\r\n" % (
+            said.encode() or b"NULL")) in client.talk(b"stats settings\r\n")
+    assert magent.terminate() == 0
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "127.0.0.1,192.0.2.1"])
+def test_address_that_is_not_ours_is_refused_and_named(
+        stage, memcached, host):
+    magent = listening(stage, memcached, "-l", host)
+    assert magent.wait() == OSERR
+    assert "192.0.2.1 port %d" % magent.port in last_line(magent.output())
+
+
+def test_one_taken_address_of_several_is_refused_and_named(stage, memcached):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.2", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        magent = stage.add(Process(
+            [MAGENT, "-D", "-u", "root", "-p", str(port), "-s",
+             memcached.address, "-l", "127.0.0.1", "-l", "127.0.0.2"], port))
+        assert magent.wait() == OSERR
+        assert "127.0.0.2 port %d" % port in last_line(magent.output())
+
+
+def test_name_that_is_unknown_is_refused_and_named(stage, memcached):
+    magent = listening(stage, memcached, "-l", "no.such.host.invalid")
+    assert magent.wait() == OSERR
+    assert "-l no.such.host.invalid" in last_line(magent.output())

@@ -19,8 +19,12 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 def children():
-    return {int(pid) for task in pathlib.Path("/proc/self/task").iterdir()
-            for pid in (task / "children").read_text().split()}
+    """The pids of this process's children; a thread may end meanwhile."""
+    pids = set()
+    for task in pathlib.Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            pids.update(map(int, (task / "children").read_text().split()))
+    return pids
 
 
 class Run:
