@@ -14,7 +14,7 @@ HARDENING = -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -I. -DMAGENT_VERSION='"$(VERSION)"' \
 	-MMD -MP $(WARNINGS) $(HARDENING) $(CFLAGS)
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(LDFLAGS)
-LIBS = -levent_core -levent_extra
+LIBS = -levent_core -pthread
 
 SOURCES = $(wildcard *.c client/*.c mirror/*.c server/*.c)
 OBJECTS = $(SOURCES:%.c=$(BUILD)/%.o)
@@ -47,9 +47,12 @@ $U/test_link: $(addprefix $(BUILD)/,server/link.o conn.o outbuf.o block.o $(PROT
 $U/test_log: $(BUILD)/log.o
 $U/test_outbuf: $(addprefix $(BUILD)/,outbuf.o block.o)
 $U/test_md5: $(BUILD)/md5.o
+$U/test_endpoint: $(addprefix $(BUILD)/server/,endpoint.o address.o)
+$U/test_resolver: $(BUILD)/server/resolver.o
 $U/test_proto_base64: $(BUILD)/proto_base64.o
 $U/test_proto: $(addprefix $(BUILD)/,$(PROTO:=.o))
-$U/test_budget $U/test_conn $U/test_gate $U/test_link: UNIT_LIBS = -levent_core
+$U/test_budget $U/test_conn $U/test_endpoint $U/test_gate $U/test_link \
+$U/test_resolver: UNIT_LIBS = -levent_core -pthread
 
 $U/test_%: tests/unit/test_%.c
 	@mkdir -p $(@D)

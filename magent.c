@@ -17,7 +17,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <event2/dns.h>
 #include <event2/event.h>
 
 #include "block.h"
@@ -36,6 +35,7 @@
 #include "mirror/recovery.h"
 #include "options.h"
 #include "outbuf.h"
+#include "server/resolver.h"
 #include "server/server.h"
 
 enum {
@@ -50,7 +50,7 @@ enum { TERM, INT, SIGNALS };
 struct magent {
 	const struct options *options;
 	struct event_base *base;
-	struct evdns_base *dns;
+	struct resolver *resolver; /* NULL: no server has a name */
 	struct conn_loop *loop;
 	struct recoveries *recoveries;
 	struct pairs *pairs;
@@ -148,7 +148,7 @@ is_name(const struct address *address)
 }
 
 static bool
-needs_dns(const struct options *options)
+has_names(const struct options *options)
 {
 	size_t i;
 
@@ -185,19 +185,6 @@ set_settings(struct magent *magent, unsigned int max_clients)
 }
 
 /* The rings, the servers and the clients. */
-/* A host without a name server may still have its names in /etc/hosts. */
-static bool
-build_dns(struct magent *magent)
-{
-	magent->dns = evdns_base_new(magent->base, 0);
-	if (magent->dns == NULL)
-		return false;
-	if (evdns_base_resolv_conf_parse(magent->dns, DNS_OPTIONS_ALL,
-		"/etc/resolv.conf") != 0)
-		log_warning("no name server in /etc/resolv.conf");
-	return true;
-}
-
 static bool
 build_proxy(struct magent *magent, unsigned int max_clients)
 {
@@ -223,10 +210,13 @@ build_proxy(struct magent *magent, unsigned int max_clients)
 		.error_on_down = options->error_on_down,
 	};
 
-	if (needs_dns(options) && !build_dns(magent))
-		return false;
-	magent->recoveries = recoveries_new(magent->loop, magent->dns, &servers,
-	    &server_settings, options->memory_limit / 2);
+	if (has_names(options)) {
+		magent->resolver = resolver_new(magent->base);
+		if (magent->resolver == NULL)
+			return false;
+	}
+	magent->recoveries = recoveries_new(magent->loop, magent->resolver,
+	    &servers, &server_settings, options->memory_limit / 2);
 	if (magent->recoveries == NULL)
 		return false;
 	set_settings(magent, max_clients);
@@ -314,8 +304,7 @@ demolish(struct magent *magent)
 		clients_free(magent->clients);
 	if (magent->recoveries != NULL)
 		recoveries_free(magent->recoveries);
-	if (magent->dns != NULL)
-		evdns_base_free(magent->dns, 0);
+	resolver_free(magent->resolver);
 	for (i = 0; i < SIGNALS; i++)
 		if (magent->signals[i] != NULL)
 			event_free(magent->signals[i]);

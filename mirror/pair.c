@@ -301,14 +301,14 @@ build_peers(struct pairs *pairs, const struct pairs_servers *servers,
 }
 
 struct pairs *
-pairs_new(struct conn_loop *loop, struct evdns_base *dns,
+pairs_new(struct conn_loop *loop, struct resolver *resolver,
     const struct pairs_servers *servers, const struct server_settings *settings,
     const struct server_handler *handler)
 {
 	struct pairs *pairs = calloc(1, sizeof(*pairs));
 	struct peer_args args = {
 		.loop = loop,
-		.dns = dns,
+		.resolver = resolver,
 		.settings = settings,
 		.handler = handler,
 		.pairs = pairs,

@@ -14,7 +14,7 @@
 
 struct address;
 struct conn_loop;
-struct evdns_base;
+struct resolver;
 struct gate;
 struct pairs;
 struct peer;
@@ -49,7 +49,7 @@ struct pairs_counters {
 
 /* Build the rings and the servers, which tell news with their peer as owner.
    Returns NULL when out of memory. */
-struct pairs *pairs_new(struct conn_loop *loop, struct evdns_base *dns,
+struct pairs *pairs_new(struct conn_loop *loop, struct resolver *resolver,
     const struct pairs_servers *servers, const struct server_settings *settings,
     const struct server_handler *handler);
 

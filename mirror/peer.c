@@ -42,7 +42,7 @@ peer_init(struct peer *peer, const struct address *address,
 	peer->state = PEER_STARTING;
 	peer->changed_ms = conn_loop_now(args->loop);
 	peer->dirty = dirty_new();
-	peer->server = server_new(args->loop, args->dns, address,
+	peer->server = server_new(args->loop, args->resolver, address,
 	    args->settings, args->handler, peer);
 	return peer->dirty != NULL && peer->server != NULL;
 }

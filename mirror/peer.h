@@ -17,7 +17,7 @@ struct block;
 struct call;
 struct conn_loop;
 struct dirty;
-struct evdns_base;
+struct resolver;
 struct gate;
 struct pairs;
 struct recovery;
@@ -79,7 +79,8 @@ struct peer {
 /* What peers are made with; all borrowed. */
 struct peer_args {
 	struct conn_loop *loop;
-	struct evdns_base *dns; /* NULL: all addresses are numeric or paths */
+	struct resolver
+	    *resolver; /* NULL: all addresses are numeric or paths */
 	const struct server_settings *settings;
 	const struct server_handler *handler; /* its owner is the peer */
 	struct pairs *pairs;

@@ -672,7 +672,7 @@ build_recoveries(struct recoveries *all)
 }
 
 struct recoveries *
-recoveries_new(struct conn_loop *loop, struct evdns_base *dns,
+recoveries_new(struct conn_loop *loop, struct resolver *resolver,
     const struct pairs_servers *servers, const struct server_settings *settings,
     size_t memory)
 {
@@ -684,7 +684,7 @@ recoveries_new(struct conn_loop *loop, struct evdns_base *dns,
 	all->memory = memory;
 	all->steady = event_new(conn_loop_base(loop), -1, EV_PERSIST, on_steady,
 	    all);
-	all->pairs = pairs_new(loop, dns, servers, settings, &on_server);
+	all->pairs = pairs_new(loop, resolver, servers, settings, &on_server);
 	if (all->steady == NULL || all->pairs == NULL ||
 	    !build_recoveries(all)) {
 		recoveries_free(all);

@@ -10,7 +10,7 @@
 #include <stddef.h>
 
 struct conn_loop;
-struct evdns_base;
+struct resolver;
 struct pairs;
 struct pairs_servers;
 struct peer;
@@ -23,7 +23,7 @@ struct server_settings;
  * of keys that a rebuild may hold.  Returns NULL when out of memory.
  */
 struct recoveries *recoveries_new(struct conn_loop *loop,
-    struct evdns_base *dns, const struct pairs_servers *servers,
+    struct resolver *resolver, const struct pairs_servers *servers,
     const struct server_settings *settings, size_t memory);
 
 /* After recoveries_stop(), if they were started. */

@@ -9,6 +9,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -18,11 +19,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <event2/dns.h>
 #include <event2/util.h>
 
 #include "log.h"
 #include "server/address.h"
+#include "server/resolver.h"
 
 enum { ENDPOINTS_MAX = 8 }; /* addresses of a name that are tried */
 
@@ -38,12 +39,13 @@ struct endpoint_list {
 
 struct endpoints {
 	const struct address *address;
-	struct evdns_base *dns; /* NULL: no lookup is needed */
+	struct resolver *resolver; /* borrowed; NULL: no lookup is needed */
 	void (*found)(void *owner);
 	void *owner;
 	struct endpoint_list current, fresh;
-	size_t next; /* of current, to be tried */
-	struct evdns_getaddrinfo_request *lookup;
+	size_t first; /* of current: where the next round of tries begins */
+	size_t tried; /* of current, in this round */
+	struct lookup *lookup; /* under way, or NULL */
 };
 
 static void
@@ -63,15 +65,51 @@ add_endpoint(struct endpoint_list *list, const struct sockaddr *address,
  * Connecting
  */
 
+static bool
+is_same_list(const struct endpoint_list *one, const struct endpoint_list *other)
+{
+	size_t i;
+
+	if (one->count != other->count)
+		return false;
+	for (i = 0; i < one->count; i++)
+		if (one->endpoints[i].length != other->endpoints[i].length ||
+		    memcmp(&one->endpoints[i].address,
+			&other->endpoints[i].address,
+			one->endpoints[i].length) != 0)
+			return false;
+	return true;
+}
+
 bool
 endpoints_rewind(struct endpoints *endpoints)
 {
-	endpoints->next = 0;
+	endpoints->tried = 0;
 	if (endpoints->fresh.count > 0) {
+		if (!is_same_list(&endpoints->current, &endpoints->fresh))
+			endpoints->first = 0;
 		endpoints->current = endpoints->fresh;
 		endpoints->fresh.count = 0;
 	}
 	return endpoints->current.count > 0;
+}
+
+/* The endpoint that is tried after n others. */
+static const struct endpoint *
+endpoint_after(const struct endpoints *endpoints, size_t n)
+{
+	assert(endpoints->current.count > 0);
+	return &endpoints->current.endpoints[(endpoints->first + n) %
+	    endpoints->current.count];
+}
+
+void
+endpoints_skip(struct endpoints *endpoints)
+{
+	if (endpoints->current.count > 0)
+		endpoints->first = (endpoints->first + endpoints->tried) %
+		    endpoints->current.count;
+	endpoints->tried = 0;
 }
 
 static int
@@ -102,17 +140,16 @@ endpoints_connect_next(struct endpoints *endpoints)
 	int fd = -1;
 
 	errno = 0;
-	while (fd == -1 && endpoints->next < endpoints->current.count)
-		fd = connect_to(
-		    &endpoints->current.endpoints[endpoints->next++]);
+	while (fd == -1 && endpoints->tried < endpoints->current.count)
+		fd = connect_to(endpoint_after(endpoints, endpoints->tried++));
 	return fd;
 }
 
 int
 endpoints_connect_again(const struct endpoints *endpoints)
 {
-	assert(endpoints->next > 0);
-	return connect_to(&endpoints->current.endpoints[endpoints->next - 1]);
+	assert(endpoints->tried > 0);
+	return connect_to(endpoint_after(endpoints, endpoints->tried - 1));
 }
 
 /*
@@ -120,24 +157,20 @@ endpoints_connect_again(const struct endpoints *endpoints)
  */
 
 static void
-on_lookup(int error, struct evutil_addrinfo *found, void *arg)
+on_lookup(void *owner, int error, const struct addrinfo *list)
 {
-	struct endpoints *endpoints = arg;
-	struct evutil_addrinfo *i;
+	struct endpoints *endpoints = owner;
+	const struct addrinfo *i;
 
-	if (error == EVUTIL_EAI_CANCEL)
-		return; /* places is gone */
 	endpoints->lookup = NULL;
 	if (error != 0) {
 		log_warning("s %s: %s", endpoints->address->name,
-		    evutil_gai_strerror(error));
+		    gai_strerror(error));
 		return;
 	}
 	endpoints->fresh.count = 0;
-	for (i = found; i != NULL; i = i->ai_next)
-		add_endpoint(&endpoints->fresh, i->ai_addr,
-		    (socklen_t)i->ai_addrlen);
-	evutil_freeaddrinfo(found);
+	for (i = list; i != NULL; i = i->ai_next)
+		add_endpoint(&endpoints->fresh, i->ai_addr, i->ai_addrlen);
 	if (endpoints->current.count == 0 && endpoints_rewind(endpoints))
 		endpoints->found(endpoints->owner);
 }
@@ -145,18 +178,15 @@ on_lookup(int error, struct evutil_addrinfo *found, void *arg)
 void
 endpoints_look_up(struct endpoints *endpoints)
 {
-	struct evutil_addrinfo hints = {
-		.ai_family = AF_UNSPEC,
-		.ai_socktype = SOCK_STREAM,
-	};
-	char port[16];
-
-	assert(endpoints->address->port != 0 || endpoints->dns == NULL);
-	if (endpoints->dns == NULL || endpoints->lookup != NULL)
+	assert(endpoints->address->port != 0 || endpoints->resolver == NULL);
+	if (endpoints->resolver == NULL || endpoints->lookup != NULL)
 		return;
-	snprintf(port, sizeof(port), "%u", endpoints->address->port);
-	endpoints->lookup = evdns_getaddrinfo(endpoints->dns,
-	    endpoints->address->host, port, &hints, on_lookup, endpoints);
+	endpoints->lookup = resolver_look_up(endpoints->resolver,
+	    endpoints->address->host, endpoints->address->port, on_lookup,
+	    endpoints);
+	if (endpoints->lookup == NULL)
+		log_warning("s %s: cannot look the name up: no memory",
+		    endpoints->address->name);
 }
 
 /* The place of a socket path or a numeric host: it needs no lookup.  Returns
@@ -179,7 +209,7 @@ find_literal(struct endpoints *endpoints)
 		memcpy(path.sun_path, address->host, strlen(address->host));
 		add_endpoint(&endpoints->current, (struct sockaddr *)&path,
 		    sizeof(path));
-		endpoints->dns = NULL;
+		endpoints->resolver = NULL;
 		return true;
 	}
 	snprintf(port, sizeof(port), "%u", address->port);
@@ -189,7 +219,7 @@ find_literal(struct endpoints *endpoints)
 	add_endpoint(&endpoints->current, found->ai_addr,
 	    (socklen_t)found->ai_addrlen);
 	evutil_freeaddrinfo(found);
-	endpoints->dns = NULL;
+	endpoints->resolver = NULL;
 	return true;
 }
 
@@ -198,7 +228,7 @@ find_literal(struct endpoints *endpoints)
  */
 
 struct endpoints *
-endpoints_new(struct evdns_base *dns, const struct address *address,
+endpoints_new(struct resolver *resolver, const struct address *address,
     void (*found)(void *owner), void *owner)
 {
 	struct endpoints *endpoints = calloc(1, sizeof(*endpoints));
@@ -206,7 +236,7 @@ endpoints_new(struct evdns_base *dns, const struct address *address,
 	if (endpoints == NULL)
 		return NULL;
 	endpoints->address = address;
-	endpoints->dns = dns;
+	endpoints->resolver = resolver;
 	endpoints->found = found;
 	endpoints->owner = owner;
 	if (find_literal(endpoints))
@@ -221,6 +251,6 @@ endpoints_free(struct endpoints *endpoints)
 	if (endpoints == NULL)
 		return;
 	if (endpoints->lookup != NULL)
-		evdns_getaddrinfo_cancel(endpoints->lookup);
+		lookup_cancel(endpoints->lookup);
 	free(endpoints);
 }

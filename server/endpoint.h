@@ -9,15 +9,15 @@
 #include <stdbool.h>
 
 struct address;
-struct evdns_base;
+struct resolver;
 struct endpoints;
 
 /*
- * dns may be NULL if the host is numeric or the path of a socket.  found() is
+ * resolver may be NULL if the host is numeric or the path of a socket.  found() is
  * called when a name has got its first addresses, from inside
  * endpoints_look_up() or later.  Returns NULL when out of memory.
  */
-struct endpoints *endpoints_new(struct evdns_base *dns,
+struct endpoints *endpoints_new(struct resolver *resolver,
     const struct address *address, void (*found)(void *owner), void *owner);
 void endpoints_free(struct endpoints *endpoints); /* NULL is fine */
 
@@ -27,6 +27,10 @@ void endpoints_look_up(struct endpoints *endpoints);
 
 /* Begin with the first place.  Returns whether there is one. */
 bool endpoints_rewind(struct endpoints *endpoints);
+
+/* The endpoint that was tried last did not answer: the next round of tries
+   begins with the one after it. */
+void endpoints_skip(struct endpoints *endpoints);
 
 /*
  * Connect to the next place that takes it, or to the last one again.  Returns a

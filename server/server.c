@@ -239,7 +239,10 @@ on_endpoints_found(void *owner)
 {
 	struct server *server = owner;
 
-	if (server->state == SERVER_CONNECTING && !try_next_endpoint(server))
+	if (server->state == SERVER_DOWN)
+		set_server_timer(server, 0);
+	else if (server->state == SERVER_CONNECTING &&
+	    !try_next_endpoint(server))
 		fail_soon(server, strerror(errno));
 }
 
@@ -366,6 +369,8 @@ on_server_timer(evutil_socket_t fd, short what, void *arg)
 	left = time_left(server, &waiting);
 	if (waiting && left == 0) {
 		server->counters.timeouts++;
+		if (server->state == SERVER_CONNECTING)
+			endpoints_skip(server->endpoints);
 		server_fail(server,
 		    server->state == SERVER_CONNECTING ?
 			"no connection in time" :
@@ -481,7 +486,7 @@ free_links(struct server *server)
 }
 
 struct server *
-server_new(struct conn_loop *loop, struct evdns_base *dns,
+server_new(struct conn_loop *loop, struct resolver *resolver,
     const struct address *address, const struct server_settings *settings,
     const struct server_handler *handler, void *owner)
 {
@@ -500,7 +505,7 @@ server_new(struct conn_loop *loop, struct evdns_base *dns,
 	server->tick = event_new(base, -1, EV_PERSIST, on_probe_tick, server);
 	server->links = calloc(settings->links, sizeof(*server->links));
 	server->probes = calloc(settings->links, sizeof(*server->probes));
-	server->endpoints = endpoints_new(dns, address, on_endpoints_found,
+	server->endpoints = endpoints_new(resolver, address, on_endpoints_found,
 	    server);
 	if (server->timer == NULL || server->tick == NULL ||
 	    server->probes == NULL || server->endpoints == NULL ||

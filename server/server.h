@@ -15,7 +15,7 @@
 struct address;
 struct block;
 struct conn_loop;
-struct evdns_base;
+struct resolver;
 struct server;
 
 struct server_handler {
@@ -34,10 +34,10 @@ struct server_settings {
 };
 
 /*
- * A server at address (borrowed).  dns may be NULL if the host is numeric or a
+ * A server at address (borrowed).  resolver may be NULL if the host is numeric or a
  * socket path.  Returns NULL when out of memory.
  */
-struct server *server_new(struct conn_loop *loop, struct evdns_base *dns,
+struct server *server_new(struct conn_loop *loop, struct resolver *resolver,
     const struct address *address, const struct server_settings *settings,
     const struct server_handler *handler, void *owner);
 
