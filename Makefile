@@ -39,6 +39,7 @@ $U/test_budget: $(addprefix $(BUILD)/,client/budget.o block.o)
 $U/test_command: $(addprefix $(BUILD)/,mirror/command.o $(PROTO:=.o))
 $U/test_conn: $(addprefix $(BUILD)/,conn.o outbuf.o block.o)
 $U/test_dirty: $(BUILD)/mirror/dirty.o
+$U/test_effect_table: $(addprefix $(BUILD)/,mirror/command.o $(PROTO:=.o))
 $U/test_gate: $(BUILD)/mirror/gate.o
 $U/test_identity: $(addprefix $(BUILD)/,mirror/identity.o proto_reply.o)
 $U/test_ketama: $(addprefix $(BUILD)/,ketama.o md5.o)
