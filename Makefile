@@ -48,8 +48,10 @@ $U/test_link: $(addprefix $(BUILD)/,server/link.o conn.o outbuf.o block.o $(PROT
 $U/test_log: $(BUILD)/log.o
 $U/test_outbuf: $(addprefix $(BUILD)/,outbuf.o block.o)
 $U/test_md5: $(BUILD)/md5.o
+$U/test_pair: $(addprefix $(BUILD)/,mirror/pair.o mirror/peer.o mirror/gate.o mirror/dirty.o \
+	mirror/identity.o server/address.o ketama.o md5.o proto_base64.o proto_reply.o)
 $U/test_proto: $(addprefix $(BUILD)/,$(PROTO:=.o))
-$U/test_budget $U/test_conn $U/test_gate $U/test_link: UNIT_LIBS = -levent_core
+$U/test_budget $U/test_conn $U/test_gate $U/test_link $U/test_pair: UNIT_LIBS = -levent_core
 
 $U/test_%: tests/unit/test_%.c
 	@mkdir -p $(@D)
