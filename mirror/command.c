@@ -231,6 +231,84 @@ command_forward(struct command *c, const struct proto_request *r,
 }
 
 /*
+ * The table of effects.
+ *
+ *   the authority answered                         the mirror gets
+ *
+ *   STORED to set, add, replace, cas               SET
+ *   STORED to append, prepend                      SAME
+ *   a number to incr, decr; VA to ma               SAME
+ *   TOUCHED to touch; a hit of gat, gats           TOUCH
+ *   VA or HD to mg with T                          TOUCH
+ *   DELETED or NOT_FOUND to delete                 DELETE
+ *   HD or NF to md                                 DELETE
+ *   HD to ms with mode S, E or R                   SET
+ *   HD to ms with mode S, E or R, with C and I     DELETE
+ *   HD to ms with mode A or P                      SAME
+ *   HD to ms with mode A or P, with N              DELETE
+ *   SERVER_ERROR to set or ms                      DELETE
+ *   DELETED, NOT_FOUND, HD or NF to the delete
+ *     for a set or ms whose value is too large     DELETE
+ *   anything else                                  NOTHING
+ *
+ * Where a reply does not say enough, the effect is a delete: at worst it makes
+ * a miss.
+ */
+
+static bool
+is_append(const struct proto_request *r)
+{
+	if (r->command == PROTO_MS)
+		return r->mode == 'A' || r->mode == 'P';
+	return r->command == PROTO_APPEND || r->command == PROTO_PREPEND;
+}
+
+enum command_effect
+command_effect_of(const struct proto_request *r, enum proto_result result)
+{
+	bool deletes = r->command == PROTO_DELETE || r->command == PROTO_MD ||
+	    r->too_large;
+	bool overwrites = r->command == PROTO_SET || r->command == PROTO_MS;
+
+	assert(r->command >= PROTO_GAT && r->command <= PROTO_ME);
+	switch (result) {
+	case PROTO_STORED:
+		return is_append(r) ? COMMAND_SAME : COMMAND_SET;
+	case PROTO_NUMBER:
+		return COMMAND_SAME;
+	case PROTO_TOUCHED:
+	case PROTO_VALUE:
+		return COMMAND_TOUCH;
+	case PROTO_DELETED:
+		return COMMAND_DELETE;
+	case PROTO_NOT_FOUND:
+	case PROTO_META_NF:
+		return deletes ? COMMAND_DELETE : COMMAND_NOTHING;
+	case PROTO_META_VALUE:
+		if (r->command == PROTO_MA)
+			return COMMAND_SAME;
+		return r->has_ttl ? COMMAND_TOUCH : COMMAND_NOTHING;
+	case PROTO_META_HD:
+		if (deletes)
+			return COMMAND_DELETE;
+		if (r->command == PROTO_MG)
+			return r->has_ttl ? COMMAND_TOUCH : COMMAND_NOTHING;
+		/* With N, the reply does not say whether the item was made. */
+		if (is_append(r))
+			return r->has_vivify ? COMMAND_DELETE : COMMAND_SAME;
+		/* With C and I, the item may have been stored as stale. */
+		return r->has_invalidate && r->has_cas ?
+		    COMMAND_DELETE :
+		    COMMAND_SET;
+	case PROTO_SERVER_ERROR:
+		/* memcached has dropped the value that was to be replaced. */
+		return overwrites ? COMMAND_DELETE : COMMAND_NOTHING;
+	default:
+		return COMMAND_NOTHING;
+	}
+}
+
+/*
  * Effects
  */
 

@@ -44,6 +44,16 @@ struct command {
 void command_forward(struct command *command, const struct proto_request *r,
     const char *bytes, uint64_t cas);
 
+/*
+ * What the mirror gets after the authority has replied with result to request
+ * r: see the table in command.c.  r is about a key and is not a get or gets,
+ * which have no effect.  result is one that proto_reply() lets through for the
+ * command that command_forward() has made of r, or PROTO_VALUE for each hit of
+ * a gat or gats.
+ */
+enum command_effect command_effect_of(const struct proto_request *r,
+    enum proto_result result);
+
 /* The command for the mirror; effect is not COMMAND_NOTHING. */
 void command_mirror(struct command *command, const struct proto_request *r,
     const char *bytes, enum command_effect effect);

@@ -38,60 +38,6 @@ struct effect {
 static struct effect *spare_effects;
 
 static bool
-is_append(const struct proto_request *r)
-{
-	if (r->command == PROTO_MS)
-		return r->mode == 'A' || r->mode == 'P';
-	return r->command == PROTO_APPEND || r->command == PROTO_PREPEND;
-}
-
-/* The table of effects: what the mirror is told after a reply. */
-static enum command_effect
-effect_of(const struct proto_request *r, enum proto_result result)
-{
-	bool deletes = r->command == PROTO_DELETE || r->command == PROTO_MD ||
-	    r->too_large;
-	bool overwrites = r->command == PROTO_SET || r->command == PROTO_MS;
-
-	switch (result) {
-	case PROTO_STORED:
-		return is_append(r) ? COMMAND_SAME : COMMAND_SET;
-	case PROTO_NUMBER:
-		return COMMAND_SAME;
-	case PROTO_TOUCHED:
-		return COMMAND_TOUCH;
-	case PROTO_VALUE: /* a hit of gat, gats */
-		return COMMAND_TOUCH;
-	case PROTO_DELETED:
-		return COMMAND_DELETE;
-	case PROTO_NOT_FOUND:
-	case PROTO_META_NF:
-		return deletes ? COMMAND_DELETE : COMMAND_NOTHING;
-	case PROTO_META_VALUE:
-		if (r->command == PROTO_MA)
-			return COMMAND_SAME;
-		return r->has_ttl ? COMMAND_TOUCH : COMMAND_NOTHING;
-	case PROTO_META_HD:
-		if (deletes)
-			return COMMAND_DELETE;
-		if (r->command == PROTO_MG)
-			return r->has_ttl ? COMMAND_TOUCH : COMMAND_NOTHING;
-		/* Whether it was stored as stale, the reply does not say ... */
-		if (!is_append(r))
-			return r->has_invalidate && r->has_cas ?
-			    COMMAND_DELETE :
-			    COMMAND_SET;
-		/* ... nor whether it made the item. */
-		return r->has_vivify ? COMMAND_DELETE : COMMAND_SAME;
-	case PROTO_SERVER_ERROR:
-		/* memcached has dropped the value that was to go. */
-		return overwrites ? COMMAND_DELETE : COMMAND_NOTHING;
-	default:
-		return COMMAND_NOTHING;
-	}
-}
-
-static bool
 is_write(const struct proto_request *r)
 {
 	switch (r->command) {
@@ -134,6 +80,13 @@ repair_mirror(struct effect *effect)
 	effect->is_number = false;
 	command_delete(&command, &effect->request, effect->key);
 	submit_effect(effect, &command, NULL, 0, NULL);
+}
+
+static bool
+has_number(const struct proto_reply *reply)
+{
+	return reply->result == PROTO_NUMBER ||
+	    reply->result == PROTO_META_VALUE;
 }
 
 static bool
@@ -209,7 +162,7 @@ effect_send(const struct pair *pair, struct peer *asked,
     const struct proto_request *r, const char *bytes, struct block *block,
     const struct proto_reply *reply)
 {
-	enum command_effect what = effect_of(r, reply->result);
+	enum command_effect what = command_effect_of(r, reply->result);
 	struct peer *peer = pair_partner(pair, asked);
 	struct effect *effect = NULL;
 	struct command command;
@@ -227,10 +180,8 @@ effect_send(const struct pair *pair, struct peer *asked,
 		return;
 	}
 	assert(peer != asked);
-	if (what == COMMAND_SAME && !is_append(r)) {
-		effect->is_number = true;
-		effect->number = reply->number;
-	}
+	effect->is_number = what == COMMAND_SAME && has_number(reply);
+	effect->number = reply->number;
 	pairs_counters(peer->pairs)->effects++;
 	command_mirror(&command, r, bytes, what);
 	submit_effect(effect, &command, bytes + r->data.at,
