@@ -235,7 +235,7 @@ on_budget_timer(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	TAILQ_FOREACH(waiter, &budget->waiters, entry)
-	waiter->checks++;
+		waiter->checks++;
 	while (n-- > 0)
 		budget_wake(budget);
 }
