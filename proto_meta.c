@@ -13,6 +13,9 @@
 #include "proto_scan.h"
 
 enum {
+	/* Key and flags: memcacheds up to 1.6.17 close the connection at a line
+	   of more than 1024 bytes.  Only zeros before numbers get there. */
+	META_BYTES_MAX = 960,
 	META_TOKENS_MAX = 19, /* command, key and flags */
 	OPAQUE_MAX = 32,      /* bytes of an opaque, with the O before it */
 };
@@ -239,7 +242,11 @@ check_meta(const struct line *line, unsigned first, struct proto_request *r)
 		return r->command == PROTO_MS ?
 		    "CLIENT_ERROR invalid mode for ms M token" :
 		    "CLIENT_ERROR invalid mode for ma M token";
-	return check_opaque(line, first) ? NULL : error_opaque;
+	if (!check_opaque(line, first))
+		return error_opaque;
+	return r->key.length + r->meta.length <= META_BYTES_MAX ?
+	    NULL :
+	    "CLIENT_ERROR line too long";
 }
 
 void

@@ -54,6 +54,7 @@ struct subrequest {
 	uint32_t link;      /* multiget.c: which link of the server */
 	unsigned int tries; /* servers that failed before this one was asked */
 	bool is_sent;       /* multiget.c: submitted, takes no more keys */
+	size_t line_length; /* multiget.c: bytes of its command, with CRLF */
 	/* Values that the reply may bring; the budget expects them while the
 	   subrequest is open. */
 	unsigned int key_count;

@@ -66,18 +66,33 @@ on_value(struct call *call, const struct proto_reply *value, const char *bytes,
 
 static void on_values(struct call *call, const struct answer *answer);
 
-/* The subrequest that asks this peer over the link for this hash and was not
-   submitted yet: found, or made.  Returns NULL when out of memory. */
+/* Whether the command of sub, which was not submitted yet, may have one key
+   more.  Long lines are taken by memcached for get and gets alone: for others
+   it closes the connection. */
+static bool
+has_room(const struct subrequest *sub, size_t key_length)
+{
+	const struct proto_request *r = &sub->exec->r;
+
+	return r->command == PROTO_GET || r->command == PROTO_GETS ||
+	    sub->line_length + 1 + key_length <= COMMAND_LINE_MAX;
+}
+
+/* The subrequest that asks this peer over the link for this hash, was not
+   submitted yet and has room for the key: found, or made.  Returns NULL when
+   out of memory. */
 static struct subrequest *
 subrequest_for(struct exec *exec, struct peer *peer, uint32_t hash,
-    unsigned int tries)
+    size_t key_length, unsigned int tries)
 {
+	char line[COMMAND_GET_MAX];
 	unsigned int links = exec->env->links;
 	unsigned int link = links > 1 ? hash % links : 0;
 	struct subrequest *sub;
 
 	STAILQ_FOREACH(sub, &exec->subrequests, entry)
-		if (!sub->is_sent && sub->peer == peer && sub->link == link)
+		if (!sub->is_sent && sub->peer == peer && sub->link == link &&
+		    has_room(sub, key_length))
 			return sub;
 	sub = exec_add_subrequest(exec);
 	if (sub == NULL)
@@ -85,6 +100,7 @@ subrequest_for(struct exec *exec, struct peer *peer, uint32_t hash,
 	sub->peer = peer;
 	sub->link = link;
 	sub->tries = tries;
+	sub->line_length = command_get(line, &exec->r) + 2;
 	sub->call.done = on_values;
 	sub->call.element = on_value;
 	return sub;
@@ -124,7 +140,8 @@ route(struct exec *exec, struct get_key *key, const struct pair *pair,
 	struct subrequest *sub = NULL;
 
 	if (can_ask)
-		sub = subrequest_for(exec, peer, pair->hash, tries);
+		sub = subrequest_for(exec, peer, pair->hash, key->name.length,
+		    tries);
 	key->sub = sub;
 	key->next = NULL;
 	key->value.length = 0;
@@ -139,12 +156,13 @@ route(struct exec *exec, struct get_key *key, const struct pair *pair,
 		sub->last_key->next = key;
 	sub->last_key = key;
 	sub->key_count++;
+	sub->line_length += 1 + key->name.length;
 }
 
 static void
 submit_subrequest(struct subrequest *sub)
 {
-	static char line[32 + ROUND_MAX * (1 + PROTO_KEY_MAX) + 2];
+	static char line[COMMAND_GET_MAX + ROUND_MAX * (1 + PROTO_KEY_MAX) + 2];
 	struct exec *exec = sub->exec;
 	const struct proto_request *r = &exec->r;
 	const struct get_key *key;
@@ -157,7 +175,7 @@ submit_subrequest(struct subrequest *sub)
 		to = mempcpy(to, exec->bytes + key->name.at, key->name.length);
 	}
 	to = mempcpy(to, "\r\n", 2);
-	assert(to <= line + sizeof(line));
+	assert((size_t)(to - line) == sub->line_length);
 	sub->is_sent = true;
 	sub->call.expect = r->command == PROTO_GETS ||
 		r->command == PROTO_GATS ?

@@ -12,7 +12,12 @@
 
 #include "proto.h"
 
-enum { COMMAND_LINE_MAX = PROTO_LINE_MAX + 256 };
+enum {
+	/* Bytes of a line that is no get or gets, with its CRLF: up to 1.6.17 a
+	   memcached closes the connection at a longer one. */
+	COMMAND_LINE_MAX = 1024,
+	COMMAND_GET_MAX = 32, /* room for what command_get() writes */
+};
 
 /* The bits of a cas token that are the server's; above is the tag. */
 #define COMMAND_CAS_MASK (((uint64_t)1 << 48) - 1)
@@ -64,7 +69,7 @@ void command_delete(struct command *command, const struct proto_request *r,
 
 /*
  * The start of a get, gets, gat or gats, up to the space before the first
- * key.  Returns its length; line has room for 32 bytes.
+ * key.  Returns its length; line has room for COMMAND_GET_MAX bytes.
  */
 size_t command_get(char *line, const struct proto_request *r);
 

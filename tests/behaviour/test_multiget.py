@@ -1,5 +1,9 @@
 """A get of many keys: all shards, in the order asked for, one END."""
+import re
+
 import pytest
+
+from lib.net import wait_for
 
 
 @pytest.fixture(scope="module", params=[1, 5])
@@ -86,3 +90,35 @@ def test_get_of_24_large_values_returns_them_in_order(shards):
     keys = list(values) + [b"none"] + list(values)[::-1]
     assert shards.talk(b"get " + b" ".join(keys) + b"\r\nget big3\r\n") == (
         expected(values, keys) + expected(values, [b"big3"]))
+
+
+@pytest.mark.parametrize("size", [5, 30, 200, 250])
+@pytest.mark.parametrize("name", [b"gat", b"gats"])
+def test_gat_of_many_keys_is_sent_in_lines_that_servers_take(
+        stage, name, size):
+    """A memcached closes the connection at a long line that is no get."""
+    primary, backup = stage.memcacheds(2)
+    proxy = stage.magent([primary], [backup])
+    keys = [(b"%d" % i).ljust(size, b"k") for i in range(1500)]
+    proxy.talk(b"".join(b"set %s 0 0 1 noreply\r\nv\r\n" % key
+                        for key in keys))
+    reply = proxy.talk(name + b" 100 " + b" ".join(keys) + b"\r\n")
+    assert reply.count(b"VALUE ") == len(keys)
+    assert re.findall(rb"VALUE (\S+) ", reply) == keys
+    assert proxy.stats()["failovers"] == "0"
+    for server in primary, backup:
+        wait_for(lambda: server.holds(keys[-1]).endswith(b" t100\r\nv\r\n"),
+                 "the keys to be touched")
+
+
+def test_lines_of_gat_have_at_most_1024_bytes(stage):
+    """That is what memcacheds before 1.6.18 take."""
+    fake = stage.fake()
+    proxy = stage.magent([fake])
+    keys = [(b"%d" % i).ljust(30, b"k") for i in range(900)]
+    proxy.talk(b"gat 2147483647 " + b" ".join(keys) + b"\r\n")
+    lines = [line for line in fake.commands if line.startswith(b"gat ")]
+    assert max(map(len, lines)) <= 1024
+    assert b" ".join(b" ".join(line.split()[2:]) for line in lines) == \
+        b" ".join(keys)
+    assert max(map(len, lines)) > 980       # and they are filled

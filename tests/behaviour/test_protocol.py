@@ -810,3 +810,15 @@ def test_foreign_protocols_do_not_reach_a_server(stage):
             reply = client.read_to_end()
             assert re.fullmatch(rb"((CLIENT_)?ERROR[^\n]*\r\n)*", reply)
     assert server.commands == []
+
+
+@pytest.mark.parametrize("command", [
+    b"mg k T%s v\r\n", b"ms k 1 T%s\r\n1\r\n", b"ma k D%s\r\n",
+    b"md k T%s\r\n"])
+def test_meta_line_that_old_servers_close_for_is_refused(proxy, command):
+    """Its data is not read as commands."""
+    assert proxy.talk(command % (b"0" * 1000)) == \
+        b"CLIENT_ERROR line too long\r\n"
+    assert proxy.talk(command % (b"0" * 900)).split()[0] in (
+        b"EN", b"HD", b"NF", b"VA")
+    assert proxy.stats()["failovers"] == "0"

@@ -297,16 +297,17 @@ static void
 test_longest_client_line_fits_when_forwarded(void)
 {
 	char request[PROTO_LINE_MAX + 1], want[COMMAND_LINE_MAX + 1];
+	const size_t end = sizeof("ma ") - 1 + 250 + 1 + 960 - 250;
 	struct command command;
 	struct parsed parsed;
 	int n;
 
 	n = snprintf(want, sizeof(want), "ma " K250 " N0");
-	memset(want + n, '0', (size_t)(PROTO_LINE_MAX - 2 - n));
-	snprintf(want + PROTO_LINE_MAX - 2, 4, "\r\n");
-	memcpy(request, want, sizeof(request));
+	memset(want + n, '0', end - (size_t)n);
+	strcpy(want + end, "\r\n");
+	strcpy(request, want);
 	parsed = parse(request);
-	memcpy(want + PROTO_LINE_MAX - 2, " v\r\n", 5);
+	strcpy(want + end, " v\r\n");
 	command_forward(&command, &parsed.r, parsed.bytes, CAS_MAX);
 	check_command(&parsed, &command, want, PROTO_EXPECT_META_ARITHMETIC,
 	    false);
@@ -320,7 +321,7 @@ static void
 check_get(const char *request, const char *want)
 {
 	struct parsed parsed = parse(request);
-	char *line = malloc(32);
+	char *line = malloc(COMMAND_GET_MAX);
 
 	unit_need(line != NULL, "malloc");
 	check_bytes(line, command_get(line, &parsed.r), want);
