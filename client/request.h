@@ -5,11 +5,11 @@
  * Carry one command from parsed line to whole reply: split it by key, ask the
  * authorities, merge what they say.
  *
- *	request_start() -> waits -- answered() --> is ready -- request_write() -.
- *	                     ^                                                  |
- *	                     '-- request_continue() <--- is paused: keys left <-+
- *	                                                                        |
- *	                         request_free() <------- is written <-----------'
+ *   request_start() -> waits -- answered() --> is ready -- request_write() -.
+ *                        ^                                                  |
+ *                        '-- request_continue() <--- is paused: keys left <-+
+ *                                                                           |
+ *                            request_free() <------- is written <-----------'
  *
  * A request may outlive its owner: it stays until no server owes it an answer.
  */
