@@ -101,7 +101,11 @@ struct conn {
 
 	struct block *in;  /* owned; NULL: no input is kept */
 	size_t start, end; /* the input that is kept in the block */
-	size_t wanted;     /* bytes of the message being read; 0: unknown */
+	/* Of the input that follows, so many bytes are thrown away, the first of
+	   them behind as many that are kept. */
+	uint64_t discard;
+	size_t discard_behind;
+	size_t wanted; /* bytes of the message being read; 0: unknown */
 
 	struct outbuf out;
 	uint64_t received;
@@ -251,17 +255,52 @@ keep_input(struct conn *conn, const char *rest, size_t n)
 	conn->end = n;
 }
 
+/* Put conn, which has kept input, on the list of offers. */
 static void
-offer(struct conn *conn, const char *bytes, size_t n)
+schedule_offer(struct conn *conn)
 {
-	size_t used;
+	assert(!is_paused(conn) && !is_offered(conn));
+	conn->input = has_ended(conn) ? INPUT_ENDED_OFFERED : INPUT_OFFERED;
+	conn->offer_turn = conn->loop->turn;
+	TAILQ_INSERT_TAIL(&conn->loop->offers, conn, offer_entry);
+}
+
+/* Cut what is to be discarded out of the n bytes that input() has left.  Returns
+   how many are left then; all behind the cut are to be offered again. */
+static size_t
+cut(struct conn *conn, char *rest, size_t n)
+{
+	char *from = rest + conn->discard_behind;
+	size_t here = n - conn->discard_behind;
+
+	assert(conn->discard_behind <= n);
+	if (here > conn->discard)
+		here = (size_t)conn->discard;
+	memmove(from, from + here, n - conn->discard_behind - here);
+	conn->discard -= here;
+	if (conn->in != NULL)
+		conn->end -= here;
+	return n - here;
+}
+
+static void
+offer(struct conn *conn, char *bytes, size_t n)
+{
+	size_t used, left;
 
 	assert(n > 0 && !is_paused(conn) && conn->life != LIFE_CLOSED);
 	conn->wanted = 0;
 	used = conn->handler->input(conn->owner, bytes, n);
 	assert(used <= n);
-	if (conn->life != LIFE_CLOSED)
-		keep_input(conn, bytes + used, n - used);
+	if (conn->life == LIFE_CLOSED)
+		return;
+	left = n - used;
+	if (conn->discard > 0) {
+		left = cut(conn, bytes + used, left);
+		if (left > conn->discard_behind && !is_paused(conn))
+			schedule_offer(conn);
+	}
+	keep_input(conn, bytes + used, left);
 }
 
 /* Make room in the block for a read: move what it holds to its start, or grow
@@ -357,6 +396,29 @@ read_to_block(struct conn *conn)
 	return n;
 }
 
+static ssize_t
+read_and_discard(struct conn *conn)
+{
+	size_t most = conn->discard < SCRATCH ? (size_t)conn->discard : SCRATCH;
+	ssize_t n = recv(conn->fd, conn->loop->scratch, most, 0);
+
+	if (n > 0) {
+		conn->received += (uint64_t)n;
+		conn->discard -= (uint64_t)n;
+	}
+	return n;
+}
+
+static ssize_t
+read_some(struct conn *conn)
+{
+	if (conn->discard > 0)
+		return read_and_discard(conn);
+	if (reads_to_scratch(conn))
+		return read_to_scratch(conn);
+	return read_to_block(conn);
+}
+
 static void
 on_readable(evutil_socket_t fd, short what, void *arg)
 {
@@ -369,8 +431,7 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 	/* What was kept is offered first, also before an end is reported. */
 	if (conn->input == INPUT_OFFERED)
 		return;
-	n = reads_to_scratch(conn) ? read_to_scratch(conn) :
-				     read_to_block(conn);
+	n = read_some(conn);
 	if (n <= 0)
 		read_ended(conn, n);
 }
@@ -380,6 +441,14 @@ conn_want(struct conn *conn, size_t n)
 {
 	assert(n > 0 && conn->life != LIFE_CLOSED);
 	conn->wanted = n;
+}
+
+void
+conn_discard(struct conn *conn, size_t behind, uint64_t n)
+{
+	assert(n > 0 && conn->discard == 0 && conn->life != LIFE_CLOSED);
+	conn->discard_behind = behind;
+	conn->discard = n;
 }
 
 struct block *
@@ -434,11 +503,8 @@ conn_resume(struct conn *conn)
 	conn->input = has_ended(conn) ? INPUT_ENDED : INPUT_READS;
 	if (!has_ended(conn) && event_add(&conn->readable, NULL) == -1)
 		fail_later(conn);
-	if (conn->in == NULL)
-		return;
-	conn->input = has_ended(conn) ? INPUT_ENDED_OFFERED : INPUT_OFFERED;
-	conn->offer_turn = conn->loop->turn;
-	TAILQ_INSERT_TAIL(&conn->loop->offers, conn, offer_entry);
+	if (conn->in != NULL)
+		schedule_offer(conn);
 }
 
 /*

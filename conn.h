@@ -113,6 +113,13 @@ bool conn_is_paused(const struct conn *conn);
 void conn_want(struct conn *conn, size_t n);
 
 /*
+ * In input(), which returns after this: throw away n bytes of input, the first
+ * of them behind as many bytes of what input() leaves.  They need not have
+ * arrived.  The rest is offered as if they had not been there.
+ */
+void conn_discard(struct conn *conn, size_t behind, uint64_t n);
+
+/*
  * In input(): refer to a block that holds the n offered bytes from at on.  They
  * begin at *offset of the block.  Many bytes that are in a block already are
  * not copied.  The caller releases the block.  Returns NULL when out of memory.

@@ -32,6 +32,8 @@ enum proto_status {
 	PROTO_MORE, /* more bytes are needed */
 	PROTO_BAD,  /* this cannot be a message; the caller is to close */
 	PROTO_TOO_LONG, /* a line is over its limit; the caller is to close */
+	/* Of a reply: a value over the limit of the caller; see its length. */
+	PROTO_LARGE,
 };
 
 struct proto_span {
@@ -228,8 +230,10 @@ struct proto_reply {
  * Find the element of a reply at the start of n bytes, and fill *r.
  *
  * PROTO_OK, PROTO_MORE: as for proto_request().
- * PROTO_BAD: memcached cannot have said this to a request of this kind, or the
- * data of a VALUE or VA has more than value_max bytes.
+ * PROTO_LARGE: the line of a VALUE or VA is here, whose data has more than
+ * value_max bytes, and not more than a memcached can hold; r->length is the
+ * length of the whole element.  The rest was not looked at.
+ * PROTO_BAD: memcached cannot have said this to a request of this kind.
  * PROTO_TOO_LONG: a line is longer than PROTO_LINE_MAX.
  */
 enum proto_status proto_reply(const char *bytes, size_t n,

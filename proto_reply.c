@@ -14,6 +14,8 @@
 #include "proto_scan.h"
 
 enum {
+	/* Bytes of the largest value that a memcached can be told to take. */
+	LARGE_MAX = 1 << 30,
 	DIGITS_MAX = 20, /* digits of a number below 2^64 */
 };
 
@@ -229,12 +231,16 @@ static enum proto_status
 finish_block(const char *bytes, size_t n, uint64_t length, size_t value_max,
     struct proto_reply *r)
 {
-	if (length > value_max || length > DATA_MAX)
+	if (length > LARGE_MAX && length > value_max)
+		return PROTO_BAD;
+	if (length > DATA_MAX)
 		return PROTO_BAD;
 	assert(r->length > 2 && r->length <= PROTO_LINE_MAX + 1);
 	r->data.at = (uint32_t)r->length;
 	r->data.length = (uint32_t)length;
 	r->length += (size_t)length + 2;
+	if (length > value_max)
+		return PROTO_LARGE;
 	if (n >= r->length - 1 && bytes[r->length - 2] != '\r')
 		return PROTO_BAD;
 	if (n < r->length)
@@ -355,6 +361,9 @@ parse_meta_value(const char *bytes, size_t n, size_t end,
 	    parse_flags(bytes, at, end, r) != PROTO_OK)
 		return PROTO_BAD;
 	status = finish_block(bytes, n, length, value_max, r);
+	/* A number is never large. */
+	if (status == PROTO_LARGE && expect == PROTO_EXPECT_META_ARITHMETIC)
+		return PROTO_BAD;
 	if (status == PROTO_OK && expect == PROTO_EXPECT_META_ARITHMETIC &&
 	    !read_padded(bytes, r->data.at, r->data.at + r->data.length,
 		&r->number))

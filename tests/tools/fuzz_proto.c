@@ -229,7 +229,8 @@ is_same(const struct result *a, const struct result *b)
 {
 	const struct proto_reply *x = &a->r, *y = &b->r;
 
-	if (a->status != b->status || a->status != PROTO_OK)
+	if (a->status != b->status ||
+	    (a->status != PROTO_OK && a->status != PROTO_LARGE))
 		return a->status == b->status;
 	return x->result == y->result && x->length == y->length &&
 	    is_same_span(x->key, y->key) && is_same_span(x->data, y->data) &&
@@ -266,6 +267,9 @@ check(const char *bytes, size_t n, const struct result *result)
 			r->length <= PROTO_LINE_MAX + VALUE_MAX + 3));
 	if (result->status == PROTO_TOO_LONG)
 		MUST(n > PROTO_LINE_MAX);
+	if (result->status == PROTO_LARGE)
+		MUST(r->data.length > VALUE_MAX && r->data.at <= n &&
+		    r->length == (size_t)r->data.at + r->data.length + 2);
 	if (result->status != PROTO_OK)
 		return;
 	MUST(r->length > 2 && r->length <= n);

@@ -34,12 +34,13 @@ struct end {
 	input_function input; /* takes all if NULL */
 	void (*drained)(struct end *);
 	void (*ended)(struct end *, enum conn_end);
-	char events[64]; /* a letter for each ended(), drained() */
-	int error;       /* of the last one that failed */
-	size_t received; /* bytes that input() has taken */
-	size_t want;     /* the length of the message that is read, */
-	bool says_want;  /* with conn_want() */
-	size_t enough;   /* bytes to begin with */
+	char events[64];         /* a letter for each ended(), drained() */
+	int error;               /* of the last one that failed */
+	size_t received;         /* bytes that input() has taken */
+	unsigned long discarded; /* asked for in this message */
+	size_t want;             /* the length of the message that is read, */
+	bool says_want;          /* with conn_want() */
+	size_t enough;           /* bytes to begin with */
 	struct block *kept[2];
 	size_t kept_at[2];
 	struct end *other;
@@ -550,6 +551,78 @@ test_kept_large_message_is_not_held_twice(void)
 	check_kept(&end, 1 << 20);
 	release_kept(&end);
 	close_end(&end);
+}
+
+/*
+ * A message is a letter, a count, a colon, so many bytes to be thrown away, and
+ * "!".  What the handler sees of it in the end is all but those bytes.
+ */
+static size_t
+take_and_discard(struct end *end, const char *bytes, size_t n)
+{
+	const char *colon;
+	unsigned long count;
+	size_t used = 0;
+
+	while ((colon = memchr(bytes + used, ':', n - used)) != NULL) {
+		count = strtoul(bytes + used + 1, NULL, 10);
+		if (end->discarded < count) {
+			end->discarded = count;
+			conn_discard(end->conn,
+			    (size_t)(colon + 1 - bytes) - used, count);
+			break;
+		}
+		if (colon + 1 == bytes + n)
+			break;
+		check(colon[1] == '!');
+		note_offer(bytes + used, (size_t)(colon + 2 - bytes) - used);
+		end->discarded = 0;
+		used = (size_t)(colon + 2 - bytes);
+	}
+	return used;
+}
+
+/* In whatever pieces they come, and whatever is in them. */
+static void
+test_discarded_bytes_are_not_offered_and_those_around_them_are(void)
+{
+	static const size_t pieces[] = { 1, 3, 7, 4096, 5000, 60000 };
+	static const unsigned long counts[] = { 1, 2, 10, 5000, 70000, 200000 };
+	static char message[2 * DATA];
+	struct end end;
+	size_t i, j, at, length, n;
+	char want[64];
+
+	for (i = 0; i < COUNT(pieces) * COUNT(counts); i++) {
+		unsigned long count = counts[i % COUNT(counts)];
+
+		open_end(&end, take_and_discard);
+		length = 0;
+		for (j = 0; j < 3; j++) {
+			length += (size_t)sprintf(message + length,
+			    "x%lu:", count);
+			memset(message + length, j == 1 ? ':' : '!', count);
+			length += count;
+			message[length++] = '!';
+		}
+		for (at = 0; at < length; at += n) {
+			n = pieces[i / COUNT(counts)];
+			if (pieces[i / COUNT(counts)] < 10 && at > 20 &&
+			    length - at > 4000)
+				n = 4000;
+			if (n > length - at)
+				n = length - at;
+			say_bytes(&end, message + at, n);
+			turns(3);
+		}
+		turns(3);
+		snprintf(want, sizeof(want), "x%lu:!|x%lu:!|x%lu:!|", count,
+		    count, count);
+		check_offers(want);
+		check(conn_received(end.conn) == length);
+		check(conn_input_bytes(end.conn) == 0);
+		close_end(&end);
+	}
 }
 
 /* Takes a line and lets the conn pause. */
@@ -1567,6 +1640,7 @@ main(void)
 	RUN(test_kept_message_outlives_its_conn);
 	RUN(test_kept_message_may_be_second_in_its_block);
 	RUN(test_kept_large_message_is_not_held_twice);
+	RUN(test_discarded_bytes_are_not_offered_and_those_around_them_are);
 	RUN(test_paused_conn_offers_nothing_then_all_with_end_last);
 	RUN(test_pause_from_outside_input_holds_and_can_be_undone);
 	RUN(test_resume_inside_input_takes_effect_in_the_next_turn);

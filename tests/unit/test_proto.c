@@ -548,7 +548,9 @@ static const struct reply_case replies[] = {
 	REPLY(VALUES, "VALUE k 0 -1\r\nx\r\n", "BAD"),
 	REPLY(VALUES, "VALUE k 0 +1\r\nx\r\n", "BAD"),
 	REPLY(VALUES, "VALUE k 0 1x\r\nx\r\n", "BAD"),
-	REPLY(VALUES, "VALUE k 0 1048577\r\n", "BAD"),
+	REPLY(VALUES, "VALUE k 0 1048577\r\n", "LARGE 1048598"),
+	REPLY(VALUES, "VALUE k 0 1073741824\r\n", "LARGE 1073741848"),
+	REPLY(VALUES, "VALUE k 0 1073741825\r\n", "BAD"),
 	REPLY(VALUES, "VALUE k 0 4294967294\r\n", "BAD"),
 	REPLY(VALUES, "VALUE k 0 18446744073709551615\r\n", "BAD"),
 	REPLY(VALUES, "VALUE k 0 " N30 "1234567890\r\n", "BAD"),
@@ -695,7 +697,8 @@ static const struct reply_case replies[] = {
 	REPLY(META_GET, "VA x\r\n", "BAD"),
 	REPLY(META_GET, "VA -1\r\n", "BAD"),
 	REPLY(META_GET, "VA  2\r\nhi\r\n", "BAD"),
-	REPLY(META_GET, "VA 1048577\r\n", "BAD"),
+	REPLY(META_GET, "VA 1048577\r\n", "LARGE 1048591"),
+	REPLY(META_ARITHMETIC, "VA 1048577\r\n", "BAD"),
 	REPLY(META_GET, "VA 2 cx\r\nhi\r\n", "BAD"),
 	REPLY(META_GET, "VA " N30 "\r\n", "BAD"),
 	REPLY(META_GET, "VA 2\r\nhixx", "BAD"),
@@ -790,6 +793,8 @@ add_status(struct text *text, enum proto_status status, size_t length)
 		add(text, "BAD");
 	else if (status == PROTO_TOO_LONG)
 		add(text, "TOO_LONG");
+	else if (status == PROTO_LARGE)
+		add(text, "LARGE %zu", length);
 	else if (length == 0)
 		add(text, "MORE");
 	else
