@@ -201,6 +201,10 @@ build_proxy(struct magent *magent, unsigned int max_clients)
 		.timeout_ms = options->timeout_ms,
 		.value_max = options->item_size + VALUE_SLACK,
 	};
+	struct recoveries_settings recoveries_settings = {
+		.memory = options->memory_limit / 2,
+		.item_size = options->item_size,
+	};
 	struct clients_settings clients_settings = {
 		.value_max = options->item_size,
 		.memory_limit = options->memory_limit,
@@ -216,7 +220,7 @@ build_proxy(struct magent *magent, unsigned int max_clients)
 			return false;
 	}
 	magent->recoveries = recoveries_new(magent->loop, magent->resolver,
-	    &servers, &server_settings, options->memory_limit / 2);
+	    &servers, &server_settings, &recoveries_settings);
 	if (magent->recoveries == NULL)
 		return false;
 	set_settings(magent, max_clients);

@@ -184,8 +184,9 @@ enum proto_expect {
 
 enum proto_result {
 	PROTO_VALUE, /* a VALUE line with its data; more elements follow */
-	PROTO_STAT,  /* a STAT line; more elements follow */
-	PROTO_END,   /* END of the values or stats */
+	PROTO_LARGE_VALUE, /* said by link.c: a VALUE that was thrown away */
+	PROTO_STAT,        /* a STAT line; more elements follow */
+	PROTO_END,         /* END of the values or stats */
 	PROTO_STORED,
 	PROTO_NOT_STORED,
 	PROTO_EXISTS,

@@ -22,6 +22,7 @@
 
 const char exec_no_server[] = "SERVER_ERROR no server is up for this key\r\n";
 const char exec_no_memory[] = "SERVER_ERROR out of memory\r\n";
+const char exec_too_large[] = "SERVER_ERROR object too large for cache\r\n";
 
 /* exec_new() leaves what is behind r as it is; exec_end() releases these, also
    of an exec that was not used. */

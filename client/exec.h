@@ -149,6 +149,9 @@ extern const char exec_no_server[];
 /* The error when the system, or the budget, has no memory, with its CRLF. */
 extern const char exec_no_memory[];
 
+/* The reply when a value is larger than magent takes (-I). */
+extern const char exec_too_large[];
+
 /* Returns NULL when out of memory; see struct exec for what is zero in it. */
 struct exec *exec_new(struct request_env *env, void *owner);
 

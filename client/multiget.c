@@ -55,9 +55,13 @@ on_value(struct call *call, const struct proto_reply *value, const char *bytes,
 		    memcmp(message + key->name.at, bytes + at + value->key.at,
 			key->name.length) != 0)
 			continue;
+		sub->next_key = key->next;
+		if (value->result == PROTO_LARGE_VALUE) {
+			sub->exec->error_line = exec_too_large;
+			return true;
+		}
 		key->value.at = (uint32_t)at;
 		key->value.length = (uint32_t)value->length;
-		sub->next_key = key->next;
 		sub->hits++;
 		return true;
 	}
@@ -384,7 +388,7 @@ is_whole_reply(const struct exec *exec)
 
 	return sub != NULL && STAILQ_NEXT(sub, entry) == NULL &&
 	    sub->key_count == exec->get_key_count && !exec->round_is_written &&
-	    exec->keys_left == 0 &&
+	    exec->error_line == NULL && exec->keys_left == 0 &&
 	    (sub->hits == 0 || exec->r.command == PROTO_GET ||
 		exec->r.command == PROTO_GAT ||
 		!pairs_are_mirrored(exec->env->pairs)) &&

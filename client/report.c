@@ -242,7 +242,8 @@ say_return(struct page *page, unsigned int n, const struct peer *peer)
 		    dirty_count(peer->dirty));
 	if (!recovery_progress(peer, &progress))
 		return;
-	done = progress.copied + progress.overtaken + progress.gone;
+	done = progress.copied + progress.overtaken + progress.gone +
+	    progress.refused;
 	say(page, "STAT %u:rebuild_keys_done %llu", n,
 	    (unsigned long long)done);
 	say(page, "STAT %u:rebuild_keys_left %llu%s", n,

@@ -79,7 +79,7 @@ struct rebuild {
 	int64_t paced_ms;       /* at this time ... */
 	int64_t allowed;        /* ... so many more might begin */
 	int64_t began_ms;
-	uint64_t copied, overtaken, gone;
+	uint64_t copied, overtaken, gone, refused;
 };
 
 static void pump(struct rebuild *rebuild);
@@ -312,7 +312,10 @@ on_read(struct call *call, const struct answer *answer)
 		/* It has no such command. */
 		if (answer->last.result == PROTO_ERROR)
 			rebuild->survivor_cannot_list = true;
-		rebuild->gone++;
+		if (answer->last.result == PROTO_SERVER_ERROR)
+			rebuild->refused++;
+		else
+			rebuild->gone++;
 		finish_copy(copy);
 	}
 	peer_finish(authority);
@@ -648,6 +651,7 @@ rebuild_progress(const struct rebuild *rebuild)
 		.copied = rebuild->copied,
 		.overtaken = rebuild->overtaken,
 		.gone = rebuild->gone,
+		.refused = rebuild->refused,
 		.searching = is_searching(rebuild),
 		.partial = rebuild->partial,
 		.left = keys_count(rebuild->keys) + rebuild->in_flight,
@@ -655,7 +659,7 @@ rebuild_progress(const struct rebuild *rebuild)
 
 	if (rebuild->started && ms > 0)
 		progress.per_second = (rebuild->copied + rebuild->overtaken +
-					  rebuild->gone) *
+					  rebuild->gone + rebuild->refused) *
 		    1000 / (uint64_t)ms;
 	return progress;
 }

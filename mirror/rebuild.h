@@ -27,12 +27,13 @@ struct rebuild_handler {
 };
 
 struct rebuild_progress {
-	uint64_t copied;     /* keys that are there now */
-	uint64_t overtaken;  /* a live write was there first */
-	uint64_t gone;       /* the survivor had them no more */
-	uint64_t left;       /* keys that wait; more may be found ... */
-	bool searching;      /* ... while this is set */
-	bool partial;        /* a partner could not be asked */
+	uint64_t copied;    /* keys that are there now */
+	uint64_t overtaken; /* a live write was there first */
+	uint64_t gone;      /* the survivor had them no more */
+	uint64_t refused;   /* the survivor, or -I, does not let them be read */
+	uint64_t left;      /* keys that wait; more may be found ... */
+	bool searching;     /* ... while this is set */
+	bool partial;       /* a partner could not be asked */
 	uint64_t per_second; /* keys dealt with */
 };
 

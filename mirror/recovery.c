@@ -108,8 +108,8 @@ struct recovery {
 
 struct recoveries {
 	struct conn_loop *loop;
-	struct pairs *pairs;       /* owned */
-	size_t memory;             /* bytes of keys that a rebuild may hold */
+	struct pairs *pairs; /* owned */
+	struct recoveries_settings settings;
 	struct recovery *of_peers; /* owned: one per peer, in their order */
 	bool are_stopping;
 	size_t uncovered;  /* pairs, as the log was told last */
@@ -259,25 +259,36 @@ judge_contents(struct recovery *recovery, const struct identity *found)
 
 /* Values that fit in a primary may be too large for its backup. */
 static void
+warn_of_smaller_backup(const struct peer *backup, const struct peer *primary)
+{
+	uint64_t size = backup->identity.item_size_max;
+
+	if (backup->backup && primary->primary && size > 0 &&
+	    primary->identity.item_size_max > size)
+		log_warning(
+		    "s %s: takes values up to %llu bytes, its "
+		    "primary %s up to %llu",
+		    peer_name(backup), (unsigned long long)size,
+		    peer_name(primary),
+		    (unsigned long long)primary->identity.item_size_max);
+}
+
+static void
 warn_of_item_sizes(const struct recovery *recovery)
 {
 	struct pairs *pairs = recovery->all->pairs;
 	const struct peer *peer = recovery->peer;
-	uint64_t size = peer->identity.item_size_max;
-	const struct peer *other;
+	size_t own = recovery->all->settings.item_size;
 	size_t i;
 
-	for (i = 0; i < pairs_peer_count(pairs); i++) {
-		other = pairs_peer(pairs, i);
-		if (peer->backup && other->primary && size > 0 &&
-		    other->identity.item_size_max > size)
-			log_warning(
-			    "s %s: takes values up to %llu bytes, its "
-			    "primary %s up to %llu",
-			    peer_name(peer), (unsigned long long)size,
-			    peer_name(other),
-			    (unsigned long long)other->identity.item_size_max);
-	}
+	if (peer->identity.item_size_max > own)
+		log_warning(
+		    "s %s: takes values up to %llu bytes, -I is %zu: "
+		    "larger ones are errors here",
+		    peer_name(peer),
+		    (unsigned long long)peer->identity.item_size_max, own);
+	for (i = 0; i < pairs_peer_count(pairs); i++)
+		warn_of_smaller_backup(peer, pairs_peer(pairs, i));
 }
 
 static void
@@ -440,6 +451,12 @@ on_rebuilt(void *owner)
 	    peer_name(recovery->peer), (unsigned long long)progress.copied,
 	    (unsigned long long)progress.overtaken,
 	    (unsigned long long)progress.gone);
+	if (progress.refused > 0)
+		log_warning(
+		    "s %s: %llu keys were not copied: they cannot be read, "
+		    "or are larger than -I",
+		    peer_name(recovery->peer),
+		    (unsigned long long)progress.refused);
 	counters->copied += progress.copied;
 	counters->overtaken += progress.overtaken;
 	recovery->rebuild = NULL;
@@ -495,7 +512,7 @@ begin_rebuild(struct recovery *recovery)
 	else if (recovery->partners == PARTNERS_MISSED_AND_BACK)
 		recovery->partners = PARTNERS_MISSED;
 	recovery->rebuild = rebuild_new(all->loop, all->pairs, recovery->peer,
-	    all->memory, &on_rebuild, recovery);
+	    all->settings.memory, &on_rebuild, recovery);
 	if (recovery->rebuild == NULL)
 		server_fail(recovery->peer->server, "out of memory");
 	return recovery->rebuild != NULL;
@@ -673,18 +690,20 @@ build_recoveries(struct recoveries *all)
 
 struct recoveries *
 recoveries_new(struct conn_loop *loop, struct resolver *resolver,
-    const struct pairs_servers *servers, const struct server_settings *settings,
-    size_t memory)
+    const struct pairs_servers *servers,
+    const struct server_settings *server_settings,
+    const struct recoveries_settings *settings)
 {
 	struct recoveries *all = calloc(1, sizeof(*all));
 
 	if (all == NULL)
 		return NULL;
 	all->loop = loop;
-	all->memory = memory;
+	all->settings = *settings;
 	all->steady = event_new(conn_loop_base(loop), -1, EV_PERSIST, on_steady,
 	    all);
-	all->pairs = pairs_new(loop, resolver, servers, settings, &on_server);
+	all->pairs = pairs_new(loop, resolver, servers, server_settings,
+	    &on_server);
 	if (all->steady == NULL || all->pairs == NULL ||
 	    !build_recoveries(all)) {
 		recoveries_free(all);

@@ -18,13 +18,17 @@ struct rebuild_progress;
 struct recoveries;
 struct server_settings;
 
-/*
- * Make the pairs of these servers and a recovery for each peer.  memory: bytes
- * of keys that a rebuild may hold.  Returns NULL when out of memory.
- */
+struct recoveries_settings {
+	size_t memory;    /* bytes of keys that a rebuild may hold */
+	size_t item_size; /* bytes of the largest value from a client */
+};
+
+/* Make the pairs of these servers, and a recovery for each peer.  Returns NULL
+   when out of memory. */
 struct recoveries *recoveries_new(struct conn_loop *loop,
     struct resolver *resolver, const struct pairs_servers *servers,
-    const struct server_settings *settings, size_t memory);
+    const struct server_settings *server_settings,
+    const struct recoveries_settings *settings);
 
 /* After recoveries_stop(), if they were started. */
 void recoveries_free(struct recoveries *recoveries);

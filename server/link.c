@@ -45,7 +45,8 @@ struct link {
 					   elements that were seen */
 	const struct call *last_get; /* the last call, if it is a get that
 					   another one may join */
-	uint64_t last_get_at;        /* where its command begins */
+	bool first_is_large;  /* the value of the first call was thrown away */
+	uint64_t last_get_at; /* where its command begins */
 };
 
 struct block *
@@ -89,6 +90,7 @@ finish_call(struct link *link, const struct answer *answer)
 	TAILQ_REMOVE(&link->calls, call, entry);
 	link->waiting--;
 	link->scanned = 0;
+	link->first_is_large = false;
 	if (link->last_get == call)
 		link->last_get = NULL;
 	if (next != NULL)
@@ -96,24 +98,88 @@ finish_call(struct link *link, const struct answer *answer)
 	call->done(call, answer);
 }
 
-/* The element at bytes.  Returns false if more bytes are needed, or the link
-   has failed.  Behind a VALUE comes an END, or more. */
-static bool
+enum element_status {
+	ELEMENT_NONE, /* more bytes are needed, or the link has failed */
+	ELEMENT_WHOLE,
+	ELEMENT_LARGE, /* a value that is too large: see discard_value() */
+};
+
+/* Read the element at bytes.  Behind a VALUE comes an END, or more. */
+static enum element_status
 read_element(struct link *link, const char *bytes, size_t n,
     enum proto_expect expect, struct proto_reply *element)
 {
-	enum proto_status status = proto_reply(bytes, n, expect,
-	    link->value_max, element);
-
-	if (status == PROTO_OK)
-		return true;
-	if (status != PROTO_MORE)
+	switch (proto_reply(bytes, n, expect, link->value_max, element)) {
+	case PROTO_OK:
+		return ELEMENT_WHOLE;
+	case PROTO_LARGE:
+		return ELEMENT_LARGE;
+	case PROTO_MORE:
+		if (element->length > 0)
+			conn_want(link->conn,
+			    link->scanned + element->length +
+				(element->result == PROTO_VALUE ? END_LENGTH :
+								  0));
+		return ELEMENT_NONE;
+	default:
 		report_failure(link, "sent an impossible reply");
-	else if (element->length > 0)
-		conn_want(link->conn,
-		    link->scanned + element->length +
-			(element->result == PROTO_VALUE ? END_LENGTH : 0));
-	return false;
+		return ELEMENT_NONE;
+	}
+}
+
+/*
+ * The server holds a value that is larger than we take.  That is no failure of
+ * the server: the value is thrown away as it comes, and is an error for whoever
+ * asked for it.  It lies behind what was scanned of the first call's reply.
+ * Nothing more may be read of this input.  Returns false if the link fails.
+ */
+static bool
+discard_value(struct link *link, const struct call *call,
+    const struct proto_reply *value)
+{
+	if (!was_asked(link, call, value->result)) {
+		report_failure(link, "sent an impossible reply");
+		return false;
+	}
+	conn_discard(link->conn, link->scanned, value->length);
+	return true;
+}
+
+/* The first call asked for a value that was thrown away. */
+static void
+finish_with_large(struct link *link)
+{
+	static const char text[] =
+	    "SERVER_ERROR object too large for cache\r\n";
+	const struct answer error = {
+		.bytes = text,
+		.length = sizeof(text) - 1,
+		.conn = link->conn,
+		.last = {
+			.result = PROTO_SERVER_ERROR,
+			.length = sizeof(text) - 1,
+		},
+	};
+
+	finish_call(link, &error);
+}
+
+/* The reply to the first call has a value that is too large. */
+static void
+skip_large(struct link *link, struct call *call, struct proto_reply *value,
+    const char *bytes)
+{
+	if (!discard_value(link, call, value))
+		return;
+	if (value->result == PROTO_META_VALUE) {
+		finish_with_large(link);
+		return;
+	}
+	call->since = conn_loop_now(link->loop);
+	value->result = PROTO_LARGE_VALUE;
+	if (call->element != NULL &&
+	    !call->element(call, value, bytes, link->scanned))
+		report_failure(link, "sent what was not asked for");
 }
 
 /* Read on in the reply to the first call.  Returns how many bytes are done
@@ -124,12 +190,16 @@ read_reply(struct link *link, const char *bytes, size_t n)
 	struct call *call = TAILQ_FIRST(&link->calls);
 	struct answer answer = { .bytes = bytes, .conn = link->conn };
 	struct proto_reply *last = &answer.last;
+	enum element_status status;
 
 	for (;;) {
 		assert(link->scanned <= n);
 		answer.last_at = link->scanned;
-		if (!read_element(link, bytes + link->scanned,
-			n - link->scanned, call->expect, last))
+		status = read_element(link, bytes + link->scanned,
+		    n - link->scanned, call->expect, last);
+		if (status == ELEMENT_LARGE)
+			skip_large(link, call, last, bytes);
+		if (status != ELEMENT_WHOLE)
 			return 0;
 		if (!was_asked(link, call, last->result)) {
 			report_failure(link, "sent an impossible reply");
@@ -172,6 +242,31 @@ is_for(const struct call *call, const struct answer *value)
 	    memcmp(call->key, value->bytes + key->at, key->length) == 0;
 }
 
+/* The END behind a value that was thrown away. */
+static size_t
+read_end_of_large(struct link *link, const struct proto_reply *end)
+{
+	if (end->result != PROTO_END) {
+		report_failure(link, "sent an impossible reply");
+		return 0;
+	}
+	finish_with_large(link);
+	return end->length;
+}
+
+/* The only get of a command, or the one that is left of it, has a value that is
+   too large. */
+static void
+skip_last(struct link *link, const struct answer *value)
+{
+	const struct call *call = TAILQ_FIRST(&link->calls);
+
+	if (link->first_is_large || !is_for(call, value))
+		report_failure(link, "sent what was not asked for");
+	else
+		link->first_is_large = discard_value(link, call, &value->last);
+}
+
 /* The reply to the only get of a command, or what is left for its last one: a
    VALUE and END, or END.  Returns as read_reply() does. */
 static size_t
@@ -180,20 +275,28 @@ read_last(struct link *link, const char *bytes, size_t n)
 	const struct call *call = TAILQ_FIRST(&link->calls);
 	struct answer answer = { .bytes = bytes, .conn = link->conn };
 	struct proto_reply end = { .length = 0 };
+	enum element_status status = read_element(link, bytes, n, call->expect,
+	    &answer.last);
 
-	if (!read_element(link, bytes, n, call->expect, &answer.last))
+	if (status == ELEMENT_LARGE)
+		skip_last(link, &answer);
+	if (status != ELEMENT_WHOLE)
 		return 0;
+	if (link->first_is_large)
+		return read_end_of_large(link, &answer.last);
 	answer.length = answer.last.length;
 	if (answer.last.result == PROTO_VALUE) {
 		if (!is_for(call, &answer)) {
 			report_failure(link, "sent what was not asked for");
 			return 0;
 		}
-		if (!read_element(link, bytes + answer.length,
-			n - answer.length, call->expect, &end))
+		status = read_element(link, bytes + answer.length,
+		    n - answer.length, call->expect, &end);
+		if (status == ELEMENT_NONE)
 			return 0;
 	}
 	if (!was_asked(link, call, answer.last.result) ||
+	    status == ELEMENT_LARGE ||
 	    (end.length > 0 && end.result != PROTO_END)) {
 		report_failure(link, "sent an impossible reply");
 		return 0;
@@ -202,15 +305,20 @@ read_last(struct link *link, const char *bytes, size_t n)
 	return answer.length + end.length;
 }
 
-/* A VALUE belongs to the first of the calls that share a command which asked
-   for its key; those before that one have missed. */
-static size_t
-match_value(struct link *link, const struct answer *value, size_t n)
+/*
+ * A VALUE belongs to the first of the calls that share a command which asked
+ * for its key; those before that one have missed, and are answered.  Returns
+ * that call, which is the first one then, or NULL if the link has failed.
+ */
+static struct call *
+match_value(struct link *link, const struct answer *value)
 {
-	const struct answer miss = { .bytes = "END\r\n",
+	const struct answer miss = {
+		.bytes = "END\r\n",
 		.length = END_LENGTH,
 		.conn = link->conn,
-		.last = { .result = PROTO_END, .length = END_LENGTH } };
+		.last = { .result = PROTO_END, .length = END_LENGTH },
+	};
 	const struct conn *conn = link->conn;
 	struct call *call = TAILQ_FIRST(&link->calls);
 
@@ -218,16 +326,37 @@ match_value(struct link *link, const struct answer *value, size_t n)
 		call = next_sharing(call);
 	if (call == NULL || !was_asked(link, call, PROTO_VALUE)) {
 		report_failure(link, "sent what was not asked for");
-		return 0;
+		return NULL;
 	}
 	while (link->conn == conn && TAILQ_FIRST(&link->calls) != call)
 		finish_call(link, &miss);
-	if (link->conn != conn)
+	return link->conn == conn ? call : NULL;
+}
+
+static size_t
+share_value(struct link *link, const struct answer *value, size_t n)
+{
+	const struct call *call = match_value(link, value);
+
+	if (call == NULL)
 		return 0;
 	if (next_sharing(call) == NULL)
 		return read_last(link, value->bytes, n);
 	finish_call(link, value);
 	return value->length;
+}
+
+static void
+skip_shared(struct link *link, const struct answer *value)
+{
+	const struct call *call = match_value(link, value);
+
+	if (call == NULL || !discard_value(link, call, &value->last))
+		return;
+	if (next_sharing(call) == NULL)
+		link->first_is_large = true;
+	else
+		finish_with_large(link);
 }
 
 /* END, or an error: those who are left have it for their answer. */
@@ -254,14 +383,18 @@ static size_t
 read_shared(struct link *link, const char *bytes, size_t n)
 {
 	struct answer answer = { .bytes = bytes, .conn = link->conn };
+	enum element_status status;
 
-	assert(link->scanned == 0);
-	if (!read_element(link, bytes, n, TAILQ_FIRST(&link->calls)->expect,
-		&answer.last))
+	assert(link->scanned == 0 && !link->first_is_large);
+	status = read_element(link, bytes, n, TAILQ_FIRST(&link->calls)->expect,
+	    &answer.last);
+	if (status == ELEMENT_LARGE)
+		skip_shared(link, &answer);
+	if (status != ELEMENT_WHOLE)
 		return 0;
 	answer.length = answer.last.length;
 	if (answer.last.result == PROTO_VALUE)
-		return match_value(link, &answer, n);
+		return share_value(link, &answer, n);
 	end_shared(link, &answer);
 	return answer.length;
 }
@@ -343,6 +476,7 @@ link_close(struct link *link, struct call_list *calls)
 	link->conn = NULL;
 	link->attached = false;
 	link->waiting = 0;
+	link->first_is_large = false;
 	link->scanned = 0;
 	link->last_get = NULL;
 	TAILQ_CONCAT(calls, &link->calls, entry);

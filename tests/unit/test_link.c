@@ -22,6 +22,7 @@ enum {
 	ROUNDS = 4000,
 	BUFFER = 4 << 20,
 	VALUE_MAX = 5000,
+	VALUE_LIMIT = 3000, /* of the link: larger ones are errors */
 };
 
 enum kind { GET, GETS, SET, DELETE, MANY };
@@ -34,6 +35,7 @@ struct my_call {
 	unsigned int value;        /* what a get must find: its number, or 0 */
 	bool was_there;            /* the key of a delete */
 	unsigned int values[KEYS]; /* MANY */
+	unsigned int seen;         /* MANY: VALUEs that came */
 	unsigned int serial;
 };
 
@@ -175,10 +177,17 @@ static void
 check_get(const struct my_call *my, const struct answer *answer)
 {
 	const struct proto_reply *last = &answer->last;
+	char value[VALUE_MAX];
 
 	if (my->value == 0) {
 		check(last->result == PROTO_END);
 		check_bytes(answer->bytes, answer->length, "END\r\n");
+		return;
+	}
+	if (value_text(my->value, value) > VALUE_LIMIT) {
+		check(last->result == PROTO_SERVER_ERROR);
+		check_bytes(answer->bytes, answer->length,
+		    "SERVER_ERROR object too large for cache\r\n");
 		return;
 	}
 	check(last->result == PROTO_VALUE);
@@ -189,6 +198,16 @@ check_get(const struct my_call *my, const struct answer *answer)
 	    my->key_text);
 	check_value(answer, 0, my->value);
 	check((last->cas.length > 0) == (my->kind == GETS));
+}
+
+static unsigned int
+count_values(const unsigned int *values)
+{
+	unsigned int count = 0, i;
+
+	for (i = 0; i < KEYS; i++)
+		count += values[i] > 0;
+	return count;
 }
 
 static void
@@ -213,6 +232,7 @@ on_done(struct call *call, const struct answer *answer)
 		break;
 	case MANY:
 		check(answer->last.result == PROTO_END);
+		check(my->seen == count_values(my->values));
 		break;
 	}
 	free(my);
@@ -227,8 +247,13 @@ on_value(struct call *call, const struct proto_reply *value, const char *bytes,
 	int key = bytes[at + value->key.at + 1] - '0';
 	size_t n = value_text(my->values[key], text);
 
-	check(my->values[key] > 0 && value->data.length == n &&
-	    memcmp(bytes + at + value->data.at, text, n) == 0);
+	check(my->values[key] > 0 && value->data.length == n);
+	if (n > VALUE_LIMIT)
+		check(value->result == PROTO_LARGE_VALUE);
+	else
+		check(value->result == PROTO_VALUE &&
+		    memcmp(bytes + at + value->data.at, text, n) == 0);
+	my->seen++;
 	return true;
 }
 
@@ -528,7 +553,7 @@ main(void)
 	unit_need(base != NULL, "event_base_new");
 	loop = conn_loop_new(base);
 	unit_need(loop != NULL, "conn_loop_new");
-	test_link = link_new(loop, VALUE_MAX, &handler, NULL);
+	test_link = link_new(loop, VALUE_LIMIT, &handler, NULL);
 	unit_need(test_link != NULL, "link_new");
 	RUN(test_gets_in_a_row_share_one_command);
 	RUN(test_value_for_a_later_command_fails_the_link);
