@@ -2,7 +2,8 @@
  * Counted pieces of memory.
  *
  * Invariant: a block is in the pool exactly when it has no references; the
- * pool holds blocks of the small size only.
+ * pool holds blocks of the small size only; total is the sum of the sizes of
+ * all others.
  */
 
 #include "block.h"
@@ -11,11 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { POOL_MAX = 2048 }; /* blocks that wait in the pool */
+enum { POOL_MAX = 2048 }; /* most blocks in the pool */
 
-static struct block *pool;
-static size_t pooled;
-static size_t total;
+static_assert(BLOCK_REFERENCE_MIN <= BLOCK_SMALL,
+    "what is copied fits in a block of the pool");
+
+static struct block *pool; /* owned; linked by next */
+static size_t pooled;      /* blocks in the pool */
+static size_t total;       /* bytes, as block_total() says */
 
 static struct block *
 take_pooled(void)
@@ -23,6 +27,7 @@ take_pooled(void)
 	struct block *block = pool;
 
 	assert(pooled > 0 && block->references == 0);
+	assert(block->size == BLOCK_SMALL);
 	pool = block->next;
 	pooled--;
 	return block;
@@ -66,6 +71,7 @@ block_grow(struct block *block, size_t size)
 	assert(block->references == 1);
 	if (size <= block->size)
 		return block;
+	assert(total >= block->size);
 	grown = realloc(block, sizeof(*block) + size);
 	if (grown == NULL)
 		return NULL;
@@ -112,4 +118,5 @@ block_pool_free(void)
 {
 	while (pool != NULL)
 		free(take_pooled());
+	assert(pooled == 0);
 }

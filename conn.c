@@ -1,15 +1,16 @@
 /*
  * Move the bytes of nonblocking sockets.
  *
- *   socket -> scratch or in (a block) -> input()     what input() leaves stays
- *   conn_write() -> outbuf -> one writev per turn    in a block of the conn's
+ *   socket -> scratch, or the block in -> input()
+ *   conn_write() -> outbuf -> one write per turn -> socket
  *
  * Invariant: a conn with a socket and queued output is on the pending list of
  * its rank, or waits for its socket to become writable, never both.  A conn
  * that may be read has a readable event; what it keeps is offered first.
  *
- * Most input is done with at once: it is read to a scratch area that all conns
- * share, so an idle conn holds no buffer.
+ * Most input is used up at once: it is read to a scratch area that all conns
+ * share, so an idle conn holds no buffer.  What input() leaves is kept in a
+ * block that belongs to the conn.
  */
 
 #include "conn.h"
@@ -35,10 +36,16 @@
 
 enum {
 	SCRATCH = 64 << 10, /* bytes of a read without a block */
-	READ_MIN = 4096,    /* room for a read to a block */
-	VECTOR_MAX = 64,    /* pieces of a write */
+	READ_MIN = 4096,    /* least room for a read to a block */
+	VECTOR_MAX = 64,    /* most pieces of a write */
 	RANKS = 2,
 };
+
+static_assert(CONN_FLUSHED_FIRST == 0 && CONN_FLUSHED_LAST == RANKS - 1,
+    "a rank is an index of the pending lists");
+static_assert(CONN_LOW < CONN_HIGH, "a backlog is not high and low at once");
+static_assert(BLOCK_SMALL + READ_MIN <= SCRATCH,
+    "the scratch area has room behind what is put before a read");
 
 TAILQ_HEAD(conn_list, conn);
 
@@ -49,7 +56,7 @@ TAILQ_HEAD(conn_list, conn);
  *	READS                yes                -
  *	OFFERED              yes               yes    kept bytes go first
  *	PAUSED                -                 -
- *	ENDED                 -                 -     CONN_EOF was told
+ *	ENDED                 -                 -     CONN_EOF was reported
  *	ENDED_OFFERED         -                yes
  *	ENDED_PAUSED          -                 -
  */
@@ -63,14 +70,14 @@ enum input {
 };
 
 enum output {
-	OUTPUT_IDLE,    /* nothing is to be done, or there is no socket */
-	OUTPUT_PENDING, /* on the pending list: looked at in this turn */
+	OUTPUT_IDLE,    /* there is nothing to do, or no socket */
+	OUTPUT_PENDING, /* on the pending list: flushed in this turn */
 	OUTPUT_BLOCKED, /* waits for the socket to become writable */
 };
 
 enum life {
 	LIFE_OPEN,
-	LIFE_FINISHING, /* conn_finish() was called, output is left */
+	LIFE_FINISHING, /* conn_finish() was called; the end is not sent */
 	LIFE_FINISHED,  /* ended(CONN_FINISHED) was called */
 	LIFE_FAILED,    /* ended(CONN_FAILED) was called */
 	LIFE_CLOSED,    /* on the list of the dead */
@@ -83,18 +90,18 @@ struct conn {
 	const struct conn_handler *handler;
 	void *owner;
 	struct event readable, writable;
-	TAILQ_ENTRY(conn) pending_entry; /* of the pending list; or the dead */
+	TAILQ_ENTRY(conn) pending_entry; /* of the pending list, or the dead */
 	TAILQ_ENTRY(conn) offer_entry;
-	uint64_t offer_turn; /* when it was put on the list of offers */
+	uint64_t offer_turn; /* loop->turn when it was put on the offers */
 	enum input input;
 	enum output output;
 	enum life life;
-	bool backlog_was_high; /* and has not been low since */
-	int error;             /* why it has failed, or will in this turn; 0 */
+	bool backlog_was_high; /* it was, and has not been low since */
+	int error;             /* 0, or why it has failed or is about to fail */
 
-	struct block *in; /* input kept: in->bytes[start .. end) */
-	size_t start, end;
-	size_t wanted; /* length of the message that is being read */
+	struct block *in;  /* owned; NULL: no input is kept */
+	size_t start, end; /* the input that is kept in the block */
+	size_t wanted;     /* bytes of the message being read; 0: unknown */
 
 	struct outbuf out;
 	uint64_t received;
@@ -146,7 +153,7 @@ conn_loop_base(struct conn_loop *loop)
 	return loop->base;
 }
 
-/* Have the output of conn looked at at the end of this turn. */
+/* Schedule a flush at the end of this turn. */
 static void
 schedule_flush(struct conn *conn)
 {
@@ -205,8 +212,8 @@ has_ended(const struct conn *conn)
  * Input
  */
 
-/* The size of a block for a message of which n bytes are here: twice that while
-   it is small, and not much more when it is large. */
+/* The size of a block for a message of which n bytes have arrived: twice that
+   while it is small, and not much more when it is large. */
 static size_t
 roomy(size_t n)
 {
@@ -215,7 +222,8 @@ roomy(size_t n)
 	return n + (n / 4 > SCRATCH ? n / 4 : SCRATCH);
 }
 
-/* Keep what input() left: its copy, or in place in a block of our own. */
+/* Keep the n bytes that input() has left: in place, if nobody else refers to
+   their block, or else as a copy. */
 static void
 keep_input(struct conn *conn, const char *rest, size_t n)
 {
@@ -223,6 +231,7 @@ keep_input(struct conn *conn, const char *rest, size_t n)
 	size_t room = roomy(n);
 
 	if (conn->in != NULL && n > 0 && conn->in->references == 1) {
+		assert(rest + n == conn->in->bytes + conn->end);
 		conn->start = (size_t)(rest - conn->in->bytes);
 		return;
 	}
@@ -255,7 +264,8 @@ offer(struct conn *conn, const char *bytes, size_t n)
 		keep_input(conn, bytes + used, n - used);
 }
 
-/* Room in the block for a read: move, or grow towards what is wanted. */
+/* Make room in the block for a read: move what it holds to its start, or grow
+   it towards what is wanted.  Returns false when out of memory. */
 static bool
 make_room(struct conn *conn)
 {
@@ -263,6 +273,7 @@ make_room(struct conn *conn)
 	size_t size = conn->in->size;
 	struct block *grown;
 
+	assert(conn->start <= conn->end && conn->end <= size);
 	if (size - conn->end >= READ_MIN ||
 	    (conn->end < size && conn->wanted == size - conn->start))
 		return true;
@@ -297,8 +308,8 @@ read_ended(struct conn *conn, ssize_t n)
 	conn->handler->ended(conn->owner, CONN_EOF);
 }
 
-/* Whether the scratch area is the place to go on reading: what was kept is
-   quickly put before it, and there is room for much. */
+/* Whether to go on reading to the scratch area: what was kept is few bytes to
+   copy there, and no large message is expected. */
 static bool
 reads_to_scratch(const struct conn *conn)
 {
@@ -334,6 +345,8 @@ read_to_block(struct conn *conn)
 		errno = ENOMEM;
 		return -1;
 	}
+	/* A read without room would look like the end of the input. */
+	assert(conn->end < conn->in->size);
 	n = recv(conn->fd, conn->in->bytes + conn->end,
 	    conn->in->size - conn->end, 0);
 	if (n <= 0)
@@ -353,7 +366,7 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	assert(fd == conn->fd);
 	assert(conn->input == INPUT_READS || conn->input == INPUT_OFFERED);
-	/* What was kept back comes first, also before an end. */
+	/* What was kept is offered first, also before an end is reported. */
 	if (conn->input == INPUT_OFFERED)
 		return;
 	n = reads_to_scratch(conn) ? read_to_scratch(conn) :
@@ -365,6 +378,7 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 void
 conn_want(struct conn *conn, size_t n)
 {
+	assert(n > 0 && conn->life != LIFE_CLOSED);
 	conn->wanted = n;
 }
 
@@ -416,6 +430,7 @@ conn_resume(struct conn *conn)
 {
 	if (!is_paused(conn))
 		return;
+	assert(conn->fd != -1);
 	conn->input = has_ended(conn) ? INPUT_ENDED : INPUT_READS;
 	if (!has_ended(conn) && event_add(&conn->readable, NULL) == -1)
 		fail_later(conn);
@@ -430,8 +445,8 @@ conn_resume(struct conn *conn)
  * Output
  */
 
-/* Something was queued, or could not be.  Behind other output, as is usual,
-   the conn is on its pending list already, or blocked. */
+/* Something was queued, or could not be.  If other output was queued before it,
+   which is usual, the conn is pending or blocked already. */
 static inline void
 note_written(struct conn *conn, bool is_queued, bool was_empty)
 {
@@ -490,7 +505,7 @@ send_some(struct conn *conn)
 	return sendmsg(conn->fd, &message, MSG_NOSIGNAL);
 }
 
-/* Write until the queue is empty, the socket is full or the conn has failed. */
+/* Send until the queue is empty, the socket is full or the conn has failed. */
 static void
 write_out(struct conn *conn)
 {
@@ -514,7 +529,7 @@ write_out(struct conn *conn)
 	}
 }
 
-/* All output is sent: so is the end. */
+/* Send the end behind the last output. */
 static void
 finish_output(struct conn *conn)
 {
@@ -536,6 +551,7 @@ flush(struct conn *conn)
 	write_out(conn);
 	if (conn->error != 0 || conn->life == LIFE_CLOSED)
 		return;
+	assert(conn->output != OUTPUT_IDLE || conn_backlog(conn) == 0);
 	if (conn->backlog_was_high && conn_backlog(conn) < CONN_LOW) {
 		conn->backlog_was_high = false;
 		if (conn->handler->drained != NULL)
@@ -569,6 +585,7 @@ conn_finish(struct conn *conn)
 size_t
 conn_backlog(const struct conn *conn)
 {
+	assert(conn->out.queued >= conn->out.sent);
 	return (size_t)(conn->out.queued - conn->out.sent);
 }
 
@@ -618,7 +635,7 @@ conn_local_port(const struct conn *conn)
 	return 0;
 }
 
-/* Write an address to name, as conn_remote_name() says. */
+/* Write an IP address and its port to name; leave name if it is none. */
 static void
 write_name(const struct sockaddr_storage *address, socklen_t length, char *name)
 {
@@ -674,6 +691,8 @@ conn_new(struct conn_loop *loop, enum conn_rank rank,
 {
 	struct conn *conn = calloc(1, sizeof(*conn));
 
+	assert(rank <= CONN_FLUSHED_LAST);
+	assert(handler->input != NULL && handler->ended != NULL);
 	if (conn == NULL)
 		return NULL;
 	conn->loop = loop;
@@ -753,8 +772,8 @@ is_work_left(const struct conn_loop *loop)
 	    !TAILQ_EMPTY(&loop->pending[CONN_FLUSHED_LAST]);
 }
 
-/* Offer what was kept back.  What is put on the list meanwhile waits for the
-   next turn, so that no conn keeps the loop to itself. */
+/* Offer input that was kept.  A conn that gets on the list meanwhile waits for
+   the next turn, so that none keeps the loop to itself. */
 static void
 offer_kept(struct conn_loop *loop)
 {
@@ -789,6 +808,7 @@ free_dead(struct conn_loop *loop)
 	struct conn *conn;
 
 	while ((conn = TAILQ_FIRST(&loop->dead)) != NULL) {
+		assert(conn->life == LIFE_CLOSED && conn->fd == -1);
 		TAILQ_REMOVE(&loop->dead, conn, pending_entry);
 		block_release(conn->in);
 		free(conn);
@@ -810,7 +830,7 @@ conn_loop_turn(struct conn_loop *loop)
 void
 conn_loop_free(struct conn_loop *loop)
 {
-	assert(TAILQ_EMPTY(&loop->offers));
+	assert(!is_work_left(loop));
 	free_dead(loop);
 	free(loop);
 }

@@ -5,10 +5,16 @@
  * Move the bytes of nonblocking sockets: input is offered to an owner, output
  * is queued and written once per loop turn.  Knows no memcached.
  *
- * A loop turn: the events that are ready, then input that was kept back, then
- * the output of all conns of rank CONN_FLUSHED_FIRST, then of the others, then the
- * memory of closed conns.  Handlers run from the loop only, never from inside
- * a conn_ function.
+ * A loop turn, in this order:
+ *
+ *   1. the events that are ready
+ *   2. the input that was kept back by a pause
+ *   3. the output of all conns of rank CONN_FLUSHED_FIRST
+ *   4. the output of all conns of rank CONN_FLUSHED_LAST
+ *   5. the memory of closed conns is freed
+ *
+ * Handlers are called by conn_loop_turn() only, never from inside another
+ * function of this header.  Each of them may close its conn.
  */
 
 #include <stdbool.h>
@@ -21,39 +27,51 @@ struct conn_loop;
 struct event_base;
 
 enum {
-	CONN_HIGH = 256 << 10, /* a backlog over this is high, in bytes */
-	CONN_LOW = 64 << 10,   /* drained() is called when it is under this */
-	CONN_NAME_MAX = 64,    /* bytes of conn_remote_name() */
+	/* A backlog of more bytes than this is high. */
+	CONN_HIGH = 256 << 10,
+	/* A backlog that was high is low again under this many bytes. */
+	CONN_LOW = 64 << 10,
+	/* Bytes of conn_remote_name() and conn_local_name(), with the NUL. */
+	CONN_NAME_MAX = 64,
 };
 
+/* When the output of a conn is sent within a turn.  Output that an owner queues
+   for one conn of each rank leaves in this order, while both sockets have
+   room. */
 enum conn_rank { CONN_FLUSHED_FIRST, CONN_FLUSHED_LAST };
 
 enum conn_end {
-	CONN_EOF,      /* the peer sends no more; output goes on */
-	CONN_FINISHED, /* all output was sent after conn_finish() */
-	CONN_FAILED,   /* dead: conn_error() says why; in ended(),
-				   conn_close() it or conn_attach() another
-				   socket */
+	/* The remote sends no more.  Output is still sent. */
+	CONN_EOF,
+	/* All output was sent after conn_finish(), and the end as well. */
+	CONN_FINISHED,
+	/* The socket is dead, or memory ran out; conn_error() says why.  ended()
+	   closes the conn, or gives it another socket with conn_attach(). */
+	CONN_FAILED,
 };
 
 struct conn_handler {
 	/*
-	 * n bytes have arrived.  Returns how many of them are done with; the
-	 * rest is offered again, with what follows it.  May conn_close().
+	 * n bytes have arrived, n > 0.  Returns how many of them the owner has
+	 * finished with.  The others are offered again, with what follows them,
+	 * when more bytes have arrived or after conn_resume().
 	 */
 	size_t (*input)(void *owner, const char *bytes, size_t n);
 	/* A backlog that was high is low again.  May be NULL. */
 	void (*drained)(void *owner);
-	/* See enum conn_end; each comes once at most, CONN_FAILED once for
-	   each socket. */
+	/* Each end is reported once at most; CONN_FAILED once for each socket
+	   that the conn gets. */
 	void (*ended)(void *owner, enum conn_end end);
 };
 
-/* The lists of a loop on base.  Returns NULL when out of memory. */
+/* Make the lists of a loop on base, which is borrowed.  Returns NULL when out
+   of memory. */
 struct conn_loop *conn_loop_new(struct event_base *base);
-void conn_loop_free(struct conn_loop *loop); /* after all its conns */
 
-/* One turn; waits for events if there is nothing left to do. */
+/* All conns of the loop must be closed. */
+void conn_loop_free(struct conn_loop *loop);
+
+/* Run one turn.  It waits for events if no other work is left. */
 void conn_loop_turn(struct conn_loop *loop);
 
 /* Milliseconds of the monotonic clock, read once per turn at most. */
@@ -61,75 +79,92 @@ int64_t conn_loop_now(struct conn_loop *loop);
 
 struct event_base *conn_loop_base(struct conn_loop *loop);
 
-/* A conn without a socket; output is queued until it gets one.  Returns NULL
-   when out of memory. */
+/* Make a conn without a socket; its output is queued until it gets one.
+   handler and owner are borrowed.  Returns NULL when out of memory. */
 struct conn *conn_new(struct conn_loop *loop, enum conn_rank rank,
     const struct conn_handler *handler, void *owner);
 
 /*
  * Give conn the socket fd, connected or still connecting, which it owns from
- * now on; in place of one that never connected, if there was one.  Returns
- * false when out of memory; then fd is still the caller's.
+ * now on.  An earlier socket is closed; nothing may have been sent on it.
+ * Returns false when out of memory; then fd is still the caller's.
  */
 bool conn_attach(struct conn *conn, int fd);
 
-/* Close at once; no handler is called any more.  reset: send RST, not FIN. */
+/* Close at once.  No handler is called any more.  The memory of conn is valid
+   until the end of the turn.  reset: send RST, not FIN. */
 void conn_close(struct conn *conn, bool reset);
 
-/* After the queued output no more is sent; then ended(CONN_FINISHED).  Nothing
-   may be written after this. */
+/* Send the end after the queued output, and then call ended(CONN_FINISHED).
+   Nothing may be written after this call. */
 void conn_finish(struct conn *conn);
 
-/* Stop and start the offering of input; a conn that has a socket, and not a
-   start from inside input(). */
+/* Offer no more input, and read none.  conn must have a socket. */
 void conn_pause(struct conn *conn);
+
+/* Offer input again, and first what was kept, but not from inside this call.
+   Not to be called from inside input(). */
 void conn_resume(struct conn *conn);
+
 bool conn_is_paused(const struct conn *conn);
 
-/* In input(): the message being offered has n bytes in all. */
+/* In input(): the first message that input() is going to leave has n bytes in
+   all.  The next reads make room for it at once. */
 void conn_want(struct conn *conn, size_t n);
 
 /*
- * In input(): a reference to a block with the n offered bytes from at on, which
- * begin at *offset of the block.  Messages that are larger than a read are not
- * copied.  Returns NULL when out of memory.
+ * In input(): refer to a block that holds the n offered bytes from at on.  They
+ * begin at *offset of the block.  Many bytes that are in a block already are
+ * not copied.  The caller releases the block.  Returns NULL when out of memory.
  */
 struct block *conn_reference(struct conn *conn, const char *at, size_t n,
     size_t *offset);
 
-/* Queue a copy of bytes.  Out of memory, the conn fails at the end of the
-   turn; this holds for the next one, too. */
+/* Queue a copy of n bytes.  When out of memory, nothing more is queued, and
+   ended(CONN_FAILED) is called at the end of the turn. */
 void conn_write(struct conn *conn, const char *bytes, size_t n);
 
-/* Take the last n bytes that were queued back.  Returns false, and does
-   nothing, if some are sent, were not copied, or have nothing before them. */
-bool conn_unwrite(struct conn *conn, size_t n);
-
-/* Queue n bytes that are in block: a reference if they are many.  block may be
-   NULL: then they are copied. */
+/* Queue n bytes that are in block: a reference to them if they are many, a copy
+   if they are few.  block may be NULL: then they are copied.  Fails like
+   conn_write(). */
 void conn_write_block(struct conn *conn, struct block *block, const char *bytes,
     size_t n);
 
-/* Bytes queued and not yet sent; bytes queued, sent and received since
-   conn_new(). */
+/* Take back the last n bytes that were queued.  Returns false, and does
+   nothing, if some of them are sent, if they were not copied, or if there would
+   be nothing left in their piece of the queue. */
+bool conn_unwrite(struct conn *conn, size_t n);
+
+/* Bytes of output that are queued and not sent. */
 size_t conn_backlog(const struct conn *conn);
+
+/* Bytes of output that were queued since conn_new(), sent or not. */
 uint64_t conn_queued(const struct conn *conn);
+
+/* Bytes of output that were sent since conn_new(). */
 uint64_t conn_sent(const struct conn *conn);
+
+/* Bytes of input that have arrived since conn_new(). */
 uint64_t conn_received(const struct conn *conn);
 
-/* Bytes of input that are kept, because their message is not whole, or input
-   is paused; and of the memory that they take. */
+/* Bytes of input that are kept, because their message is not whole, or because
+   input is paused. */
 size_t conn_input_bytes(const struct conn *conn);
+
+/* Bytes of the block that the kept input is in; 0 if there is none. */
 size_t conn_input_memory(const struct conn *conn);
 
 /* The port of this side of a TCP connection; 0 if it has none. */
 unsigned int conn_local_port(const struct conn *conn);
 
-/* Write ADDRESS:PORT of the other side, or of ours, to name, which has room for
-   CONN_NAME_MAX bytes; "unix" if it is no TCP connection. */
+/* Write ADDRESS:PORT of the remote to name, which has room for CONN_NAME_MAX
+   bytes.  It is "unix" if this is no TCP connection. */
 void conn_remote_name(const struct conn *conn, char *name);
+
+/* The same for the address and port of this side. */
 void conn_local_name(const struct conn *conn, char *name);
 
-int conn_error(const struct conn *conn); /* errno of CONN_FAILED */
+/* The errno of CONN_FAILED; 0 if conn has not failed. */
+int conn_error(const struct conn *conn);
 
 #endif

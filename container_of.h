@@ -2,8 +2,9 @@
 #define CONTAINER_OF_H
 
 /*
- * The struct of this type whose member is at pointer: how a callback finds the
- * object that its argument is embedded in.  A const pointer loses its const.
+ * The address of the struct of this type whose member is at pointer.  With it a
+ * callback finds the object that its argument is a part of.  A const pointer
+ * loses its const.
  */
 
 #include <stddef.h>

@@ -1,11 +1,11 @@
 /*
  * Build a ring and find the owner of a key.
  *
- * Invariant: points[0..count - 1] are sorted by hash, and points[count] is a
- * copy of the first with the highest hash there can be, so that a walk up the
- * points from any hash ends, and wraps round, without a test for the end.
- * first[h >> shift] is the first point whose hash has these or higher leading
- * bits: a walk from there is one step or less, on average.
+ * Invariant: points[0 .. count) are sorted by hash.  points[count] has the
+ * owner of the first point, and the highest hash that there is.  So a walk up
+ * the points ends there at the latest, and wraps round, without a test for the
+ * end.  first[hash >> shift] is the first point whose leading bits are those of
+ * hash, or higher.  A walk from there takes one step or less on average.
  */
 
 #include "ketama.h"
@@ -18,10 +18,13 @@
 #include "md5.h"
 
 enum {
-	POINTS_PER_NAME = 4,  /* the words of an MD5 digest */
-	NAME_ROOM = 32,       /* port, number of the name, two separators */
+	POINTS_PER_NAME = 4,  /* one for each word of an MD5 digest */
+	NAME_ROOM = 32,       /* bytes of a name behind the host, with NUL */
 	DEFAULT_PORT = 11211, /* libmemcached leaves it out of the names */
 };
+
+static_assert(NAME_ROOM >= sizeof(":65535-18446744073709551615"),
+    "a name has room for a port and a number");
 
 struct point {
 	uint32_t hash;
@@ -29,12 +32,13 @@ struct point {
 };
 
 struct ketama {
-	size_t n;             /* servers */
-	size_t count;         /* points */
-	struct point *points; /* owned; NULL if no points are needed: for
-				   modula, and with one server */
-	uint32_t *first;      /* owned; NULL likewise */
-	unsigned int shift;
+	size_t n;     /* servers */
+	size_t count; /* points, without the copy at the end */
+	/* Owned.  NULL: no points are needed, because the kind is modula or
+	   there is one server. */
+	struct point *points;
+	uint32_t *first;    /* owned; NULL if points is */
+	unsigned int shift; /* takes a hash to an index of first[] */
 };
 
 static const char *const kind_names[] = {
@@ -45,9 +49,13 @@ static const char *const kind_names[] = {
 	[KETAMA_MODULA] = "modula",
 };
 
+static_assert(sizeof(kind_names) / sizeof(kind_names[0]) == KETAMA_MODULA + 1,
+    "each kind has a name");
+
 const char *
 ketama_kind_name(enum ketama_kind kind)
 {
+	assert(kind <= KETAMA_MODULA);
 	return kind_names[kind];
 }
 
@@ -64,7 +72,8 @@ ketama_kind(const char *name, enum ketama_kind *kind)
 	return false;
 }
 
-/* The low half of FNV-1a with 64 bits, over bytes that count as signed. */
+/* The low half of FNV-1a with 64 bits.  Bytes count as signed numbers, as in
+   twemproxy. */
 static uint32_t
 hash_fnv1a(const char *key, size_t length)
 {
@@ -113,10 +122,10 @@ ketama_hashes(enum ketama_kind kind, const char *const *keys,
 
 /*
  * How many names a server has on the ring.  The other programs round to float
- * after each operation, so the order of these and the types are part of the
- * formula, and each result is assigned or cast: where FLT_EVAL_METHOD is not
- * 0, that is what rounds it.  None is negative: the conversion to an integer
- * is their floor.
+ * after each operation.  So the order of the operations and the types are part
+ * of the formula, and each result is assigned or cast, which rounds it where
+ * FLT_EVAL_METHOD is not 0.  No result is negative, so the conversion to an
+ * integer is their floor.
  */
 static size_t
 count_names(enum ketama_kind kind, unsigned int weight, uint64_t total,
@@ -124,6 +133,7 @@ count_names(enum ketama_kind kind, unsigned int weight, uint64_t total,
 {
 	float names = (float)weight / (float)total;
 
+	assert(weight > 0 && weight <= total);
 	switch (kind) {
 	case KETAMA_LIBKETAMA:
 		names = (float)(names * 40.0 * (float)n);
@@ -142,10 +152,10 @@ count_names(enum ketama_kind kind, unsigned int weight, uint64_t total,
 }
 
 /*
- * Print what the names of a server have before their number.  A unix socket
- * has port 0, and is "path:0" on all rings but two: libmemcached prints that
- * port like any other, and twemproxy takes what its configuration has up to
- * the weight, which is "path:".
+ * Print what the names of a server have before their number.  Returns what
+ * snprintf() does.  A unix socket has port 0.  libmemcached prints that port
+ * like any other.  twemproxy takes what its configuration has before the
+ * weight, which is "path:" for a unix socket.
  */
 static int
 print_name(char *name, size_t size, enum ketama_kind kind,
@@ -200,8 +210,8 @@ add_points(struct ketama *ring, enum ketama_kind kind, uint32_t index,
 	return true;
 }
 
-/* Of points with the same hash the first server's is the first: the other
-   programs sort with glibc's qsort(), which leaves equals in their order. */
+/* Points with the same hash are in the order of their servers: the other
+   programs sort with qsort() of glibc, which does not move equal ones. */
 static int
 compare_points(const void *left, const void *right)
 {
@@ -226,7 +236,7 @@ make_points(struct ketama *ring, enum ketama_kind kind,
 	for (i = 0; i < ring->n; i++)
 		count += POINTS_PER_NAME *
 		    count_names(kind, servers[i].weight, total, ring->n);
-	/* the heaviest has 1/n of the weight or more */
+	/* The heaviest server has 1/n of the weight or more. */
 	assert(count > 0 && count < UINT32_MAX);
 	ring->points = calloc(count + 1, sizeof(*ring->points));
 	if (ring->points == NULL)
@@ -243,7 +253,8 @@ make_points(struct ketama *ring, enum ketama_kind kind,
 	return true;
 }
 
-/* Fill first[] for as many buckets as there are points, and up to twice. */
+/* Fill first[]: it has at least as many buckets as there are points, and less
+   than twice as many. */
 static bool
 make_buckets(struct ketama *ring)
 {
@@ -265,6 +276,7 @@ make_buckets(struct ketama *ring)
 			i++;
 		ring->first[bucket] = i;
 	}
+	assert(ring->first[0] == 0);
 	return true;
 }
 
@@ -273,7 +285,7 @@ ketama_new(enum ketama_kind kind, const struct ketama_server *servers, size_t n)
 {
 	struct ketama *ring;
 
-	assert(n > 0 && n < UINT32_MAX);
+	assert(n > 0 && n < UINT32_MAX && kind <= KETAMA_MODULA);
 	ring = calloc(1, sizeof(*ring));
 	if (ring == NULL)
 		return NULL;
@@ -306,6 +318,7 @@ find_point(const struct ketama *ring, uint32_t hash)
 	point = ring->points + ring->first[hash >> ring->shift];
 	while (point->hash < hash)
 		point++;
+	assert(point <= ring->points + ring->count);
 	return point;
 }
 
@@ -335,7 +348,7 @@ ketama_find_other(const struct ketama *ring, uint32_t hash, size_t excluded)
 			point = ring->points;
 	if (point->server != excluded)
 		return point->server;
-	/* the others weigh too little to have a point */
+	/* The other servers weigh too little to have a point. */
 	assert(owner < ring->n);
 	return (owner + 1) % ring->n;
 }

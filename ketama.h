@@ -2,9 +2,9 @@
 #define KETAMA_H
 
 /*
- * A ring of servers: who owns a key.  The kinds differ in how the points are
- * named, how many there are and how a key is hashed, and agree, point for
- * point, with the program that each is named after.
+ * A ring of servers: it finds the owner of a key.  The kinds differ in how the
+ * points are named, how many there are and how a key is hashed.  Each has the
+ * same points as the program that it is named after.
  */
 
 #include <stdbool.h>
@@ -12,23 +12,23 @@
 #include <stdint.h>
 
 enum ketama_kind {
-	KETAMA, /* libmemcached KETAMA_WEIGHTED, and twemproxy
-				   with hash: md5 */
+	/* libmemcached KETAMA_WEIGHTED, and twemproxy with "hash: md5" */
+	KETAMA,
 	KETAMA_LIBKETAMA,
 	KETAMA_TWEMPROXY, /* twemproxy with its default fnv1a_64 */
 	KETAMA_MAGENT,    /* magent 0.7 with -k */
-	KETAMA_MODULA,    /* old magent without -k */
+	KETAMA_MODULA,    /* magent 0.7 without -k */
 };
 
 struct ketama_server {
-	const char *host;    /* borrowed during ketama_new() */
-	unsigned int port;   /* 0 for a unix socket, whose path is host */
+	const char *host;    /* borrowed; not needed after ketama_new() */
+	unsigned int port;   /* 0: a unix socket, and host is its path */
 	unsigned int weight; /* 1 and up */
 };
 
 struct ketama;
 
-/* Find the kind with this name (ketama libketama twemproxy magent modula).
+/* Find the kind with this name: ketama, libketama, twemproxy, magent or modula.
    Returns false if there is none. */
 bool ketama_kind(const char *name, enum ketama_kind *kind);
 
@@ -38,13 +38,14 @@ const char *ketama_kind_name(enum ketama_kind kind);
 struct ketama *ketama_new(enum ketama_kind kind,
     const struct ketama_server *servers, size_t n);
 
-void ketama_free(struct ketama *ring); /* NULL is fine */
+/* ring may be NULL. */
+void ketama_free(struct ketama *ring);
 
-/* The hash of a key, the same for all rings of one kind. */
+/* The hash of a key.  It is the same for all rings of one kind. */
 uint32_t ketama_hash(enum ketama_kind kind, const char *key, size_t length);
 
-/* The hashes of n keys, the i-th of lengths[i] bytes at keys[i]; cheaper than
-   one by one. */
+/* Put the hashes of n keys into hashes[]; keys[i] has lengths[i] bytes.  This
+   costs less than n calls of ketama_hash(). */
 void ketama_hashes(enum ketama_kind kind, const char *const *keys,
     const size_t *lengths, size_t n, uint32_t *hashes);
 
@@ -52,8 +53,10 @@ void ketama_hashes(enum ketama_kind kind, const char *const *keys,
 size_t ketama_find(const struct ketama *ring, uint32_t hash);
 
 /*
- * As ketama_find(), but the first owner at or after the hash that is not the
- * server with index excluded.  Returns n (no server) if there is no other.
+ * The same without one server: the index of the first owner, at the hash or
+ * behind it, that is not excluded.  If excluded is no index, this is
+ * ketama_find().  Returns the number of servers, which is no index, if there is
+ * no other server.
  */
 size_t ketama_find_other(const struct ketama *ring, uint32_t hash,
     size_t excluded);

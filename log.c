@@ -1,8 +1,8 @@
 /*
  * Write one line per message to stderr or syslog, and not too many of them.
  *
- * Invariant: no call in here can wait, and none changes errno.  That is why
- * syslog(3) is not used: it waits for a syslogd that does not read.
+ * Invariant: no function of log.h waits, and none changes errno.  syslog(3) is
+ * not used, because it waits for a syslogd that does not read.
  */
 
 #include "log.h"
@@ -11,6 +11,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -27,46 +28,52 @@
 #include <unistd.h>
 
 enum {
-	TEXT_SIZE = 1024,      /* of a message; the rest is cut off */
-	PRINTABLE_SIZE = 2048, /* of a message, escaped; likewise */
-	LINE_SIZE = 4096,      /* with all that stands around it; a pipe that
-				   is writable takes so much without waiting */
-	SITES = 128,           /* call sites; more than the program has */
+	TEXT_SIZE = 1024,      /* bytes of a message; more is cut off */
+	PRINTABLE_SIZE = 2048, /* bytes of an escaped one; more is cut off */
+	LINE_SIZE = 4096,      /* bytes of a message with all around it */
+	AROUND_SIZE = 256,     /* bytes around a message: less than this */
+	SITES = 128,           /* call sites; the program has fewer */
 	OBJECTS = 256,
-	SITE_LINES = 20,   /* a second */
-	OBJECT_LINES = 10, /* a second and call site */
-	WINDOW_MS = 1000,
+	SITE_LINES = 20,   /* lines of a call site in a period */
+	OBJECT_LINES = 10, /* lines of a call site and object in a period */
+	PERIOD_MS = 1000,
 };
 
-/* Lines written since start. */
-struct window {
-	int64_t start; /* ms */
+static_assert(LINE_SIZE <= PIPE_BUF,
+    "a pipe that is writable takes a line without waiting");
+static_assert(PRINTABLE_SIZE + AROUND_SIZE <= LINE_SIZE,
+    "a line has room for its message and its line end");
+
+/* How many lines were written in the present period. */
+struct period {
+	int64_t start; /* ms of the monotonic clock; valid if there are lines */
 	unsigned int lines;
 };
 
+/* A call of a log_ function in the program. */
 struct site {
 	const char *format; /* NULL: free */
-	struct window window;
-	unsigned long left_out; /* lines since the last one written */
+	struct period period;
+	unsigned long left_out; /* lines since the last one that was written */
 };
 
-/* What one call site says of one object.  Two that fall on the same place
-   drive each other out and are then limited by their sites alone. */
+/* What one call site says about one object.  If two have the same place in
+   objects[], each forgets the other, and only their sites limit them. */
 struct object {
 	uint64_t hash;
-	struct window window;
+	struct period period;
 };
 
 static struct site sites[SITES];
 static struct object objects[OBJECTS];
 static enum log_level most_level = LOG_LEVEL_INFO;
-static bool to_syslog_now;
+static bool is_to_syslog;
 static bool stderr_is_journal;
 static int syslog_fd = -1;
 
-/* A line under construction; always ends in NUL. */
+/* A line that is being made.  It always ends in NUL. */
 struct line {
-	size_t length;
+	size_t length; /* without the NUL */
 	char text[LINE_SIZE];
 };
 
@@ -80,7 +87,7 @@ line_add(struct line *line, const char *format, ...)
 	va_list arguments;
 	int n;
 
-	assert(room > 0);
+	assert(line->length < sizeof(line->text));
 	va_start(arguments, format);
 	n = vsnprintf(line->text + line->length, room, format, arguments);
 	va_end(arguments);
@@ -89,12 +96,12 @@ line_add(struct line *line, const char *format, ...)
 	assert(line->text[line->length] == '\0');
 }
 
-/* Write one byte as it may stand in a line to out (5 bytes); returns its
-   length there. */
+/* Write one byte to out, escaped if a line cannot have it.  backslash: it is
+   escaped as well.  Returns the length of what was written, without the NUL. */
 static size_t
 escape_byte(char byte, bool backslash, char out[5])
 {
-	static const char names[] = "n\nr\rt\t\\\\";
+	static const char names[] = "n\nr\rt\t\\\\"; /* name, byte, name, ... */
 	const char *name;
 
 	if (isprint((unsigned char)byte) && (byte != '\\' || !backslash)) {
@@ -145,17 +152,21 @@ now_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* Begin a new period if the last one is over.  Returns whether the present one
+   has fewer lines than these. */
 static bool
-window_has_room(struct window *window, unsigned int lines, int64_t now)
+period_has_room(struct period *period, unsigned int lines, int64_t now)
 {
-	assert(window->lines == 0 || window->start <= now);
-	if (window->lines > 0 && now - window->start >= WINDOW_MS)
-		window->lines = 0;
-	if (window->lines == 0)
-		window->start = now;
-	return window->lines < lines;
+	assert(period->lines == 0 || period->start <= now);
+	assert(period->lines <= lines);
+	if (period->lines > 0 && now - period->start >= PERIOD_MS)
+		period->lines = 0;
+	if (period->lines == 0)
+		period->start = now;
+	return period->lines < lines;
 }
 
+/* The place of a call site in sites[].  If all are taken, it shares one. */
 static struct site *
 site_find(const char *format)
 {
@@ -173,7 +184,8 @@ site_find(const char *format)
 	return &sites[first];
 }
 
-/* The object of a message is its first two words. */
+/* The place in objects[] of a call site and of what the text is about, which is
+   its first two words. */
 static struct object *
 object_find(const char *format, const char *text)
 {
@@ -189,13 +201,14 @@ object_find(const char *format, const char *text)
 	object = &objects[(hash >> 32) % OBJECTS];
 	if (object->hash != hash) {
 		object->hash = hash;
-		object->window.lines = 0;
+		object->period.lines = 0;
 	}
 	return object;
 }
 
-/* Whether this line may be written now.  If so *left_out says how many of its
-   call site were not since the last one. */
+/* Count a line as written, and set *left_out to how many lines of its call site
+   were left out since the last one.  Returns false if it must be left out,
+   too. */
 static bool
 admit(const char *format, const char *text, unsigned long *left_out)
 {
@@ -203,20 +216,20 @@ admit(const char *format, const char *text, unsigned long *left_out)
 	struct object *object = object_find(format, text);
 	int64_t now = now_ms();
 
-	if (!window_has_room(&site->window, SITE_LINES, now) ||
-	    !window_has_room(&object->window, OBJECT_LINES, now)) {
+	if (!period_has_room(&site->period, SITE_LINES, now) ||
+	    !period_has_room(&object->period, OBJECT_LINES, now)) {
 		site->left_out++;
 		return false;
 	}
-	site->window.lines++;
-	object->window.lines++;
+	site->period.lines++;
+	object->period.lines++;
 	*left_out = site->left_out;
 	site->left_out = 0;
 	return true;
 }
 
-/* Whether stderr is the socket that systemd has named in the environment, and
-   not what some program in between made of it. */
+/* Whether stderr is the socket that systemd has named in the environment.  It
+   is not if a program between systemd and this one has redirected it. */
 static bool
 is_journal(void)
 {
@@ -253,13 +266,14 @@ syslog_connect(void)
 static bool
 syslog_send(const struct line *line)
 {
+	assert(line->length > 0);
 	return syslog_fd != -1 &&
 	    (send(syslog_fd, line->text, line->length,
 		 MSG_DONTWAIT | MSG_NOSIGNAL) != -1 ||
 		errno == EAGAIN);
 }
 
-/* The old form of RFC 3164: that is what /dev/log takes. */
+/* Write in the old form of RFC 3164, which /dev/log expects. */
 static void
 write_syslog(int priority, const char *text)
 {
@@ -273,7 +287,7 @@ write_syslog(int priority, const char *text)
 	line_add(&line, "<%d>%smagent[%ld]: %s", LOG_DAEMON | priority, date,
 	    (long)getpid(), text);
 	if (!syslog_send(&line)) {
-		/* A syslogd that was restarted has a new socket. */
+		/* If syslogd was started again, it has a new socket. */
 		syslog_connect();
 		syslog_send(&line);
 	}
@@ -306,11 +320,12 @@ write_stderr(int priority, const char *text)
 	}
 	line_add(&line, "%s\n", text);
 	assert(line.text[line.length - 1] == '\n');
-	/* stderr is shared with others and cannot be made nonblocking. */
+	/* stderr is shared with other processes, so it must not be made
+	   nonblocking. */
 	if (poll(&ready, 1, 0) != 1 || (ready.revents & POLLOUT) == 0)
 		return;
 	if (write(STDERR_FILENO, line.text, line.length) == -1)
-		return; /* there is nobody to tell */
+		return; /* there is no other place to report it */
 }
 
 static void
@@ -333,7 +348,7 @@ write_line(enum log_level level, const char *text, unsigned long left_out)
 	line_add(&line, "%s%s", levels[level].name, printable);
 	if (left_out > 0)
 		line_add(&line, " (%lu such lines were left out)", left_out);
-	if (to_syslog_now)
+	if (is_to_syslog)
 		write_syslog(levels[level].priority, line.text);
 	else
 		write_stderr(levels[level].priority, line.text);
@@ -349,6 +364,7 @@ message(enum log_level level, const char *format, va_list arguments)
 	unsigned long left_out = 0;
 	int error = errno;
 
+	assert(level <= LOG_LEVEL_DEBUG);
 	if (level > most_level)
 		return;
 	vsnprintf(text, sizeof(text), format, arguments);
@@ -365,7 +381,7 @@ log_open(bool to_syslog, enum log_level most)
 	assert(most <= LOG_LEVEL_DEBUG);
 	signal(SIGPIPE, SIG_IGN);
 	most_level = most;
-	to_syslog_now = to_syslog;
+	is_to_syslog = to_syslog;
 	stderr_is_journal = is_journal();
 	if (to_syslog)
 		syslog_connect();

@@ -1,13 +1,17 @@
 /*
- * RFC 1321.
+ * Compute the MD5 digest of RFC 1321.
  *
- * The key of every request is hashed, so what counts is one block of few
- * bytes.  rounds() is compiled three times: for any block, and for the first
- * word of the digest of up to 55 and of up to 31 bytes.  Those two know which
- * words of the block are 0 and leave out the steps behind the first word.
+ * Invariant: md5_word() and md5_words() return the first word of what md5()
+ * returns, for data of each length.
  *
- * Each step waits for the one before it.  So the keys of a get are hashed four
- * at a time, one in each lane of a vector: rounds_of_four().
+ * The key of each request is hashed, so the time of one short block matters
+ * most.  rounds() is compiled three times: for any block, and for the first
+ * word of the digest of up to 55 and of up to 31 bytes.  These two know which
+ * words of the block are 0, and leave out the steps that the first word does
+ * not need.
+ *
+ * Each step needs the result of the step before it.  So many keys are hashed
+ * four at a time by rounds_of_four(), one in each lane of a vector.
  */
 
 #include "md5.h"
@@ -18,30 +22,31 @@
 #include <string.h>
 
 enum {
-	BLOCK = 64,
-	LENGTH_AT = 56, /* in a last block: 64 bits, the length */
-	SHORT = 32,     /* bytes, the mark behind the data included */
-	MARK = 0x80,
-	LANES = 4,
+	BLOCK = 64,     /* bytes of a block of the RFC */
+	LENGTH_AT = 56, /* offset of the length, 64 bits, in the last block */
+	SHORT = 32,     /* bytes of a short message, with the mark */
+	MARK = 0x80,    /* the byte behind the data */
+	LANES = 4,      /* words of a vector */
 };
 
 /* A word of each of four messages. */
 typedef uint32_t four __attribute__((vector_size(4 * LANES)));
 
-/* Blocks are filled eight bytes at a time. */
 static_assert(SHORT % 8 == 0 && LENGTH_AT % 8 == 0 && SHORT < LENGTH_AT,
-    "sizes of blocks");
+    "blocks are filled eight bytes at a time");
+static_assert(LENGTH_AT + sizeof(uint64_t) == BLOCK,
+    "the length is the end of the last block");
 
 /* clang-format off */
 
-/* The RFC's F and G, each with one operation less. */
+/* F and G of the RFC, each written with one operation less; and I. */
 #define F(b, c, d) ((d) ^ ((b) & ((c) ^ (d))))
 #define G(b, c, d) ((c) ^ ((d) & ((b) ^ (c))))
 #define I(b, c, d) ((c) ^ ((b) | ~(d)))
 
 #define ROTATE(x, n) ((x) << (n) | (x) >> (32 - (n)))
 
-/* Word i of the block, of which only size bytes and the length are not 0. */
+/* Word i of the block.  Behind size bytes, all but the length is 0. */
 #define WORD(i)								\
 	(4 * (i) < size ? words[i] : 4 * (i) == LENGTH_AT ? length : zero)
 
@@ -50,8 +55,8 @@ static_assert(SHORT % 8 == 0 && LENGTH_AT % 8 == 0 && SHORT < LENGTH_AT,
 	a = ROTATE(a, shift) + b;					\
 } while (0)
 
-/* The H of the third round, b ^ c ^ d, shares an operation with the next
-   step's: x is c ^ d before and after. */
+/* A step of the third round, in which H is b ^ c ^ d.  It shares an operation
+   with the next step: before each of them, x is c ^ d in its own words. */
 #define STEP3(a, b, d, i, shift, sine) do {				\
 	x ^= b;								\
 	STEP(a, b, x, i, shift, sine);					\
@@ -94,8 +99,9 @@ load_word(const unsigned char *bytes)
 }
 
 /*
- * Take a block into state; word is the type of its words.  size and length are
- * as in WORD(); size is a constant in each place where this is inlined.
+ * Define a function that takes a block into state.  word is the type of a word:
+ * of one message, or of four.  size and length are as in WORD(); size is a
+ * constant in each place where the function is inlined.
  */
 #define DEFINE_ROUNDS(name, word)					\
 static inline __attribute__((always_inline)) void			\
@@ -132,7 +138,8 @@ DEFINE_ROUNDS(rounds_of_four, four)
 
 /* clang-format on */
 
-/* The last n % 8 bytes of data as a little-endian number, the mark above. */
+/* The last n % 8 bytes of data and the mark behind them, as a little-endian
+   number. */
 static inline uint64_t
 last_bytes(const unsigned char *data, size_t n)
 {
@@ -148,7 +155,7 @@ last_bytes(const unsigned char *data, size_t n)
 	return x;
 }
 
-/* Begin a block: n < size bytes, the mark, and zeros up to size. */
+/* Fill a block with n < size bytes, the mark, and zeros up to size. */
 static inline __attribute__((always_inline)) void
 fill(unsigned char *block, size_t size, const unsigned char *data, size_t n)
 {
@@ -171,7 +178,7 @@ load_words(uint32_t *words, const unsigned char *block, size_t size)
 		words[i] = load_word(block + 4 * i);
 }
 
-/* The first word for n < size bytes. */
+/* The first word of the digest of n < size bytes. */
 static inline __attribute__((always_inline)) uint32_t
 word_within(int size, const unsigned char *data, size_t n)
 {
@@ -185,7 +192,7 @@ word_within(int size, const unsigned char *data, size_t n)
 	return state[0];
 }
 
-/* The first words for four times less than size bytes. */
+/* The first words of the digests of four messages of n[i] < size bytes. */
 static inline __attribute__((always_inline)) four
 words_within(int size, const unsigned char *const data[LANES],
     const size_t n[LANES])
@@ -227,6 +234,7 @@ digest_state(uint32_t state[4], const unsigned char *data, size_t n)
 	memcpy(state, initial_state, sizeof(initial_state));
 	for (; n >= BLOCK; data += BLOCK, n -= BLOCK)
 		whole_block(state, data);
+	assert(n < BLOCK);
 	fill(block, sizeof(block), data, n);
 	if (n >= LENGTH_AT) {
 		whole_block(state, block);
@@ -249,7 +257,8 @@ md5_word(const void *data, size_t n)
 	return state[0];
 }
 
-/* md5_words() of not more than LANES. */
+/* Do md5_words() for LANES strings at most.  Lanes without a string repeat
+   others. */
 static void
 fill_lanes(const char *const *data, const size_t *n, size_t count,
     uint32_t *words)
@@ -258,6 +267,7 @@ fill_lanes(const char *const *data, const size_t *n, size_t count,
 	size_t lane_n[LANES], longest = 0, i;
 	four result;
 
+	assert(count > 0 && count <= LANES);
 	for (i = 0; i < LANES; i++) {
 		lane_data[i] = (const unsigned char *)data[i % count];
 		lane_n[i] = n[i % count];

@@ -1,10 +1,9 @@
 /*
  * A queue of output bytes.
  *
- *   outbuf_write() -> [ segment | segment | segment ] -> outbuf_peek(), _drop()
- *                       ^first: sent next   ^last: what is written is put here
+ *   outbuf_write() -> [ last | ... | first ] -> outbuf_peek(), outbuf_drop()
  *
- * Invariant: no segment is empty, and only the last one takes more bytes;
+ * Invariant: no segment is empty, only the last one takes more bytes, and
  * queued - sent is the sum of their lengths.
  */
 
@@ -19,9 +18,10 @@
 
 struct outbuf_segment {
 	STAILQ_ENTRY(outbuf_segment) entry;
-	struct block *block; /* a reference of its own */
-	size_t at, length;   /* of its bytes in the block */
-	bool is_ours;        /* outbuf_write() fills the block */
+	struct block *block; /* the segment has a reference */
+	size_t at;           /* offset in the block of the first byte */
+	size_t length;       /* bytes, at least 1 */
+	bool is_ours;        /* nobody else has a reference to the block */
 };
 
 static STAILQ_HEAD(,
@@ -35,14 +35,15 @@ outbuf_init(struct outbuf *out)
 	out->queued = out->sent = 0;
 }
 
-/* A new last segment in block, of which it takes a reference that the caller
-   holds.  Returns NULL when out of memory. */
+/* Append a segment for block; its reference comes from the caller, as do at,
+   length and is_ours.  Returns NULL when out of memory. */
 static struct outbuf_segment *
 append_segment(struct outbuf *out, struct block *block)
 {
 	struct outbuf_segment *segment = STAILQ_FIRST(&spare_segments);
 
 	assert(block->references > 0);
+	assert(out->last == NULL || out->last->length > 0);
 	if (segment != NULL)
 		STAILQ_REMOVE_HEAD(&spare_segments, entry);
 	else
@@ -76,10 +77,11 @@ outbuf_clear(struct outbuf *out)
 {
 	while (!STAILQ_EMPTY(&out->segments))
 		drop_segment(out);
+	assert(out->last == NULL && out->queued >= out->sent);
 	out->queued = out->sent;
 }
 
-/* Queue bytes that do not fit behind those that are queued. */
+/* Queue bytes in a new segment: they do not fit in the last one. */
 static __attribute__((noinline)) bool
 write_apart(struct outbuf *out, const char *bytes, size_t n)
 {
@@ -108,6 +110,7 @@ outbuf_write(struct outbuf *out, const char *bytes, size_t n)
 	if (segment == NULL || !segment->is_ours ||
 	    n > segment->block->size - segment->at - segment->length)
 		return write_apart(out, bytes, n);
+	assert(segment->block->references == 1);
 	memcpy(segment->block->bytes + segment->at + segment->length, bytes, n);
 	segment->length += n;
 	out->queued += n;
@@ -139,6 +142,7 @@ outbuf_unwrite(struct outbuf *out, size_t n)
 {
 	struct outbuf_segment *segment = out->last;
 
+	assert(n > 0);
 	if (segment == NULL || !segment->is_ours || segment->length <= n)
 		return false;
 	segment->length -= n;
@@ -150,6 +154,7 @@ outbuf_unwrite(struct outbuf *out, size_t n)
 bool
 outbuf_is_empty(const struct outbuf *out)
 {
+	assert((out->last == NULL) == (out->queued == out->sent));
 	return out->last == NULL;
 }
 
@@ -159,6 +164,7 @@ outbuf_peek(const struct outbuf *out, struct iovec *vector, unsigned int max)
 	const struct outbuf_segment *segment;
 	unsigned int n = 0;
 
+	assert(max > 0);
 	STAILQ_FOREACH(segment, &out->segments, entry)
 	{
 		if (n == max)

@@ -2,8 +2,9 @@
 #define OUTBUF_H
 
 /*
- * A queue of output bytes, in segments that are copied to it or refer to a
- * block.  Knows no socket: conn.c takes the bytes off when they are sent.
+ * A queue of output bytes.  It is made of segments: each is a copy of bytes
+ * that were written, or a reference to bytes of a block.  Knows no socket: the
+ * owner drops the bytes that it has sent.
  */
 
 #include <stdbool.h>
@@ -19,40 +20,43 @@ struct outbuf_segment;
 struct outbuf {
 	STAILQ_HEAD(, outbuf_segment) segments;
 	struct outbuf_segment *last; /* NULL: the queue is empty */
-	uint64_t queued;             /* bytes that were ever queued */
-	uint64_t sent;               /* bytes of them that were taken off */
+	uint64_t queued;             /* bytes queued since outbuf_init() */
+	uint64_t sent;               /* bytes dropped since outbuf_init() */
 };
 
+/* Make an empty queue.  It needs outbuf_clear() at its end. */
 void outbuf_init(struct outbuf *out);
 
-/* Drop all that is queued, as if it had never been. */
+/* Remove all that is queued, and count it as never queued. */
 void outbuf_clear(struct outbuf *out);
 
 /* Queue a copy of n bytes, n > 0.  Returns false when out of memory; then
    nothing was queued. */
 bool outbuf_write(struct outbuf *out, const char *bytes, size_t n);
 
-/* Queue the n bytes at bytes, which lie in block: they are copied if they are
-   few, and referred to if they are many.  Returns as outbuf_write(). */
+/* Queue the n bytes at bytes, which lie in block, n > 0.  They are copied if
+   they are fewer than BLOCK_REFERENCE_MIN; otherwise the queue takes a
+   reference to block of its own.  Returns as outbuf_write(). */
 bool outbuf_write_block(struct outbuf *out, struct block *block,
     const char *bytes, size_t n);
 
 /* Take back the last n bytes that were queued.  Returns false, and does
-   nothing, if some of them are sent, or were not copied, or if there would be
-   nothing left in their segment. */
+   nothing, if some of them were dropped or were not copied, or if there would
+   be nothing left in their segment. */
 bool outbuf_unwrite(struct outbuf *out, size_t n);
 
 bool outbuf_is_empty(const struct outbuf *out);
 
-/* Put the first pieces of the queue, at most max of them, into vector[].
-   Returns how many there are. */
+/* Put the first segments of the queue, at most max > 0 of them, into vector[].
+   Returns how many it has put there.  They are valid until the queue is
+   changed. */
 unsigned int outbuf_peek(const struct outbuf *out, struct iovec *vector,
     unsigned int max);
 
-/* The first n bytes of the queue have been sent. */
+/* Remove the first n bytes of the queue, which must have as many. */
 void outbuf_drop(struct outbuf *out, size_t n);
 
-/* Give unused memory back to the system. */
+/* Give the segments that no queue uses back to the system. */
 void outbuf_pool_free(void);
 
 #endif

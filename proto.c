@@ -1,11 +1,11 @@
 /*
- * Say what the next request in these bytes is; the classic commands are taken
+ * Say what the next request in some bytes is.  The classic commands are taken
  * apart here, the meta commands in proto_meta.c.
  *
- * A result depends on the arguments alone.  Nothing at or behind bytes + n is
- * read, every span lies inside the message, and what is called an error here
- * has the line that memcached 1.6.18 gives it (tests/exceptions.md says where
- * not, and why).
+ * Invariant: a result depends on the arguments alone.  Nothing at or behind
+ * bytes + n is read, and every span lies inside the message.  An error has the
+ * line that memcached 1.6.18 gives it; tests/behaviour/exceptions.md lists
+ * where it has not, and why.
  */
 
 #include "proto.h"
@@ -17,8 +17,15 @@
 #include "proto_scan.h"
 
 enum {
-	LEADING_SPACES_MAX = 100, /* before a get that is a long line */
+	/* Most spaces before a get whose line is long. */
+	LEADING_SPACES_MAX = 100,
 };
+
+static_assert(PROTO_LINE_MAX < PROTO_GET_LINE_MAX &&
+	LEADING_SPACES_MAX + sizeof("gats ") <= PROTO_LINE_MAX,
+    "the start of a get whose line is long is within the shorter limit");
+static_assert((uint64_t)PROTO_LINE_MAX + 1 + DATA_MAX <= UINT32_MAX,
+    "a span reaches the end of the data");
 
 static const char error_delete[] =
     "CLIENT_ERROR bad command line format.  "
@@ -53,7 +60,7 @@ is_noreply(const struct line *line)
 	    IS(line->bytes + last->at, "noreply");
 }
 
-/* An exptime, cut to 32 bits like memcached 1.6.18 does. */
+/* Read an exptime, and cut it to 32 bits as memcached 1.6.18 does. */
 static bool
 read_exptime(const struct line *line, unsigned i, struct proto_request *r)
 {
@@ -80,17 +87,20 @@ parse_keys(struct line *line, struct proto_request *r)
 			r->error = proto_error_format;
 		set_span(&r->keys, r->key.at, at);
 	}
+	assert((count == 0) == (r->keys.length == 0));
 	r->key_count = count;
 	if (count == 0)
 		r->error = proto_error_unknown;
 }
 
-/* Returns false if there is an error, so that the keys do not matter. */
+/* Read the exptime, which is before the keys.  Returns false if there is an
+   error; then nobody needs the keys. */
 static bool
 parse_gat(struct line *line, struct proto_request *r)
 {
 	size_t start = skip_spaces(line->bytes, line->at, line->end);
 
+	assert(line->count == 1);
 	r->error = proto_error_unknown;
 	if (start == line->end)
 		return false;
@@ -101,9 +111,9 @@ parse_gat(struct line *line, struct proto_request *r)
 }
 
 /*
- * The way in which nearly all storage commands are written: single spaces,
- * small plain numbers.  Returns false if this one is not, and has to be looked
- * at token by token.
+ * Read a storage command as nearly all are written: with single spaces and
+ * small plain numbers.  Returns false if this one is not; then it must be read
+ * token by token.
  */
 static inline bool
 scan_storage(const struct line *line, uint32_t *length, struct proto_request *r)
@@ -130,12 +140,14 @@ scan_storage(const struct line *line, uint32_t *length, struct proto_request *r)
 	return true;
 }
 
-/* Take the line apart, down to its noreply.  Returns false, and the error, if
-   that is less than least words, or more than most. */
+/* Take the line apart, and look whether its last word is noreply.  Returns
+   false, and sets the error, if there are less than least words, or more than
+   most. */
 static bool
 split_into(struct line *line, unsigned least, unsigned most,
     struct proto_request *r)
 {
+	assert(least > 0 && least <= most && most < TOKENS_MAX);
 	split(line);
 	if (line->count < least || line->count > most) {
 		r->error = proto_error_unknown;
@@ -193,7 +205,7 @@ parse_touch(struct line *line, struct proto_request *r)
 		r->error = error_exptime;
 }
 
-/* delete key, delete key 0, both with or without noreply. */
+/* These are good: delete KEY, delete KEY 0, and both with noreply. */
 static void
 parse_delete(struct line *line, struct proto_request *r)
 {
@@ -204,7 +216,7 @@ parse_delete(struct line *line, struct proto_request *r)
 	if (!read_key(line, r))
 		r->error = proto_error_format;
 	if (line->count == 2) {
-		r->noreply = false; /* it is the key */
+		r->noreply = false; /* a last word that is noreply is the key */
 		return;
 	}
 	is_zero = line_token_is(line, 2, "0");
@@ -243,8 +255,8 @@ parse_stats(struct line *line, struct proto_request *r)
 }
 
 /*
- * No command that is served.  Returns false if memcached would close: somebody
- * speaks HTTP.
+ * Find the error for a command that is not served.  Returns false if memcached
+ * would close the connection, because the client speaks HTTP.
  */
 static bool
 parse_other(struct line *line, struct proto_request *r)
@@ -318,7 +330,7 @@ find_long(const char *word, size_t length)
 	return PROTO_REFUSED;
 }
 
-/* bget is get's old name. */
+/* The word bget is an old name of get. */
 static enum proto_command
 find_command(const char *word, size_t length)
 {
@@ -424,7 +436,7 @@ parse_line(struct line *line, size_t value_max, struct proto_request *r)
 	return false;
 }
 
-/* Does a line that is longer than others may be begin like a get? */
+/* Whether the line begins like one that may be longer than PROTO_LINE_MAX. */
 static bool
 is_long_get(const char *bytes, size_t n)
 {
@@ -439,8 +451,8 @@ is_long_get(const char *bytes, size_t n)
 }
 
 /*
- * Find the line at the start of n bytes.  A limit counts the bytes before the
- * LF, so that it does not matter in which pieces they arrive.
+ * Find the LF of the line at the start of n bytes.  A limit counts the bytes
+ * before the LF, so it does not matter in which pieces they arrive.
  */
 static enum proto_status
 find_line(const char *bytes, size_t n, const char **lf)
@@ -463,7 +475,7 @@ find_line(const char *bytes, size_t n, const char **lf)
 	return n > PROTO_GET_LINE_MAX ? PROTO_TOO_LONG : PROTO_MORE;
 }
 
-/* The line is good; look for the data behind it. */
+/* The line is good: look whether its data has arrived, and ends in CRLF. */
 static enum proto_status
 finish_data(const char *bytes, size_t n, struct proto_request *r)
 {
@@ -493,15 +505,16 @@ proto_request(const char *bytes, size_t n, size_t value_max,
 	status = find_line(bytes, n, &lf);
 	if (status != PROTO_OK)
 		return status;
+	assert(lf >= bytes && lf < bytes + n);
 	line.bytes = bytes;
 	line.end = (size_t)(lf - bytes);
 	r->length = line.end + 1;
 	if (line.end > 0 && lf[-1] == '\r')
 		line.end--;
-	line.unclean = !is_clean(bytes, 0, line.end);
+	line.has_nul_or_cr = !is_clean(bytes, 0, line.end);
 	if (!parse_line(&line, value_max, r))
 		return PROTO_BAD;
-	if (line.unclean)
+	if (line.has_nul_or_cr)
 		r->error = proto_error_format;
 	if (r->error == NULL && r->data.at != 0)
 		return finish_data(bytes, n, r);

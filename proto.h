@@ -2,12 +2,14 @@
 #define PROTO_H
 
 /*
- * What the next message in these bytes is, a request of a client or a reply of
- * a memcached.  Pure: no allocation, no socket, no log, no state between calls.
+ * Say what the next message in some bytes is: a request of a client, or a reply
+ * of a memcached.  Pure: no allocation, no socket, no log, no state between
+ * calls.
  *
- * A result never points into the bytes: it holds spans, offsets from the start
- * of the message, so it survives moving the bytes.  Nothing is read past the
- * length that is given and nothing past the message is looked at.
+ * A result does not point into the bytes.  It holds spans, which are offsets
+ * from the start of the message, so it stays valid when the bytes are moved.
+ * Nothing is read behind the n bytes that are given, and a result does not
+ * depend on what is behind the message.
  */
 
 #include <stdbool.h>
@@ -15,19 +17,21 @@
 #include <stdint.h>
 
 enum {
-	PROTO_KEY_MAX = 250,          /* bytes of a key */
-	PROTO_BASE64_MAX = 340,       /* bytes of a key in base64 */
-	PROTO_LINE_MAX = 2048,        /* bytes of a line that is no get */
-	PROTO_GET_LINE_MAX = 2 << 20, /* bytes of a line of the get family */
-	/* Seconds: a longer exptime is a time of day, as in memcached. */
+	PROTO_KEY_MAX = 250,    /* bytes of a key */
+	PROTO_BASE64_MAX = 340, /* room for a key in base64, bytes */
+	/* Bytes before the LF of a line that is not of the get family. */
+	PROTO_LINE_MAX = 2048,
+	/* Bytes before the LF of a get, gets, gat or gats. */
+	PROTO_GET_LINE_MAX = 2 << 20,
+	/* An exptime of more seconds than this is a date, as in memcached. */
 	PROTO_RELATIVE_MAX = 60 * 60 * 24 * 30,
 };
 
 enum proto_status {
-	PROTO_OK,       /* a whole message: see its length */
-	PROTO_MORE,     /* more bytes are needed */
-	PROTO_BAD,      /* cannot be a message: close */
-	PROTO_TOO_LONG, /* a line over its limit: close */
+	PROTO_OK,   /* the message is whole; its length says where it ends */
+	PROTO_MORE, /* more bytes are needed */
+	PROTO_BAD,  /* this cannot be a message; the caller is to close */
+	PROTO_TOO_LONG, /* a line is over its limit; the caller is to close */
 };
 
 struct proto_span {
@@ -61,102 +65,108 @@ enum proto_command {
 	PROTO_VERBOSITY,
 	PROTO_STATS,
 	PROTO_QUIT,
-	PROTO_REFUSED, /* error says why; the line was understood to
-				   no command that is served */
+	PROTO_REFUSED, /* a command that is not served; error says why */
 };
 
 /*
- * One request.  Where error is not NULL the request must not be forwarded:
- * the client gets that line (unless noreply), and its message is
- * done.  An over-large value also has its key set, because the old value of
- * that key has to go (too_large).
+ * One request.  If error is not NULL, the request must not be forwarded: the
+ * client gets error as its reply, unless noreply is set.  Spans and booleans
+ * that the command does not have are empty and false.
  */
 struct proto_request {
 	enum proto_command command;
-	size_t length;     /* of the message: line, its end and data; with
-				   PROTO_MORE: see proto_request() */
-	uint64_t swallow;  /* bytes after the message to throw away */
-	const char *error; /* without line end; static */
-	bool too_large;    /* error because of the value's size */
-	bool noreply;      /* classic: no answer, not even an error */
-	bool quiet;        /* meta q */
-	bool base64;       /* meta b: key is base64 */
+	/* Bytes of the message: the line, its end, the data and its CRLF.  With
+	   PROTO_MORE: see proto_request(). */
+	size_t length;
+	uint64_t swallow;  /* bytes behind the message to throw away */
+	const char *error; /* NULL: none; static, without a line end */
+	/* The error is the size of the value.  The key is set, because its old
+	   value must be deleted. */
+	bool too_large;
+	bool noreply; /* classic: no reply, not even an error */
+	bool quiet;   /* meta q */
+	bool base64;  /* meta b: the key is written in base64 */
 
-	struct proto_span key;  /* the (first) key as it stands on the line */
-	struct proto_span keys; /* get family: from the first key to the end of
-				   the last; walk with proto_token() */
-	unsigned key_count;     /* get family */
-	struct proto_span data; /* storage, ms: without its CRLF */
+	/* The key, or the first of them, as it is written on the line. */
+	struct proto_span key;
+	/* Of the get family: from the first key to the end of the last one;
+	   proto_token() walks over it. */
+	struct proto_span keys;
+	unsigned key_count;     /* of the get family: keys in it */
+	struct proto_span data; /* of storage commands and ms; without CRLF */
 
-	uint32_t flags;   /* client flags: storage commands, F of ms */
-	int32_t exptime;  /* storage, touch, gat, gats: as memcached
-				   1.6.18 cuts it to 32 bits; flush_all: its
-				   delay */
-	bool has_exptime; /* flush_all: a delay was given */
-	uint64_t cas;     /* cas; ms, md, ma: C */
-	bool has_cas;     /* ms, md, ma: C was given */
-	uint64_t delta;   /* incr, decr, ma */
+	uint32_t flags; /* client flags of storage commands; F of ms */
+	/* Of storage commands, touch, gat and gats: the exptime, cut to 32 bits
+	   as memcached 1.6.18 does.  Of flush_all: its delay.  Of meta
+	   commands: see has_ttl. */
+	int32_t exptime;
+	bool has_exptime; /* flush_all with a delay */
+	uint64_t cas;     /* the token of cas; C of ms, md and ma */
+	bool has_cas;     /* ms, md or ma with C */
+	uint64_t delta;   /* of incr, decr and ma */
 
 	/*
-	 * Meta commands: all flag tokens; walk with proto_token().  They were
-	 * checked, but for those of me: that is whatever stood on the line.  Of
-	 * it forward b alone, and only if base64 is set.
+	 * Meta commands: from the first flag to the end of the last one;
+	 * proto_token() walks over it.  All flags were checked, but not those of
+	 * me.  Of these only b may be forwarded, and only if base64 is set.
 	 */
 	struct proto_span meta;
-	char mode;           /* M of ms (in upper case: E A P R S; 'S' if
-				   none) and ma ('I' or 'D'; 'I' if none) */
-	bool has_ttl;        /* T: exptime is its argument */
-	bool has_value;      /* v */
-	bool has_vivify;     /* N */
-	bool has_invalidate; /* I */
+	/* M of ms: E, A, P, R or S; S if there is none.  M of ma: I or D; I if
+	   there is none. */
+	char mode;
+	bool has_ttl;        /* T was given, and exptime is its argument */
+	bool has_value;      /* v was given */
+	bool has_vivify;     /* N was given */
+	bool has_invalidate; /* I was given */
 
-	struct proto_span argument; /* stats: its first word, if any */
+	struct proto_span argument; /* first word behind stats; may be empty */
 };
 
 /*
- * Find the request at the start of n bytes.  value_max: the largest value in
- * bytes that is let through.
+ * Find the request at the start of n bytes, and fill *r.  A value of more than
+ * value_max bytes is an error.
  *
- * PROTO_OK: *r is filled, r->length bytes are to be consumed.
- * PROTO_MORE: r->length is that of the whole message if this is a storage
- * command or ms whose line is there and good, and 0 otherwise.
- * PROTO_BAD: the binary protocol, or HTTP.  Both are given as this, so look at
- * byte 0, which is 0x80 or 0x81 in binary, before answering in binary.
- * PROTO_TOO_LONG: a line without an end within its limit.
+ * PROTO_OK: r->length bytes are to be consumed.
+ * PROTO_MORE: r->length is the length of the whole message, if this is a
+ * storage command or ms whose line is whole and good.  Otherwise it is 0.
+ * PROTO_BAD: this is the binary protocol, or HTTP.  Byte 0 tells which of them:
+ * it is 0x80 or 0x81 in the binary protocol.
+ * PROTO_TOO_LONG: the line has no end within its limit.
  */
 enum proto_status proto_request(const char *bytes, size_t n, size_t value_max,
     struct proto_request *r);
 
 /*
- * The next token (run of bytes other than space) in bytes[*at .. end).
- * Returns false if there is none; otherwise *token is set and *at moved
- * behind it.
+ * Find the next token, which is a run of bytes other than space, in
+ * bytes[*at .. end).  Returns false if there is none.  Otherwise *token is set,
+ * and *at is moved behind it.
  */
 bool proto_token(const char *bytes, size_t end, size_t *at,
     struct proto_span *token);
 
 /*
- * Decode the base64 in n bytes to out, which has room for PROTO_KEY_MAX bytes.
- * Returns the decoded length, or 0 if it is not base64 (or too long).
+ * Decode n bytes of base64 to out, which has room for PROTO_KEY_MAX bytes.
+ * Returns the decoded length, or 0 if this is not base64 in its one canonical
+ * spelling, or if it needs more than this room.
  */
 size_t proto_base64_decode(const char *bytes, size_t n, char *out);
 
-/* Encode a key.  Returns its length there; out has room for
-   PROTO_BASE64_MAX bytes. */
+/* Encode a key of PROTO_KEY_MAX bytes at most to out, which has room for
+   PROTO_BASE64_MAX bytes.  Returns the encoded length. */
 size_t proto_base64_encode(const char *key, size_t length, char *out);
 
-/* Whether a key cannot stand on a command line as it is. */
+/* Whether a key has bytes that cannot be written on a command line. */
 bool proto_base64_is_needed(const char *key, size_t length);
 
-/* The number that the digits at the start of n bytes make; of a huge one the
-   first 18 digits. */
+/* Read the number that the digits at the start of n bytes make, but 18 digits
+   at most.  Returns 0 if there are none. */
 uint64_t proto_number(const char *bytes, size_t n);
 
 /* What kind of reply a request has. */
 enum proto_expect {
 	PROTO_EXPECT_VALUES,     /* get, gat: VALUE ... END */
 	PROTO_EXPECT_VALUES_CAS, /* gets, gats: the same with a cas unique */
-	PROTO_EXPECT_STORED,     /* set ... cas */
+	PROTO_EXPECT_STORED,     /* set, add, replace, append, prepend, cas */
 	PROTO_EXPECT_NUMBER,     /* incr, decr */
 	PROTO_EXPECT_TOUCHED,
 	PROTO_EXPECT_DELETED,
@@ -171,8 +181,8 @@ enum proto_expect {
 };
 
 enum proto_result {
-	PROTO_VALUE, /* a VALUE block; more follows */
-	PROTO_STAT,  /* a STAT line; more follows */
+	PROTO_VALUE, /* a VALUE line with its data; more elements follow */
+	PROTO_STAT,  /* a STAT line; more elements follow */
 	PROTO_END,   /* END of the values or stats */
 	PROTO_STORED,
 	PROTO_NOT_STORED,
@@ -196,25 +206,31 @@ enum proto_result {
 };
 
 /* One element of a reply.  The reply ends with the first element that is
-   neither PROTO_VALUE nor PROTO_STAT. */
+   neither PROTO_VALUE nor PROTO_STAT.  A field that the element does not have
+   is 0. */
 struct proto_reply {
 	enum proto_result result;
-	size_t length;          /* of the element; with PROTO_MORE: the whole
-				   length if known, or 0 */
-	struct proto_span key;  /* VALUE: key; STAT: name */
-	struct proto_span data; /* VALUE, VA: data without CRLF; STAT: value;
-				   VERSION: the text behind the word */
-	struct proto_span cas;  /* VALUE with a cas unique: its digits;
-				   meta: the digits behind the flag c, if any */
-	struct proto_span meta; /* meta: the flags */
-	uint64_t number;        /* NUMBER; VA of ma */
+	/* Bytes of the element.  With PROTO_MORE: the length of the whole
+	   element, if its line is whole, or 0. */
+	size_t length;
+	struct proto_span key; /* of VALUE: the key; of STAT: the name */
+	/* Of VALUE and VA: the data without CRLF.  Of STAT: the value.  Of
+	   VERSION: the text behind the word. */
+	struct proto_span data;
+	/* The digits of a cas unique: of VALUE, or of the flag c of a meta
+	   reply. */
+	struct proto_span cas;
+	struct proto_span meta; /* of meta replies: all flags */
+	uint64_t number;        /* of PROTO_NUMBER, and of VA to ma */
 };
 
 /*
- * Find the element of a reply at the start of n bytes.  value_max bounds the
- * length of a VALUE or VA; a longer one, and everything that memcached cannot
- * have said to a request of this kind, is PROTO_BAD.  PROTO_TOO_LONG: a line
- * over PROTO_LINE_MAX.
+ * Find the element of a reply at the start of n bytes, and fill *r.
+ *
+ * PROTO_OK, PROTO_MORE: as for proto_request().
+ * PROTO_BAD: memcached cannot have said this to a request of this kind, or the
+ * data of a VALUE or VA has more than value_max bytes.
+ * PROTO_TOO_LONG: a line is longer than PROTO_LINE_MAX.
  */
 enum proto_status proto_reply(const char *bytes, size_t n,
     enum proto_expect expect, size_t value_max, struct proto_reply *r);

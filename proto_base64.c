@@ -1,6 +1,6 @@
 /*
- * Keys in base64: how the meta commands write those that have a space, a NUL or
- * a line end in them.
+ * Write and read keys in base64, as the meta commands do for keys that have a
+ * space, a NUL or a line end.
  *
  * Invariant: what is decoded and encoded again is the same text.
  */
@@ -10,6 +10,10 @@
 
 #include "proto.h"
 
+static_assert((PROTO_KEY_MAX + 2) / 3 * 4 <= PROTO_BASE64_MAX,
+    "each key fits in the room for a key in base64");
+
+/* The six bits that c stands for; -1: none. */
 static int
 base64_value(char c)
 {
@@ -22,7 +26,8 @@ base64_value(char c)
 	return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
-/* The bits of four characters, of which the last pad are not there, or -1. */
+/* The 24 bits of four characters, of which the last pad ones count as 0; -1: a
+   character stands for no bits. */
 static int
 base64_group(const char *bytes, int pad)
 {
@@ -38,7 +43,8 @@ base64_group(const char *bytes, int pad)
 	return group;
 }
 
-/* Only the one spelling that an encoder gives: servers echo that one. */
+/* Other spellings than that of an encoder are refused, because servers echo the
+   key in that one. */
 size_t
 proto_base64_decode(const char *bytes, size_t n, char *out)
 {
@@ -81,6 +87,7 @@ proto_base64_encode(const char *key, size_t length, char *out)
 	size_t n = 0;
 	size_t i, have;
 
+	assert(length <= PROTO_KEY_MAX);
 	for (i = 0; i < length; i += 3) {
 		have = length - i < 3 ? length - i : 3;
 		group = (unsigned int)(unsigned char)key[i] << 16;

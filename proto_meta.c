@@ -1,9 +1,9 @@
 /*
- * Take the rest of a meta request apart: mg, ms, md, ma and me.
+ * Take the lines of the meta commands mg, ms, md, ma and me apart.
  *
- * If there is no error, every flag is one that memcached knows, is there once,
- * and has an argument that means the same to every server.  Only me is let
- * through with any flags, as memcached does.
+ * Invariant: if there is no error, every flag is known to memcached, was given
+ * once only, and has an argument that means the same to every server.  me is an
+ * exception: like memcached it takes any flags.
  */
 
 #include <assert.h>
@@ -14,8 +14,11 @@
 
 enum {
 	META_TOKENS_MAX = 19, /* command, key and flags */
-	OPAQUE_MAX = 32,      /* with its O */
+	OPAQUE_MAX = 32,      /* bytes of an opaque, with the O before it */
 };
+
+static_assert((int)META_TOKENS_MAX < (int)TOKENS_MAX,
+    "split() shows if a line has more");
 
 static const char error_flags[] = "CLIENT_ERROR invalid or duplicate flag";
 static const char error_flag[] = "CLIENT_ERROR invalid flag";
@@ -34,7 +37,7 @@ is_base64(const struct line *line)
 		   line->token[1].length, key) > 0;
 }
 
-/* Digits, of which a signed number may have a minus before, in 32 bits. */
+/* Read seconds: digits, perhaps behind a minus, that fit in 32 bits. */
 static bool
 read_seconds(const char *text, size_t length, int32_t *seconds)
 {
@@ -48,7 +51,8 @@ read_seconds(const char *text, size_t length, int32_t *seconds)
 	return true;
 }
 
-/* Seconds for N, R or T. */
+/* Read the seconds of N, R or T.  Returns the error; error is what there was
+   before. */
 static const char *
 read_time(const char *text, size_t length, const char *error, bool *has,
     int32_t *seconds)
@@ -70,8 +74,9 @@ read_client_flags(const char *text, size_t length, const char *error,
 }
 
 /*
- * One flag and its argument.  Returns the error or NULL.  An argument goes to
- * the servers as it stands, so it has to mean the same to all of them.
+ * Read one flag and its argument.  Returns the error or NULL; error is that of
+ * the flags before it.  An argument goes to the servers as it was written, so
+ * it must mean the same to all of them.
  */
 static const char *
 read_flag(const struct line *line, const struct proto_span *token,
@@ -139,8 +144,9 @@ read_flag(const struct line *line, const struct proto_span *token,
 }
 
 /*
- * Check the flags from the first-th token on.  Returns the error or NULL: as
- * in memcached the last bad argument is told, but a wrong flag ends it.
+ * Check the flags, which begin with token number first.  Returns the error or
+ * NULL.  As in memcached, the last bad argument is reported, but an unknown
+ * flag ends the search.
  */
 static const char *
 read_flags(const struct line *line, unsigned first, struct proto_request *r)
@@ -164,7 +170,8 @@ read_flags(const struct line *line, unsigned first, struct proto_request *r)
 	return error;
 }
 
-/* Put the mode into its one spelling.  Returns false if there is none such. */
+/* Give the mode its canonical letter.  Returns false if there is no such
+   mode. */
 static bool
 check_mode(struct proto_request *r)
 {
@@ -200,6 +207,7 @@ set_meta(const struct line *line, unsigned first, struct proto_request *r)
 {
 	const struct proto_span *last;
 
+	assert(first >= 2 && r->meta.length == 0);
 	if (first >= line->count)
 		return;
 	last = &line->token[line->count - 1];
@@ -237,6 +245,8 @@ check_meta(const struct line *line, unsigned first, struct proto_request *r)
 void
 meta_parse(struct line *line, struct proto_request *r)
 {
+	assert(r->command == PROTO_MG || r->command == PROTO_MD ||
+	    r->command == PROTO_MA);
 	split(line);
 	if (line->count < 2) {
 		r->error = proto_error_unknown;
@@ -252,6 +262,7 @@ meta_parse_set(struct line *line, size_t value_max, struct proto_request *r)
 {
 	uint32_t length;
 
+	assert(r->command == PROTO_MS);
 	split(line);
 	if (line->count < 2) {
 		r->error = proto_error_unknown;
@@ -267,10 +278,11 @@ meta_parse_set(struct line *line, size_t value_max, struct proto_request *r)
 		r->error = proto_error_format;
 }
 
-/* me looks for one flag in one place, and at nothing else. */
+/* memcached looks only whether the first flag of me is b. */
 void
 meta_parse_debug(struct line *line, struct proto_request *r)
 {
+	assert(r->command == PROTO_ME);
 	split(line);
 	if (line->count < 2 || !read_key(line, r)) {
 		r->error = proto_error_format;

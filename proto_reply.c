@@ -1,10 +1,10 @@
 /*
- * Say what the next element of a reply in these bytes is.
+ * Say what the next element of a reply in some bytes is.
  *
- * A server is a stranger: what memcached cannot have said to the request is
- * PROTO_BAD, whatever it is.  Nothing at or behind bytes + n is read, every
- * span lies inside the element, and the short way gives the same result as the
- * long one.
+ * Invariant: nothing at or behind bytes + n is read, and every span lies inside
+ * the element.  quick_reply() gives the same result as the general way.  A
+ * server is not trusted to be a memcached: what a memcached cannot have said to
+ * the request is PROTO_BAD.
  */
 
 #include <assert.h>
@@ -14,24 +14,27 @@
 #include "proto_scan.h"
 
 enum {
-	DIGITS_MAX = 20, /* of a number below 2^64 */
+	DIGITS_MAX = 20, /* digits of a number below 2^64 */
 };
+
+static_assert(DIGITS_MAX == sizeof("18446744073709551615") - 1,
+    "the largest number can be read");
 
 /* What may follow the word that a line of a reply begins with. */
 enum form {
 	FORM_BARE,       /* nothing */
-	FORM_NUMBER,     /* there is no word but a number */
+	FORM_NUMBER,     /* nothing; the line is a number, without a word */
 	FORM_TEXT,       /* nothing, or any text */
-	FORM_VALUE,      /* key, flags, length, cas unique, data */
+	FORM_VALUE,      /* key, flags, length, perhaps cas unique; then data */
 	FORM_STAT,       /* name and value */
 	FORM_VERSION,    /* text */
 	FORM_META,       /* flags */
-	FORM_META_VALUE, /* length, flags, data */
+	FORM_META_VALUE, /* length, flags; then data */
 };
 
 struct word {
 	const char *text;
-	size_t length;
+	size_t length; /* bytes of text */
 	enum proto_result result;
 	enum form form;
 };
@@ -79,7 +82,7 @@ static const struct word words_deleted[] = {
 	WORD_END,
 };
 
-/* Before 1.6.10 what is HD now was OK. */
+/* In the meta commands, memcached before 1.6.10 says OK for HD. */
 static const struct word words_meta_get[] = {
 	WORD("VA", PROTO_META_VALUE, FORM_META_VALUE),
 	WORD("EN", PROTO_META_EN, FORM_META),
@@ -156,7 +159,10 @@ static const struct word *const words[] = {
 	[PROTO_EXPECT_STATS] = words_stats,
 };
 
-/* Is c what the line may have right behind this word? */
+static_assert(sizeof(words) / sizeof(words[0]) == PROTO_EXPECT_STATS + 1,
+    "each kind of reply has its words");
+
+/* Whether the line may have c directly behind this word. */
 static bool
 may_follow(const struct word *word, char c)
 {
@@ -168,8 +174,8 @@ may_follow(const struct word *word, char c)
 	return c == ' ';
 }
 
-/* The word of the list with which n bytes begin, or may begin once more of
-   them are here. */
+/* The word of the list with which n bytes begin, or, if they are fewer than the
+   word, may begin; NULL: none. */
 static const struct word *
 find_word(const struct word *list, const char *bytes, size_t n)
 {
@@ -186,9 +192,8 @@ find_word(const struct word *list, const char *bytes, size_t n)
 	return NULL;
 }
 
-/*
- * The field behind the single space at *at, which is moved to the field's end.
- */
+/* Find the field behind the single space at *at, and move *at to its end.
+   Returns false if there is none. */
 static bool
 next_field(const char *bytes, size_t end, size_t *at, struct proto_span *field)
 {
@@ -202,7 +207,8 @@ next_field(const char *bytes, size_t end, size_t *at, struct proto_span *field)
 	return field->length > 0;
 }
 
-/* A number that a server wrote has no zeros before it without end. */
+/* Read a number that a server wrote.  It has no leading zeros without end, so
+   its length is limited. */
 static bool
 read_server_number(const char *text, size_t length, uint64_t *number)
 {
@@ -217,7 +223,8 @@ next_number(const char *bytes, size_t end, size_t *at, struct proto_span *field,
 	    read_server_number(bytes + field->at, field->length, number);
 }
 
-/* Data of this length follows the line. */
+/* Look whether the data of this length, which is behind the line, has arrived,
+   and ends in CRLF. */
 static enum proto_status
 finish_block(const char *bytes, size_t n, uint64_t length, size_t value_max,
     struct proto_reply *r)
@@ -235,8 +242,8 @@ finish_block(const char *bytes, size_t n, uint64_t length, size_t value_max,
 	return bytes[r->length - 1] == '\n' ? PROTO_OK : PROTO_BAD;
 }
 
-/* Client flags, which nobody needs as a number.  Old memcached wrote them as a
-   signed one. */
+/* Move *at behind the client flags.  Nobody needs their value.  An old
+   memcached writes them as a signed number. */
 static inline bool
 skip_number(const char *bytes, size_t *at)
 {
@@ -277,6 +284,7 @@ parse_stat(const char *bytes, size_t end, struct proto_reply *r)
 	if (!next_field(bytes, end, &at, &r->key))
 		return PROTO_BAD;
 	r->data.at = (uint32_t)(at < end ? at + 1 : at);
+	assert(r->data.at <= end);
 	r->data.length = (uint32_t)(end - r->data.at);
 	return PROTO_OK;
 }
@@ -292,7 +300,8 @@ parse_version(const char *bytes, size_t end, struct proto_reply *r)
 	return PROTO_OK;
 }
 
-/* The flags of a meta reply, from the space or end at at on. */
+/* Read the flags of a meta reply.  They are in bytes[at .. end), behind a
+   space, unless there are none. */
 static enum proto_status
 parse_flags(const char *bytes, size_t at, size_t end, struct proto_reply *r)
 {
@@ -318,12 +327,14 @@ parse_flags(const char *bytes, size_t at, size_t end, struct proto_reply *r)
 	return PROTO_OK;
 }
 
-/* A number that decr left shorter than it was has spaces behind it. */
+/* Read a number that may have spaces behind it: decr leaves them when the
+   number gets shorter. */
 static bool
 read_padded(const char *bytes, size_t at, size_t end, uint64_t *number)
 {
 	size_t stop = token_end(bytes, at, end);
 
+	assert(at <= stop && stop <= end);
 	if (!read_server_number(bytes + at, stop - at, number))
 		return false;
 	while (stop < end && bytes[stop] == ' ')
@@ -351,7 +362,8 @@ parse_meta_value(const char *bytes, size_t n, size_t end,
 	return status;
 }
 
-/* The line without its end is bytes[0 .. end); it begins with the word. */
+/* Read an element whose line is bytes[0 .. end), without the line end; it
+   begins with the word. */
 static enum proto_status
 parse_reply(const char *bytes, size_t n, size_t end, const struct word *word,
     enum proto_expect expect, size_t value_max, struct proto_reply *r)
@@ -386,7 +398,8 @@ parse_reply(const char *bytes, size_t n, size_t end, const struct word *word,
 	return PROTO_BAD;
 }
 
-/* What the reply begins with, if this request can have such a reply. */
+/* The word that the reply begins with; NULL: this request cannot have such a
+   reply. */
 static const struct word *
 find_reply(const char *bytes, size_t n, enum proto_expect expect)
 {
@@ -398,8 +411,8 @@ find_reply(const char *bytes, size_t n, enum proto_expect expect)
 	return word != NULL ? word : find_word(words_error, bytes, n);
 }
 
-/* At most 9 digits at *at, which is moved behind them, and the byte that has
-   to follow. */
+/* Read 9 digits at most, and the byte that must be behind them; move *at behind
+   that byte. */
 static inline bool
 quick_number(const char *bytes, size_t n, size_t *at, char behind,
     uint32_t *number)
@@ -407,6 +420,7 @@ quick_number(const char *bytes, size_t n, size_t *at, char behind,
 	size_t end = *at + 9 < n ? *at + 9 : n;
 	size_t i = *at;
 
+	assert(i <= n);
 	*number = 0;
 	while (i < end && (unsigned char)(bytes[i] - '0') <= 9)
 		*number = *number * 10 + (uint32_t)(bytes[i++] - '0');
@@ -417,10 +431,11 @@ quick_number(const char *bytes, size_t n, size_t *at, char behind,
 }
 
 /*
- * The two elements of nearly all replies to a get, the short way.  What it does
- * not take (false) is for the long way, even if it is only not whole yet.  A
- * key with a byte below a space is too: it may be no key, or even hold a line
- * end, and then the result would depend on how many bytes are here.
+ * Read the two elements of nearly all replies to a get, a VALUE and an END, in
+ * a quick way.  Returns false if the general way must read the element; also if
+ * it is not whole yet.  It also must if the key has a byte below a space.  Such
+ * a key may have a line end in it, and then the result would depend on how many
+ * bytes have arrived.
  */
 static inline bool
 quick_reply(const char *bytes, size_t n, size_t value_max,

@@ -1,7 +1,8 @@
 /*
- * The words and numbers of a request's line, for proto.c and proto_meta.c.
+ * Read the words and numbers of the line of a request.
  *
- * Numbers are read as the C library reads them for memcached 1.6.18.
+ * Invariant: a number is good exactly when the C library reads it for memcached
+ * 1.6.18, and has the same value.
  */
 
 #include "proto_scan.h"
@@ -31,8 +32,8 @@ is_blank(char c)
 }
 
 /*
- * A number as the C library reads it for memcached 1.6.18: white space may
- * precede it, and white space ends it, whatever follows.
+ * Read a number with what the C library allows around it: white space and a
+ * sign before it, and, after more white space, anything.
  */
 static bool
 read_loosely(const char *text, size_t length, uint64_t *magnitude,
@@ -98,14 +99,13 @@ line_read_length(const struct line *line, unsigned i, uint32_t *length)
 	return true;
 }
 
-/* Data of a command that has an error is thrown away, so that it is never read
-   as commands. */
 void
 line_set_data(const struct line *line, uint32_t length, size_t value_max,
     struct proto_request *r)
 {
-	assert(length <= DATA_MAX);
-	if (line->unclean)
+	assert(length <= DATA_MAX && r->swallow == 0);
+	assert(r->length > line->end && r->data.length == 0);
+	if (line->has_nul_or_cr)
 		r->error = proto_error_format;
 	if (r->error == NULL && length > value_max) {
 		r->error = error_large;

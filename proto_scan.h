@@ -2,9 +2,10 @@
 #define PROTO_SCAN_H
 
 /*
- * How proto.c, proto_meta.c and proto_reply.c walk over the bytes of a line;
- * nobody else includes this.  Positions are offsets, nothing at or behind end
- * is read but by scan_number(), and what most messages need is inline.
+ * Walk over the bytes of a line: what proto.c, proto_meta.c and proto_reply.c
+ * share; no other file includes this.  Positions are offsets.  Nothing at or
+ * behind end is read, except by scan_number().  What most messages need is
+ * inline.
  */
 
 #include <assert.h>
@@ -14,47 +15,57 @@
 #include "proto.h"
 
 enum {
-	TOKENS_MAX = 23,        /* memcached looks at no more */
-	SHORT_LINE = 96,        /* memchr() is faster above */
-	DATA_MAX = INT_MAX - 2, /* bytes; memcached takes no more */
+	TOKENS_MAX = 23,        /* memcached ignores the words behind these */
+	SHORT_LINE = 96,        /* bytes; memchr() is faster for more */
+	DATA_MAX = INT_MAX - 2, /* bytes of data; memcached takes no more */
 };
 
-/* Does the word, which is no shorter, begin with the literal? */
+/* Whether a word that is as long as the literal, or longer, begins with it. */
 #define IS(word, literal) (memcmp((word), (literal), sizeof(literal) - 1) == 0)
 
-/* The line of a request, taken apart.  Token 0 is the command's name. */
+/* The line of a request, taken apart.  Token 0 is the name of the command. */
 struct line {
 	const char *bytes;
-	size_t at;      /* what is before has been looked at */
-	size_t end;     /* of the text, without its line end */
-	bool unclean;   /* there is a NUL or CR in it */
-	unsigned count; /* of the tokens below */
+	size_t at;          /* offset where the next token is searched */
+	size_t end;         /* offset of the CR LF or LF behind the text */
+	bool has_nul_or_cr; /* in the text */
+	unsigned count;     /* tokens in token[] */
 	struct proto_span token[TOKENS_MAX];
 };
 
 extern const char proto_error_unknown[], proto_error_format[];
 
-/* Whether the i-th token, which must be there, is this word. */
+/* Whether token number i is this word; i < line->count. */
 bool line_token_is(const struct line *line, unsigned i, const char *word);
 
-/* Read the i-th token, which must be there, as a number.  Each returns false
+/* Read token number i as a number of 64 bits; i < line->count.  Returns false
    if it is none, or out of range. */
 bool line_read_unsigned(const struct line *line, unsigned i, uint64_t *number);
+
+/* The same for a number that may be negative. */
 bool line_read_signed(const struct line *line, unsigned i, int64_t *number);
+
+/* The same for a number of bytes of data, at most DATA_MAX. */
 bool line_read_length(const struct line *line, unsigned i, uint32_t *length);
 
-/* So much data follows the line.  If r has an error, or the data is too large,
-   it is thrown away, so that it is never read as commands. */
+/* Note that length bytes of data follow the line.  If r has an error, or they
+   are more than value_max, they are to be thrown away, so that they are not
+   read as commands. */
 void line_set_data(const struct line *line, uint32_t length, size_t value_max,
     struct proto_request *r);
 
-/* proto_meta.c: mg, md and ma; ms; me.  Only the command's name was read. */
+/* Take a line of mg, md or ma apart, of which the first word was read. */
 void meta_parse(struct line *line, struct proto_request *r);
+
+/* The same for ms, with line_set_data(). */
 void meta_parse_set(struct line *line, size_t value_max,
     struct proto_request *r);
+
+/* The same for me. */
 void meta_parse_debug(struct line *line, struct proto_request *r);
 
-/* Is no byte of these below a space?  Eight at a time, if there are as many. */
+/* Whether no byte is below a space.  Looks at eight bytes at a time, if there
+   are so many. */
 static inline bool
 is_plain(const char *bytes, size_t n)
 {
@@ -76,10 +87,12 @@ is_plain(const char *bytes, size_t n)
 	return (low & each * 0x80) == 0;
 }
 
-/* No text of a line may have a NUL or CR in it; most are short and plain. */
+/* Whether there is no NUL or CR in the text.  Most texts are short and plain,
+   so this is tried first. */
 static inline bool
 is_clean(const char *bytes, size_t at, size_t end)
 {
+	assert(at <= end);
 	bytes += at;
 	end -= at;
 	return (end <= SHORT_LINE && is_plain(bytes, end)) ||
@@ -87,16 +100,18 @@ is_clean(const char *bytes, size_t at, size_t end)
 		memchr(bytes, '\r', end) == NULL);
 }
 
-/* A key is long enough for memchr() to be the fastest. */
+/* The end of the token at offset at, if it is a key: keys are long enough for
+   memchr() to be fastest. */
 static inline size_t
 key_end(const char *bytes, size_t at, size_t end)
 {
 	const char *space = memchr(bytes + at, ' ', end - at);
 
+	assert(at <= end);
 	return space != NULL ? (size_t)(space - bytes) : end;
 }
 
-/* Most other tokens have a few bytes only. */
+/* The end of the token at offset at, if it is none: other tokens are short. */
 static inline size_t
 token_end(const char *bytes, size_t at, size_t end)
 {
@@ -116,11 +131,13 @@ skip_spaces(const char *bytes, size_t at, size_t end)
 static inline void
 set_span(struct proto_span *span, size_t at, size_t end)
 {
+	assert(at <= end && end <= UINT32_MAX);
 	span->at = (uint32_t)at;
 	span->length = (uint32_t)(end - at);
 }
 
-/* Digits and nothing else, below 2^64. */
+/* Read a text of digits and nothing else.  Returns false if it is none, or not
+   below 2^64. */
 static inline bool
 read_digits(const char *text, size_t length, uint64_t *number)
 {
@@ -142,7 +159,8 @@ read_digits(const char *text, size_t length, uint64_t *number)
 	return length > 0;
 }
 
-/* Take the line behind its first word apart; not more than TOKENS_MAX. */
+/* Take the line behind its first word apart.  Tokens after TOKENS_MAX are
+   ignored. */
 static inline void
 split(struct line *line)
 {
@@ -150,6 +168,7 @@ split(struct line *line)
 	size_t at = line->at, end = line->end, start;
 	unsigned count = line->count;
 
+	assert(at <= end && count <= 1);
 	while ((start = skip_spaces(bytes, at, end)) < end) {
 		at = count == 1 ? key_end(bytes, start, end) :
 				  token_end(bytes, start, end);
@@ -159,7 +178,7 @@ split(struct line *line)
 	line->count = count;
 }
 
-/* The second token is the key; returns false if it is too long for one. */
+/* Take the second token for the key.  Returns false if it is too long. */
 static inline bool
 read_key(const struct line *line, struct proto_request *r)
 {
@@ -168,8 +187,9 @@ read_key(const struct line *line, struct proto_request *r)
 	return r->key.length <= PROTO_KEY_MAX;
 }
 
-/* The digits behind the space at *at, which is moved behind them; at most ten,
-   so that nothing overflows.  Needs a byte behind them: the line end. */
+/* Read the digits behind the space at *at, which is moved behind them.  Returns
+   false if there are none or more than ten.  The text must have a byte behind
+   it that is no digit: the line end. */
 static inline bool
 scan_number(const char *bytes, size_t *at, uint64_t *number)
 {

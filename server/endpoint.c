@@ -1,8 +1,8 @@
 /*
- * Where a server is to be found.
+ * Look up the endpoints of a server, and connect to them.
  *
- * Invariant: at most one lookup is under way; its result waits in fresh until
- * nobody is in the middle of the current places.
+ * Invariant: at most one lookup is under way.  Its result waits in fresh, and
+ * the current endpoints stay as they are, until the next rewind.
  */
 
 #include "server/endpoint.h"
@@ -37,13 +37,14 @@ struct endpoint_list {
 };
 
 struct endpoints {
-	const struct address *address;
-	struct evdns_base *dns; /* NULL: no lookup is needed */
+	const struct address *address; /* borrowed */
+	struct evdns_base *dns;        /* borrowed; NULL: no lookup is needed */
 	void (*found)(void *owner);
 	void *owner;
-	struct endpoint_list current, fresh;
-	size_t next; /* of current, to be tried */
-	struct evdns_getaddrinfo_request *lookup;
+	struct endpoint_list current;
+	struct endpoint_list fresh; /* empty: there is no newer result */
+	size_t next;                /* index in current: tried next */
+	struct evdns_getaddrinfo_request *lookup; /* NULL: none under way */
 };
 
 static void
@@ -52,6 +53,7 @@ add_endpoint(struct endpoint_list *list, const struct sockaddr *address,
 {
 	struct endpoint *endpoint;
 
+	assert(list->count <= ENDPOINTS_MAX);
 	if (list->count == ENDPOINTS_MAX || length > sizeof(endpoint->address))
 		return;
 	endpoint = &list->endpoints[list->count++];
@@ -101,6 +103,7 @@ endpoints_connect_next(struct endpoints *endpoints)
 {
 	int fd = -1;
 
+	assert(endpoints->next <= endpoints->current.count);
 	errno = 0;
 	while (fd == -1 && endpoints->next < endpoints->current.count)
 		fd = connect_to(
@@ -112,6 +115,7 @@ int
 endpoints_connect_again(const struct endpoints *endpoints)
 {
 	assert(endpoints->next > 0);
+	assert(endpoints->next <= endpoints->current.count);
 	return connect_to(&endpoints->current.endpoints[endpoints->next - 1]);
 }
 
@@ -126,7 +130,7 @@ on_lookup(int error, struct evutil_addrinfo *found, void *arg)
 	struct evutil_addrinfo *i;
 
 	if (error == EVUTIL_EAI_CANCEL)
-		return; /* places is gone */
+		return; /* endpoints has been freed */
 	endpoints->lookup = NULL;
 	if (error != 0) {
 		log_warning("s %s: %s", endpoints->address->name,
@@ -159,8 +163,8 @@ endpoints_look_up(struct endpoints *endpoints)
 	    endpoints->address->host, port, &hints, on_lookup, endpoints);
 }
 
-/* The place of a socket path or a numeric host: it needs no lookup.  Returns
-   false when out of memory. */
+/* Find the endpoint of a socket path or a numeric host, which needs no lookup.
+   Returns false when out of memory. */
 static bool
 find_literal(struct endpoints *endpoints)
 {
@@ -174,6 +178,7 @@ find_literal(struct endpoints *endpoints)
 	char port[16];
 	int error;
 
+	assert(endpoints->current.count == 0);
 	if (address->port == 0) {
 		assert(strlen(address->host) < sizeof(path.sun_path));
 		memcpy(path.sun_path, address->host, strlen(address->host));
@@ -203,6 +208,7 @@ endpoints_new(struct evdns_base *dns, const struct address *address,
 {
 	struct endpoints *endpoints = calloc(1, sizeof(*endpoints));
 
+	assert(address->host != NULL && found != NULL);
 	if (endpoints == NULL)
 		return NULL;
 	endpoints->address = address;
