@@ -33,23 +33,28 @@ $(BUILD)/%.o: %.c
 
 # A unit test links its module only, and what that is made of.
 PROTO = proto proto_base64 proto_meta proto_reply proto_scan
-$U/test_address: $(BUILD)/server/address.o
-$U/test_block: $(BUILD)/block.o
-$U/test_budget: $(addprefix $(BUILD)/,client/budget.o block.o)
-$U/test_command: $(addprefix $(BUILD)/,mirror/command.o $(PROTO:=.o))
-$U/test_conn: $(addprefix $(BUILD)/,conn.o outbuf.o block.o)
-$U/test_dirty: $(BUILD)/mirror/dirty.o
-$U/test_gate: $(BUILD)/mirror/gate.o
-$U/test_identity: $(addprefix $(BUILD)/,mirror/identity.o proto_reply.o)
-$U/test_ketama: $(addprefix $(BUILD)/,ketama.o md5.o)
-$U/test_keys: $(BUILD)/mirror/keys.o
-$U/test_link: $(addprefix $(BUILD)/,server/link.o conn.o outbuf.o block.o $(PROTO:=.o))
-$U/test_log: $(BUILD)/log.o
-$U/test_outbuf: $(addprefix $(BUILD)/,outbuf.o block.o)
-$U/test_md5: $(BUILD)/md5.o
-$U/test_proto_base64: $(BUILD)/proto_base64.o
-$U/test_proto: $(addprefix $(BUILD)/,$(PROTO:=.o))
-$U/test_budget $U/test_conn $U/test_gate $U/test_link: UNIT_LIBS = -levent_core
+OF = $(addprefix $(BUILD)/,$(1:=.o))
+$U/test_address: $(call OF,server/address)
+$U/test_block: $(call OF,block)
+$U/test_budget: $(call OF,client/budget block)
+$U/test_command: $(call OF,mirror/command $(PROTO))
+$U/test_conn: $(call OF,conn outbuf block)
+$U/test_dirty: $(call OF,mirror/dirty)
+$U/test_effect_table: $(call OF,mirror/command $(PROTO))
+$U/test_gate: $(call OF,mirror/gate)
+$U/test_identity: $(call OF,mirror/identity proto_reply)
+$U/test_ketama: $(call OF,ketama md5)
+$U/test_keys: $(call OF,mirror/keys)
+$U/test_link: $(call OF,server/link conn outbuf block $(PROTO))
+$U/test_log: $(call OF,log)
+$U/test_md5: $(call OF,md5)
+$U/test_outbuf: $(call OF,outbuf block)
+$U/test_pair: $(call OF,mirror/pair mirror/peer mirror/gate mirror/dirty \
+	mirror/identity server/address ketama md5 proto_base64 proto_reply)
+$U/test_proto: $(call OF,$(PROTO))
+$U/test_proto_base64: $(call OF,proto_base64)
+UNITS_OF_LOOP = budget conn gate link pair
+$(UNITS_OF_LOOP:%=$U/test_%): UNIT_LIBS = -levent_core
 
 $U/test_%: tests/unit/test_%.c
 	@mkdir -p $(@D)

@@ -20,27 +20,32 @@ struct server_settings;
 
 /*
  * Make the pairs of these servers and a recovery for each peer.  memory: bytes
- * of keys that a rebuild may hold.  Returns NULL when out of memory.
+ * of keys that a rebuild may hold.  What is borrowed: see pairs_new().  Returns
+ * NULL when out of memory.
  */
 struct recoveries *recoveries_new(struct conn_loop *loop,
     struct evdns_base *dns, const struct pairs_servers *servers,
     const struct server_settings *settings, size_t memory);
 
-/* After recoveries_stop(), if they were started. */
+/* The pairs are freed, too.  recoveries_stop() was called before, if they were
+   started. */
 void recoveries_free(struct recoveries *recoveries);
 
-/* Connect to all servers. */
+/* Begin to connect to all servers.  To be called once. */
 void recoveries_start(struct recoveries *recoveries);
 
-/* Begin no further step of any recovery; connections stay. */
+/* From now on no server is invalidated or rebuilt, and what was begun of this
+   ends.  Connections stay, and calls are answered.  To be called once. */
 void recoveries_stop(struct recoveries *recoveries);
 
+/* The pairs, which the recoveries own. */
 struct pairs *recoveries_pairs(struct recoveries *recoveries);
 
 /* Whether some server has neither answered nor failed since the start. */
 bool recoveries_are_starting(const struct recoveries *recoveries);
 
-/* How far the rebuild of a peer is.  Returns false if there is none. */
+/* How far the rebuild of a peer is.  Returns false, and sets nothing, if there
+   is none. */
 bool recovery_progress(const struct peer *peer,
     struct rebuild_progress *progress);
 

@@ -1,0 +1,637 @@
+/*
+ * Who answers for a pair, in each pair of states, and which pair a key has.
+ *
+ * The servers are stand-ins, so that a peer is in the state that a test sets.
+ */
+
+#include <event2/event.h>
+
+#include "conn.h"
+#include "mirror/pair.h"
+#include "mirror/peer.h"
+#include "proto.h"
+#include "server/address.h"
+#include "server/server.h"
+#include "unit.h"
+
+enum { STATES = PEER_UP + 1, SERVERS_MAX = 4, KEYS = 2000 };
+
+static struct event_base *base;
+
+/*
+ * Stand-ins for server.c and conn.c
+ */
+
+static char a_server;
+static unsigned int server_count;
+
+struct server *
+server_new(struct conn_loop *loop, struct evdns_base *dns,
+    const struct address *address, const struct server_settings *settings,
+    const struct server_handler *handler, void *owner)
+{
+	(void)loop;
+	(void)dns;
+	(void)address;
+	(void)settings;
+	(void)handler;
+	(void)owner;
+	server_count++;
+	return (struct server *)&a_server;
+}
+
+void
+server_free(struct server *server)
+{
+	check(server == (struct server *)&a_server && server_count > 0);
+	server_count--;
+}
+
+void
+server_submit(struct server *server, uint32_t hash, struct call *call,
+    const char *line, size_t line_length, const char *data, size_t length,
+    struct block *block)
+{
+	(void)server;
+	(void)hash;
+	(void)call;
+	(void)line;
+	(void)line_length;
+	(void)data;
+	(void)length;
+	(void)block;
+	check(false);
+}
+
+void
+server_get(struct server *server, uint32_t hash, struct call *call,
+    const char *key, size_t length)
+{
+	(void)server;
+	(void)hash;
+	(void)call;
+	(void)key;
+	(void)length;
+	check(false);
+}
+
+struct event_base *
+conn_loop_base(struct conn_loop *loop)
+{
+	(void)loop;
+	return base;
+}
+
+int64_t
+conn_loop_now(struct conn_loop *loop)
+{
+	(void)loop;
+	return 0;
+}
+
+/*
+ * Layouts: the servers that are given with -s and with -b, a letter each
+ */
+
+struct layout {
+	struct address primaries[SERVERS_MAX], backups[SERVERS_MAX];
+	struct pairs_servers servers;
+	struct pairs *pairs;
+};
+
+static size_t
+parse_servers(const char *letters, struct address *addresses)
+{
+	size_t i;
+
+	for (i = 0; letters[i] != '\0'; i++) {
+		char text[] = "10.0.0.?:11211";
+
+		unit_need(i < SERVERS_MAX, "room for servers");
+		text[7] = (char)('1' + letters[i] - 'A');
+		text[13] = letters[i] < 'C' ? '1' : '2';
+		unit_need(address_parse(&addresses[i], text) == NULL, text);
+	}
+	return i;
+}
+
+static void
+lay_out(struct layout *layout, const char *primaries, const char *backups)
+{
+	static const struct server_settings settings = { .links = 1 };
+	static const struct server_handler handler = { .failed = NULL };
+	struct pairs_servers *servers = &layout->servers;
+
+	memset(layout, 0, sizeof(*layout));
+	servers->ring = KETAMA;
+	servers->primary_count = parse_servers(primaries, layout->primaries);
+	servers->backup_count = parse_servers(backups, layout->backups);
+	servers->primaries = layout->primaries;
+	servers->backups = layout->backups;
+	layout->pairs = pairs_new(NULL, NULL, servers, &settings, &handler);
+	unit_need(layout->pairs != NULL, "pairs_new");
+}
+
+static void
+tear_down(struct layout *layout)
+{
+	size_t i;
+
+	pairs_free(layout->pairs);
+	for (i = 0; i < layout->servers.primary_count; i++)
+		address_free(&layout->primaries[i]);
+	for (i = 0; i < layout->servers.backup_count; i++)
+		address_free(&layout->backups[i]);
+}
+
+/* The letter of a server; a dash: none. */
+static char
+letter(const struct peer *peer)
+{
+	return peer == NULL ? '-' : (char)('A' + peer_name(peer)[7] - '1');
+}
+
+static bool
+is_one_of(const struct peer *peer, const char *letters)
+{
+	return strchr(letters, letter(peer)) != NULL;
+}
+
+/* Those of the servers with these letters are down, the others are up. */
+static void
+set_down(const struct layout *layout, const char *letters)
+{
+	struct peer *peer;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(layout->pairs); i++) {
+		peer = pairs_peer(layout->pairs, i);
+		peer->state = is_one_of(peer, letters) ? PEER_DOWN : PEER_UP;
+	}
+}
+
+/* The i-th key; the lengths differ. */
+static size_t
+make_key(char *key, unsigned int i)
+{
+	int n = snprintf(key, PROTO_KEY_MAX + 1, "key:%u:%0*u", i,
+	    (int)(1 + i * 7 % 200), i);
+
+	unit_need(n > 0 && n <= PROTO_KEY_MAX, "make_key");
+	return (size_t)n;
+}
+
+/*
+ * States
+ */
+
+/* Whether a peer in a state may be an authority, and whether it gets
+   effects. */
+static const struct {
+	enum peer_state state;
+	bool trusted, mirror;
+} worth[STATES] = {
+	{ PEER_DOWN, false, false },
+	{ PEER_STARTING, true, true },
+	{ PEER_IDENTIFY, false, false },
+	{ PEER_DRAIN, false, false },
+	{ PEER_INVALIDATE, false, false },
+	{ PEER_REBUILD, false, true },
+	{ PEER_HANDBACK, false, true },
+	{ PEER_UP, true, true },
+};
+
+static void
+test_peer_is_trusted_or_a_mirror_in_the_states_that_its_table_says(void)
+{
+	struct peer peer = { .state = PEER_DOWN };
+	int i;
+
+	for (i = 0; i < STATES; i++) {
+		check(worth[i].state == (enum peer_state)i);
+		peer.state = worth[i].state;
+		check_case(peer_is_trusted(&peer) == worth[i].trusted,
+		    "trusted in %s", peer_state_name(peer.state));
+		check_case(peer_is_mirror(&peer) == worth[i].mirror,
+		    "mirror in %s", peer_state_name(peer.state));
+	}
+}
+
+/*
+ * Who answers: P, the primary; B, the backup; 1, the one of them that became a
+ * mirror first; a dash, nobody.  A row for each state of the primary, a column
+ * for each state of the backup, and a last one for no backup:
+ *
+ *	down, starting, identify, drain, invalidate, rebuild, handback, up; none
+ */
+static const char authorities[STATES][STATES + 2] = {
+	[PEER_DOWN] = "-B---BBB-",
+	[PEER_STARTING] = "PPPPPPPPP",
+	[PEER_IDENTIFY] = "-B---BBB-",
+	[PEER_DRAIN] = "-B---BBB-",
+	[PEER_INVALIDATE] = "-B---BBB-",
+	[PEER_REBUILD] = "PBPPP11BP",
+	[PEER_HANDBACK] = "PBPPP11BP",
+	[PEER_UP] = "PPPPPPPPP",
+};
+
+static struct peer *
+expected_authority(struct peer *primary, struct peer *backup)
+{
+	switch (authorities[primary->state][backup->state]) {
+	case 'P':
+		return primary;
+	case 'B':
+		return backup;
+	case '1':
+		return primary->mirror_since < backup->mirror_since ?
+		    primary :
+		    backup;
+	default:
+		return NULL;
+	}
+}
+
+static void
+check_authority(enum peer_state of_primary, enum peer_state of_backup,
+    uint64_t since_primary, uint64_t since_backup)
+{
+	struct peer primary = { .state = of_primary,
+		.mirror_since = since_primary };
+	struct peer backup = { .state = of_backup,
+		.mirror_since = since_backup };
+	const struct pair pair = { .primary = &primary, .backup = &backup };
+
+	check_case(pair_authority(&pair) ==
+		expected_authority(&primary, &backup),
+	    "primary %s since %u, backup %s since %u",
+	    peer_state_name(of_primary), (unsigned int)since_primary,
+	    peer_state_name(of_backup), (unsigned int)since_backup);
+}
+
+static void
+test_authority_of_each_two_states_is_the_one_of_the_table(void)
+{
+	int i, j;
+
+	for (i = 0; i < STATES; i++)
+		for (j = 0; j < STATES; j++) {
+			check_authority((enum peer_state)i, (enum peer_state)j,
+			    1, 2);
+			check_authority((enum peer_state)i, (enum peer_state)j,
+			    2, 1);
+		}
+}
+
+static void
+test_authority_without_a_backup_is_the_primary_unless_it_is_no_mirror(void)
+{
+	struct peer primary = { .state = PEER_DOWN };
+	const struct pair pair = { .primary = &primary };
+	int i;
+
+	for (i = 0; i < STATES; i++) {
+		primary.state = (enum peer_state)i;
+		check_case(pair_authority(&pair) ==
+			(authorities[i][STATES] == 'P' ? &primary : NULL),
+		    "primary %s alone", peer_state_name(primary.state));
+	}
+}
+
+/* While both are being rebuilt, the first one to begin keeps the authority. */
+static void
+test_authority_of_two_mirrors_does_not_change_with_a_handback(void)
+{
+	struct peer primary = { .state = PEER_REBUILD, .mirror_since = 8 };
+	struct peer backup = { .state = PEER_REBUILD, .mirror_since = 7 };
+	const struct pair pair = { .primary = &primary, .backup = &backup };
+
+	check(pair_authority(&pair) == &backup);
+	primary.state = PEER_HANDBACK;
+	check(pair_authority(&pair) == &backup);
+	primary.state = PEER_UP;
+	check(pair_authority(&pair) == &primary);
+	primary.state = PEER_DOWN;
+	check(pair_authority(&pair) == &backup);
+	backup.mirror_since = 9;
+	primary.state = PEER_REBUILD;
+	check(pair_authority(&pair) == &primary);
+}
+
+static void
+test_partner_of_one_server_of_a_pair_is_the_other(void)
+{
+	struct peer primary = { .state = PEER_UP };
+	struct peer backup = { .state = PEER_DOWN };
+	struct pair pair = { .primary = &primary, .backup = &backup };
+
+	check(pair_partner(&pair, &primary) == &backup);
+	check(pair_partner(&pair, &backup) == &primary);
+	pair.backup = NULL;
+	check(pair_partner(&pair, &primary) == NULL);
+}
+
+/*
+ * Layouts
+ */
+
+static const struct {
+	const char *primaries, *backups, *down;
+	size_t uncovered;
+} coverage[] = {
+	/* Without backups each server is alone. */
+	{ "A", "", "", 0 },
+	{ "A", "", "A", 1 },
+	{ "AB", "", "A", 1 },
+	{ "ABC", "", "AC", 2 },
+	{ "ABC", "", "ABC", 3 },
+	/* One of each. */
+	{ "A", "B", "", 0 },
+	{ "A", "B", "A", 0 },
+	{ "A", "B", "B", 0 },
+	{ "A", "B", "AB", 1 },
+	/* The same server in both lists is its own backup: it has none. */
+	{ "A", "A", "", 0 },
+	{ "A", "A", "A", 1 },
+	/* ... but beside another backup it has that one. */
+	{ "A", "AB", "A", 0 },
+	{ "A", "AB", "B", 0 },
+	{ "A", "AB", "AB", 1 },
+	/* Each is the backup of the other: the pairs A, B and B, A. */
+	{ "AB", "AB", "A", 0 },
+	{ "AB", "AB", "B", 0 },
+	{ "AB", "AB", "AB", 2 },
+	/* A has no backup, and B has A. */
+	{ "AB", "A", "A", 1 },
+	{ "AB", "A", "B", 0 },
+	{ "AB", "A", "AB", 2 },
+	/* One backup for two. */
+	{ "AB", "C", "C", 0 },
+	{ "AB", "C", "AB", 0 },
+	{ "AB", "C", "AC", 1 },
+	{ "AB", "C", "ABC", 2 },
+	/* Four pairs. */
+	{ "AB", "CD", "AB", 0 },
+	{ "AB", "CD", "CD", 0 },
+	{ "AB", "CD", "AC", 1 },
+	{ "AB", "CD", "ACD", 2 },
+	{ "AB", "CD", "ABCD", 4 },
+};
+
+static void
+test_uncovered_pairs_are_those_whose_servers_are_all_down(void)
+{
+	struct layout layout;
+	size_t i;
+
+	for (i = 0; i < COUNT(coverage); i++) {
+		lay_out(&layout, coverage[i].primaries, coverage[i].backups);
+		set_down(&layout, coverage[i].down);
+		check_case(pairs_uncovered(layout.pairs) ==
+			coverage[i].uncovered,
+		    "primaries %s, backups %s, down %s: %zu uncovered",
+		    coverage[i].primaries, coverage[i].backups,
+		    coverage[i].down, pairs_uncovered(layout.pairs));
+		tear_down(&layout);
+	}
+}
+
+static void
+test_a_pair_is_uncovered_in_each_two_states_that_have_no_authority(void)
+{
+	struct layout layout;
+	int i, j;
+
+	lay_out(&layout, "A", "B");
+	for (i = 0; i < STATES; i++)
+		for (j = 0; j < STATES; j++) {
+			pairs_peer(layout.pairs, 0)->state = (enum peer_state)i;
+			pairs_peer(layout.pairs, 1)->state = (enum peer_state)j;
+			pairs_peer(layout.pairs, 1)->mirror_since = 1;
+			check((authorities[i][j] == '-') ==
+			    (pairs_uncovered(layout.pairs) == 1));
+		}
+	tear_down(&layout);
+}
+
+static const struct {
+	const char *primaries, *backups;
+	size_t peers;
+	bool mirrored;
+	const char *roles; /* of the peers, by their first letter, + is both */
+} layouts[] = {
+	{ "A", "", 1, false, "p" },
+	{ "AB", "", 2, false, "pp" },
+	{ "A", "A", 1, false, "+" },
+	{ "A", "B", 2, true, "pb" },
+	{ "AB", "A", 2, true, "+p" },
+	{ "AB", "AB", 2, true, "++" },
+	{ "AB", "CD", 4, true, "ppbb" },
+};
+
+static void
+test_a_server_in_both_lists_is_one_peer_with_both_roles(void)
+{
+	struct layout layout;
+	struct peer *peer;
+	size_t i, j;
+	char role;
+
+	for (i = 0; i < COUNT(layouts); i++) {
+		lay_out(&layout, layouts[i].primaries, layouts[i].backups);
+		check(pairs_peer_count(layout.pairs) == layouts[i].peers);
+		check(server_count == layouts[i].peers);
+		check(pairs_are_mirrored(layout.pairs) == layouts[i].mirrored);
+		for (j = 0; j < pairs_peer_count(layout.pairs); j++) {
+			peer = pairs_peer(layout.pairs, j);
+			role = peer_role(peer)[0];
+			if (strcmp(peer_role(peer), "both") == 0)
+				role = '+';
+			check(role == layouts[i].roles[j]);
+			check(peer->state == PEER_STARTING);
+		}
+		tear_down(&layout);
+		check(server_count == 0);
+	}
+}
+
+/*
+ * Keys
+ */
+
+static void
+check_pair(const char *primaries, const char *backups, const struct pair *pair)
+{
+	bool alone = strlen(backups) == 0 ||
+	    (strlen(backups) == 1 && backups[0] == letter(pair->primary));
+
+	check(is_one_of(pair->primary, primaries));
+	check(pair->backup != pair->primary);
+	if (alone)
+		check(pair->backup == NULL);
+	else
+		check(pair->backup != NULL && is_one_of(pair->backup, backups));
+}
+
+static void
+test_key_has_a_primary_and_a_backup_that_is_another_server(void)
+{
+	char key[PROTO_KEY_MAX + 1];
+	struct layout layout;
+	struct pair pair;
+	unsigned int i;
+	size_t j;
+
+	for (j = 0; j < COUNT(layouts); j++) {
+		lay_out(&layout, layouts[j].primaries, layouts[j].backups);
+		for (i = 0; i < KEYS; i++) {
+			pair = pairs_find(layout.pairs, key, make_key(key, i));
+			check_pair(layouts[j].primaries, layouts[j].backups,
+			    &pair);
+		}
+		tear_down(&layout);
+	}
+}
+
+/* The owner on the ring of the backups, which is a ring of primaries to another
+   layout. */
+static void
+test_backup_is_the_owner_on_the_ring_of_backups_unless_it_is_the_primary(void)
+{
+	char key[PROTO_KEY_MAX + 1];
+	struct layout layout, other;
+	unsigned int i, same = 0, used[SERVERS_MAX] = { 0 };
+	struct pair pair;
+	char owner;
+	size_t n;
+
+	lay_out(&layout, "AB", "ABC");
+	lay_out(&other, "ABC", "");
+	for (i = 0; i < KEYS; i++) {
+		n = make_key(key, i);
+		pair = pairs_find(layout.pairs, key, n);
+		owner = letter(pairs_find(other.pairs, key, n).primary);
+		if (owner == letter(pair.primary))
+			same++;
+		else
+			check(letter(pair.backup) == owner);
+		used[letter(pair.backup) - 'A']++;
+	}
+	check(same > KEYS / 10 && same < KEYS - KEYS / 10);
+	check(used[0] > KEYS / 10 && used[1] > KEYS / 10 &&
+	    used[2] > KEYS / 10);
+	tear_down(&other);
+	tear_down(&layout);
+}
+
+static bool
+are_same(const struct pair *one, const struct pair *other)
+{
+	return one->hash == other->hash && one->primary == other->primary &&
+	    one->backup == other->backup;
+}
+
+static void
+test_key_has_the_same_pair_however_it_is_looked_up(void)
+{
+	char keys[PAIRS_BATCH][PROTO_KEY_MAX + 1], base64[PROTO_BASE64_MAX];
+	const char *pointers[PAIRS_BATCH];
+	size_t lengths[PAIRS_BATCH], n;
+	struct pair found[PAIRS_BATCH], one;
+	struct layout layout;
+	unsigned int i, j;
+
+	lay_out(&layout, "AB", "ABCD");
+	for (i = 0; i < KEYS; i += PAIRS_BATCH) {
+		for (j = 0; j < PAIRS_BATCH; j++) {
+			lengths[j] = make_key(keys[j], i + j);
+			pointers[j] = keys[j];
+		}
+		pairs_find_all(layout.pairs, pointers, lengths, PAIRS_BATCH,
+		    found);
+		for (j = 0; j < PAIRS_BATCH; j++) {
+			one = pairs_find(layout.pairs, keys[j], lengths[j]);
+			check(are_same(&one, &found[j]));
+			one = pairs_find_wire(layout.pairs, keys[j], lengths[j],
+			    false);
+			check(are_same(&one, &found[j]));
+			n = proto_base64_encode(keys[j], lengths[j], base64);
+			one = pairs_find_wire(layout.pairs, base64, n, true);
+			check(are_same(&one, &found[j]));
+		}
+	}
+	tear_down(&layout);
+}
+
+static void
+test_key_keeps_its_pair_when_servers_change_their_state(void)
+{
+	char key[PROTO_KEY_MAX + 1];
+	struct layout layout;
+	struct pair before, after;
+	unsigned int i;
+	size_t n;
+
+	lay_out(&layout, "AB", "ABC");
+	for (i = 0; i < KEYS; i++) {
+		n = make_key(key, i);
+		set_down(&layout, "");
+		before = pairs_find(layout.pairs, key, n);
+		set_down(&layout, i % 2 == 0 ? "AC" : "B");
+		after = pairs_find(layout.pairs, key, n);
+		check(are_same(&before, &after));
+	}
+	tear_down(&layout);
+}
+
+/* The primaries are those that libmemcached finds. */
+static void
+test_key_is_where_it_was_in_earlier_versions(void)
+{
+	static const struct {
+		const char *key, *pair;
+	} places[] = {
+		{ "foo", "BD" },
+		{ "bar", "BD" },
+		{ "key:1", "BD" },
+		{ "user:12345", "AB" },
+		{ "session/abcdef", "BD" },
+		{ "hello_world", "CB" },
+	};
+	struct layout layout;
+	struct pair pair;
+	size_t i;
+
+	lay_out(&layout, "ABC", "ABD");
+	for (i = 0; i < COUNT(places); i++) {
+		pair = pairs_find(layout.pairs, places[i].key,
+		    strlen(places[i].key));
+		check_case(letter(pair.primary) == places[i].pair[0] &&
+			letter(pair.backup) == places[i].pair[1],
+		    "%s is on %c and %c", places[i].key, letter(pair.primary),
+		    letter(pair.backup));
+	}
+	tear_down(&layout);
+}
+
+int
+main(void)
+{
+	base = event_base_new();
+	unit_need(base != NULL, "event_base_new");
+	test_peer_is_trusted_or_a_mirror_in_the_states_that_its_table_says();
+	test_authority_of_each_two_states_is_the_one_of_the_table();
+	test_authority_without_a_backup_is_the_primary_unless_it_is_no_mirror();
+	test_authority_of_two_mirrors_does_not_change_with_a_handback();
+	test_partner_of_one_server_of_a_pair_is_the_other();
+	test_uncovered_pairs_are_those_whose_servers_are_all_down();
+	test_a_pair_is_uncovered_in_each_two_states_that_have_no_authority();
+	test_a_server_in_both_lists_is_one_peer_with_both_roles();
+	test_key_has_a_primary_and_a_backup_that_is_another_server();
+	test_backup_is_the_owner_on_the_ring_of_backups_unless_it_is_the_primary();
+	test_key_has_the_same_pair_however_it_is_looked_up();
+	test_key_keeps_its_pair_when_servers_change_their_state();
+	test_key_is_where_it_was_in_earlier_versions();
+	event_base_free(base);
+	return unit_end();
+}
