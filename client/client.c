@@ -35,21 +35,22 @@
 enum {
 	/* The window of a new client: its requests in flight. */
 	WINDOW_FIRST = 2,
-	/* The window grows by so much with each reply. */
+	/* The window grows by this number with each reply. */
 	WINDOW_STEP = 2,
 	/* The window does not grow beyond this. */
 	WINDOW_MAX = 512,
-	/* The window is closed at so many bytes of requests and replies. */
+	/* Bytes of requests and replies that close the window. */
 	WINDOW_BYTES = 2 << 20,
 	/* Input of a command that is not whole is large above this. */
 	INPUT_LARGE = 64 << 10,
 	/* A reply, or a backlog, is small up to this. */
 	SMALL_BYTES = 16 << 10,
-	/* A client that takes none of its output for so long is closed. */
+	/* A client that takes none of its output for this long is closed. */
 	STUCK_SECONDS = 30,
-	/* The same, also for its input, while the buffers hold too much. */
+	/* While memory is short, a client is closed that takes no output, or
+	   sends no more of a command, for this long. */
 	SHORT_SECONDS = 2,
-	/* A client has so long to close after we have sent the end. */
+	/* A client has this long to close after we have sent the end. */
 	LINGER_SECONDS = 2,
 	/* Bytes of the header of a message of the binary protocol. */
 	BINARY_HEADER = 24,

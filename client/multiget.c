@@ -31,7 +31,7 @@ enum {
 	ROUND_FIRST = BLOCK_SMALL / sizeof(struct get_key),
 	/* No round has more keys than this. */
 	ROUND_MAX = 1000,
-	/* Rounds do not grow after one that brought so many bytes. */
+	/* Rounds do not grow after one that brought this number of bytes. */
 	ROUND_BYTES = 256 << 10,
 };
 

@@ -21,12 +21,11 @@ struct stats {
 	uint64_t incr_hits, incr_misses, decr_hits, decr_misses;
 	uint64_t cas_hits, cas_misses, cas_badval;
 	uint64_t bytes_read, bytes_written; /* from and to clients */
-	uint64_t listen_disabled; /* pauses in which no client is accepted */
-	uint64_t
-	    listen_disabled_us; /* sum of those that are over, in microseconds */
-	uint64_t yields;        /* pauses in which a client is not read */
-	uint64_t no_server_errors; /* keys that no server could be asked for */
-	uint64_t memory_errors;    /* commands or replies without memory */
+	uint64_t listen_disabled;    /* pauses in which no client is accepted */
+	uint64_t listen_disabled_us; /* microseconds in those that are over */
+	uint64_t yields;             /* pauses in which a client is not read */
+	uint64_t no_server_errors;   /* keys for which no server was up */
+	uint64_t memory_errors;      /* commands or replies without memory */
 
 	/* What is now; a reset does not change it. */
 	unsigned int connections; /* clients that are connected */
@@ -42,7 +41,7 @@ struct stats_of_servers {
 void stats_count(struct stats *stats, const struct proto_request *r,
     enum proto_result result);
 
-/* Count so many keys of a get, or of an mg, of which so many are hits. */
+/* Count the keys of a get, or of an mg, and how many of them are hits. */
 void stats_count_get(struct stats *stats, enum proto_command command,
     unsigned int keys, unsigned int hits);
 
