@@ -8,7 +8,7 @@
  *   multiget_start(): keys -> get_keys[] -> a subrequest per server and link
  *        ^                                       |
  *        |                                       v
- *        +--- request_continue() <--- multiget_write(): VALUEs, at last END
+ *        '--- request_continue() <--- multiget_write(): VALUEs; END at the end
  */
 
 #include "client/multiget.h"
@@ -35,9 +35,9 @@ enum {
 	ROUND_BYTES = 256 << 10,
 };
 
-static_assert(ROUND_FIRST <= ROUND_MAX, "the first round is not the largest");
+static_assert(ROUND_FIRST <= ROUND_MAX, "the first round is not too large");
 static_assert(offsetof(struct block, bytes) % _Alignof(struct get_key) == 0,
-    "a block may hold get_keys");
+    "get_keys may be in a block");
 
 /* A VALUE has come: note where it is.  Returns false if no key that may come
    next was asked for by this name; then the server talks nonsense. */
