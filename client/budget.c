@@ -1,8 +1,8 @@
 /*
- * How much memory the buffers may take.
+ * Decide who may use memory for buffers now; budget.h has the picture.
  *
- * Invariant: while a claim waits, the timer is set; so nobody waits for ever
- * for what was given back unseen.
+ * Invariant: while anybody waits, the timer is set.  Memory is also freed where
+ * nobody calls budget_wake(); the timer bounds how long a waiter misses that.
  */
 
 #include "client/budget.h"
@@ -15,37 +15,45 @@
 #include "block.h"
 
 enum {
-	WAIT_MS = 20,           /* between looks */
-	PATIENCE = 25,          /* looks in vain */
-	VALUE_FIRST = 64 << 10, /* bytes that a value is taken for: at
-					   first, if it comes alone, */
-	VALUE_MIN = 16 << 10,   /* and at least: all may become large
-					   at once */
-	SPENT = 3,              /* times the limit */
+	/* Time between two looks at those that wait. */
+	WAIT_MS = 20,
+	/* After more looks than this a waiter gets more room. */
+	PATIENCE = 25,
+	/* Bytes that the value of a single key counts before one has come. */
+	VALUE_FIRST = 64 << 10,
+	/* Bytes that a value counts at least: small ones may all become large
+	   at once. */
+	VALUE_MIN = 16 << 10,
+	/* Times the limit: above this, what comes is thrown away. */
+	SPENT = 3,
 };
+
+static_assert(VALUE_FIRST >= VALUE_MIN, "no value counts less than VALUE_MIN");
+static_assert(SPENT > 2, "nothing begins long before the budget is spent");
 
 TAILQ_HEAD(budget_waiter_list, budget_waiter);
 
-/* What is due. */
+/* Values that are expected. */
 struct flow {
-	size_t keys;
-	size_t value; /* bytes of one, about */
+	size_t keys;  /* of which the value has not come */
+	size_t value; /* bytes that one value counts, from recent ones */
 };
 
 struct budget {
-	size_t limit;
-	struct flow single; /* of gets of one key */
-	struct flow rounds; /* of gets of many */
+	size_t limit;       /* bytes: -m */
+	struct flow single; /* commands about one key */
+	struct flow rounds; /* gets that are carried out in rounds */
+	/* In the order in which they are woken. */
 	struct budget_waiter_list waiters;
-	size_t waiting;   /* how many these are, */
-	size_t own_bytes; /* and what they keep */
-	struct event *timer;
+	size_t waiter_count; /* of waiters */
+	size_t own_bytes;    /* sum of the own_bytes of all waiters */
+	struct event *timer; /* owned */
 };
 
 static struct flow *
-flow_of(struct budget *budget, bool many)
+flow_of(struct budget *budget, bool in_rounds)
 {
-	return many ? &budget->rounds : &budget->single;
+	return in_rounds ? &budget->rounds : &budget->single;
 }
 
 bool
@@ -67,7 +75,8 @@ budget_share(const struct budget *budget, unsigned int n)
 	return budget->limit / 2 / n;
 }
 
-/* Half of the memory is for what comes; one round may take half of that. */
+/* Half of the limit is for the values of all rounds; one round takes half of
+   that at most. */
 unsigned int
 budget_round(const struct budget *budget, unsigned int n)
 {
@@ -75,6 +84,7 @@ budget_round(const struct budget *budget, unsigned int n)
 	size_t room = budget->limit / 2 / rounds->value;
 	size_t most = rounds->keys < room ? room - rounds->keys : 0;
 
+	assert(n > 0 && rounds->value >= VALUE_MIN);
 	if (most > room / 2)
 		most = room / 2;
 	if (most == 0)
@@ -83,52 +93,53 @@ budget_round(const struct budget *budget, unsigned int n)
 }
 
 void
-budget_expect(struct budget *budget, bool many, unsigned int keys)
+budget_expect(struct budget *budget, bool in_rounds, unsigned int keys)
 {
-	flow_of(budget, many)->keys += keys;
+	flow_of(budget, in_rounds)->keys += keys;
 }
 
 void
-budget_unexpect(struct budget *budget, bool many, unsigned int keys)
+budget_unexpect(struct budget *budget, bool in_rounds, unsigned int keys)
 {
-	struct flow *flow = flow_of(budget, many);
+	struct flow *flow = flow_of(budget, in_rounds);
 
 	assert(flow->keys >= keys);
 	flow->keys -= keys;
 }
 
-/* Up faster than down, so that not many large values are asked for before it
-   is seen that they are. */
+/* What a value counts goes up faster than down, so that not many large ones are
+   asked for before it is noticed that they are large. */
 void
-budget_arrived(struct budget *budget, bool many, unsigned int keys,
+budget_arrived(struct budget *budget, bool in_rounds, unsigned int keys,
     size_t bytes)
 {
-	struct flow *flow = flow_of(budget, many);
+	struct flow *flow = flow_of(budget, in_rounds);
 	size_t value = keys > 1 ? bytes / keys : bytes;
 
 	if (keys == 0)
 		return;
-	budget_unexpect(budget, many, keys);
+	budget_unexpect(budget, in_rounds, keys);
 	if (value < VALUE_MIN)
 		value = VALUE_MIN;
 	if (value > flow->value)
 		flow->value += (value - flow->value) / 4;
 	else
 		flow->value -= (flow->value - value) / 16;
+	assert(flow->value >= VALUE_MIN);
 }
 
 /*
  * Waiting
  */
 
-/* About how many bytes are due. */
+/* About how many bytes are to come. */
 static size_t
 expected_bytes(const struct flow *flow)
 {
 	return flow->keys * flow->value;
 }
 
-/* The short way of fits(), for nearly all. */
+/* The first test of fits() without a waiter: nearly all need no other one. */
 bool
 budget_is_ample(const struct budget *budget)
 {
@@ -138,13 +149,16 @@ budget_is_ample(const struct budget *budget)
 }
 
 /*
- * Who holds little, and asks for little, need not wait for those who hold or
- * ask for much: there is as much again for him, whatever is due, for a server
- * that hangs may owe it.  Half of that is for who has waited for long, and for
- * a get of many keys that is the only one.
+ * Whether what the waiter needs may begin.  Above the limit:
  *
- * What those hold who wait themselves does not count: or they would wait for
- * each other.
+ * A command of a client that holds and asks for little gets a second budget of
+ * `limit` bytes, even if everything expected arrives: a hung server may owe it,
+ * so what is expected counts as `limit` at most.  Half of this second budget is
+ * also open to one that has waited for more than PATIENCE looks, and to a round
+ * while no other one is under way.
+ *
+ * Memory of clients that wait for memory themselves is not counted: they would
+ * wait for each other.
  */
 static bool
 fits(const struct budget *budget, const struct budget_waiter *waiter,
@@ -173,10 +187,12 @@ start_waiting(struct budget *budget, struct budget_waiter *waiter)
 {
 	struct timeval look = { .tv_usec = WAIT_MS * 1000 };
 
+	assert(waiter->wake != NULL);
 	if (waiter->waiting)
 		return;
+	assert((budget->waiter_count == 0) == TAILQ_EMPTY(&budget->waiters));
 	waiter->waiting = true;
-	budget->waiting++;
+	budget->waiter_count++;
 	budget->own_bytes += waiter->own_bytes;
 	TAILQ_INSERT_TAIL(&budget->waiters, waiter, entry);
 	if (!event_pending(budget->timer, EV_TIMEOUT, NULL))
@@ -198,14 +214,15 @@ budget_cancel(struct budget *budget, struct budget_waiter *waiter)
 {
 	if (!waiter->waiting)
 		return;
+	assert(budget->waiter_count > 0);
 	assert(budget->own_bytes >= waiter->own_bytes);
 	waiter->waiting = false;
-	budget->waiting--;
+	budget->waiter_count--;
 	budget->own_bytes -= waiter->own_bytes;
 	TAILQ_REMOVE(&budget->waiters, waiter, entry);
 }
 
-/* Somebody may be admitted on his way, while he waits. */
+/* One that waits may be admitted before it is woken, by a call of its own. */
 void
 budget_admitted(struct budget *budget, struct budget_waiter *waiter)
 {
@@ -220,20 +237,23 @@ budget_wake(struct budget *budget)
 
 	if (waiter == NULL)
 		return;
+	assert(waiter->waiting);
 	budget_cancel(budget, waiter);
 	waiter->wake(waiter);
 }
 
-/* Wake as many as wait now; those who go on waiting are behind them. */
+/* Wake as many as wait now: one that goes on waiting is put at the end, behind
+   those that were not woken yet. */
 static void
 on_budget_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct budget *budget = arg;
-	size_t n = budget->waiting;
+	size_t n = budget->waiter_count;
 	struct budget_waiter *waiter;
 
 	(void)fd;
 	(void)what;
+	assert((n == 0) == TAILQ_EMPTY(&budget->waiters));
 	TAILQ_FOREACH(waiter, &budget->waiters, entry)
 	waiter->checks++;
 	while (n-- > 0)
@@ -249,7 +269,7 @@ budget_new(struct event_base *base, size_t limit, size_t value_max)
 {
 	struct budget *budget = calloc(1, sizeof(*budget));
 
-	assert(limit > 0);
+	assert(limit > 0 && base != NULL);
 	if (budget == NULL)
 		return NULL;
 	budget->limit = limit;
@@ -270,6 +290,7 @@ budget_free(struct budget *budget)
 	if (budget == NULL)
 		return;
 	assert(TAILQ_EMPTY(&budget->waiters));
+	assert(budget->waiter_count == 0 && budget->own_bytes == 0);
 	event_free(budget->timer);
 	free(budget);
 }

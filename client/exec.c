@@ -1,8 +1,11 @@
 /*
- * What a request takes to be carried out.
+ * The execution of one request.
  *
- * Invariant: a work has exactly as many open parts as servers owe it answers;
- * it ends when its owner is done with it (or gone) and no part is open.
+ * Invariant: owed counts the open subrequests, each of which a server owes an
+ * answer, and one more while the caller of request_new() owes the reply.  An
+ * exec ends when its owner is done with it, or gone, and nothing is owed.  Each
+ * time that owed falls to zero the exec is ready, and its owner, if it is not
+ * gone, is called.
  */
 
 #include "client/exec.h"
@@ -20,7 +23,19 @@
 const char exec_no_server[] = "SERVER_ERROR no server is up for this key\r\n";
 const char exec_no_memory[] = "SERVER_ERROR out of memory\r\n";
 
-static struct exec *spare_execs;
+/* exec_new() clears what is before r, and exec_end() releases these members. */
+static_assert(offsetof(struct exec, subrequests) < offsetof(struct exec, r) &&
+	offsetof(struct exec, message) < offsetof(struct exec, r) &&
+	offsetof(struct exec, get_keys_block) < offsetof(struct exec, r) &&
+	offsetof(struct exec, text_block) < offsetof(struct exec, r),
+    "exec_new() clears what exec_end() releases");
+
+/* exec_add_subrequest() clears what is before end. */
+static_assert(offsetof(struct subrequest, reply) <
+	offsetof(struct subrequest, end),
+    "a subrequest has no reply at first");
+
+static struct exec *spare_execs; /* linked by next_spare */
 static struct subrequest_list spare_subrequests =
     STAILQ_HEAD_INITIALIZER(spare_subrequests);
 
@@ -39,7 +54,7 @@ exec_new(struct request_env *env, void *owner)
 		exec = malloc(sizeof(*exec));
 	if (exec == NULL)
 		return NULL;
-	/* The rest is large, and is written before it is read. */
+	/* What is behind r is large, and is written before it is read. */
 	memset(exec, 0, offsetof(struct exec, r));
 	exec->env = env;
 	exec->request.owner = owner;
@@ -53,6 +68,7 @@ exec_add_subrequest(struct exec *exec)
 {
 	struct subrequest *sub = &exec->inline_sub;
 
+	assert(exec->inline_sub_is_used == !STAILQ_EMPTY(&exec->subrequests));
 	if (exec->inline_sub_is_used) {
 		sub = STAILQ_FIRST(&spare_subrequests);
 		if (sub != NULL)
@@ -86,7 +102,7 @@ exec_free_subrequests(struct exec *exec)
 void
 exec_end(struct exec *exec)
 {
-	assert(exec->owed == 0);
+	assert(exec->owed == 0 && !exec->in_answered);
 	exec_free_subrequests(exec);
 	block_release(exec->message);
 	block_release(exec->get_keys_block);
@@ -120,41 +136,46 @@ exec_set_text(struct exec *exec, const char *text)
 }
 
 /*
- * When a part is answered
+ * When a subrequest is answered
  */
 
-/* The reply cannot be kept: it becomes an error. */
+/* There is no memory to keep the reply to sub: it becomes an error. */
 static void
 lose(struct subrequest *sub)
 {
 	struct get_key *key;
 
+	assert(sub->reply == NULL);
 	sub->exec->env->stats->memory_errors++;
-	for (key = sub->first; key != NULL; key = key->next)
+	for (key = sub->first_key; key != NULL; key = key->next)
 		key->value.length = 0;
-	if (sub->first != NULL)
+	if (sub->first_key != NULL)
 		sub->exec->error_line = exec_no_memory;
 	else
 		exec_set_text(sub->exec, exec_no_memory);
 }
 
-/* Keep the reply that is being looked at: the owner cannot take it yet. */
+/* Keep the reply to sub: it cannot be written now, and is valid no longer than
+   done() runs. */
 static void
-hold(struct subrequest *sub, const struct answer *answer)
+keep_reply(struct subrequest *sub, const struct answer *answer)
 {
-	assert(sub->reply == NULL && answer->length > 0);
-	sub->length = answer->length;
+	assert(sub->reply == NULL && answer != NULL && answer->length > 0);
+	sub->reply_length = answer->length;
 	sub->reply = answer_reference(answer, answer->bytes, answer->length,
-	    &sub->offset);
+	    &sub->reply_at);
 	if (sub->reply == NULL)
 		lose(sub);
 }
 
-/* The last open part has its answer (or NULL, and the reply is ours). */
+/* Nothing is owed any more.  answer is the reply to sub, which was the last one
+   to come; NULL: that reply is lost, or there is a text of ours. */
 static void
 become_ready(struct exec *exec, struct subrequest *sub,
     const struct answer *answer)
 {
+	assert(exec->owed == 0 && exec->state == EXEC_WAITING);
+	assert(!exec->in_answered && exec->in_place == NULL);
 	if (exec->request.owner == NULL) {
 		exec_end(exec);
 		return;
@@ -169,14 +190,14 @@ become_ready(struct exec *exec, struct subrequest *sub,
 	if (exec->is_freed)
 		exec_end(exec);
 	else if (exec->state == EXEC_READY && answer != NULL)
-		hold(sub, answer);
+		keep_reply(sub, answer);
 }
 
-/* Whether it is a get that is carried out in rounds. */
+/* Whether exec is carried out in rounds; the budget counts such gets apart. */
 static bool
-is_many(const struct exec *exec)
+is_in_rounds(const struct exec *exec)
 {
-	return exec->round > 0;
+	return exec->round_max > 0;
 }
 
 void
@@ -184,8 +205,10 @@ exec_open_subrequest(struct subrequest *sub)
 {
 	struct exec *exec = sub->exec;
 
+	assert(exec->state != EXEC_READY);
+	assert(sub->peer != NULL && sub->call.done != NULL);
 	exec->owed++;
-	budget_expect(exec->env->budget, is_many(exec), sub->keys);
+	budget_expect(exec->env->budget, is_in_rounds(exec), sub->key_count);
 }
 
 void
@@ -194,11 +217,11 @@ exec_close_subrequest(struct subrequest *sub, const struct answer *answer)
 	struct exec *exec = sub->exec;
 	struct budget *budget = exec->env->budget;
 
-	assert(exec->owed > 0);
+	assert(exec->owed > 0 && exec->state == EXEC_WAITING);
 	if (answer == NULL) {
-		budget_unexpect(budget, is_many(exec), sub->keys);
+		budget_unexpect(budget, is_in_rounds(exec), sub->key_count);
 	} else {
-		budget_arrived(budget, is_many(exec), sub->keys,
+		budget_arrived(budget, is_in_rounds(exec), sub->key_count,
 		    answer->length);
 		sub->end = answer->last;
 		sub->end_at = answer->last_at;
@@ -212,7 +235,7 @@ exec_close_subrequest(struct subrequest *sub, const struct answer *answer)
 	if (--exec->owed == 0)
 		become_ready(exec, sub, answer);
 	else if (answer != NULL)
-		hold(sub, answer);
+		keep_reply(sub, answer);
 }
 
 void
@@ -234,11 +257,11 @@ exec_reply(const struct exec *exec, const struct subrequest *sub,
 		*length = exec->in_place->length;
 		return exec->in_place->bytes;
 	}
-	*length = sub->length;
-	return sub->reply->bytes + sub->offset;
+	assert(sub->reply != NULL);
+	*length = sub->reply_length;
+	return sub->reply->bytes + sub->reply_at;
 }
 
-/* n bytes of the reply to part. */
 void
 exec_put(struct exec *exec, struct conn *conn, const struct subrequest *sub,
     size_t at, size_t n)
@@ -248,10 +271,12 @@ exec_put(struct exec *exec, struct conn *conn, const struct subrequest *sub,
 	size_t offset;
 
 	if (in_place == NULL || sub != exec->in_place_sub) {
+		assert(sub->reply != NULL && at + n <= sub->reply_length);
 		conn_write_block(conn, sub->reply,
-		    sub->reply->bytes + sub->offset + at, n);
+		    sub->reply->bytes + sub->reply_at + at, n);
 		return;
 	}
+	assert(at + n <= in_place->length);
 	block = n < BLOCK_SMALL ?
 	    NULL :
 	    answer_reference(in_place, in_place->bytes + at, n, &offset);
@@ -263,8 +288,6 @@ exec_put(struct exec *exec, struct conn *conn, const struct subrequest *sub,
 	block_release(block);
 }
 
-/* n bytes of the reply to part at offset at, with the cas token in them, if
-   there is one, tagged. */
 void
 exec_put_tagged(struct exec *exec, struct conn *conn,
     const struct subrequest *sub, size_t at, size_t n, struct proto_span cas)
@@ -277,6 +300,7 @@ exec_put_tagged(struct exec *exec, struct conn *conn,
 		exec_put(exec, conn, sub, at, n);
 		return;
 	}
+	assert(cas.at + cas.length <= n);
 	bytes = exec_reply(exec, sub, &length);
 	length = command_tag(token, bytes + at + cas.at, cas.length, sub->tag);
 	exec_put(exec, conn, sub, at, cas.at);

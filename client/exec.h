@@ -2,8 +2,14 @@
 #define EXEC_H
 
 /*
- * What a request takes to be carried out, shared by request.c (commands about
- * one key, and the life of a request) and multiget.c (gets of many keys).
+ * The execution of one request: what it takes from its command to its reply.
+ * Shared by request.c (commands about one key, and the life of a request) and
+ * multiget.c (gets of many keys).
+ *
+ *	exec ----> subrequest ----> subrequest     one per server and link
+ *	  |           |  ^
+ *	  v           v  |
+ *	get_keys[]  get_key --> get_key            the keys that it asks for
  */
 
 #include <stdbool.h>
@@ -18,119 +24,175 @@
 #include "server/server.h"
 
 enum {
-	EXEC_TRIES_MAX = 2, /* the authority, and who followed it */
-	EXEC_SMALL = 256,   /* bytes of a message that are kept in place */
+	/* Servers that a key is asked of: its authority, and the authority
+	   after the failure of that one. */
+	EXEC_TRIES_MAX = 2,
+	/* Bytes of a command, or of a reply of ours, that need no block. */
+	EXEC_SMALL = 256,
 };
 
 struct subrequest;
 struct exec;
 
-/* One key of a get, and where its VALUE is in the reply to its part. */
+/* One key of a get, and where its VALUE is. */
 struct get_key {
-	struct proto_span key;
-	struct proto_span value; /* length 0: a miss */
-	struct subrequest *sub;  /* NULL: nobody can be asked */
-	struct get_key *next;    /* of the same part */
+	struct proto_span name;  /* in the command, exec->bytes */
+	struct proto_span value; /* in the reply to sub; length 0: a miss */
+	struct subrequest *sub;  /* it asks for the key; NULL: none does */
+	struct get_key *next;    /* the next key of sub, in command order */
 };
 
-/* What one server is asked for a work. */
+/*
+ * What one server is asked for a request.  It is open from
+ * exec_open_subrequest() to exec_close_subrequest().
+ */
 struct subrequest {
 	struct call call;
-	STAILQ_ENTRY(subrequest) entry;
-	struct exec *exec;
-	struct peer *peer;
-	uint32_t link; /* to the peer */
-	unsigned int tries;
-	bool sent;
-	unsigned int keys;            /* whose values are asked for */
-	struct get_key *first, *last; /* many keys: these */
-	struct get_key *next;         /* the first that may come next */
-	unsigned int hits;
-	struct block *reply; /* the reply, if it had to be kept */
-	size_t offset, length;
-	/* Set when the reply has come: */
-	struct proto_reply end; /* its last element, */
-	size_t end_at;          /* which is at this offset */
-	uint64_t tag;           /* of the cas tokens in it */
+	STAILQ_ENTRY(subrequest) entry; /* of exec->subrequests */
+	struct exec *exec;              /* borrowed: it is of this one */
+	struct peer *peer;              /* borrowed: the server */
+	uint32_t link;      /* multiget.c: which link of the server */
+	unsigned int tries; /* servers that failed before this one was asked */
+	bool is_sent;       /* multiget.c: submitted, takes no more keys */
+	/* Values that the reply may bring; the budget expects them while the
+	   subrequest is open. */
+	unsigned int key_count;
+	struct get_key *first_key; /* multiget.c: the keys; NULL: none */
+	struct get_key *last_key;  /* valid while first_key is not NULL */
+	/* The first key whose VALUE may come next: servers leave misses out,
+	   but keep the order.  NULL: no more VALUE may come. */
+	struct get_key *next_key;
+	unsigned int hits; /* multiget.c: VALUEs that have come */
+
+	/* The reply is kept here if it cannot be written at once.  NULL: there
+	   is no reply yet, it was written in place, or it was lost. */
+	struct block *reply;
+	size_t reply_at;     /* where the reply begins in its block */
+	size_t reply_length; /* bytes of the reply, if it is kept */
+
+	/* exec_add_subrequest() sets all above to zero.  What is below is set
+	   when a reply has come, and not valid before. */
+	struct proto_reply end; /* the last element of the reply */
+	size_t end_at;          /* offset of that element in the reply */
+	uint64_t tag;           /* cas tag of the server that has replied */
 };
 
 STAILQ_HEAD(subrequest_list, subrequest);
 
-enum exec_state { EXEC_WAITING, EXEC_READY, EXEC_WRITTEN };
+/*
+ *	WAITING --- nothing is owed ---> READY --- request_write() ---> WRITTEN
+ *	   ^                                                               |
+ *	   '------------- request_continue(): the next round --------------'
+ *
+ * If no server can be asked, request_start() and request_continue() leave the
+ * exec READY.
+ */
+enum exec_state {
+	EXEC_WAITING, /* a server, or somebody else, owes an answer */
+	EXEC_READY,   /* the owner may call request_write() */
+	EXEC_WRITTEN, /* written, but for the keys of later rounds */
+};
 
 struct exec {
 	struct request request;
-	struct request_env *env;
+	struct request_env *env; /* borrowed */
 	enum exec_state state;
-	bool in_answered, is_freed; /* in answered(); freed in there */
-	bool inline_sub_is_used;
-	bool round_is_written;  /* a round has been written */
-	const char *error_line; /* why a key was not asked for: text in
-					   place of END; NULL: none */
+	bool in_answered; /* env->answered() is running for this exec */
+	bool is_freed;    /* request_free() was called inside answered() */
+	bool inline_sub_is_used; /* inline_sub is in subrequests */
+	bool round_is_written;   /* at least one round has been written */
+	/* What the client gets in place of END, because a key was not asked
+	   for, or its reply was lost.  Static, with its CRLF; NULL: END. */
+	const char *error_line;
+	/* Answers that are owed: one by each open subrequest, or one by the
+	   caller of request_new(). */
 	unsigned int owed;
+	/* Those of this round, open or closed. */
 	struct subrequest_list subrequests;
-	struct block *message; /* what r was parsed from, if large */
-	struct block *get_keys_block;
-	const char *text; /* the reply, if we make it */
+	/* A reference to the block with the command; NULL: it is in small. */
+	struct block *message;
+	struct block *get_keys_block; /* owned: get_keys, if they are many */
+	/* The reply, if it is not a server's: static, or in small or
+	   text_block.  NULL: the reply is made of those to subrequests. */
+	const char *text;
 	size_t text_length;
-	struct block *text_block;
-	const struct answer *in_place; /* the reply to in_place_sub, in place */
-	unsigned int keys_left;        /* for the rounds to come */
-	unsigned int round;            /* keys in one at most; 0: not set */
-	/* All above begins as zero. */
-	struct proto_request r;
-	const char *bytes;        /* of r: in message or small */
-	struct pair pair;         /* a command about one key */
-	struct get_key *get_keys; /* of this round */
+	struct block *text_block; /* owned; NULL: text needs none */
+	/* Inside answered(): the reply to in_place_sub, in the input of its
+	   server.  NULL: each reply that there is has been kept. */
+	const struct answer *in_place;
+	unsigned int keys_left; /* keys of later rounds; 0: none is to come */
+	/* The most keys that the next round may have.  0: the request is not
+	   carried out in rounds, or the first one has not begun. */
+	unsigned int round_max;
+
+	/* exec_new() sets all above to zero.  What is below is written before
+	   it is read. */
+	struct proto_request r; /* the command, as proto.c understood it */
+	const char *bytes; /* what r was parsed from: in message or small */
+	struct pair pair;  /* request.c: the servers of the one key */
+	struct get_key *get_keys; /* the keys of this round, in their order */
 	unsigned int get_key_count;
-	size_t key_at; /* where the next round begins */
-	struct get_key inline_key;
+	size_t key_at; /* offset in bytes at which the next round begins */
+	struct get_key inline_key; /* get_keys, if the round has one key */
+	/* The subrequest that in_place is the reply to; valid if that is. */
 	struct subrequest *in_place_sub;
-	struct subrequest inline_sub; /* most works need one part only */
-	struct exec *next_spare;
+	/* The first subrequest; most requests need no other one. */
+	struct subrequest inline_sub;
+	struct exec *next_spare; /* of those that are not in use */
 	char small[EXEC_SMALL];
 };
 
-/* The reply when nobody can be asked for a key, with its CRLF. */
+/* The error for a key that no server can be asked for, with its CRLF. */
 extern const char exec_no_server[];
 
-/* The reply when the system has no memory. */
+/* The error when the system, or the budget, has no memory, with its CRLF. */
 extern const char exec_no_memory[];
 
-/* Returns NULL when out of memory; what is said of it above is zero. */
+/* Returns NULL when out of memory; see struct exec for what is zero in it. */
 struct exec *exec_new(struct request_env *env, void *owner);
-void exec_end(struct exec *exec); /* no part is open */
 
-/* A part that is in the list of its work.  The first one never fails; NULL when
-   out of memory. */
+/* Free exec and all that it holds: nothing is owed to it, and answered() does
+   not run for it. */
+void exec_end(struct exec *exec);
+
+/* Append a subrequest to the list of its exec; not open yet.  Returns NULL when
+   out of memory, which cannot happen if the list is empty. */
 struct subrequest *exec_add_subrequest(struct exec *exec);
+
+/* Free all subrequests and the replies that they keep.  One that is open may be
+   among them only if it is closed after this all the same: see request.c. */
 void exec_free_subrequests(struct exec *exec);
 
-/* Make the reply a static text. */
+/* Make the reply a static text, in place of what servers say. */
 void exec_set_text(struct exec *exec, const char *text);
 
-/* A server owes an answer to this part from now on. */
+/* A server owes an answer to sub from now on.  To be called before its call is
+   submitted. */
 void exec_open_subrequest(struct subrequest *sub);
 
 /*
- * A part has been dealt with: answer is its reply, or NULL if what followed
- * from it (another part, a text) is all that there is.  If it was the last one
- * the owner is told.  The part and the work may end in here.
+ * The server of sub owes nothing any more.  answer is its reply; or NULL if it
+ * has failed, and what follows from that (another subrequest that is open, or a
+ * text) is there already.  If nothing else is owed, the exec is ready and
+ * answered() runs in here.  The exec, with sub, may end in here.
  */
 void exec_close_subrequest(struct subrequest *sub, const struct answer *answer);
 
-/* All there is to the reply of a work without parts is there. */
+/* Nothing is owed to exec, which has no subrequests, and its text is set:
+   answered() runs in here.  The exec may end in here. */
 void exec_become_ready(struct exec *exec);
 
-/* The bytes of the reply to part: in place, or kept. */
+/* The bytes of the reply to sub, *length of them, in place or kept.  Valid
+   until exec_free_subrequests(), and in place only while answered() runs. */
 const char *exec_reply(const struct exec *exec, const struct subrequest *sub,
     size_t *length);
 
-/* Write n bytes of that, from at on. */
+/* Write n bytes of the reply to sub, from offset at on, to conn. */
 void exec_put(struct exec *exec, struct conn *conn,
     const struct subrequest *sub, size_t at, size_t n);
 
-/* The same, with the cas token that stands in them, if any, tagged. */
+/* As exec_put(); a cas token in these bytes is replaced by the tagged one, if
+   keys are mirrored.  cas: where it is, from offset at; length 0: none. */
 void exec_put_tagged(struct exec *exec, struct conn *conn,
     const struct subrequest *sub, size_t at, size_t n, struct proto_span cas);
 

@@ -1,7 +1,8 @@
 /*
- * Listening sockets.
+ * Bind listening sockets, and accept clients from them.
  *
- * Invariant: a listener waits for connections, or for the end of its pause.
+ * Invariant: a listener waits for connections, or for the end of its pause,
+ * never both.
  */
 
 #include "client/listener.h"
@@ -26,25 +27,33 @@
 #include "log.h"
 
 enum {
+	/* Connections that the kernel keeps until we accept them. */
 	BACKLOG = 1024,
-	ACCEPT_MAX = 64, /* per turn, so that others have theirs */
-	PAUSE_MS = 100,  /* when there is no descriptor left */
+	/* Clients that are accepted at a time; then others have their turn. */
+	ACCEPT_MAX = 64,
+	/* How long nothing is accepted when there is no descriptor left. */
+	PAUSE_MS = 100,
+	/* Seconds of silence before a client is asked for a sign of life. */
 	KEEPALIVE_IDLE = 60,
+	/* Seconds between two such questions. */
 	KEEPALIVE_INTERVAL = 10,
+	/* Questions without an answer before the connection has failed. */
 	KEEPALIVE_COUNT = 3,
 };
 
 struct listener {
-	int fd;
-	struct clients *clients;
-	struct stats *stats;
-	struct event *readable, *pause;
+	int fd;                  /* owned */
+	struct clients *clients; /* borrowed */
+	struct stats *stats;     /* borrowed */
+	struct event *readable;  /* owned; added unless there is a pause */
+	struct event *pause;     /* owned; added during a pause: its end */
 };
 
 /*
  * Binding
  */
 
+/* A socket that listens on info.  Returns -1 and errno if there is none. */
 static int
 bind_to(const struct addrinfo *info)
 {
@@ -79,6 +88,7 @@ listener_bind_tcp(const char *host, unsigned int port)
 	char service[16];
 	int error, fd;
 
+	assert(host != NULL && port > 0 && port <= UINT16_MAX);
 	snprintf(service, sizeof(service), "%u", port);
 	error = getaddrinfo(host, service, &hints, &info);
 	if (error != 0) {
@@ -93,7 +103,7 @@ listener_bind_tcp(const char *host, unsigned int port)
 	return fd;
 }
 
-/* Whether nobody listens on the socket file any more. */
+/* Whether there is a socket file at this address that nobody listens on. */
 static bool
 is_stale(const struct sockaddr_un *address)
 {
@@ -130,7 +140,7 @@ listener_bind_unix(const char *path)
 	if (is_stale(&address))
 		unlink(path);
 	fd = bind_to(&info);
-	/* Whoever may use the port may use the file. */
+	/* Every user may connect, as to a port. */
 	if (fd == -1 || chmod(path, 0777) == -1) {
 		log_error("cannot listen on %s: %s", path, strerror(errno));
 		if (fd != -1)
@@ -144,11 +154,13 @@ listener_bind_unix(const char *path)
  * Accepting
  */
 
+/* Accept nothing for a while: the cause may be over then. */
 static void
 pause_listener(struct listener *listener, const char *why)
 {
 	struct timeval wait = { .tv_usec = PAUSE_MS * 1000 };
 
+	assert(!event_pending(listener->pause, EV_TIMEOUT, NULL));
 	log_warning("cannot accept clients: %s", why);
 	event_del(listener->readable);
 	event_add(listener->pause, &wait);
@@ -163,18 +175,20 @@ on_pause_over(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	assert(!event_pending(listener->readable, EV_READ, NULL));
 	listener->stats->listen_disabled_us += PAUSE_MS * 1000;
 	listener->stats->accepting = true;
 	event_add(listener->readable, NULL);
 }
 
+/* Send at once, and notice when the host of a client is gone. */
 static void
 set_options(int fd)
 {
 	int one = 1, idle = KEEPALIVE_IDLE;
 	int interval = KEEPALIVE_INTERVAL, count = KEEPALIVE_COUNT;
 
-	/* On a unix socket these fail, and that is fine. */
+	/* On a unix socket these fail, and are not needed. */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
@@ -190,6 +204,7 @@ on_acceptable(evutil_socket_t fd, short what, void *arg)
 	int i;
 
 	(void)what;
+	assert(fd == listener->fd);
 	for (i = 0; i < ACCEPT_MAX; i++) {
 		client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (client == -1)
@@ -208,6 +223,7 @@ listener_new(struct event_base *base, int fd, struct clients *clients,
 {
 	struct listener *listener = calloc(1, sizeof(*listener));
 
+	assert(fd != -1 && clients != NULL && stats != NULL);
 	if (listener == NULL)
 		return NULL;
 	listener->fd = fd;

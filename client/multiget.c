@@ -1,13 +1,14 @@
 /*
- * Gets of many keys.
+ * Carry out gets of many keys.
  *
- * Invariant: a key of the round is in the slots of one part, or nobody can be
- * asked for it; values are written in the order of the slots, which is that of
- * the keys.
+ * Invariant: each key of the round is in the list of one subrequest, or no
+ * server can be asked for it.  VALUEs are written in the order of get_keys[],
+ * which is that of the command.
  *
- *   multiget_start: keys -> slots -> a part per server and link
- *        ^                                |
- *        +---- request_continue ----- multiget_write: VALUEs, then END
+ *   multiget_start(): keys -> get_keys[] -> a subrequest per server and link
+ *        ^                                       |
+ *        |                                       v
+ *        '--- request_continue() <--- multiget_write(): VALUEs; END at the end
  */
 
 #include "client/multiget.h"
@@ -25,11 +26,21 @@
 #include "mirror/effect.h"
 
 enum {
-	ROUND_FIRST = BLOCK_SMALL / sizeof(struct get_key), /* keys */
-	ROUND_MAX = 1000,        /* as many later ... */
-	ROUND_BYTES = 256 << 10, /* ... if no more bytes came of the last */
+	/* Keys of the first round: as many as a block of the pool has room for.
+	   Each round may have twice as many as the last one had. */
+	ROUND_FIRST = BLOCK_SMALL / sizeof(struct get_key),
+	/* No round has more keys than this. */
+	ROUND_MAX = 1000,
+	/* Rounds do not grow after one that brought this number of bytes. */
+	ROUND_BYTES = 256 << 10,
 };
 
+static_assert(ROUND_FIRST <= ROUND_MAX, "the first round is not too large");
+static_assert(offsetof(struct block, bytes) % _Alignof(struct get_key) == 0,
+    "get_keys may be in a block");
+
+/* A VALUE has come: note where it is.  Returns false if no key that may come
+   next was asked for by this name; then the server talks nonsense. */
 static bool
 on_value(struct call *call, const struct proto_reply *value, const char *bytes,
     size_t at)
@@ -38,14 +49,15 @@ on_value(struct call *call, const struct proto_reply *value, const char *bytes,
 	const char *message = sub->exec->bytes;
 	struct get_key *key;
 
-	for (key = sub->next; key != NULL; key = key->next) {
-		if (key->key.length != value->key.length ||
-		    memcmp(message + key->key.at, bytes + at + value->key.at,
-			key->key.length) != 0)
+	assert(sub->is_sent && sub->hits <= sub->key_count);
+	for (key = sub->next_key; key != NULL; key = key->next) {
+		if (key->name.length != value->key.length ||
+		    memcmp(message + key->name.at, bytes + at + value->key.at,
+			key->name.length) != 0)
 			continue;
 		key->value.at = (uint32_t)at;
 		key->value.length = (uint32_t)value->length;
-		sub->next = key->next;
+		sub->next_key = key->next;
 		sub->hits++;
 		return true;
 	}
@@ -54,7 +66,8 @@ on_value(struct call *call, const struct proto_reply *value, const char *bytes,
 
 static void on_values(struct call *call, const struct answer *answer);
 
-/* The part, not yet told, that asks this peer over this link. */
+/* The subrequest that asks this peer over the link for this hash and was not
+   submitted yet: found, or made.  Returns NULL when out of memory. */
 static struct subrequest *
 subrequest_for(struct exec *exec, struct peer *peer, uint32_t hash,
     unsigned int tries)
@@ -64,7 +77,7 @@ subrequest_for(struct exec *exec, struct peer *peer, uint32_t hash,
 	struct subrequest *sub;
 
 	STAILQ_FOREACH(sub, &exec->subrequests, entry)
-	if (!sub->sent && sub->peer == peer && sub->link == link)
+	if (!sub->is_sent && sub->peer == peer && sub->link == link)
 		return sub;
 	sub = exec_add_subrequest(exec);
 	if (sub == NULL)
@@ -80,49 +93,52 @@ subrequest_for(struct exec *exec, struct peer *peer, uint32_t hash,
 static struct pair
 pair_of_key(const struct exec *exec, const struct get_key *key)
 {
-	return pairs_find(exec->env->pairs, exec->bytes + key->key.at,
-	    key->key.length);
+	return pairs_find(exec->env->pairs, exec->bytes + key->name.at,
+	    key->name.length);
 }
 
-/* A key cannot be asked for. */
+/* A key is not asked for, because of why, one of the two texts in exec.h. */
 static void
 leave_key_out(struct exec *exec, const char *why)
 {
 	struct stats *stats = exec->env->stats;
 
+	assert(why == exec_no_server || why == exec_no_memory);
 	stats_count_get(stats, exec->r.command, 1, 0);
 	if (why == exec_no_server)
 		stats->no_server_errors++;
 	else if (exec->error_line != why)
-		stats->memory_errors++; /* one for the command */
+		stats->memory_errors++; /* once per command */
 	if (why == exec_no_memory || exec->env->error_on_down)
 		exec->error_line = why;
 }
 
-/* Put a key into the part for its authority. */
+/* Put a key into the subrequest for its authority, or leave it out.  tries:
+   servers that were asked for it and failed. */
 static void
 route(struct exec *exec, struct get_key *key, const struct pair *pair,
     unsigned int tries)
 {
 	struct peer *peer = pair_authority(pair);
-	bool served = peer != NULL && tries < EXEC_TRIES_MAX;
+	bool can_ask = peer != NULL && tries < EXEC_TRIES_MAX;
 	struct subrequest *sub = NULL;
 
-	if (served)
+	if (can_ask)
 		sub = subrequest_for(exec, peer, pair->hash, tries);
 	key->sub = sub;
 	key->next = NULL;
 	key->value.length = 0;
 	if (sub == NULL) {
-		leave_key_out(exec, served ? exec_no_memory : exec_no_server);
+		leave_key_out(exec, can_ask ? exec_no_memory : exec_no_server);
 		return;
 	}
-	if (sub->first == NULL)
-		sub->first = sub->next = key;
+	assert(sub->tries == tries);
+	if (sub->first_key == NULL)
+		sub->first_key = sub->next_key = key;
 	else
-		sub->last->next = key;
-	sub->last = key;
-	sub->keys++;
+		sub->last_key->next = key;
+	sub->last_key = key;
+	sub->key_count++;
 }
 
 static void
@@ -134,14 +150,15 @@ submit_subrequest(struct subrequest *sub)
 	const struct get_key *key;
 	char *to = line + command_get(line, r);
 
-	assert(!sub->sent && sub->keys > 0 && sub->keys <= ROUND_MAX);
-	for (key = sub->first; key != NULL; key = key->next) {
+	assert(!sub->is_sent && sub->key_count > 0 &&
+	    sub->key_count <= ROUND_MAX);
+	for (key = sub->first_key; key != NULL; key = key->next) {
 		*to++ = ' ';
-		to = mempcpy(to, exec->bytes + key->key.at, key->key.length);
+		to = mempcpy(to, exec->bytes + key->name.at, key->name.length);
 	}
 	to = mempcpy(to, "\r\n", 2);
 	assert(to <= line + sizeof(line));
-	sub->sent = true;
+	sub->is_sent = true;
 	sub->call.expect = r->command == PROTO_GETS ||
 		r->command == PROTO_GATS ?
 	    PROTO_EXPECT_VALUES_CAS :
@@ -157,27 +174,29 @@ submit_subrequests(struct exec *exec)
 	struct subrequest *sub;
 
 	STAILQ_FOREACH(sub, &exec->subrequests, entry)
-	if (!sub->sent)
+	if (!sub->is_sent)
 		submit_subrequest(sub);
 }
 
-/* The server has failed: ask again who is the authority now. */
+/* The server has failed: ask the authorities that its keys have now. */
 static void
 reroute(struct exec *exec, struct subrequest *failed)
 {
 	struct get_key *key, *next;
 	struct pair pair;
 
-	for (key = failed->first; key != NULL; key = next) {
+	assert(failed->is_sent && failed->tries < EXEC_TRIES_MAX);
+	for (key = failed->first_key; key != NULL; key = next) {
 		next = key->next;
 		pair = pair_of_key(exec, key);
 		route(exec, key, &pair, failed->tries + 1);
 	}
-	failed->first = NULL;
+	/* Its keys are in other lists now; their number is for the budget. */
+	failed->first_key = NULL;
 	submit_subrequests(exec);
 }
 
-/* The hits of a gat, gats are touched on their mirrors. */
+/* The hits of a gat or gats are touched on their mirrors, too. */
 static void
 send_touches(struct exec *exec, const struct subrequest *sub)
 {
@@ -186,17 +205,17 @@ send_touches(struct exec *exec, const struct subrequest *sub)
 	const struct get_key *key;
 	struct pair pair;
 
-	for (key = sub->first; key != NULL; key = key->next) {
+	for (key = sub->first_key; key != NULL; key = key->next) {
 		if (key->value.length == 0)
 			continue;
 		pair = pair_of_key(exec, key);
-		r.key = key->key;
+		r.key = key->name;
 		effect_send(&pair, sub->peer, &r, exec->bytes, exec->message,
 		    &hit);
 	}
 }
 
-/* What clients read helps a server that knows nothing yet. */
+/* Give the values that have come to partners that are warming. */
 static void
 warm_partners(struct exec *exec, const struct subrequest *sub,
     const struct answer *answer)
@@ -204,7 +223,7 @@ warm_partners(struct exec *exec, const struct subrequest *sub,
 	const struct get_key *key;
 	struct pair pair;
 
-	for (key = sub->first; key != NULL; key = key->next) {
+	for (key = sub->first_key; key != NULL; key = key->next) {
 		if (key->value.length == 0)
 			continue;
 		pair = pair_of_key(exec, key);
@@ -213,14 +232,15 @@ warm_partners(struct exec *exec, const struct subrequest *sub,
 	}
 }
 
+/* The server of a gat or gats has failed: which keys it touched is unknown. */
 static void
 lose_touches(struct exec *exec, const struct subrequest *sub)
 {
 	struct proto_request r = exec->r;
 	const struct get_key *key;
 
-	for (key = sub->first; key != NULL; key = key->next) {
-		r.key = key->key;
+	for (key = sub->first_key; key != NULL; key = key->next) {
+		r.key = key->name;
 		effect_lost(sub->peer, &r, exec->bytes);
 	}
 }
@@ -234,7 +254,7 @@ on_values(struct call *call, const struct answer *answer)
 	bool touches = exec->r.command == PROTO_GAT ||
 	    exec->r.command == PROTO_GATS;
 
-	assert(sub->sent && exec->owed > 0 && sub->hits <= sub->keys);
+	assert(sub->is_sent && exec->owed > 0 && sub->hits <= sub->key_count);
 	if (answer == NULL) {
 		if (touches)
 			lose_touches(exec, sub);
@@ -244,14 +264,15 @@ on_values(struct call *call, const struct answer *answer)
 			send_touches(exec, sub);
 		if (pairs_are_warming(exec->env->pairs))
 			warm_partners(exec, sub, answer);
-		stats_count_get(exec->env->stats, exec->r.command, sub->keys,
-		    sub->hits);
+		stats_count_get(exec->env->stats, exec->r.command,
+		    sub->key_count, sub->hits);
 	}
 	exec_close_subrequest(sub, answer);
 	peer_finish(peer);
 }
 
-/* Take the next n keys, at most PAIRS_BATCH, to slots[] and route them. */
+/* Read the next n keys of the command, at most PAIRS_BATCH, into get_keys[] and
+   route them. */
 static void
 route_keys(struct exec *exec, struct get_key *get_keys, unsigned int n)
 {
@@ -260,37 +281,44 @@ route_keys(struct exec *exec, struct get_key *get_keys, unsigned int n)
 	size_t lengths[PAIRS_BATCH];
 	struct pair pairs[PAIRS_BATCH];
 	unsigned int i;
+	bool is_there;
 
 	assert(n > 0 && n <= PAIRS_BATCH);
 	for (i = 0; i < n; i++) {
-		proto_token(exec->bytes, end, &exec->key_at, &get_keys[i].key);
-		keys[i] = exec->bytes + get_keys[i].key.at;
-		lengths[i] = get_keys[i].key.length;
+		is_there = proto_token(exec->bytes, end, &exec->key_at,
+		    &get_keys[i].name);
+		assert(is_there && get_keys[i].name.length <= PROTO_KEY_MAX);
+		(void)is_there;
+		keys[i] = exec->bytes + get_keys[i].name.at;
+		lengths[i] = get_keys[i].name.length;
 	}
 	pairs_find_all(exec->env->pairs, keys, lengths, n, pairs);
 	for (i = 0; i < n; i++)
 		route(exec, &get_keys[i], &pairs[i], 0);
 }
 
-/* How many keys the next round has. */
+/* How many keys the next round has: 1 to keys_left. */
 static unsigned int
-next_round(struct exec *exec)
+size_round(struct exec *exec)
 {
 	unsigned int n = exec->keys_left;
 
-	if (exec->round == 0)
-		exec->round = ROUND_FIRST;
+	if (exec->round_max == 0)
+		exec->round_max = ROUND_FIRST;
+	assert(n > 0 && exec->round_max <= ROUND_MAX);
 	return budget_round(exec->env->budget,
-	    n < exec->round ? n : exec->round);
+	    n < exec->round_max ? n : exec->round_max);
 }
 
 bool
 multiget_start(struct exec *exec)
 {
-	unsigned int n = next_round(exec);
+	unsigned int n = size_round(exec);
 	unsigned int i;
 
-	assert(exec->owed == 0 && n > 0 && exec->get_keys_block == NULL);
+	assert(exec->owed == 0 && n > 0 && n <= exec->keys_left);
+	assert(exec->get_keys_block == NULL);
+	assert(STAILQ_EMPTY(&exec->subrequests));
 	exec->get_keys = &exec->inline_key;
 	if (n > 1) {
 		exec->get_keys_block = block_new(n * sizeof(struct get_key));
@@ -309,7 +337,7 @@ multiget_start(struct exec *exec)
 	return true;
 }
 
-/* One VALUE. */
+/* Write the VALUE of one key, its cas token tagged. */
 static void
 write_value(struct exec *exec, struct conn *conn, const struct get_key *key)
 {
@@ -318,7 +346,7 @@ write_value(struct exec *exec, struct conn *conn, const struct get_key *key)
 	const char *bytes;
 	size_t length;
 
-	assert(sub != NULL && key->value.length > 0);
+	assert(sub != NULL && sub->is_sent && key->value.length > 0);
 	if ((exec->r.command == PROTO_GETS || exec->r.command == PROTO_GATS) &&
 	    pairs_are_mirrored(exec->env->pairs)) {
 		bytes = exec_reply(exec, sub, &length);
@@ -329,14 +357,15 @@ write_value(struct exec *exec, struct conn *conn, const struct get_key *key)
 	    value.cas);
 }
 
-/* Whether the one reply there is can be passed on as it came. */
+/* Whether the reply to the only subrequest is the reply to the client, byte for
+   byte: it was asked for all keys, and no cas token in it needs a tag. */
 static bool
 is_whole_reply(const struct exec *exec)
 {
 	const struct subrequest *sub = STAILQ_FIRST(&exec->subrequests);
 
 	return sub != NULL && STAILQ_NEXT(sub, entry) == NULL &&
-	    sub->keys == exec->get_key_count && !exec->round_is_written &&
+	    sub->key_count == exec->get_key_count && !exec->round_is_written &&
 	    exec->keys_left == 0 &&
 	    (sub->hits == 0 || exec->r.command == PROTO_GET ||
 		exec->r.command == PROTO_GAT ||
@@ -344,10 +373,11 @@ is_whole_reply(const struct exec *exec)
 	    (exec->in_place != NULL || sub->reply != NULL);
 }
 
-/* What it held is not needed any more; the next round may have to wait. */
+/* Free what the round held: the next round may have to wait for memory. */
 static void
 end_round(struct exec *exec)
 {
+	assert(exec->owed == 0);
 	exec->round_is_written = true;
 	exec_free_subrequests(exec);
 	block_release(exec->get_keys_block);
@@ -372,8 +402,8 @@ multiget_write(struct exec *exec, struct conn *conn)
 		bytes += exec->get_keys[i].value.length;
 	}
 	end_round(exec);
-	if (bytes < ROUND_BYTES && exec->round <= ROUND_MAX / 2)
-		exec->round *= 2;
+	if (bytes < ROUND_BYTES && exec->round_max <= ROUND_MAX / 2)
+		exec->round_max *= 2;
 	if (exec->keys_left > 0)
 		return;
 	if (exec->error_line != NULL)

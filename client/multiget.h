@@ -2,9 +2,9 @@
 #define MULTIGET_H
 
 /*
- * Gets of many keys: split them by server, and put what comes back together in
- * the order of the keys.  They are asked for in rounds, so that neither they
- * nor their values are all in memory at a time.
+ * Carry out gets of many keys: split them by server, and put what comes back
+ * together in the order of the keys.  The keys are asked for in rounds, so that
+ * neither they nor their values are all in memory at a time.
  */
 
 #include <stdbool.h>
@@ -12,11 +12,16 @@
 struct conn;
 struct exec;
 
-/* Ask for the next keys of work->keys_left, from work->key_at on.  The work may
-   be ready at once.  Returns false when out of memory. */
-bool multiget_start(struct exec *work);
+/*
+ * Ask for the keys of the next round, which are the first of exec->keys_left
+ * from exec->key_at on.  The exec is EXEC_WAITING after this, or EXEC_READY if
+ * no server can be asked for any of them.  Returns false when out of memory;
+ * then no key was asked for.
+ */
+bool multiget_start(struct exec *exec);
 
-/* Write the values of the round; after the last one, the end. */
-void multiget_write(struct exec *work, struct conn *conn);
+/* Write the VALUEs of the round to conn, and after those of the last round the
+   END, or the error.  If keys are left, what this round held is freed. */
+void multiget_write(struct exec *exec, struct conn *conn);
 
 #endif

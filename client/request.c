@@ -1,10 +1,11 @@
 /*
  * Carry one command from parsed line to whole reply.
  *
- *   request_start -> submit_to_authority: one part -> effect -> its reply, as it is
- *               \-> multiget.c: many keys, and all gets but the simplest
+ *   request_start() -> one key:   a subrequest -> effect -> its reply, as it is
+ *                   -> in rounds: multiget.c
  *
- * Invariant: the effects of a reply are told before the owner is.
+ * Invariant: when the owner is called because of a reply to a write, the effect
+ * of that write is in the FIFO of the mirror, or its key is dirty there.
  */
 
 #include "client/request.h"
@@ -25,6 +26,9 @@
 #include "mirror/peer.h"
 #include "server/server.h"
 
+static_assert(PROTO_GET == 0 && PROTO_GATS == 3,
+    "the family of get has the first four numbers");
+
 static struct exec *
 exec_of(struct request *request)
 {
@@ -37,15 +41,16 @@ is_get(const struct proto_request *r)
 	return r->command == PROTO_GET || r->command == PROTO_GETS;
 }
 
-/* Whether it is carried out in rounds; a get of one key takes the short way
-   of all commands about one key. */
+/* Whether r is carried out in rounds.  A get or gets of one key is not: it
+   takes the shorter way of all commands about one key. */
 static bool
 has_rounds(const struct proto_request *r)
 {
 	return r->command <= PROTO_GATS && (!is_get(r) || r->key_count > 1);
 }
 
-/* Keep the message that r was parsed from. */
+/* Keep r and the bytes that it was parsed from.  Returns false when out of
+   memory. */
 static bool
 keep_message(struct exec *exec, struct conn *conn,
     const struct proto_request *r, const char *bytes)
@@ -70,7 +75,8 @@ keep_message(struct exec *exec, struct conn *conn,
  * Replies that we make
  */
 
-/* A meta reply of ours: the word, and of the flags O and k. */
+/* Make a meta reply: word, then what memcached adds there for the flags O, k
+   (with b), and c of ms.  The parser lets no flag through twice. */
 static void
 set_meta_text(struct exec *exec, const char *word)
 {
@@ -79,6 +85,7 @@ set_meta_text(struct exec *exec, const char *word)
 	struct proto_span token;
 	char *to;
 
+	assert(exec->text_block == NULL);
 	exec->text_block = block_new(2 * r->meta.length + r->key.length + 16);
 	if (exec->text_block == NULL) {
 		exec_set_text(exec, exec_no_memory);
@@ -105,7 +112,7 @@ set_meta_text(struct exec *exec, const char *word)
 	exec->text_length = (size_t)(to - exec->text);
 }
 
-/* The reply when nobody can be asked. */
+/* Make the reply when no server can be asked: a miss or an error. */
 static void
 refuse_key(struct exec *exec)
 {
@@ -130,11 +137,12 @@ refuse_key(struct exec *exec)
 }
 
 /*
- * A token of another server or incarnation never matches.  Returns false, and
- * *cas as the server knows it, if the token may match.
+ * True: another server, or another incarnation of this one, gave out the cas
+ * token of the request; the reply is EXISTS.  False: *cas is the token without
+ * our tag, if there is one.
  */
 static bool
-is_foreign(struct exec *exec, const struct peer *peer, uint64_t *cas)
+is_foreign_cas(struct exec *exec, const struct peer *peer, uint64_t *cas)
 {
 	*cas = exec->r.cas;
 	if (exec->r.command != PROTO_CAS && !exec->r.has_cas)
@@ -159,9 +167,10 @@ submit_single(struct exec *exec, struct subrequest *sub, uint64_t cas)
 	const struct proto_request *r = &exec->r;
 	struct command command;
 
+	assert(sub == &exec->inline_sub && sub->peer != NULL);
 	sub->call.done = on_single_reply;
 	sub->call.element = NULL;
-	sub->keys = is_get(r) || r->command == PROTO_MG;
+	sub->key_count = is_get(r) || r->command == PROTO_MG;
 	exec_open_subrequest(sub);
 	if (is_get(r)) {
 		sub->call.expect = r->command == PROTO_GET ?
@@ -178,7 +187,8 @@ submit_single(struct exec *exec, struct subrequest *sub, uint64_t cas)
 	    command.data ? r->data.length + 2 : 0, exec->message);
 }
 
-/* Ask the authority; or make the reply, if there is none to be asked. */
+/* Ask the authority of the key; or make the reply, if none is to be asked.
+   tries: servers that were asked and failed. */
 static void
 submit_to_authority(struct exec *exec, unsigned int tries)
 {
@@ -186,11 +196,12 @@ submit_to_authority(struct exec *exec, unsigned int tries)
 	struct subrequest *sub;
 	uint64_t cas;
 
+	assert(tries <= EXEC_TRIES_MAX && exec->owed == (tries > 0));
 	if (peer == NULL || tries == EXEC_TRIES_MAX) {
 		refuse_key(exec);
 		return;
 	}
-	if (is_foreign(exec, peer, &cas)) {
+	if (is_foreign_cas(exec, peer, &cas)) {
 		stats_count(exec->env->stats, &exec->r, PROTO_EXISTS);
 		if (exec->r.command == PROTO_CAS)
 			exec_set_text(exec, "EXISTS\r\n");
@@ -198,6 +209,8 @@ submit_to_authority(struct exec *exec, unsigned int tries)
 			set_meta_text(exec, "EX");
 		return;
 	}
+	/* A subrequest that failed, inline_sub, becomes the new one in place:
+	   it is open twice until on_single_reply() closes it. */
 	if (!STAILQ_EMPTY(&exec->subrequests))
 		exec_free_subrequests(exec);
 	sub = exec_add_subrequest(exec);
@@ -214,7 +227,7 @@ on_single_reply(struct call *call, const struct answer *answer)
 	struct peer *peer = sub->peer;
 	bool hit;
 
-	assert(exec->owed > 0 && sub == STAILQ_FIRST(&exec->subrequests));
+	assert(exec->owed == 1 && sub == STAILQ_FIRST(&exec->subrequests));
 	if (answer == NULL) {
 		effect_lost(peer, &exec->r, exec->bytes);
 		submit_to_authority(exec, sub->tries + 1);
@@ -229,6 +242,7 @@ on_single_reply(struct call *call, const struct answer *answer)
 		    exec->message, &answer->last);
 		stats_count(exec->env->stats, &exec->r, answer->last.result);
 	}
+	/* Behind the effect: this may call the owner, and end exec and sub. */
 	exec_close_subrequest(sub, answer);
 	peer_finish(peer);
 }
@@ -247,7 +261,8 @@ start_single(struct exec *exec)
  * Writing
  */
 
-/* A reply to ma with the number, which only we have asked for, left out. */
+/* Write a reply to ma without the number: only we asked for that, to compare it
+   with the mirror's. */
 static void
 put_without_number(struct exec *exec, struct conn *conn,
     const struct subrequest *sub)
@@ -258,6 +273,7 @@ put_without_number(struct exec *exec, struct conn *conn,
 	conn_write(conn, "HD", 2);
 	if (meta->length > 0) {
 		conn_write(conn, " ", 1);
+		assert(cas.length == 0 || cas.at >= meta->at);
 		if (cas.length > 0)
 			cas.at -= meta->at;
 		exec_put_tagged(exec, conn, sub, sub->end_at + meta->at,
@@ -266,7 +282,8 @@ put_without_number(struct exec *exec, struct conn *conn,
 	conn_write(conn, "\r\n", 2);
 }
 
-/* Whether the client wants to hear this reply. */
+/* Whether the client does not want this reply: noreply, or q of a meta command,
+   which leaves out what is usual. */
 static bool
 is_silent(const struct exec *exec, enum proto_result result)
 {
@@ -283,7 +300,8 @@ write_reply(struct exec *exec, struct conn *conn)
 	const struct subrequest *sub = STAILQ_FIRST(&exec->subrequests);
 	size_t length;
 
-	assert(sub != NULL && exec->owed == 0);
+	assert(sub != NULL && STAILQ_NEXT(sub, entry) == NULL);
+	assert(exec->owed == 0);
 	if (is_silent(exec, sub->end.result))
 		return;
 	exec_reply(exec, sub, &length);
@@ -301,7 +319,7 @@ request_write(struct request *request, struct conn *conn)
 {
 	struct exec *exec = exec_of(request);
 
-	assert(exec->state == EXEC_READY);
+	assert(exec->state == EXEC_READY && exec->owed == 0);
 	exec->state = EXEC_WRITTEN;
 	if (exec->text != NULL) {
 		if (!exec->r.noreply)
@@ -334,7 +352,7 @@ request_start(struct request_env *env, void *owner, struct conn *conn,
 	struct exec *exec = exec_new(env, owner);
 	bool started = true;
 
-	assert(!gate_is_closed(pairs_gate(env->pairs)));
+	assert(owner != NULL && !gate_is_closed(pairs_gate(env->pairs)));
 	if (exec == NULL)
 		return NULL;
 	if (!keep_message(exec, conn, r, bytes)) {
@@ -361,6 +379,7 @@ request_new(struct request_env *env, void *owner)
 {
 	struct exec *exec = exec_new(env, owner);
 
+	assert(owner != NULL);
 	if (exec == NULL)
 		return NULL;
 	memset(&exec->r, 0, sizeof(exec->r));
@@ -371,7 +390,10 @@ request_new(struct request_env *env, void *owner)
 void
 request_silence(struct request *request, bool silent)
 {
-	exec_of(request)->r.noreply = silent;
+	struct exec *exec = exec_of(request);
+
+	assert(exec->owed == 1 && STAILQ_EMPTY(&exec->subrequests));
+	exec->r.noreply = silent;
 }
 
 void
@@ -380,6 +402,7 @@ request_finish(struct request *request, const char *bytes, size_t n)
 	struct exec *exec = exec_of(request);
 
 	assert(exec->owed == 1 && exec->text == NULL);
+	assert(STAILQ_EMPTY(&exec->subrequests));
 	exec->owed = 0;
 	exec->text_length = n;
 	if (n <= sizeof(exec->small)) {
@@ -411,6 +434,7 @@ request_continue(struct request *request)
 	struct exec *exec = exec_of(request);
 
 	assert(exec->state == EXEC_WRITTEN && exec->keys_left > 0);
+	assert(!gate_is_closed(pairs_gate(exec->env->pairs)));
 	if (multiget_start(exec))
 		return;
 	exec->keys_left = 0;
@@ -438,6 +462,7 @@ request_free(struct request *request)
 	struct exec *exec = exec_of(request);
 
 	assert(request->owner != NULL && !exec->is_freed);
+	assert(exec->owed == 0 || exec->state == EXEC_WAITING);
 	if (exec->owed > 0) {
 		request->owner = NULL;
 		exec->keys_left = 0;

@@ -5,7 +5,13 @@
  * Carry one command from parsed line to whole reply: split it by key, ask the
  * authorities, merge what they say.
  *
- * A request outlives its owner: it stays until no server owes it an answer.
+ *   request_start() -> waits -- answered() --> is ready -- request_write() -.
+ *                        ^                                                  |
+ *                        '-- request_continue() <--- is paused: keys left <-+
+ *                                                                           |
+ *                            request_free() <------- is written <-----------'
+ *
+ * A request may outlive its owner: it stays until no server owes it an answer.
  */
 
 #include <stdbool.h>
@@ -20,64 +26,73 @@ struct pairs;
 struct stats;
 
 struct request {
-	STAILQ_ENTRY(request) entry; /* the owner's FIFO */
-	void *owner;                 /* NULL: abandoned */
-	size_t cost;                 /* bytes of memory, about */
+	STAILQ_ENTRY(request) entry; /* of the FIFO of its owner */
+	void *owner;                 /* borrowed; NULL: abandoned */
+	size_t cost;                 /* bytes of memory that it takes, about */
 };
 
-/* What all requests share; borrowed until the last one is gone. */
+/* What all requests share; borrowed until the last one has ended. */
 struct request_env {
 	struct pairs *pairs;
 	struct stats *stats;
-	unsigned int links; /* connections per server */
-	bool error_on_down;
-	struct budget *budget;
+	unsigned int links;    /* connections per server, 1 and up */
+	bool error_on_down;    /* a read that no server can answer: an error */
+	struct budget *budget; /* counts the values that are expected */
 	/*
-	 * There is something for request_write().  Never called from inside
+	 * The request has become ready.  Never called from inside
 	 * request_start() and request_continue(), nor for an abandoned one.
+	 * The owner may free the request in here.
 	 */
 	void (*answered)(struct request *request);
 };
 
 /*
  * Begin to carry out r, a command about keys, parsed from bytes, which conn is
- * offering.  The gate must be open.  Returns NULL when out of
- * memory.  The request may be request_is_ready() at once.
+ * offering; both may go when this returns.  r has no error, or is too_large.
+ * The gate must be open.  The request may be ready at once.  Returns NULL when
+ * out of memory; then no server was asked.
  */
 struct request *request_start(struct request_env *env, void *owner,
     struct conn *conn, const struct proto_request *r, const char *bytes);
 
-/* A request whose reply comes from elsewhere: request_finish(). */
+/* A request that asks no server: the caller owes its reply, by
+   request_finish() or request_fail().  Returns NULL when out of memory. */
 struct request *request_new(struct request_env *env, void *owner);
 
-/* Do not write its reply, if silent. */
+/* Whether the reply of a request from request_new() is not written. */
 void request_silence(struct request *request, bool silent);
 
-/* Its reply: n bytes, which are copied.  The request may end in here, and
-   answered() may run. */
+/* The reply to a request from request_new(): n bytes, which are copied; out of
+   memory, it is an error.  answered() runs in here, unless the request was
+   abandoned; the request may end in here. */
 void request_finish(struct request *request, const char *bytes, size_t n);
 
-/* The same; it says that there is no memory. */
+/* As request_finish(), with the error that there is no memory. */
 void request_fail(struct request *request);
 
-/* Whether there is something to write. */
+/* Whether there is something for request_write(). */
 bool request_is_ready(const struct request *request);
 
 /*
- * Write what is ready.  Returns whether that was all of the reply; if not, the
- * rest comes after request_continue() (which needs the gate to be open, too).
+ * Write what a ready request has.  Returns true if that was the last of the
+ * reply.  Otherwise the request is paused: the rest comes after
+ * request_continue().
  */
 bool request_write(struct request *request, struct conn *conn);
-void request_continue(struct request *request);
 
-/* Whether it waits for request_continue(). */
+/* Whether the request waits for request_continue(). */
 bool request_is_paused(const struct request *request);
 
-/* Whether all of it has been told to servers, so that what follows it in the
-   client's stream cannot overtake it. */
+/* Ask for the next keys of a paused request.  The gate must be open.  The
+   request may be ready at once. */
+void request_continue(struct request *request);
+
+/* Whether all of the request has been submitted to servers, so that what
+   follows it in the input of the client cannot overtake it. */
 bool request_is_sent(const struct request *request);
 
-/* The owner is done with it. */
+/* The owner is done with the request, written or not.  It ends now, or when no
+   server owes it an answer. */
 void request_free(struct request *request);
 
 /* Give unused memory back to the system. */
