@@ -165,8 +165,7 @@ outbuf_peek(const struct outbuf *out, struct iovec *vector, unsigned int max)
 	unsigned int n = 0;
 
 	assert(max > 0);
-	STAILQ_FOREACH(segment, &out->segments, entry)
-	{
+	STAILQ_FOREACH(segment, &out->segments, entry) {
 		if (n == max)
 			break;
 		assert(segment->length > 0);

@@ -107,8 +107,8 @@ struct proto_request {
 
 	/*
 	 * Meta commands: from the first flag to the end of the last one;
-	 * proto_token() walks over it.  All flags were checked, but not those of
-	 * me.  Of these only b may be forwarded, and only if base64 is set.
+	 * proto_token() walks over it.  All flags were checked, but not those
+	 * of me.  Of these only b may be forwarded, and only if base64 is set.
 	 */
 	struct proto_span meta;
 	/* M of ms: E, A, P, R or S; S if there is none.  M of ma: I or D; I if

@@ -255,7 +255,7 @@ on_budget_timer(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	assert((n == 0) == TAILQ_EMPTY(&budget->waiters));
 	TAILQ_FOREACH(waiter, &budget->waiters, entry)
-	waiter->checks++;
+		waiter->checks++;
 	while (n-- > 0)
 		budget_wake(budget);
 }

@@ -77,8 +77,8 @@ subrequest_for(struct exec *exec, struct peer *peer, uint32_t hash,
 	struct subrequest *sub;
 
 	STAILQ_FOREACH(sub, &exec->subrequests, entry)
-	if (!sub->is_sent && sub->peer == peer && sub->link == link)
-		return sub;
+		if (!sub->is_sent && sub->peer == peer && sub->link == link)
+			return sub;
 	sub = exec_add_subrequest(exec);
 	if (sub == NULL)
 		return NULL;
@@ -174,8 +174,8 @@ submit_subrequests(struct exec *exec)
 	struct subrequest *sub;
 
 	STAILQ_FOREACH(sub, &exec->subrequests, entry)
-	if (!sub->is_sent)
-		submit_subrequest(sub);
+		if (!sub->is_sent)
+			submit_subrequest(sub);
 }
 
 /* The server has failed: ask the authorities that its keys have now. */

@@ -54,8 +54,7 @@ dirty_clear(struct dirty *dirty)
 {
 	struct entry *entry, *next;
 
-	HASH_ITER(hh, dirty->table, entry, next)
-	{
+	HASH_ITER(hh, dirty->table, entry, next) {
 		HASH_DEL(dirty->table, entry);
 		free(entry);
 	}

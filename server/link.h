@@ -40,8 +40,8 @@ struct call {
 	/* answer is NULL if the server has failed: then the command may have
 	   been carried out or not. */
 	void (*done)(struct call *call, const struct answer *answer);
-	/* A VALUE or STAT has arrived; it begins at offset at of bytes.  Returns
-	   whether the call can have asked for it.  NULL: all are accepted.  It
+	/* A VALUE or STAT has arrived; it begins at offset at of bytes.
+	   Returns whether the call can have asked for it.  NULL: all are accepted.  It
 	   is not called for a call of link_get(). */
 	bool (*element)(struct call *call, const struct proto_reply *element,
 	    const char *bytes, size_t at);
@@ -62,8 +62,8 @@ struct link_handler {
 	/* Bytes have arrived, so the server lives.  Called before they are read
 	   as replies. */
 	void (*heard)(void *owner);
-	/* The connection is of no use any more; why is valid in here.  The owner
-	   calls link_close(), or, if nothing was sent, link_attach(). */
+	/* The connection is of no use any more; why is valid in here.  The
+	   owner calls link_close(), or, if nothing was sent, link_attach(). */
 	void (*failed)(void *owner, const char *why);
 };
 
@@ -83,7 +83,7 @@ bool link_open(struct link *link);
 /*
  * Give an open link the socket fd, which may be still connecting and is owned
  * by the link from now on, even if this fails.  fd may be -1: then this fails
- * with the errno that the caller has got.  Returns false, and errno, on failure.
+ * with the errno that the caller has got.  Returns false and errno on failure.
  */
 bool link_attach(struct link *link, int fd);
 
