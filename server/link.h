@@ -41,7 +41,8 @@ struct call {
 	   been carried out or not. */
 	void (*done)(struct call *call, const struct answer *answer);
 	/* A VALUE or STAT has arrived; it begins at offset at of bytes.
-	   Returns whether the call can have asked for it.  NULL: all are accepted.  It
+	   Returns whether the call can have asked for it.  NULL: all are
+	   accepted.  It
 	   is not called for a call of link_get(). */
 	bool (*element)(struct call *call, const struct proto_reply *element,
 	    const char *bytes, size_t at);

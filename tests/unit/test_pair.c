@@ -284,7 +284,7 @@ test_authority_of_each_two_states_is_the_one_of_the_table(void)
 }
 
 static void
-test_authority_without_a_backup_is_the_primary_unless_it_is_no_mirror(void)
+test_authority_without_a_backup_is_the_primary_if_a_mirror(void)
 {
 	struct peer primary = { .state = PEER_DOWN };
 	const struct pair pair = { .primary = &primary };
@@ -621,7 +621,7 @@ main(void)
 	unit_need(base != NULL, "event_base_new");
 	RUN(test_peer_is_trusted_or_a_mirror_in_the_states_that_its_table_says);
 	RUN(test_authority_of_each_two_states_is_the_one_of_the_table);
-	RUN(test_authority_without_a_backup_is_the_primary_unless_it_is_no_mirror);
+	RUN(test_authority_without_a_backup_is_the_primary_if_a_mirror);
 	RUN(test_authority_of_two_mirrors_does_not_change_with_a_handback);
 	RUN(test_partner_of_one_server_of_a_pair_is_the_other);
 	RUN(test_uncovered_pairs_are_those_whose_servers_are_all_down);
