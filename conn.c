@@ -101,8 +101,8 @@ struct conn {
 
 	struct block *in;  /* owned; NULL: no input is kept */
 	size_t start, end; /* the input that is kept in the block */
-	/* Of the input that follows, so many bytes are thrown away, the first of
-	   them behind as many that are kept. */
+	/* So many bytes of the input are thrown away: the first of them is
+	   behind discard_behind bytes that are kept. */
 	uint64_t discard;
 	size_t discard_behind;
 	size_t wanted; /* bytes of the message being read; 0: unknown */
@@ -265,8 +265,8 @@ schedule_offer(struct conn *conn)
 	TAILQ_INSERT_TAIL(&conn->loop->offers, conn, offer_entry);
 }
 
-/* Cut what is to be discarded out of the n bytes that input() has left.  Returns
-   how many are left then; all behind the cut are to be offered again. */
+/* Cut what is to be discarded out of the n bytes that input() has left.
+   Returns how many are left then. */
 static size_t
 cut(struct conn *conn, char *rest, size_t n)
 {

@@ -45,7 +45,7 @@ enum conn_end {
 	CONN_EOF,
 	/* All output was sent after conn_finish(), and the end as well. */
 	CONN_FINISHED,
-	/* The socket is dead, or memory ran out; conn_error() says why.  ended()
+	/* The socket is dead, or memory ran out: see conn_error().  ended()
 	   closes the conn, or gives it another socket with conn_attach(). */
 	CONN_FAILED,
 };

@@ -1,10 +1,10 @@
 /*
  * Make a daemon of the process: descriptors, background, user, pid file, and
- * word to systemd.
+ * messages to systemd.
  *
- * Invariant: until daemon_ready() every failure ends the process with one line
- * and a status that the caller of a daemon sees; from then on nothing here
- * ends it or waits.
+ * Invariant: until daemon_ready() each failure that matters ends the process
+ * with one line and a status, which the caller of a daemon gets; from then on
+ * nothing here ends it or waits.
  */
 
 #include "daemon.h"
@@ -35,13 +35,21 @@
 
 #include "log.h"
 
-static int parent_fd = -1;   /* a byte: we are ready; EOF: we have died */
-static int null_fd = -1;     /* /dev/null for the standard descriptors */
-static int pid_fd = -1;      /* holds the lock on the pid file */
-static const char *pid_path; /* borrowed */
-static int notify_fd = -1;   /* made early: there may be no other later */
+/* A descriptor of these is -1 before it is opened and after it is closed. */
 
-/* Raise the limit of open files as near to need as it goes; returns it. */
+/* A pipe to the parent.  A byte: we are ready.  Its end: we have died. */
+static int parent_fd = -1;
+/* /dev/null, which becomes stdin, stdout and stderr of a daemon. */
+static int null_fd = -1;
+/* The pid file; it has the lock. */
+static int pid_fd = -1;
+/* The name of the pid file; borrowed; valid while pid_fd is. */
+static const char *pid_path;
+/* A socket to systemd.  Kept, because there may be no descriptor later. */
+static int notify_fd = -1;
+
+/* Raise the limit of open files to need, or as near to it as we may.  Returns
+   what the limit is then. */
 static rlim_t
 raise_files(rlim_t need)
 {
@@ -57,7 +65,7 @@ raise_files(rlim_t need)
 	higher.rlim_max = need > limit.rlim_max ? need : limit.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &higher) == 0)
 		return need;
-	/* The hard limit is for root to raise. */
+	/* Only root may raise the hard limit. */
 	if (limit.rlim_cur < limit.rlim_max) {
 		limit.rlim_cur = limit.rlim_max;
 		if (setrlimit(RLIMIT_NOFILE, &limit) == -1)
@@ -75,7 +83,7 @@ daemon_files(unsigned int clients, unsigned int other)
 	unsigned int fit;
 	int fd;
 
-	assert(clients > 0);
+	assert(clients > 0 && parent_fd == -1 && pid_fd == -1);
 	closefrom(STDERR_FILENO + 1);
 	do {
 		fd = open("/dev/null", O_RDWR);
@@ -89,6 +97,7 @@ daemon_files(unsigned int clients, unsigned int other)
 	if (limit >= need)
 		return clients;
 	fit = limit > other ? (unsigned int)(limit - other) : 1;
+	assert(fit > 0 && fit <= clients);
 	log_warning(
 	    "the limit of %ju open files leaves room for %u clients, "
 	    "not for -n %u",
@@ -96,7 +105,7 @@ daemon_files(unsigned int clients, unsigned int other)
 	return fit;
 }
 
-/* In the parent: end as the child does, or with 0 when it is ready. */
+/* In the parent: exit with 0 when the child is ready, or as the child does. */
 static _Noreturn void
 wait_for_child(int fd, pid_t child)
 {
@@ -126,7 +135,7 @@ daemon_fork(void)
 	int ends[2];
 	pid_t child;
 
-	assert(parent_fd == -1);
+	assert(parent_fd == -1 && null_fd == -1 && pid_fd == -1);
 	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null_fd == -1 || pipe2(ends, O_CLOEXEC) == -1 ||
 	    (child = fork()) == -1) {
@@ -140,12 +149,12 @@ daemon_fork(void)
 	close(ends[0]);
 	parent_fd = ends[1];
 	assert(null_fd > STDERR_FILENO && parent_fd > STDERR_FILENO);
-	/* Fails only for the leader of a group, which a child never is. */
+	/* Fails only for the leader of a process group: no child is one. */
 	if (setsid() == -1)
 		log_warning("cannot start a session: %m");
 }
 
-/* Whether path still names the open file. */
+/* Whether path is still the name of the open file fd. */
 static bool
 is_file(int fd, const char *path)
 {
@@ -155,7 +164,7 @@ is_file(int fd, const char *path)
 	    ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
 }
 
-/* Another process has the lock: say which, and end. */
+/* Another process has the lock on the pid file: say which one, and exit. */
 static _Noreturn void
 pid_file_is_held(int fd, const char *path)
 {
@@ -169,6 +178,7 @@ pid_file_is_held(int fd, const char *path)
 	exit(EX_TEMPFAIL);
 }
 
+/* The pid file cannot be made: say why (errno), and exit. */
 static _Noreturn void
 pid_file_failed(const char *path)
 {
@@ -176,8 +186,8 @@ pid_file_failed(const char *path)
 	exit(EX_CANTCREAT);
 }
 
-/* Open the pid file and lock it.  Between the two its last owner may have
-   removed it; then there is a new one to make. */
+/* Open the pid file and lock it.  Its last owner may remove it between the two;
+   then we make another one. */
 static int
 pid_file_open(const char *path)
 {
@@ -217,7 +227,7 @@ daemon_pid_file_remove(void)
 	if (pid_fd == -1)
 		return;
 	assert(pid_path != NULL);
-	/* A name in a directory of root stays, but no pid is left behind it. */
+	/* We may not have the right to remove it; then an empty file stays. */
 	if (ftruncate(pid_fd, 0) == -1)
 		log_warning("-P %s: cannot empty the pid file: %m", pid_path);
 	if (is_file(pid_fd, pid_path) && unlink(pid_path) == -1)
@@ -226,14 +236,17 @@ daemon_pid_file_remove(void)
 	pid_fd = -1;
 }
 
-/* Whom to become. */
+/* The user and group to become. */
 struct account {
 	uid_t user;
 	gid_t group;
-	const char *name; /* owned by getpwnam(); NULL: not listed */
+	/* Of the user, for its supplementary groups; owned by getpwnam(), or
+	   NULL: the user is a number that is not listed. */
+	const char *name;
 };
 
-/* Read a number that can be a user or group; -1 means "leave it". */
+/* Read the number of a user or group.  Not -1: setresuid() and setresgid() take
+   that for "no change". */
 static bool
 parse_id(const char *text, unsigned int *id)
 {
@@ -250,7 +263,8 @@ parse_id(const char *text, unsigned int *id)
 	return true;
 }
 
-/* Nobody of that name was found: because of an error, or there is nobody. */
+/* No user or group of that name was found: say why, and exit.  errno: of the
+   search. */
 static _Noreturn void
 refuse_name(char option, const char *name, const char *what)
 {
@@ -263,7 +277,8 @@ refuse_name(char option, const char *name, const char *what)
 	exit(EX_NOUSER);
 }
 
-/* A number need not be listed, but then its group must be given. */
+/* Put a name or number into *account, with its group.  A number need not be
+   listed, but then a group must be given. */
 static void
 find_user(struct account *account, const char *user, bool has_group)
 {
@@ -286,6 +301,7 @@ find_user(struct account *account, const char *user, bool has_group)
 	account->name = entry->pw_name;
 }
 
+/* Put the name or number of a group into *account. */
 static void
 find_group(struct account *account, const char *group)
 {
@@ -299,7 +315,8 @@ find_group(struct account *account, const char *group)
 		refuse_name('g', group, "group");
 }
 
-/* Whether we are who we wanted to become, and for good. */
+/* Whether all ids of the process are those of account, and it cannot become
+   root again. */
 static bool
 is_final(const struct account *account)
 {
@@ -316,6 +333,7 @@ is_final(const struct account *account)
 	return user == 0 || (setuid(0) == -1 && seteuid(0) == -1);
 }
 
+/* Become account, or exit. */
 static void
 become(const struct account *account)
 {
@@ -365,12 +383,13 @@ daemon_drop(const char *user, const char *group)
 		    geteuid(), getegid());
 	if (geteuid() == 0)
 		log_warning("running as root");
-	/* Nor does any program that could be started from here on. */
+	/* No program that is started from here on gets more rights, either. */
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
 		log_warning("cannot give up new privileges: %m");
 }
 
-/* Send state to systemd.  Returns false if it could not be sent. */
+/* Send state to systemd, if it wants to know.  Returns false, and errno, if it
+   could not be sent. */
 static bool
 notify(const char *state, int flags)
 {
@@ -388,7 +407,7 @@ notify(const char *state, int flags)
 	}
 	memcpy(address.sun_path, path, length);
 	if (path[0] == '@')
-		address.sun_path[0] = '\0'; /* abstract */
+		address.sun_path[0] = '\0'; /* the abstract namespace */
 	if (notify_fd == -1)
 		notify_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (notify_fd == -1)
@@ -399,20 +418,22 @@ notify(const char *state, int flags)
 		       length)) != -1;
 }
 
+/* A daemon is ready: leave the directory and the terminal of the caller, and
+   let the parent exit. */
 static void
 leave_caller(void)
 {
 	int fd;
 	ssize_t n;
 
-	assert(null_fd > STDERR_FILENO);
+	assert(null_fd > STDERR_FILENO && parent_fd > STDERR_FILENO);
 	if (chdir("/") == -1)
 		log_warning("cannot go to the root directory: %m");
 	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
 		dup2(null_fd, fd);
 	close(null_fd);
 	null_fd = -1;
-	/* The caller may have killed the parent; that is no matter to us. */
+	/* That fails if the caller has killed the parent, and does no harm. */
 	do
 		n = write(parent_fd, "", 1);
 	while (n == -1 && errno == EINTR);
@@ -423,7 +444,7 @@ leave_caller(void)
 void
 daemon_ready(void)
 {
-	/* systemd itself waits for this one, so it may wait for systemd. */
+	/* systemd waits for this message, so we may wait until it is taken. */
 	if (!notify("READY=1", 0))
 		log_warning("cannot tell systemd that we are ready: %m");
 	if (parent_fd != -1)

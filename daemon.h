@@ -2,65 +2,86 @@
 #define DAEMON_H
 
 /*
- * What makes a process a daemon: descriptors, user, parent, pid file.
+ * Make a daemon of the process: descriptors, background, user, pid file, and
+ * messages to systemd.
  *
- * Order of calls: daemon_files, daemon_fork (unless in the foreground), bind,
- * daemon_pid_file, daemon_drop, daemon_ready; at the end
- * daemon_pid_file_remove.  Ports and the pid file need the rights of root,
- * nothing after them does.  Threads and event bases are made after
- * daemon_fork.
+ * The order of calls is:
  *
- * Whatever fails here before daemon_ready is logged in one line and ends the
- * process with a status of <sysexits.h>.
+ *	daemon_files()
+ *	daemon_fork()             unless magent stays in the foreground
+ *	                          ports are bound
+ *	daemon_pid_file()         if there is to be one
+ *	daemon_drop()
+ *	                          event bases are made
+ *	daemon_ready()
+ *	daemon_pid_file_remove()
+ *
+ * daemon_notify() may be called at any time after daemon_drop().
+ *
+ * Ports and the pid file need the rights of root, nothing behind daemon_drop()
+ * does.  What fails here before daemon_ready() is logged in one line and ends
+ * the process with a status of <sysexits.h>; from daemon_ready() on nothing
+ * here ends it.
  */
 
 #include <stdbool.h>
 
 /*
- * Raise RLIMIT_NOFILE so that clients fit beside other descriptors (both
- * counts).  Returns how many clients fit, at least 1; says so in the log if
- * that is less than asked for.  Also closes what the caller left open beyond
- * stderr (so nobody waits for us at the end of some pipe), and opens /dev/null
- * for whichever of descriptors 0, 1, 2 is closed, so that no socket gets their
- * numbers.  Call it before anything opens a descriptor.
+ * Raise RLIMIT_NOFILE to a number of clients, 1 and up, and of other
+ * descriptors.  Returns how many clients have room, at least 1; if these are
+ * fewer, the log says so.  Also closes all descriptors above stderr, because a
+ * program may wait for the end of a pipe that it left to us, and opens
+ * /dev/null for those of 0, 1 and 2 that are closed, so that no socket gets
+ * their numbers.  To be called before anything opens a descriptor.
  */
 unsigned int daemon_files(unsigned int clients, unsigned int other);
 
 /*
- * Go to the background.  The parent waits in here and exits with 0 once the
- * child has called daemon_ready(), or with the child's own exit status.
- * Until daemon_ready() stderr stays the caller's.  Returns in the child.
+ * Go to the background.  Returns in the child.  The parent waits in here, and
+ * exits with 0 when the child has called daemon_ready(), or with the exit
+ * status of the child if that ends before.  Until daemon_ready() the child has
+ * the stderr of its caller.
  */
 void daemon_fork(void);
 
 /*
- * Write and lock the pid file (path is borrowed until the end, and absolute);
- * daemon_pid_file_remove() removes it if it is still ours, or empties it where
- * the directory no longer lets us.  Exits with EX_CANTCREAT, or EX_TEMPFAIL if
- * a live process holds it, which then stays as it is.
+ * Write and lock the pid file.  path is absolute, and borrowed until
+ * daemon_pid_file_remove().  Exits with EX_CANTCREAT; or with EX_TEMPFAIL if a
+ * live process holds the file, which then stays as it is.
  */
 void daemon_pid_file(const char *path);
-void daemon_pid_file_remove(void); /* nothing to remove is fine */
+
+/* Empty the pid file and unlock it, and remove it if it is still ours and the
+   directory lets us.  Does nothing if there is none. */
+void daemon_pid_file_remove(void);
 
 /*
- * Become user and group (names or numbers; either may be NULL): root without
- * user becomes nobody and says so; "root" stays root, with a warning; who is
- * not root stays who he is, with a warning if the two say something else.
- * Supplementary groups are the user's.  Exits with EX_NOUSER if there is no
- * such user or group, with EX_OSERR if it cannot become them for good.
+ * Become user and group, which are names or numbers:
+ *
+ *	process   user        becomes
+ *	root      NULL        nobody, with a warning
+ *	root      "root"      stays root, with a warning
+ *	root      other       user
+ *	other     any         stays as it is, with a warning if that is not
+ *	                      what user and group say
+ *
+ * group NULL is the group of the user.  Supplementary groups are those of the
+ * user.  Exits with EX_NOUSER if there is no such user or group, with EX_OSERR
+ * if the process cannot become them, or could become root again.
  */
 void daemon_drop(const char *user, const char *group);
 
 /*
- * All ports are bound.  Tells systemd ($NOTIFY_SOCKET) READY=1; after
- * daemon_fork() also goes to the root directory, points stdin, stdout and
- * stderr to /dev/null and lets the parent exit with 0.  So the last line to
- * the caller's stderr comes before, and log_open(true, ...) after.
+ * Clients may come: the start is over.  Tells systemd ($NOTIFY_SOCKET) READY=1;
+ * may wait for systemd.  After daemon_fork() also goes to the root directory,
+ * points stdin, stdout and stderr to /dev/null and lets the parent exit with 0.
+ * So the last line to the stderr of the caller comes before this call, and
+ * log_open(true, ...) behind it.
  */
 void daemon_ready(void);
 
-/* Tell systemd something more: STOPPING=1, WATCHDOG=1.  Never waits; without
-   $NOTIFY_SOCKET it does nothing. */
+/* Send a state to systemd, such as STOPPING=1 or WATCHDOG=1.  Never waits;
+   without $NOTIFY_SOCKET it does nothing. */
 void daemon_notify(const char *state);
 
 #endif

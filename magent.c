@@ -2,12 +2,17 @@
  * Turn the command line into servers, rings and listening sockets, then run
  * the loop until a signal.
  *
- * Order: what needs the rights of root (descriptors, ports, the pid file)
- * comes before daemon_drop(), and whatever can fail before daemon_ready(), so
- * that the caller's exit status tells.
+ *   main() -> serve(): files, fork, bind, pid file, drop -> build() -> run()
+ *                                                                        |
+ *                                            demolish() <----------------'
+ *
+ * Invariant: what needs the rights of root (descriptors, ports, the pid file)
+ * comes before daemon_drop(), and all that can fail comes before
+ * daemon_ready(), so that the exit status says whether magent has started.
  */
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -39,32 +44,39 @@
 #include "server/server.h"
 
 enum {
-	GRACE_MS = 5000,       /* to finish what is in flight */
-	TICK_SECONDS = 2,      /* between signs of life to systemd */
-	SPARE_FILES = 64,      /* descriptors beside clients and servers */
-	VALUE_SLACK = 1 << 20, /* a server's limit may be above ours */
+	/* After the first signal to stop: time to finish what is in flight. */
+	GRACE_MS = 5000,
+	/* Between two signs of life to systemd. */
+	TICK_SECONDS = 2,
+	/* Descriptors for all but clients and servers. */
+	SPARE_FILES = 64,
+	/* Bytes by which a value of a server may be larger than -I: its own
+	   limit may be above ours. */
+	VALUE_SLACK = 1 << 20,
 };
 
 enum { TERM, INT, SIGNALS };
 
+/* The process.  Pointers are owned, but for options and pairs; what was not
+   built is NULL. */
 struct magent {
 	const struct options *options;
 	struct event_base *base;
 	struct resolver *resolver; /* NULL: no server has a name */
 	struct conn_loop *loop;
 	struct recoveries *recoveries;
-	struct pairs *pairs;
+	struct pairs *pairs; /* those of recoveries */
 	struct clients *clients;
 	struct stats stats;
 	struct report_settings settings;
-	struct sockets *sockets;     /* NULL: none, or they are closed */
-	struct listener **listeners; /* one per socket, or NULL */
+	struct sockets *sockets;     /* NULL also after a stop */
+	struct listener **listeners; /* one per socket; NULL after a stop */
 	size_t listener_count;
 	struct event *signals[SIGNALS];
 	struct event *tick;
-	bool ready;
-	unsigned int stops; /* signals to stop that came */
-	int64_t deadline;   /* of the grace, once stops > 0 */
+	bool ready;         /* daemon_ready() was called */
+	unsigned int stops; /* signals to stop that have come */
+	int64_t deadline;   /* end of the grace; valid if stops > 0 */
 };
 
 /*
@@ -83,6 +95,7 @@ stop_listening(struct magent *magent)
 	magent->sockets = NULL;
 }
 
+/* The first signal: finish what is in flight.  The second ends run(). */
 static void
 on_stop(evutil_socket_t fd, short what, void *arg)
 {
@@ -92,6 +105,7 @@ on_stop(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	if (++magent->stops > 1)
 		return;
+	assert(magent->clients != NULL && magent->recoveries != NULL);
 	log_info("stopping: %zu clients are connected",
 	    clients_count(magent->clients));
 	daemon_notify("STOPPING=1");
@@ -121,6 +135,7 @@ bind_sockets(struct magent *magent)
 	const struct options *options = magent->options;
 	size_t i;
 
+	assert(options->listen_port > 0 || options->socket_path != NULL);
 	magent->sockets = sockets_new();
 	if (magent->sockets == NULL) {
 		log_error("cannot start: out of memory");
@@ -184,7 +199,8 @@ set_settings(struct magent *magent, unsigned int max_clients)
 	};
 }
 
-/* The rings, the servers and the clients. */
+/* Build the servers, the rings and the clients.  Returns false when out of
+   memory. */
 static bool
 build_proxy(struct magent *magent, unsigned int max_clients)
 {
@@ -214,6 +230,8 @@ build_proxy(struct magent *magent, unsigned int max_clients)
 		.error_on_down = options->error_on_down,
 	};
 
+	assert(options->primary_count > 0 && max_clients > 0);
+	assert(options->item_size <= options->memory_limit / 2);
 	if (has_names(options)) {
 		magent->resolver = resolver_new(magent->base);
 		if (magent->resolver == NULL)
@@ -271,6 +289,7 @@ build_events(struct magent *magent)
 	struct timeval every = { .tv_sec = TICK_SECONDS };
 	int i;
 
+	assert(magent->clients != NULL && magent->stops == 0);
 	if (!build_listeners(magent))
 		return false;
 	for (i = 0; i < SIGNALS; i++) {
@@ -327,12 +346,14 @@ demolish(struct magent *magent)
  * Running
  */
 
-/* Everybody has been heard of, or has not answered in time. */
+/* Every server has answered, or has not answered in time: say that clients may
+   come.  From here on a daemon logs to syslog. */
 static void
 announce_ready(struct magent *magent)
 {
 	const struct options *options = magent->options;
 
+	assert(!magent->ready && pairs_peer_count(magent->pairs) > 0);
 	magent->ready = true;
 	log_info("ready; servers: %zu, pairs without one that is up: %zu",
 	    pairs_peer_count(magent->pairs), pairs_uncovered(magent->pairs));
@@ -341,16 +362,19 @@ announce_ready(struct magent *magent)
 		log_open(true, log_level());
 }
 
-/* Whether there is still something to do after the first signal. */
+/* Whether, after the first signal, something is in flight and may take more
+   time. */
 static bool
 is_busy(struct magent *magent)
 {
+	assert(magent->stops > 0);
 	return conn_loop_now(magent->loop) < magent->deadline &&
 	    (clients_count(magent->clients) > 0 ||
 		!gate_is_empty(pairs_gate(magent->pairs)));
 }
 
-/* Who started a daemon waits for it to be ready, and learns that it never was. */
+/* The command that started a daemon waits for it to be ready, and learns that
+   it never was. */
 static int
 end_status(const struct magent *magent)
 {
@@ -362,6 +386,7 @@ end_status(const struct magent *magent)
 static void
 run(struct magent *magent)
 {
+	assert(magent->stops == 0 && !magent->ready);
 	recoveries_start(magent->recoveries);
 	while (magent->stops == 0 || (magent->stops == 1 && is_busy(magent))) {
 		conn_loop_turn(magent->loop);
@@ -371,7 +396,7 @@ run(struct magent *magent)
 	}
 	log_info("stopped");
 	daemon_pid_file_remove();
-	/* Those who did not finish in time keep what they have. */
+	/* Exit without freeing: requests are still referenced. */
 	if (clients_count(magent->clients) > 0 ||
 	    !gate_is_empty(pairs_gate(magent->pairs)))
 		_exit(end_status(magent));
@@ -386,7 +411,7 @@ seed_random(void)
 	srandom((unsigned int)now.tv_nsec ^ (unsigned int)getpid());
 }
 
-/* What libevent has to say goes where our own lines go. */
+/* Warnings of libevent are lines of the log. */
 static void
 on_libevent_log(int severity, const char *message)
 {

@@ -23,10 +23,13 @@
 #include "log.h"
 
 enum {
-	LETTERLESS = 256, /* values of options that are long only */
+	/* From here on: the "letters" of options that have a long name only. */
+	LETTERLESS = 256,
 	OPTION_RING = LETTERLESS,
 	OPTION_ON_DOWN,
-	LONGEST_HOST = 253,
+	/* Bytes of the longest host name that DNS allows. */
+	HOST_MAX = 253,
+	/* Where the help of an option begins in the usage text. */
 	HELP_COLUMN = 28,
 };
 
@@ -34,20 +37,23 @@ enum {
 #define MEGA ((uint64_t)1 << 20)
 #define GIGA ((uint64_t)1 << 30)
 
-/* Take the argument of an option.  Returns NULL, or what is wrong with it
-   (valid until the next call). */
+/* Put the argument of an option into *options.  Returns NULL, or what is wrong
+   with it, which is valid until the next call.  argument is NULL if the option
+   takes none. */
 typedef const char *take(struct options *options, const char *argument);
 
+/* An option. */
 struct entry {
-	int letter; /* or LETTERLESS and up */
-	const char *name;
-	const char *argument; /* NULL: takes none */
-	const char *initial;  /* the default; NULL: none */
-	const char *help;
-	take *take; /* NULL: ends the program with a text */
+	int letter;           /* what getopt_long() returns for it */
+	const char *name;     /* the long form, without -- */
+	const char *argument; /* as the usage names it; NULL: it takes none */
+	const char *initial;  /* the default, as an argument; NULL: none */
+	const char *help;     /* lines are separated by a newline */
+	take *take;           /* NULL: it prints a text, and magent ends */
 };
 
-/* Read a decimal number, digits only.  Returns what follows it, or NULL. */
+/* Read the digits at the start of text as a decimal number.  Returns what
+   follows them, or NULL if there are none, or the number is too large. */
 static const char *
 parse_decimal(const char *text, uint64_t *number)
 {
@@ -60,6 +66,7 @@ parse_decimal(const char *text, uint64_t *number)
 	return errno == 0 ? end : NULL;
 }
 
+/* Read a number from least to most.  Returns NULL, or what is wrong. */
 static const char *
 parse_count(const char *text, unsigned int least, unsigned int most,
     unsigned int *number)
@@ -79,9 +86,10 @@ parse_count(const char *text, unsigned int least, unsigned int most,
 	return NULL;
 }
 
-/* Read a size: a number and k, m or g, or nothing, which stands for unit. */
+/* Read a size in bytes: a number of k, m or g, or without a letter, of units.
+   Returns false if it is no size, or too large. */
 static bool
-read_size(const char *text, uint64_t unit, uint64_t *size)
+parse_size(const char *text, uint64_t unit, uint64_t *size)
 {
 	const char *end = parse_decimal(text, size);
 
@@ -108,6 +116,8 @@ read_size(const char *text, uint64_t unit, uint64_t *size)
 	return true;
 }
 
+/* Append the server that text names to a list of *count.  Returns NULL, or what
+   is wrong. */
 static const char *
 append_server(struct address **list, size_t *count, const char *text)
 {
@@ -115,6 +125,7 @@ append_server(struct address **list, size_t *count, const char *text)
 	const char *problem;
 	size_t i;
 
+	assert(*list != NULL || *count == 0);
 	longer = realloc(*list, (*count + 1) * sizeof(**list));
 	if (longer == NULL)
 		return "out of memory";
@@ -145,7 +156,8 @@ take_backup(struct options *options, const char *argument)
 	    argument);
 }
 
-/* Paths are made absolute: a daemon leaves the directory they start from. */
+/* Set *path, which is owned, to an absolute path: a daemon leaves the directory
+   that a relative one starts from. */
 static const char *
 take_path(char **path, const char *argument)
 {
@@ -180,7 +192,7 @@ append_host(struct options *options, const char *host, size_t length)
 	}
 	if (length == 0)
 		return "the host is empty";
-	if (length > LONGEST_HOST)
+	if (length > HOST_MAX)
 		return "the host name has more than 253 bytes";
 	longer = realloc(options->listen_hosts,
 	    (options->listen_count + 1) * sizeof(*longer));
@@ -198,7 +210,7 @@ append_host(struct options *options, const char *host, size_t length)
 static const char *
 take_listen(struct options *options, const char *argument)
 {
-	const char *problem = NULL;
+	const char *problem;
 	size_t length;
 
 	for (;;) {
@@ -269,7 +281,7 @@ take_item_size(struct options *options, const char *argument)
 {
 	uint64_t size;
 
-	if (!read_size(argument, 1, &size) || size < KILO || size > GIGA)
+	if (!parse_size(argument, 1, &size) || size < KILO || size > GIGA)
 		return "must be a size from 1k to 1g";
 	options->item_size = (size_t)size;
 	return NULL;
@@ -280,7 +292,7 @@ take_memory(struct options *options, const char *argument)
 {
 	uint64_t size;
 
-	if (!read_size(argument, MEGA, &size) || size < 8 * MEGA ||
+	if (!parse_size(argument, MEGA, &size) || size < 8 * MEGA ||
 	    size > 1024 * GIGA)
 		return "must be a number of megabytes, or a size, from 8m to "
 		       "1024g";
@@ -328,7 +340,7 @@ take_on_down(struct options *options, const char *argument)
 	return NULL;
 }
 
-/* Command lines of old installations have it. */
+/* -k means nothing: it is in the command lines of old installations. */
 static const char *
 take_nothing(struct options *options, const char *argument)
 {
@@ -384,6 +396,7 @@ static const struct entry entries[] = {
 
 enum { ENTRIES = sizeof(entries) / sizeof(entries[0]) };
 
+/* Print an option and its help. */
 static void
 print_entry(FILE *out, const struct entry *entry)
 {
@@ -446,6 +459,7 @@ complain(const struct entry *entry, const char *value, const char *problem)
 	    length >= sizeof(shown) ? "..." : "", problem);
 }
 
+/* The option with this letter; NULL: none. */
 static const struct entry *
 entry_find(int letter)
 {
@@ -473,7 +487,8 @@ set_defaults(struct options *options)
 	}
 }
 
-/* Make the two descriptions that getopt_long() wants. */
+/* Make the two descriptions that getopt_long() wants; letters has room for a
+   letter and a colon of each option. */
 static void
 describe(struct option longs[ENTRIES + 1], char letters[2 * ENTRIES + 1])
 {
@@ -481,6 +496,9 @@ describe(struct option longs[ENTRIES + 1], char letters[2 * ENTRIES + 1])
 
 	for (i = 0; i < ENTRIES; i++) {
 		assert(entries[i].take != NULL || entries[i].argument == NULL);
+		assert(entries[i].initial == NULL ||
+		    entries[i].argument != NULL);
+		assert(entry_find(entries[i].letter) == &entries[i]);
 		longs[i].name = entries[i].name;
 		longs[i].has_arg = entries[i].argument == NULL ?
 		    no_argument :
@@ -497,8 +515,8 @@ describe(struct option longs[ENTRIES + 1], char letters[2 * ENTRIES + 1])
 	*letters = '\0';
 }
 
-/* Take one option.  Returns true to go on with the next; otherwise the program
-   ends with *status, which is set only if that is no error. */
+/* Take one option.  Returns true to go on with the next.  Otherwise the program
+   ends with *status, which is set here only if there is no error. */
 static bool
 take_option(struct options *options, int letter, int *status)
 {
@@ -506,7 +524,7 @@ take_option(struct options *options, int letter, int *status)
 	const char *problem;
 
 	if (entry == NULL)
-		return false; /* getopt has said why */
+		return false; /* getopt_long() has said why */
 	if (entry->take == NULL) {
 		if (letter == 'h')
 			print_usage(stdout);
@@ -515,6 +533,7 @@ take_option(struct options *options, int letter, int *status)
 		*status = EX_OK;
 		return false;
 	}
+	assert(entry->argument == NULL || optarg != NULL);
 	problem = entry->take(options, optarg);
 	if (problem == NULL)
 		return true;
@@ -522,10 +541,12 @@ take_option(struct options *options, int letter, int *status)
 	return false;
 }
 
-/* What only the whole command line shows. */
+/* Whether the options fit together; if not, says why. */
 static bool
 check_together(const struct options *options)
 {
+	assert(options->max_clients > 0 && options->links > 0);
+	assert(options->item_size > 0 && options->timeout_ms > 0);
 	if (options->primary_count == 0) {
 		fputs(
 		    "magent: -s: no server is given; one at least is "

@@ -109,8 +109,8 @@ struct proto_request {
 
 	/*
 	 * Meta commands: from the first flag to the end of the last one;
-	 * proto_token() walks over it.  All flags were checked, but not those of
-	 * me.  Of these only b may be forwarded, and only if base64 is set.
+	 * proto_token() walks over it.  All flags were checked, but not those
+	 * of me.  Of these only b may be forwarded, and only if base64 is set.
 	 */
 	struct proto_span meta;
 	/* M of ms: E, A, P, R or S; S if there is none.  M of ma: I or D; I if
@@ -184,9 +184,8 @@ enum proto_expect {
 
 enum proto_result {
 	PROTO_VALUE, /* a VALUE line with its data; more elements follow */
-	PROTO_LARGE_VALUE, /* said by link.c: a VALUE that was thrown away */
-	PROTO_STAT,        /* a STAT line; more elements follow */
-	PROTO_END,         /* END of the values or stats */
+	PROTO_STAT,  /* a STAT line; more elements follow */
+	PROTO_END,   /* END of the values or stats */
 	PROTO_STORED,
 	PROTO_NOT_STORED,
 	PROTO_EXISTS,
@@ -206,6 +205,9 @@ enum proto_result {
 	PROTO_ERROR,        /* ERROR, or ERROR with a text */
 	PROTO_CLIENT_ERROR, /* CLIENT_ERROR ... */
 	PROTO_SERVER_ERROR, /* SERVER_ERROR ... */
+	/* Never of proto_reply(): link.c says so of a VALUE that it has thrown
+	   away. */
+	PROTO_LARGE_VALUE,
 };
 
 /* One element of a reply.  The reply ends with the first element that is

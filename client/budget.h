@@ -134,10 +134,10 @@ void budget_wake(struct budget *budget);
 unsigned int budget_round(const struct budget *budget, unsigned int n);
 
 /*
- * The values of so many keys are expected, which were asked for in rounds, or
- * by a command about one key.  Each budget_expect() is followed by one of the
- * other two, with the same keys: the values have come, in a reply of so many
- * bytes; or none will come.
+ * The values of a number of keys are expected, which were asked for in rounds,
+ * or by a command about one key.  Each budget_expect() is followed by one of
+ * the other two, with the same number: the values have come, in a reply of this
+ * size in bytes; or none will come.
  */
 void budget_expect(struct budget *budget, bool in_rounds, unsigned int keys);
 void budget_arrived(struct budget *budget, bool in_rounds, unsigned int keys,

@@ -35,25 +35,31 @@
 enum {
 	/* The window of a new client: its requests in flight. */
 	WINDOW_FIRST = 2,
-	/* The window grows by so much with each reply. */
+	/* The window grows by this number with each reply. */
 	WINDOW_STEP = 2,
 	/* The window does not grow beyond this. */
 	WINDOW_MAX = 512,
-	/* The window is closed at so many bytes of requests and replies. */
+	/* Bytes of requests and replies that close the window. */
 	WINDOW_BYTES = 2 << 20,
 	/* Input of a command that is not whole is large above this. */
 	INPUT_LARGE = 64 << 10,
 	/* A reply, or a backlog, is small up to this. */
 	SMALL_BYTES = 16 << 10,
-	/* A client that takes none of its output for so long is closed. */
+	/* A client that takes none of its output for this long is closed. */
 	STUCK_SECONDS = 30,
-	/* The same, also for its input, while the buffers hold too much. */
+	/* While memory is short, a client is closed that takes no output, or
+	   sends no more of a command, for this long. */
 	SHORT_SECONDS = 2,
-	/* A client has so long to close after we have sent the end. */
+	/* A client has this long to close after we have sent the end. */
 	LINGER_SECONDS = 2,
 	/* Bytes of the header of a message of the binary protocol. */
 	BINARY_HEADER = 24,
 };
+
+static_assert((WINDOW_MAX - WINDOW_FIRST) % WINDOW_STEP == 0,
+    "the window grows up to WINDOW_MAX, and not beyond");
+static_assert((int)SMALL_BYTES < (int)CONN_HIGH,
+    "a backlog that is small is not high");
 
 struct client {
 	TAILQ_ENTRY(client) entry; /* of env->list */
@@ -61,24 +67,25 @@ struct client {
 	struct conn *conn;         /* owned */
 	uint64_t number;           /* in the log: c#NUMBER */
 
-	STAILQ_HEAD(, request) requests;
-	struct request *last; /* of the requests; valid while there is one */
-	unsigned int count;   /* of the requests */
-	size_t cost;          /* bytes of memory of the requests */
-	unsigned int window;  /* how many there may be */
+	STAILQ_HEAD(, request) requests; /* in flight, the oldest first */
+	struct request *last; /* the youngest request; valid if count > 0 */
+	unsigned int count;   /* requests in flight */
+	size_t cost;          /* bytes of memory of these requests */
+	unsigned int window;  /* requests that may be in flight */
 	size_t reply_size;    /* bytes of a reply, judged by recent ones */
 
 	uint64_t swallow; /* bytes of input to throw away */
 	bool has_ended;   /* its side of the connection is closed */
 	bool is_closing;  /* no input is looked at any more */
 	bool is_finished; /* all output is sent; it is to close its side */
-	struct gate_waiter gate_waiter;
-	struct budget_waiter memory_waiter;
+	struct gate_waiter gate_waiter;     /* waits for the gate to open */
+	struct budget_waiter memory_waiter; /* waits for memory */
 
-	uint64_t received, queued; /* of its conn, as counted last */
-	int64_t heard_ms;          /* when something came from it last */
-	/* What check_progress() saw last: bytes received while it holds_input(),
-	   else bytes sent.  A change from one to the other counts as progress. */
+	uint64_t received; /* conn_received(), as counted in the stats */
+	uint64_t queued;   /* conn_queued(), as counted in the stats */
+	int64_t heard_ms;  /* when something came from it last */
+	/* What count_idle_seconds() saw last: bytes received if the client held
+	   input, else bytes sent.  Any change of it counts as progress. */
 	uint64_t progress_bytes;
 	unsigned int idle_seconds; /* seconds without progress */
 };
@@ -158,6 +165,7 @@ count_written(struct client *client)
 	uint64_t queued = conn_queued(client->conn);
 	size_t size = (size_t)(queued - client->queued);
 
+	assert(queued >= client->queued);
 	stats_of(client)->bytes_written += size;
 	client->queued = queued;
 	if (size > client->reply_size)
@@ -172,6 +180,7 @@ pop_request(struct client *client)
 	struct request *request = STAILQ_FIRST(&client->requests);
 
 	assert(client->count > 0 && client->cost >= request->cost);
+	assert(client->window <= WINDOW_MAX);
 	STAILQ_REMOVE_HEAD(&client->requests, entry);
 	client->count--;
 	client->cost -= request->cost;
@@ -184,6 +193,7 @@ static void
 push_request(struct client *client, struct request *request)
 {
 	assert(request->owner == client && !client->is_closing);
+	assert((client->count == 0) == STAILQ_EMPTY(&client->requests));
 	STAILQ_INSERT_TAIL(&client->requests, request, entry);
 	client->last = request;
 	client->count++;
@@ -260,6 +270,7 @@ deliver(struct client *client)
 			break;
 		}
 	}
+	assert((request == NULL) == (client->count == 0));
 	if (request == NULL && client->is_closing)
 		conn_finish(client->conn);
 }
@@ -279,7 +290,8 @@ client_answered(struct request *request)
 	budget_wake(budget);
 }
 
-/* Reply to a command that takes no server. */
+/* Reply with text, then more, to a command for which no server is asked.  The
+   reply waits for those of earlier requests. */
 static void
 reply(struct client *client, const char *text, const char *more)
 {
@@ -308,7 +320,7 @@ reply(struct client *client, const char *text, const char *more)
  * Commands
  */
 
-/* A command about no key. */
+/* Carry out a command that is about no key. */
 static void
 answer(struct client *client, const struct proto_request *r, const char *bytes)
 {
@@ -322,7 +334,7 @@ answer(struct client *client, const struct proto_request *r, const char *bytes)
 	local_answer(&client->env->local, request, r, bytes);
 }
 
-/* A command about keys. */
+/* Carry out a command about keys. */
 static void
 start_request(struct client *client, const struct proto_request *r,
     const char *bytes)
@@ -341,7 +353,8 @@ start_request(struct client *client, const struct proto_request *r,
 		deliver(client);
 }
 
-/* memcached drops the old value when set and ms are too large. */
+/* Whether an error is not all: memcached drops the old value of a key when the
+   new one of a set or ms is too large. */
 static bool
 drops_value(const struct proto_request *r)
 {
@@ -349,6 +362,7 @@ drops_value(const struct proto_request *r)
 	    (r->command == PROTO_SET || r->command == PROTO_MS);
 }
 
+/* Carry out the command r, or reply with its error. */
 static void
 handle(struct client *client, const struct proto_request *r, const char *bytes)
 {
@@ -401,6 +415,7 @@ is_full(const struct client *client)
 
 	if (client->count == 0)
 		return false;
+	assert(client->last->owner == client);
 	bytes = share(client);
 	/* What follows must not overtake a get whose keys are asked for in
 	   rounds. */
@@ -409,7 +424,7 @@ is_full(const struct client *client)
 	    !request_is_sent(client->last);
 }
 
-/* The answer of the binary protocol to a command that is not known. */
+/* Reply to n bytes of the binary protocol: the command is not known. */
 static void
 reply_binary(struct client *client, const char *bytes, size_t n)
 {
@@ -422,6 +437,7 @@ reply_binary(struct client *client, const char *bytes, size_t n)
 		[11] = sizeof(text) - 1,
 	};
 
+	static_assert(sizeof(text) <= INT8_MAX, "its length is one byte");
 	if (n > 1)
 		header[1] = bytes[1]; /* the opcode */
 	if (n >= BINARY_HEADER)
@@ -430,11 +446,12 @@ reply_binary(struct client *client, const char *bytes, size_t n)
 	conn_write(client->conn, text, sizeof(text) - 1);
 }
 
-/* What has come is no message. */
+/* The n bytes that have come are no message: say so, and close. */
 static void
 reject(struct client *client, enum proto_status status, const char *bytes,
     size_t n)
 {
+	assert(n > 0 && (status == PROTO_TOO_LONG || status == PROTO_BAD));
 	if (status == PROTO_TOO_LONG) {
 		log_info("%s: closed, sends a line without end",
 		    client_name(client));
@@ -452,12 +469,15 @@ reject(struct client *client, enum proto_status status, const char *bytes,
 	client_stop(client);
 }
 
-/* A message is not whole yet: say how much there will be, or give it up. */
+/* The message at the start of n bytes is not whole: tell the conn how long it
+   will be, or give it up if memory is short.  Returns how many bytes are done
+   with. */
 static size_t
 await_message(struct client *client, const struct proto_request *r, size_t n)
 {
 	bool is_short = n > INPUT_LARGE && budget_is_short(budget_of(client));
 
+	assert(r->length == 0 || r->length > n);
 	if (is_short && r->length == 0) {
 		stats_of(client)->memory_errors++;
 		reply(client, "SERVER_ERROR out of memory reading request",
@@ -471,7 +491,6 @@ await_message(struct client *client, const struct proto_request *r, size_t n)
 			reply(client,
 			    "SERVER_ERROR out of memory storing object",
 			    "\r\n");
-		assert(r->length > n);
 		client->swallow = r->length - n;
 		return n;
 	}
@@ -495,6 +514,7 @@ read_message(struct client *client, const char *bytes, size_t n)
 		reject(client, status, bytes, n);
 		return n;
 	}
+	assert(client->swallow == 0 && r.length > 0 && r.length <= n);
 	client->swallow = r.swallow;
 	handle(client, &r, bytes);
 	return r.length;
@@ -511,15 +531,21 @@ swallow(struct client *client, size_t n)
 	return n;
 }
 
+/* Whether resume() will be called: each of these causes calls it at its end. */
+static bool
+will_resume(const struct client *client)
+{
+	return client->count > 0 || conn_backlog(client->conn) > CONN_HIGH ||
+	    client->gate_waiter.waiting || client->memory_waiter.waiting;
+}
+
 /* Read nothing more until resume(). */
 static void
 pause_client(struct client *client)
 {
 	stats_of(client)->yields++;
 	conn_pause(client->conn);
-	/* One of these calls resume() when it changes. */
-	assert(client->count > 0 || conn_backlog(client->conn) > CONN_HIGH ||
-	    client->gate_waiter.waiting || client->memory_waiter.waiting);
+	assert(will_resume(client));
 }
 
 static size_t
@@ -530,6 +556,7 @@ on_client_input(void *owner, const char *bytes, size_t n)
 	size_t used = 0;
 	size_t length;
 
+	assert(n > 0 && received >= client->received);
 	stats_of(client)->bytes_read += received - client->received;
 	client->received = received;
 	client->heard_ms = conn_loop_now(client->env->loop);
@@ -559,6 +586,7 @@ resume(struct client *client)
 	if (conn_is_paused(client->conn) && !is_full(client) &&
 	    may_begin_or_wait(client))
 		conn_resume(client->conn);
+	assert(!conn_is_paused(client->conn) || will_resume(client));
 }
 
 static void

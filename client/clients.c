@@ -24,9 +24,10 @@
 struct clients {
 	struct client_env env;
 	struct clients_settings settings;
-	struct event *tick;
+	struct event *tick; /* owned; once a second */
 };
 
+/* A client may end while it is looked at, but no other one does. */
 static void
 on_clients_tick(evutil_socket_t fd, short what, void *arg)
 {
@@ -42,6 +43,7 @@ on_clients_tick(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
+/* There are too many clients: say so to this one, and close fd. */
 static void
 refuse_client(struct clients *clients, int fd)
 {
@@ -73,6 +75,7 @@ clients_stop(struct clients *clients)
 {
 	struct client *client, *next;
 
+	assert(!clients->env.are_stopping);
 	clients->env.are_stopping = true;
 	for (client = TAILQ_FIRST(&clients->env.list); client != NULL;
 	     client = next) {
@@ -87,6 +90,7 @@ clients_count(const struct clients *clients)
 	return clients->env.requests.stats->connections;
 }
 
+/* Fill env.  Out of memory, it has no budget. */
 static void
 init_env(struct client_env *env, struct conn_loop *loop, struct pairs *pairs,
     struct stats *stats, const struct report_settings *report_settings,
@@ -123,6 +127,7 @@ clients_new(struct conn_loop *loop, struct pairs *pairs, struct stats *stats,
 
 	if (clients == NULL)
 		return NULL;
+	assert(settings->max > 0 && settings->links > 0);
 	clients->settings = *settings;
 	init_env(&clients->env, loop, pairs, stats, report_settings, settings);
 	clients->tick = event_new(conn_loop_base(loop), -1, EV_PERSIST,
@@ -139,6 +144,7 @@ void
 clients_free(struct clients *clients)
 {
 	assert(TAILQ_EMPTY(&clients->env.list));
+	assert(clients_count(clients) == 0);
 	if (clients->tick != NULL)
 		event_free(clients->tick);
 	budget_free(clients->env.requests.budget);

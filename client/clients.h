@@ -1,8 +1,8 @@
 #ifndef CLIENTS_H
 #define CLIENTS_H
 
-/* All connections from applications: accept them, look after them once a
-   second, stop them. */
+/* All connections from applications: accept them, look at each once a second,
+   stop them. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -14,12 +14,12 @@ struct report_settings;
 struct stats;
 
 struct clients_settings {
-	size_t value_max;    /* bytes of a value from a client */
-	size_t memory_limit; /* bytes in buffers of all kinds */
-	unsigned int max;    /* clients at a time */
-	unsigned int links;  /* connections per server */
-	bool refuse_flush;
-	bool error_on_down;
+	size_t value_max;    /* bytes of the largest value from a client */
+	size_t memory_limit; /* bytes in buffers of all kinds, see budget.h */
+	unsigned int max;    /* clients at a time, 1 and up */
+	unsigned int links;  /* connections per server, 1 and up */
+	bool refuse_flush;   /* flush_all is answered with an error */
+	bool error_on_down;  /* a read that no server can answer: an error */
 };
 
 /* All pointers but settings are borrowed.  Returns NULL when out of memory. */
@@ -27,14 +27,19 @@ struct clients *clients_new(struct conn_loop *loop, struct pairs *pairs,
     struct stats *stats, const struct report_settings *report_settings,
     const struct clients_settings *settings);
 
-/* After the last client is gone: see clients_stop() and clients_count(). */
+/* To be called when the last client is gone: see clients_stop() and
+   clients_count(). */
 void clients_free(struct clients *clients);
 
-/* Take over a connected socket.  One too many gets an error and is closed. */
+/* Take over the connected socket fd, which is nonblocking.  One client too many
+   gets an error and is closed.  Not to be called after clients_stop(). */
 void clients_accept(struct clients *clients, int fd);
 
-/* Finish what is in flight and close. */
+/* Begin nothing more: each client is closed when what it has in flight has been
+   answered and sent.  To be called once. */
 void clients_stop(struct clients *clients);
+
+/* How many clients are connected. */
 size_t clients_count(const struct clients *clients);
 
 #endif

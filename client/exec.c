@@ -24,18 +24,17 @@ const char exec_no_server[] = "SERVER_ERROR no server is up for this key\r\n";
 const char exec_no_memory[] = "SERVER_ERROR out of memory\r\n";
 const char exec_too_large[] = "SERVER_ERROR object too large for cache\r\n";
 
-/* exec_new() leaves what is behind r as it is; exec_end() releases these, also
-   of an exec that was not used. */
+/* exec_new() clears what is before r, and exec_end() releases these members. */
 static_assert(offsetof(struct exec, subrequests) < offsetof(struct exec, r) &&
 	offsetof(struct exec, message) < offsetof(struct exec, r) &&
 	offsetof(struct exec, get_keys_block) < offsetof(struct exec, r) &&
 	offsetof(struct exec, text_block) < offsetof(struct exec, r),
-    "exec_end() releases what exec_new() has not set");
+    "exec_new() clears what exec_end() releases");
 
-/* exec_add_subrequest() does the same behind end. */
+/* exec_add_subrequest() clears what is before end. */
 static_assert(offsetof(struct subrequest, reply) <
 	offsetof(struct subrequest, end),
-    "exec_free_subrequests() releases what was not set");
+    "a subrequest has no reply at first");
 
 static struct exec *spare_execs; /* linked by next_spare */
 static struct subrequest_list spare_subrequests =

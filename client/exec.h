@@ -187,7 +187,7 @@ void exec_close_subrequest(struct subrequest *sub, const struct answer *answer);
 void exec_become_ready(struct exec *exec);
 
 /* The bytes of the reply to sub, *length of them, in place or kept.  Valid
-   until exec_free_subrequests(), and in place no longer than answered() runs. */
+   until exec_free_subrequests(), and in place only while answered() runs. */
 const char *exec_reply(const struct exec *exec, const struct subrequest *sub,
     size_t *length);
 

@@ -1,8 +1,12 @@
 /*
  * Carry the commands that go to all servers.
  *
- * Invariant: open counts the calls that are out, and one more while they are
- * being told, so that nothing ends before all have been told.
+ *   fanout_flush() -> gate closed -> a branch per mirror --.
+ *   fanout_stats() -----------> a branch per primary ------+-> end(): reply
+ *
+ * Invariant: owed counts the branches that were submitted and not answered, and
+ * one more until all of them have been submitted; so end() runs once, after the
+ * last answer.
  */
 
 #include "client/fanout.h"
@@ -26,26 +30,29 @@
 /* The call to one server. */
 struct branch {
 	struct call call;
-	struct fanout *fanout;
+	struct fanout *fanout; /* set when the branch is submitted */
 	struct peer *peer;
 };
 
 struct fanout {
-	struct gate_job job;
-	struct request_env *env;
-	struct request *request;
-	unsigned int owed;
+	struct gate_job job;     /* flush_all: submits the branches */
+	struct request_env *env; /* borrowed */
+	struct request *request; /* gets the reply from end() */
+	unsigned int owed;       /* see the invariant */
+	/* Makes the reply.  The fanout is freed after it. */
 	void (*end)(struct fanout *fanout);
-	char line[32];        /* flush_all with its delay */
-	int64_t flush_at;     /* see pairs_set_flush() */
-	unsigned int flushed; /* servers that said OK */
-	char refusal[128];    /* what one said instead */
-	struct stats_of_servers sum;
-	fanout_render *render;
-	void *arg;
-	struct branch branches[]; /* one per peer */
+	char line[32];        /* flush_all: the command, with its delay */
+	int64_t flush_at;     /* flush_all: see pairs_set_flush() */
+	unsigned int flushed; /* flush_all: servers that said OK */
+	char refusal[128];    /* flush_all: what a server said instead */
+	struct stats_of_servers sum; /* stats: of those that have answered */
+	fanout_render *render;       /* stats: makes the reply from the sum */
+	void *arg;                   /* stats: for render() */
+	struct branch branches[];    /* one for each peer, in their order */
 };
 
+/* A fanout that owes one answer: see close_branch().  Returns NULL when out of
+   memory. */
 static struct fanout *
 fanout_new(struct request_env *env, struct request *request)
 {
@@ -61,10 +68,12 @@ fanout_new(struct request_env *env, struct request *request)
 	return fanout;
 }
 
+/* A branch has been answered, or all have been submitted.  The fanout, with the
+   branch, may end in here. */
 static void
 close_branch(struct fanout *fanout)
 {
-	assert(fanout->owed > 0);
+	assert(fanout->owed > 0 && fanout->end != NULL);
 	if (--fanout->owed > 0)
 		return;
 	fanout->end(fanout);
@@ -77,7 +86,8 @@ submit_branch(struct fanout *fanout, size_t i, const char *line,
 {
 	struct branch *branch = &fanout->branches[i];
 
-	assert(branch->call.done != NULL && fanout->owed > 0);
+	assert(branch->call.done != NULL && branch->fanout == NULL);
+	assert(fanout->owed > 0 && fanout->owed <= i + 1);
 	branch->fanout = fanout;
 	branch->call.expect = expect;
 	fanout->owed++;
@@ -96,6 +106,7 @@ on_branch_flushed(struct call *call, const struct answer *answer)
 	struct fanout *fanout = branch->fanout;
 	struct peer *peer = branch->peer;
 
+	assert(gate_is_closed(pairs_gate(fanout->env->pairs)));
 	if (answer == NULL)
 		peer_add_all_dirty(peer);
 	else if (answer->last.result == PROTO_OKAY)
@@ -123,7 +134,8 @@ end_flush(struct fanout *fanout)
 	request_finish(fanout->request, reply, strlen(reply));
 }
 
-/* Nothing is in flight. */
+/* The gate is idle: flush the servers that take effects.  Those that do not are
+   emptied when they return. */
 static void
 run_flush(struct gate_job *job)
 {
@@ -132,6 +144,7 @@ run_flush(struct gate_job *job)
 	struct branch *branch;
 	size_t i;
 
+	assert(fanout->owed == 1 && gate_is_empty(pairs_gate(pairs)));
 	for (i = 0; i < pairs_peer_count(pairs); i++) {
 		branch = &fanout->branches[i];
 		branch->peer = pairs_peer(pairs, i);
@@ -144,10 +157,11 @@ run_flush(struct gate_job *job)
 	close_branch(fanout);
 }
 
-/* When a flush_all with this delay is due, if that is not at once or never:
-   memcached drops what it holds a second before that. */
+/* When servers carry out a flush_all with this delay, for pairs_set_flush():
+   memcached drops what it holds a second before the delay is over.  0: now, or
+   never. */
 static int64_t
-flush_due(int64_t delay, int64_t now_ms)
+flush_time(int64_t delay, int64_t now_ms)
 {
 	if (delay > PROTO_RELATIVE_MAX)
 		delay -= (int64_t)time(NULL);
@@ -162,9 +176,10 @@ fanout_flush(struct request_env *env, struct request *request,
 
 	if (fanout == NULL)
 		return false;
+	assert(r->command == PROTO_FLUSH_ALL);
 	fanout->end = end_flush;
 	fanout->job.run = run_flush;
-	fanout->flush_at = flush_due(r->exptime, now_ms);
+	fanout->flush_at = flush_time(r->exptime, now_ms);
 	if (r->has_exptime)
 		snprintf(fanout->line, sizeof(fanout->line), "flush_all %d\r\n",
 		    (int)r->exptime);
@@ -195,11 +210,12 @@ on_branch_stats(struct call *call, const struct answer *answer)
 	struct fanout *fanout = CONTAINER_OF(call, struct branch, call)->fanout;
 	struct peer *peer = CONTAINER_OF(call, struct branch, call)->peer;
 
-	(void)answer; /* one that fails adds nothing more */
+	(void)answer; /* a server that fails adds no more to the sum */
 	close_branch(fanout);
 	peer_finish(peer);
 }
 
+/* Every primary that was asked has answered or failed. */
 static void
 end_stats(struct fanout *fanout)
 {

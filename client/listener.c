@@ -1,11 +1,13 @@
 /*
  * Accept clients from one listening socket.
  *
- * Invariant: a listener waits for connections, or for the end of its pause.
+ * Invariant: a listener waits for connections, or for the end of its pause,
+ * never both.
  */
 
 #include "client/listener.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -21,24 +23,33 @@
 #include "log.h"
 
 enum {
-	ACCEPT_MAX = 64, /* per turn, so that others have theirs */
-	PAUSE_MS = 100,  /* when there is no descriptor left */
+	/* Clients that are accepted at a time; then others have their turn. */
+	ACCEPT_MAX = 64,
+	/* How long nothing is accepted when there is no descriptor left. */
+	PAUSE_MS = 100,
+	/* Seconds of silence before a client is asked for a sign of life. */
 	KEEPALIVE_IDLE = 60,
+	/* Seconds between two such questions. */
 	KEEPALIVE_INTERVAL = 10,
+	/* Questions without an answer before the connection has failed. */
 	KEEPALIVE_COUNT = 3,
 };
 
 struct listener {
-	struct clients *clients;
-	struct stats *stats;
-	struct event *readable, *pause;
+	int fd;                  /* borrowed */
+	struct clients *clients; /* borrowed */
+	struct stats *stats;     /* borrowed */
+	struct event *readable;  /* owned; added unless there is a pause */
+	struct event *pause;     /* owned; added during a pause: its end */
 };
 
+/* Accept nothing for a while: the cause may be over then. */
 static void
 pause_listener(struct listener *listener, const char *why)
 {
 	struct timeval wait = { .tv_usec = PAUSE_MS * 1000 };
 
+	assert(!event_pending(listener->pause, EV_TIMEOUT, NULL));
 	log_warning("cannot accept clients: %s", why);
 	event_del(listener->readable);
 	event_add(listener->pause, &wait);
@@ -53,18 +64,20 @@ on_pause_over(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	assert(!event_pending(listener->readable, EV_READ, NULL));
 	listener->stats->listen_disabled_us += PAUSE_MS * 1000;
 	listener->stats->accepting = true;
 	event_add(listener->readable, NULL);
 }
 
+/* Send at once, and notice when the host of a client is gone. */
 static void
 set_options(int fd)
 {
 	int one = 1, idle = KEEPALIVE_IDLE;
 	int interval = KEEPALIVE_INTERVAL, count = KEEPALIVE_COUNT;
 
-	/* On a unix socket these fail, and that is fine. */
+	/* On a unix socket these fail, and are not needed. */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
@@ -80,6 +93,7 @@ on_acceptable(evutil_socket_t fd, short what, void *arg)
 	int i;
 
 	(void)what;
+	assert(fd == listener->fd);
 	for (i = 0; i < ACCEPT_MAX; i++) {
 		client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (client == -1)
@@ -98,8 +112,10 @@ listener_new(struct event_base *base, int fd, struct clients *clients,
 {
 	struct listener *listener = calloc(1, sizeof(*listener));
 
+	assert(fd != -1 && clients != NULL && stats != NULL);
 	if (listener == NULL)
 		return NULL;
+	listener->fd = fd;
 	listener->clients = clients;
 	listener->stats = stats;
 	listener->readable = event_new(base, fd, EV_READ | EV_PERSIST,

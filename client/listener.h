@@ -8,11 +8,14 @@ struct event_base;
 struct listener;
 struct stats;
 
-/* Accept for clients on fd (borrowed).  stats counts the times it had to pause.
-   Returns NULL when out of memory. */
+/*
+ * Accept clients from fd, one of sockets_fd(); fd, clients and stats are
+ * borrowed.  stats counts the pauses.  Returns NULL when out of memory.
+ */
 struct listener *listener_new(struct event_base *base, int fd,
     struct clients *clients, struct stats *stats);
 
-void listener_free(struct listener *listener); /* NULL is fine */
+/* Accept nothing more; clients that were accepted stay.  NULL is fine. */
+void listener_free(struct listener *listener);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * Answer the commands that are about no key.
  *
- * Invariant: each way through local_answer() finishes the request, or has the
- * fanout do it.
+ * Invariant: each way through local_answer() gives the request its reply once,
+ * or has a fanout do so later.
  */
 
 #include "client/local.h"
@@ -31,6 +31,10 @@ answer_version(struct local *local, struct request *request)
 {
 	char lowest[32], line[80];
 
+	static_assert(sizeof("VERSION -magent-\r\n" MAGENT_VERSION) +
+		    sizeof(lowest) <=
+		sizeof(line),
+	    "the line is whole");
 	pairs_version(local->env->pairs, lowest, sizeof(lowest));
 	snprintf(line, sizeof(line), "VERSION %s-magent-%s\r\n", lowest,
 	    MAGENT_VERSION);
@@ -65,7 +69,8 @@ render_general(void *arg, const struct stats_of_servers *sum, size_t *length)
 	    local->settings, conn_loop_now(local->loop), length);
 }
 
-/* Takes the page. */
+/* The reply is a page of length bytes, which is released; NULL: there was no
+   memory for it. */
 static void
 finish_with_page(struct request *request, struct block *page, size_t length)
 {
@@ -76,6 +81,7 @@ finish_with_page(struct request *request, struct block *page, size_t length)
 	block_release(page);
 }
 
+/* Whether the argument of r is this word. */
 static bool
 is_word(const struct proto_request *r, const char *bytes, const char *word)
 {
@@ -83,9 +89,10 @@ is_word(const struct proto_request *r, const char *bytes, const char *word)
 	    memcmp(bytes + r->argument.at, word, r->argument.length) == 0;
 }
 
-/* What memcached says of its memory, of which we have none. */
+/* Whether memcached answers this with a list of what is in its memory: we have
+   none of that. */
 static bool
-is_empty(const struct proto_request *r, const char *bytes)
+is_about_items(const struct proto_request *r, const char *bytes)
 {
 	static const char *const words[] = {
 		"items",
@@ -110,6 +117,7 @@ answer_stats(struct local *local, struct request *request,
 	struct block *page;
 	size_t length;
 
+	assert(r->argument.at + r->argument.length <= r->length);
 	if (r->argument.length == 0) {
 		if (!fanout_stats(local->env, request, render_general, local))
 			request_fail(request);
@@ -128,7 +136,7 @@ answer_stats(struct local *local, struct request *request,
 		finish_with_text(request, "RESET\r\n");
 	} else {
 		finish_with_text(request,
-		    is_empty(r, bytes) ? "END\r\n" : "ERROR\r\n");
+		    is_about_items(r, bytes) ? "END\r\n" : "ERROR\r\n");
 	}
 }
 
@@ -136,6 +144,7 @@ void
 local_answer(struct local *local, struct request *request,
     const struct proto_request *r, const char *bytes)
 {
+	assert(r->error == NULL);
 	switch (r->command) {
 	case PROTO_VERSION:
 		answer_version(local, request);

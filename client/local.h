@@ -14,15 +14,19 @@ struct report_settings;
 
 /* What these answers are made of; all borrowed. */
 struct local {
-	struct conn_loop *loop;
-	struct request_env *env;
-	const struct report_settings *settings;
-	struct client_list *clients;
-	bool refuse_flush;
+	struct conn_loop *loop;                 /* for the time */
+	struct request_env *env;                /* pairs and stats */
+	const struct report_settings *settings; /* for stats */
+	struct client_list *clients;            /* for stats conns */
+	bool refuse_flush; /* flush_all is answered with an error */
 };
 
-/* Answer r, which was parsed from bytes, by request, which is from
-   request_new(): now, or when the servers have answered. */
+/*
+ * Give request, which is from request_new(), the reply to r, which was parsed
+ * from bytes and has no error: a version, stats or flush_all.  In here, or when
+ * the servers have answered.  answered() may run in here, and the request may
+ * end.
+ */
 void local_answer(struct local *local, struct request *request,
     const struct proto_request *r, const char *bytes);
 

@@ -8,7 +8,7 @@
  *   multiget_start(): keys -> get_keys[] -> a subrequest per server and link
  *        ^                                       |
  *        |                                       v
- *        +--- request_continue() <--- multiget_write(): VALUEs, at last END
+ *        '--- request_continue() <--- multiget_write(): VALUEs; END at the end
  */
 
 #include "client/multiget.h"
@@ -31,13 +31,13 @@ enum {
 	ROUND_FIRST = BLOCK_SMALL / sizeof(struct get_key),
 	/* No round has more keys than this. */
 	ROUND_MAX = 1000,
-	/* Rounds do not grow after one that brought so many bytes. */
+	/* Rounds do not grow after one that brought this number of bytes. */
 	ROUND_BYTES = 256 << 10,
 };
 
-static_assert(ROUND_FIRST <= ROUND_MAX, "the first round is not the largest");
+static_assert(ROUND_FIRST <= ROUND_MAX, "the first round is not too large");
 static_assert(offsetof(struct block, bytes) % _Alignof(struct get_key) == 0,
-    "a block may hold get_keys");
+    "get_keys may be in a block");
 
 /* A VALUE has come: note where it is.  Returns false if no key that may come
    next was asked for by this name; then the server talks nonsense. */

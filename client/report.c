@@ -1,12 +1,13 @@
 /*
- * What the stats commands say.
+ * Write the replies to the stats commands.
  *
  * Invariant: memcached's own names come first and mean what they mean there,
- * so that what reads a memcached's stats can read ours.
+ * so that a program that reads the stats of a memcached can read ours.
  */
 
 #include "client/report.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -27,19 +28,21 @@
 #include "mirror/recovery.h"
 #include "server/server.h"
 
-/* stats conns lists so many clients: what it says must not hold up others. */
-enum { CONNS_MAX = 1000 };
+enum {
+	/* Clients that stats conns lists: more would hold up others. */
+	CONNS_MAX = 1000,
+};
 
-/* A reply that is being written; block is NULL when out of memory. */
+/* A reply that is being written. */
 struct page {
-	struct block *block;
-	size_t length;
+	struct block *block; /* owned; NULL: out of memory */
+	size_t length;       /* bytes that are written */
 };
 
 static void say(struct page *page, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Add a line. */
+/* Add a line, cut to the size of line[]. */
 static void
 say(struct page *page, const char *format, ...)
 {
@@ -57,6 +60,8 @@ say(struct page *page, const char *format, ...)
 		n = (int)sizeof(line) - 3;
 	memcpy(line + n, "\r\n", 2);
 	n += 2;
+	static_assert(sizeof(line) < BLOCK_SMALL, "twice a block has room");
+	assert((size_t)n < sizeof(line) && page->length <= page->block->size);
 	if (page->length + (size_t)n > page->block->size) {
 		grown = block_grow(page->block, 2 * page->block->size);
 		if (grown == NULL) {
@@ -164,7 +169,7 @@ say_servers_sum(struct page *page, const struct stats_of_servers *sum)
 	say_number(page, "evictions", sum->evictions);
 }
 
-/* What no memcached has. */
+/* The statistics that no memcached has. */
 static void
 say_own(struct page *page, const struct stats *stats, struct pairs *pairs,
     const struct report_settings *settings)
@@ -203,6 +208,7 @@ say_own(struct page *page, const struct stats *stats, struct pairs *pairs,
 	say_number(page, "buffer_limit", settings->memory_limit);
 }
 
+/* The whole reply, *length bytes; NULL when out of memory. */
 static struct block *
 end_page(struct page *page, size_t *length)
 {
@@ -219,7 +225,7 @@ report_general(const struct stats *stats, struct pairs *pairs,
 	struct page page = { .block = block_new(BLOCK_SMALL) };
 	int64_t uptime = (now_ms - settings->started_ms) / 1000;
 
-	/* Some who read it divide by the uptime. */
+	/* Programs that read this divide by the uptime. */
 	say_process(&page, pairs, uptime > 0 ? uptime : 1);
 	say_connections(&page, stats, settings);
 	say_commands(&page, stats);
@@ -337,9 +343,9 @@ report_settings(const struct pairs *pairs,
 	return end_page(&page, length);
 }
 
-/* How memcached calls what a client is doing. */
+/* What memcached calls that which the client is doing. */
 static const char *
-state_of(const struct client_report *client)
+conn_state_name(const struct client_report *client)
 {
 	if (client->pause == CLIENT_CLOSING)
 		return "conn_closing";
@@ -368,11 +374,14 @@ say_client(struct page *page, const struct client *client)
 	char remote[CONN_NAME_MAX], local[CONN_NAME_MAX];
 	const char *kind;
 
+	static_assert(sizeof(pauses) / sizeof(pauses[0]) == CLIENT_CLOSING + 1,
+	    "each pause has a name");
+	assert(report.pause <= CLIENT_CLOSING && pauses[report.pause] != NULL);
 	client_names(client, remote, local);
 	kind = strcmp(remote, "unix") == 0 ? "" : "tcp:";
 	say(page, "STAT %llu:addr %s%s", n, kind, remote);
 	say(page, "STAT %llu:listen_addr %s%s", n, kind, local);
-	say(page, "STAT %llu:state %s", n, state_of(&report));
+	say(page, "STAT %llu:state %s", n, conn_state_name(&report));
 	say(page, "STAT %llu:secs_since_last_cmd %lld", n,
 	    (long long)report.idle_ms / 1000);
 	say(page, "STAT %llu:requests %u", n, report.requests);
@@ -399,7 +408,8 @@ report_conns(struct client_list *clients, size_t *length)
 	struct client *client;
 	int idle;
 
-	/* Those that do something come first, and are the last left out. */
+	/* Clients of which something is under way come first: they are the
+	   last to be left out. */
 	for (idle = 0; idle < 2; idle++) {
 		for (client = TAILQ_FIRST(clients); client != NULL;
 		     client = client_next(client)) {

@@ -2,8 +2,9 @@
 #define REPORT_H
 
 /*
- * What the stats commands say: each makes a whole reply, END included, in a
- * block of *length bytes.  They return NULL when out of memory.
+ * Write the replies to the stats commands.  Each report_ function makes a whole
+ * reply of *length bytes, END included, in a block that the caller is to
+ * release.  Returns NULL when out of memory; then *length is not valid.
  */
 
 #include <stdbool.h>
@@ -16,34 +17,40 @@ struct pairs;
 struct stats;
 struct stats_of_servers;
 
-/* Facts that do not change. */
+/* What does not change while magent runs; strings are borrowed. */
 struct report_settings {
-	unsigned int max_clients, port, timeout_ms, links;
-	size_t item_size, memory_limit;
-	const char *const *listen_hosts; /* listen_count of them; 0: all */
+	unsigned int max_clients; /* as many as there are descriptors for */
+	unsigned int port;        /* 0: none */
+	unsigned int timeout_ms;  /* for a reply of a server */
+	unsigned int links;       /* connections per server */
+	size_t item_size;         /* bytes of the largest value */
+	size_t memory_limit;      /* bytes of all buffers */
+	/* The hosts of -l, listen_count of them; none: all addresses. */
+	const char *const *listen_hosts;
 	size_t listen_count;
-	const char *socket_path; /* NULL: none */
-	const char *ring;        /* its name */
-	unsigned int verbosity;
-	bool refuse_flush, error_on_down;
-	int64_t started_ms; /* monotonic */
+	const char *socket_path; /* NULL: there is no socket file */
+	const char *ring;        /* the name of its kind */
+	unsigned int verbosity;  /* how often -v was given */
+	bool refuse_flush;       /* -F */
+	bool error_on_down;      /* --on-down=error */
+	int64_t started_ms;      /* milliseconds of the monotonic clock */
 };
 
-/* stats.  sum: what the servers said of themselves. */
+/* stats; sum: what the servers say of themselves. */
 struct block *report_general(const struct stats *stats, struct pairs *pairs,
     const struct stats_of_servers *sum, const struct report_settings *settings,
     int64_t now_ms, size_t *length);
 
-/* stats servers */
+/* stats servers: the state of each server, and what it is doing. */
 struct block *report_servers(struct pairs *pairs, int64_t now_ms,
     size_t *length);
 
-/* stats settings */
+/* stats settings. */
 struct block *report_settings(const struct pairs *pairs,
     const struct report_settings *settings, size_t *length);
 
-/* stats conns: the clients, those first of which something is under way.  If
-   there are too many, it says how many were left out. */
+/* stats conns: the clients, first those of which something is under way.  Of
+   more than a thousand, the rest is left out and counted. */
 struct block *report_conns(struct client_list *clients, size_t *length);
 
 #endif

@@ -27,7 +27,7 @@
 #include "server/server.h"
 
 static_assert(PROTO_GET == 0 && PROTO_GATS == 3,
-    "has_rounds() takes the first four commands for the family of get");
+    "the family of get has the first four numbers");
 
 static struct exec *
 exec_of(struct request *request)

@@ -26,7 +26,7 @@
 
 enum {
 	BACKLOG = 1024,
-	/* How often to try to lock a directory, and the pause between two tries. */
+	/* Tries to lock a directory, and the pause between two of them. */
 	LOCK_TRIES = 50,
 	LOCK_PAUSE_US = 20000,
 };
@@ -134,7 +134,8 @@ log_bind_error(const char *said, const struct addrinfo *info, unsigned int port)
 	    said == NULL ? "" : ": ", host, port, strerror(error));
 }
 
-/* Listen on each address of the list, which -l said, or NULL.  Returns false after a line in the log. */
+/* Listen on each address of the list.  said: what -l said, or NULL.  Returns
+   false after a line in the log. */
 static bool
 bind_all(struct sockets *sockets, const char *said, const struct addrinfo *list,
     unsigned int port)
@@ -219,8 +220,8 @@ is_stale(const struct sockaddr_un *address)
 	return stale;
 }
 
-/* Lock the directory that path is in, so that of two magents that start at the
-   same time one replaces a stale file, and the other finds it in use.  Returns a
+/* Lock the directory that path is in: of two magents that start at the same
+   time one replaces a stale file, and the other finds it in use.  Returns a
    descriptor that holds the lock, or -1. */
 static int
 lock_directory(const char *path)

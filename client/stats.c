@@ -6,6 +6,7 @@
 
 #include "client/stats.h"
 
+#include <assert.h>
 #include <string.h>
 
 static void
@@ -29,6 +30,7 @@ count_cas(struct stats *stats, enum proto_result result)
 		stats->cas_misses++;
 }
 
+/* Count a command that has hits and misses, but no counter of its own. */
 static void
 count_one(uint64_t *hits, uint64_t *misses, bool hit)
 {
@@ -46,6 +48,9 @@ stats_count(struct stats *stats, const struct proto_request *r,
 	bool miss = result == PROTO_NOT_FOUND || result == PROTO_META_NF ||
 	    result == PROTO_META_EN;
 
+	static_assert(PROTO_ME - PROTO_MG == 5,
+	    "mg ms md ma mn me are one range");
+	assert(command >= PROTO_SET && command <= PROTO_ME);
 	stats->cmd_meta += command >= PROTO_MG && command <= PROTO_ME;
 	switch (command) {
 	case PROTO_CAS:
@@ -88,6 +93,7 @@ void
 stats_count_get(struct stats *stats, enum proto_command command,
     unsigned int keys, unsigned int hits)
 {
+	assert(hits <= keys && (command <= PROTO_GATS || command == PROTO_MG));
 	stats->cmd_get += keys;
 	stats->get_hits += hits;
 	stats->get_misses += keys - hits;

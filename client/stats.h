@@ -9,8 +9,9 @@
 
 #include "proto.h"
 
-/* Counters; stats reset sets them to zero. */
 struct stats {
+	/* Counters, since the start or the last stats reset.  A name that
+	   memcached has means what it means there. */
 	uint64_t total_connections, rejected_connections;
 	uint64_t cmd_get, get_hits, get_misses;
 	uint64_t cmd_set;
@@ -19,31 +20,36 @@ struct stats {
 	uint64_t delete_hits, delete_misses;
 	uint64_t incr_hits, incr_misses, decr_hits, decr_misses;
 	uint64_t cas_hits, cas_misses, cas_badval;
-	uint64_t bytes_read, bytes_written;
-	uint64_t listen_disabled; /* times that no client was accepted */
-	uint64_t listen_disabled_us;
-	uint64_t yields; /* a client had to wait for others */
-	uint64_t no_server_errors, memory_errors;
+	uint64_t bytes_read, bytes_written; /* from and to clients */
+	uint64_t listen_disabled;    /* pauses in which no client is accepted */
+	uint64_t listen_disabled_us; /* microseconds in those that are over */
+	uint64_t yields;             /* pauses in which a client is not read */
+	uint64_t no_server_errors;   /* keys for which no server was up */
+	uint64_t memory_errors;      /* commands or replies without memory */
 
-	/* What is now. */
-	unsigned int connections;
-	bool accepting;
+	/* What is now; a reset does not change it. */
+	unsigned int connections; /* clients that are connected */
+	bool accepting;           /* clients are accepted */
 };
 
-/* What a server's own stats add to ours. */
+/* Sums of what servers say of themselves, in their stats. */
 struct stats_of_servers {
 	uint64_t bytes, curr_items, total_items, evictions, limit_maxbytes;
 };
 
-/* Count a command by its reply; or keys of a get, so many of them hits. */
+/* Count a command about one key, which is no get, by its reply. */
 void stats_count(struct stats *stats, const struct proto_request *r,
     enum proto_result result);
+
+/* Count the keys of a get, or of an mg, and how many of them are hits. */
 void stats_count_get(struct stats *stats, enum proto_command command,
     unsigned int keys, unsigned int hits);
 
+/* Set the counters to zero. */
 void stats_reset(struct stats *stats);
 
-/* Take up one STAT line of a server. */
+/* Add one STAT line of a server to the sums: the value, of length bytes, of the
+   name, of n bytes.  A name that is not summed up is ignored. */
 void stats_add(struct stats_of_servers *sum, const char *name, size_t n,
     const char *value, size_t length);
 

@@ -1,8 +1,9 @@
 /*
- * Write commands as servers are to get them.
+ * Write commands in the form in which servers get them.
  *
- * Invariant: nothing is copied from a client's line but keys and the values of
- * meta flags, which proto.c has checked; words, spaces and numbers are ours.
+ * Invariant: only keys and the arguments of meta flags are copied from a
+ * client's line, and proto.c has checked both.  All words, spaces and numbers
+ * are written here.
  */
 
 #include "mirror/command.h"
@@ -10,7 +11,10 @@
 #include <assert.h>
 #include <string.h>
 
-static const char *const names[] = {
+/* Digits of the largest number, or of the smallest one with its sign. */
+enum { NUMBER_MAX = 20 };
+
+static const char *const command_names[] = {
 	[PROTO_GET] = "get",
 	[PROTO_GETS] = "gets",
 	[PROTO_GAT] = "gat",
@@ -32,6 +36,13 @@ static const char *const names[] = {
 	[PROTO_ME] = "me",
 };
 
+static_assert(PROTO_MS > PROTO_MG && PROTO_MD > PROTO_MG &&
+	PROTO_MA > PROTO_MG && PROTO_MN > PROTO_MG && PROTO_ME == PROTO_MG + 5,
+    "the meta commands are next to each other");
+static_assert(PROTO_GETS < PROTO_GAT && PROTO_GATS == PROTO_GAT + 1 &&
+	PROTO_SET == PROTO_GATS + 1,
+    "the get family is at the start");
+
 static inline void
 put(struct command *c, const char *bytes, size_t n)
 {
@@ -49,7 +60,7 @@ put_text(struct command *c, const char *text)
 static size_t
 format_number(char *to, uint64_t number)
 {
-	char digits[20];
+	char digits[NUMBER_MAX];
 	size_t n = sizeof(digits);
 
 	do {
@@ -69,11 +80,11 @@ format_signed(char *to, int32_t number)
 	return 1 + format_number(to + 1, (uint64_t) - (int64_t)number);
 }
 
-/* A space and a number. */
+/* Put a space and a number. */
 static void
 put_number(struct command *c, uint64_t number)
 {
-	assert(c->length + 21 <= sizeof(c->line));
+	assert(c->length + 1 + NUMBER_MAX <= sizeof(c->line));
 	c->line[c->length++] = ' ';
 	c->length += format_number(c->line + c->length, number);
 }
@@ -81,7 +92,7 @@ put_number(struct command *c, uint64_t number)
 static void
 put_signed(struct command *c, int32_t number)
 {
-	assert(c->length + 21 <= sizeof(c->line));
+	assert(c->length + 1 + NUMBER_MAX <= sizeof(c->line));
 	c->line[c->length++] = ' ';
 	c->length += format_signed(c->line + c->length, number);
 }
@@ -90,6 +101,7 @@ static void
 begin_line(struct command *c, const char *name, const struct proto_request *r,
     const char *bytes, enum proto_expect expect)
 {
+	assert(r->key.length > 0 && r->key.length <= PROTO_KEY_MAX);
 	c->length = 0;
 	c->data = false;
 	c->expect = expect;
@@ -117,8 +129,9 @@ takes_argument(char flag)
 }
 
 /*
- * The meta flags that chosen() picks.  A C becomes cas; of a flag that takes no
- * argument only its letter stays.
+ * Put those meta flags for which chosen() is true.  The argument of a C becomes
+ * cas.  Of a flag that takes no argument only the letter is put, because
+ * memcached ignores what follows it.
  */
 static void
 put_flags(struct command *c, const struct proto_request *r, const char *bytes,
@@ -133,6 +146,7 @@ put_flags(struct command *c, const struct proto_request *r, const char *bytes,
 			continue;
 		if (bytes[token.at] == 'C') {
 			put(c, " C", 2);
+			assert(c->length + NUMBER_MAX <= sizeof(c->line));
 			c->length += format_number(c->line + c->length, cas);
 			continue;
 		}
@@ -157,7 +171,8 @@ put_storage(struct command *c, const char *name, const struct proto_request *r,
 	c->data = true;
 }
 
-/* All but q, which is for the client's side only, and what proxies take. */
+/* Whether a flag is sent to servers.  q concerns the client only, and P and L
+   are for proxies. */
 static bool
 is_forwarded(char flag)
 {
@@ -176,7 +191,8 @@ forward_meta(struct command *c, const struct proto_request *r,
 		[PROTO_ME] = PROTO_EXPECT_META_DEBUG,
 	};
 
-	begin_line(c, names[r->command], r, bytes, expects[r->command]);
+	assert(r->command != PROTO_MN);
+	begin_line(c, command_names[r->command], r, bytes, expects[r->command]);
 	if (r->command == PROTO_MS) {
 		put_number(c, r->data.length);
 		c->data = true;
@@ -194,6 +210,7 @@ void
 command_forward(struct command *c, const struct proto_request *r,
     const char *bytes, uint64_t cas)
 {
+	assert(r->error == NULL || r->too_large);
 	if (r->too_large) {
 		command_delete(c, r, bytes);
 		return;
@@ -208,7 +225,7 @@ command_forward(struct command *c, const struct proto_request *r,
 	case PROTO_REPLACE:
 	case PROTO_APPEND:
 	case PROTO_PREPEND:
-		put_storage(c, names[r->command], r, bytes);
+		put_storage(c, command_names[r->command], r, bytes);
 		break;
 	case PROTO_CAS:
 		put_storage(c, "cas", r, bytes);
@@ -216,7 +233,8 @@ command_forward(struct command *c, const struct proto_request *r,
 		break;
 	case PROTO_INCR:
 	case PROTO_DECR:
-		begin_line(c, names[r->command], r, bytes, PROTO_EXPECT_NUMBER);
+		begin_line(c, command_names[r->command], r, bytes,
+		    PROTO_EXPECT_NUMBER);
 		put_number(c, r->delta);
 		break;
 	case PROTO_TOUCH:
@@ -334,6 +352,7 @@ mirror_set(struct command *c, const struct proto_request *r, const char *bytes)
 		return;
 	}
 	begin_line(c, "ms", r, bytes, PROTO_EXPECT_META_SET);
+	assert(c->length + 4 * NUMBER_MAX <= sizeof(c->line));
 	put_number(c, r->data.length);
 	put_text(c, " b F");
 	c->length += format_number(c->line + c->length, r->flags);
@@ -358,6 +377,7 @@ mirror_touch(struct command *c, const struct proto_request *r,
 	end_line(c);
 }
 
+/* Whether the mirror needs a flag of an ma to do the same. */
 static bool
 is_arithmetic(char flag)
 {
@@ -370,16 +390,18 @@ is_key_or_mode(char flag)
 	return flag == 'b' || flag == 'M';
 }
 
-/* An ms append or prepend, or an ma, again. */
+/* The same command once more: an ms that appends or prepends, or an ma. */
 static void
 mirror_meta(struct command *c, const struct proto_request *r, const char *bytes)
 {
 	if (r->command == PROTO_MS) {
+		assert(is_append(r));
 		begin_line(c, "ms", r, bytes, PROTO_EXPECT_META_SET);
 		put_number(c, r->data.length);
 		put_flags(c, r, bytes, is_key_or_mode, 0);
 		c->data = true;
 	} else {
+		assert(r->command == PROTO_MA);
 		begin_line(c, "ma", r, bytes, PROTO_EXPECT_META_ARITHMETIC);
 		put_flags(c, r, bytes, is_arithmetic, 0);
 		put_text(c, " v");
@@ -391,6 +413,7 @@ void
 command_mirror(struct command *c, const struct proto_request *r,
     const char *bytes, enum command_effect effect)
 {
+	assert(effect == COMMAND_DELETE || !r->too_large);
 	switch (effect) {
 	case COMMAND_SET:
 		mirror_set(c, r, bytes);
@@ -413,9 +436,10 @@ command_mirror(struct command *c, const struct proto_request *r,
 size_t
 command_get(char *line, const struct proto_request *r)
 {
-	size_t n = strlen(names[r->command]);
+	size_t n = strlen(command_names[r->command]);
 
-	memcpy(line, names[r->command], n);
+	assert(r->command <= PROTO_GATS);
+	memcpy(line, command_names[r->command], n);
 	if (r->command == PROTO_GAT || r->command == PROTO_GATS) {
 		line[n++] = ' ';
 		n += format_signed(line + n, r->exptime);
@@ -428,7 +452,7 @@ command_tag(char *token, const char *digits, size_t n, uint64_t tag)
 {
 	uint64_t number = proto_number(digits, n);
 
-	/* 0 stands for none. */
+	assert((tag & COMMAND_CAS_MASK) == 0);
 	if (number != 0)
 		number = (number & COMMAND_CAS_MASK) | tag;
 	return format_number(token, number);

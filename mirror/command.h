@@ -2,8 +2,8 @@
 #define COMMAND_H
 
 /*
- * Write commands as servers are to get them, in one canonical form, whatever
- * way the client wrote them.
+ * Write commands in the form in which servers get them, and choose the command
+ * that the mirror gets after a write.
  */
 
 #include <stdbool.h>
@@ -16,35 +16,41 @@ enum {
 	/* Bytes of a line that is no get or gets, with its CRLF: up to 1.6.17 a
 	   memcached closes the connection at a longer one. */
 	COMMAND_LINE_MAX = 1024,
-	COMMAND_GET_MAX = 32, /* room for what command_get() writes */
+	/* Room for what command_get() writes. */
+	COMMAND_GET_MAX = 32,
 };
 
-/* The bits of a cas token that are the server's; above is the tag. */
+/* The bits of a cas token that come from the server.  The tag is in the bits
+   above them. */
 #define COMMAND_CAS_MASK (((uint64_t)1 << 48) - 1)
 
-/* What the mirror is told after the authority has answered a write. */
+/* What the mirror gets after the authority has answered a write. */
 enum command_effect {
 	COMMAND_NOTHING,
-	COMMAND_SET,  /* the value as it was stored */
-	COMMAND_SAME, /* the command again: append, incr, ... */
-	COMMAND_TOUCH,
-	COMMAND_DELETE,
+	COMMAND_SET,    /* a set of the request's data */
+	COMMAND_SAME,   /* the same command */
+	COMMAND_TOUCH,  /* a touch with the request's exptime */
+	COMMAND_DELETE, /* a delete of the key */
 };
 
-/* A command ready to be sent. */
+/* A command that is ready to be sent. */
 struct command {
-	char line[COMMAND_LINE_MAX]; /* with its CRLF */
+	char line[COMMAND_LINE_MAX];
+	/* Bytes of the line, with its CRLF. */
 	size_t length;
-	bool data; /* the data of the request, with its CRLF,
-				   follows the line */
+	/* The data of the request, with its CRLF, follows the line. */
+	bool data;
+	/* The kind of reply that the server gives. */
 	enum proto_expect expect;
 };
 
 /*
- * The command for the authority: of a request about one key (but no get), with
- * bytes, what r was parsed from; cas in place of the token that the client
- * gave.  A value that is too large becomes a delete, for memcached drops the old
- * value then.  An ma always asks for the number.
+ * Write the command for the authority.  r is about one key, is not of the get
+ * family, and was parsed from bytes.  Its error is NULL, or it is too_large.
+ *
+ * cas takes the place of the token that the client gave.  A value that is too
+ * large becomes a delete, because memcached drops the old value then.  An ma
+ * always asks for the number, because the mirror's number is compared with it.
  */
 void command_forward(struct command *command, const struct proto_request *r,
     const char *bytes, uint64_t cas);
@@ -59,22 +65,28 @@ void command_forward(struct command *command, const struct proto_request *r,
 enum command_effect command_effect_of(const struct proto_request *r,
     enum proto_result result);
 
-/* The command for the mirror; effect is not COMMAND_NOTHING. */
+/* Write the command for the mirror.  effect is what command_effect_of() says of
+   r and of a reply to it, and is not COMMAND_NOTHING. */
 void command_mirror(struct command *command, const struct proto_request *r,
     const char *bytes, enum command_effect effect);
 
-/* "delete" of n bytes of a key as it is on the line of r. */
+/* Write a delete of the key of r, which is at r->key of bytes: an md if it is
+   base64.  No other field of r is read. */
 void command_delete(struct command *command, const struct proto_request *r,
     const char *bytes);
 
 /*
- * The start of a get, gets, gat or gats, up to the space before the first
- * key.  Returns its length; line has room for COMMAND_GET_MAX bytes.
+ * Write the start of a command of the get family: its word and, of a gat or
+ * gats, the exptime.  No space follows.  Returns the length; line has room for
+ * COMMAND_GET_MAX bytes.
  */
 size_t command_get(char *line, const struct proto_request *r);
 
-/* Write the cas token of n digits with tag.  Returns its length; token has room
-   for 20 bytes. */
+/*
+ * Write the cas token of n digits with a tag in its upper bits.  The bits of
+ * tag that are in COMMAND_CAS_MASK are 0.  The token 0 stands for none, and
+ * stays 0.  Returns the length; token has room for 20 bytes.
+ */
 size_t command_tag(char *token, const char *digits, size_t n, uint64_t tag);
 
 #endif

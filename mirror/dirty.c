@@ -1,7 +1,8 @@
 /*
- * Keys whose copy on a server that is away may be old.
+ * Keys whose copy on one server may be old.
  *
- * Invariant: if all is set, the table is empty.
+ * Invariant: a key that was added is in the table until it is popped, or all of
+ * them are dirty.  If all are dirty, the table is empty.
  */
 
 #include "mirror/dirty.h"
@@ -10,25 +11,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* An insertion that runs out of memory is undone, not fatal. */
+/* uthash undoes an insertion that runs out of memory; otherwise it would end
+   the process. */
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
+#include "proto.h"
+
+/* Above one of these limits all keys are dirty. */
 enum {
+	/* Keys. */
 	KEYS_MAX = 1000000,
-	BYTES_MAX = 64 << 20, /* of keys and their entries */
+	/* Bytes of keys and their entries. */
+	BYTES_MAX = 64 << 20,
 };
 
 struct entry {
 	UT_hash_handle hh;
-	size_t length; /* of key[] */
-	char key[];    /* a byte that tells base64, then the key */
+	/* Bytes of key[]. */
+	size_t length;
+	/* The letter b if the key is base64, otherwise t; then the key. */
+	char key[];
 };
 
 struct dirty {
+	/* Owned entries, by their key[]; NULL if there are none. */
 	struct entry *table;
+	/* Bytes of all entries, without what the table itself takes. */
 	size_t bytes;
-	bool all;
+	/* All keys are dirty. */
+	bool is_all;
 };
 
 struct dirty *
@@ -47,14 +59,14 @@ dirty_clear(struct dirty *dirty)
 		free(entry);
 	}
 	dirty->bytes = 0;
-	dirty->all = false;
+	dirty->is_all = false;
 }
 
 void
 dirty_add_all(struct dirty *dirty)
 {
 	dirty_clear(dirty);
-	dirty->all = true;
+	dirty->is_all = true;
 }
 
 /* Returns NULL when out of memory. */
@@ -77,8 +89,9 @@ dirty_add(struct dirty *dirty, const char *key, size_t length, bool base64)
 	struct entry *entry, *known;
 	unsigned int count;
 
-	assert(length > 0);
-	if (dirty->all)
+	assert(length > 0 && length <= PROTO_KEY_MAX);
+	assert(!dirty->is_all || dirty->table == NULL);
+	if (dirty->is_all)
 		return;
 	entry = entry_new(key, length, base64);
 	if (entry == NULL) {
@@ -92,6 +105,7 @@ dirty_add(struct dirty *dirty, const char *key, size_t length, bool base64)
 	}
 	count = HASH_COUNT(dirty->table);
 	HASH_ADD(hh, dirty->table, key, entry->length, entry);
+	/* When out of memory, HASH_ADD() adds nothing. */
 	if (HASH_COUNT(dirty->table) == count) {
 		free(entry);
 		dirty_add_all(dirty);
@@ -109,20 +123,23 @@ dirty_pop(struct dirty *dirty, char *key, size_t *length, bool *base64)
 
 	if (entry == NULL)
 		return false;
-	assert(!dirty->all && dirty->bytes > 0);
+	assert(!dirty->is_all && entry->length > 1);
+	assert(dirty->bytes >= sizeof(*entry) + entry->length);
 	*length = entry->length - 1;
 	*base64 = entry->key[0] == 'b';
 	memcpy(key, entry->key + 1, *length);
 	dirty->bytes -= sizeof(*entry) + entry->length;
 	HASH_DEL(dirty->table, entry);
 	free(entry);
+	assert((dirty->table == NULL) == (dirty->bytes == 0));
 	return true;
 }
 
 bool
 dirty_is_all(const struct dirty *dirty)
 {
-	return dirty->all;
+	assert(!dirty->is_all || dirty->table == NULL);
+	return dirty->is_all;
 }
 
 size_t

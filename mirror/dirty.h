@@ -2,8 +2,8 @@
 #define DIRTY_H
 
 /*
- * Keys whose copy on a server that is away may be old.  Bounded: when there
- * are too many, the set stands for every key there is.
+ * Keys whose copy on one server may be old.  Their number is limited: when
+ * there are too many, or when memory runs out, all keys are dirty.
  */
 
 #include <stdbool.h>
@@ -11,24 +11,32 @@
 
 struct dirty;
 
-struct dirty *dirty_new(void);        /* NULL when out of memory */
+/* An empty set.  Returns NULL when out of memory. */
+struct dirty *dirty_new(void);
 void dirty_free(struct dirty *dirty); /* NULL is fine */
 
-/* Add a key, as it is on a command line: base64 if base64 is set. */
+/* Add a copy of a key of 1 to 250 bytes, as it is on a command line, and
+   whether it is base64.  This cannot fail: all keys may become dirty. */
 void dirty_add(struct dirty *dirty, const char *key, size_t length,
     bool base64);
 
-/* Take some key out: to key, which has room for 250 bytes.  Returns false if
-   there is none. */
+/*
+ * Take some key out and copy it to key, which has room for 250 bytes.  Returns
+ * false, and sets nothing, if no single key is in the set: none is dirty, or
+ * all are.
+ */
 bool dirty_pop(struct dirty *dirty, char *key, size_t *length, bool *base64);
 
-/* From now on the set stands for every key. */
+/* From now on all keys are dirty. */
 void dirty_add_all(struct dirty *dirty);
 
-/* Forget everything. */
+/* From now on no key is dirty. */
 void dirty_clear(struct dirty *dirty);
 
+/* Whether all keys are dirty. */
 bool dirty_is_all(const struct dirty *dirty);
-size_t dirty_count(const struct dirty *dirty); /* 0 if it is all keys */
+
+/* How many single keys are in the set; 0 if all keys are dirty. */
+size_t dirty_count(const struct dirty *dirty);
 
 #endif

@@ -1,10 +1,18 @@
 /*
- * Wait until a server has nothing left of what it was sent before.
+ * Wait until a server has carried out what it was sent on old connections.
  *
- * It is done when the server lists none of the old connections any more.  After
- * a partition it has not heard of our RST, and they stay, idle, with nothing in
- * them: so it is done, too, when they have been idle while the server answered
- * for a second.
+ *   drain_start() -> stats conns -> an old connection is there -> pause --.
+ *                        ^   |                                            |
+ *                        |   '---> none is there: done()                  |
+ *                        '------------------------------------------------'
+ *
+ * Invariant: in the state DRAIN, a stats conns is in flight, or the timer runs,
+ * or done() has been called.
+ *
+ * An old connection that the server lists need not have commands in it.  After
+ * a partition the server has not heard of our RST, and the connection stays.
+ * So the drain is done, too, when IDLE_MS have passed and all old connections
+ * that are listed have had no command for a second.
  */
 
 #include "mirror/drain.h"
@@ -21,8 +29,11 @@
 #include "proto.h"
 
 enum {
-	IDLE_MS = 1200, /* stats conns counts in seconds */
-	PAUSE_MS = 20,  /* between two looks */
+	/* Old connections do not count as idle before this, because stats conns
+	   counts in whole seconds. */
+	IDLE_MS = 1200,
+	/* Between two lists. */
+	PAUSE_MS = 20,
 };
 
 static void list_connections(struct drain *drain);
@@ -40,7 +51,7 @@ is_old_port(const struct peer *peer, uint64_t port)
 	return false;
 }
 
-/* The port at the end of tcp:ADDRESS:PORT; 0 if there is none. */
+/* The port in n bytes of tcp:ADDRESS:PORT; 0 if there is none. */
 static uint64_t
 port_of(const char *address, size_t n)
 {
@@ -52,7 +63,9 @@ port_of(const char *address, size_t n)
 }
 
 /*
- * A line of stats conns.  Of each connection there are several:
+ * A line of stats conns.  There are several for each connection N, these among
+ * them, in this order:
+ *
  *	N:addr tcp:ADDRESS:PORT
  *	N:secs_since_last_cmd SECONDS
  */
@@ -67,6 +80,7 @@ on_conn(struct call *call, const struct proto_reply *stat, const char *bytes,
 	uint64_t conn = proto_number(name, stat->key.length);
 	size_t length;
 
+	assert(drain->peer->state == PEER_DRAIN);
 	if (what == NULL)
 		return true;
 	length = stat->key.length - (size_t)(++what - name);
@@ -93,7 +107,8 @@ on_listed(struct call *call, const struct answer *answer)
 
 	if (answer == NULL)
 		return;
-	/* Servers before 1.4.18 have no such list. */
+	assert(drain->peer->state == PEER_DRAIN);
+	/* Servers before 1.4.18 have no such list; IDLE_MS pass then. */
 	listed = answer->last.result == PROTO_END;
 	if ((listed && drain->old_count == 0) ||
 	    (waited >= IDLE_MS && (!listed || drain->busy_count == 0))) {
@@ -111,6 +126,7 @@ list_connections(struct drain *drain)
 	static const char line[] = "stats conns\r\n";
 
 	assert(drain->peer->state == PEER_DRAIN);
+	assert(!event_pending(drain->timer, EV_TIMEOUT, NULL));
 	drain->is_old = false;
 	drain->old_count = drain->busy_count = 0;
 	drain->list_call = (struct call){
@@ -135,6 +151,7 @@ drain_start(struct drain *drain)
 {
 	const uint16_t *ports;
 
+	assert(drain->peer->state == PEER_DRAIN);
 	drain->began_ms = conn_loop_now(drain->loop);
 	drain->had_to_wait = false;
 	if (server_old_ports(drain->peer->server, &ports) > 0)
@@ -153,6 +170,7 @@ bool
 drain_init(struct drain *drain, struct conn_loop *loop, struct peer *peer,
     void (*done)(struct drain *drain))
 {
+	assert(peer->server != NULL && done != NULL);
 	drain->loop = loop;
 	drain->peer = peer;
 	drain->done = done;

@@ -2,9 +2,12 @@
 #define DRAIN_H
 
 /*
- * Wait until a server that is back has nothing left of what it was sent on
- * connections that ended: a process that was hung carries it out when it
- * wakes, even after our RST, and would overwrite newer writes.
+ * Wait until a server that is back has carried out what it was sent on
+ * connections that have ended.  A process that was hung carries it out when it
+ * goes on, even after our RST, and would overwrite newer writes.
+ *
+ * Old connections are known by their local ports (server_old_ports()).  A
+ * connection to a unix socket has none, so it is not waited for.
  */
 
 #include <stdbool.h>
@@ -16,27 +19,46 @@ struct conn_loop;
 struct event;
 struct peer;
 
+/* A part of its owner, which CONTAINER_OF() finds. */
 struct drain {
-	struct conn_loop *loop;
-	struct peer *peer;
+	struct conn_loop *loop; /* borrowed */
+	struct peer *peer;      /* borrowed */
 	void (*done)(struct drain *drain);
-	struct call list_call; /* stats conns */
+	/* The stats conns that is in flight. */
+	struct call list_call;
+	/* Owned: ends the pause before the next list. */
 	struct event *timer;
+	/* When drain_start() was called: monotonic milliseconds. */
 	int64_t began_ms;
-	bool had_to_wait; /* there was something to wait for */
-	/* What is being listed: */
-	uint64_t conn; /* the connection the lines are about */
+	/* The first list did not end it: there was something to wait for. */
+	bool had_to_wait;
+
+	/* Of the list that is coming: */
+
+	/* The number of the connection that the last addr line was about. */
+	uint64_t conn;
+	/* That connection is an old one. */
 	bool is_old;
-	unsigned int old_count, busy_count;
+	/* Old connections so far. */
+	unsigned int old_count;
+	/* Old connections so far that had a command in the last second. */
+	unsigned int busy_count;
 };
 
-/* done() is called from the loop or from inside drain_start(), unless the
-   server fails.  Returns false when out of memory. */
+/*
+ * done() is called once for each drain_start(), from the loop or inside
+ * drain_start() itself, unless the server fails first.  had_to_wait is set
+ * then.  The server of peer is there.  Returns false when out of memory; also
+ * then drain_destroy() is to be called.
+ */
 bool drain_init(struct drain *drain, struct conn_loop *loop, struct peer *peer,
     void (*done)(struct drain *drain));
 void drain_destroy(struct drain *drain);
 
+/* Begin.  The peer is in the state DRAIN and stays in it until done(). */
 void drain_start(struct drain *drain);
-void drain_stop(struct drain *drain); /* the server has failed */
+
+/* The server has failed.  Nothing happens if no drain is under way. */
+void drain_stop(struct drain *drain);
 
 #endif

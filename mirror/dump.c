@@ -1,9 +1,13 @@
 /*
  * List the keys of a server that is up.
  *
- * Invariant: a dump has a connection, or its timer runs and will begin the next
- * try or tell the end.  Keys that were told before a try broke off are told
- * again.
+ *   dump_new() -> timer -> try: connect, metadump -> key() ... -> ended()
+ *                   ^        |
+ *                   '--------' the connection fails, is silent, or BUSY
+ *
+ * Invariant: the timer of a dump runs.  While there is no connection, it begins
+ * the next try or ends the dump.  While there is one, it ends a silent try.  A
+ * try begins from the start, so keys that came in an earlier one come again.
  */
 
 #include "mirror/dump.h"
@@ -23,19 +27,22 @@
 #include "server/server.h"
 
 enum {
-	SILENCE_MS = 2000, /* then a try is given up */
-	PAUSE_MS = 500,    /* before the next one */
+	/* A try is given up when nothing has come for this time. */
+	SILENCE_MS = 2000,
+	/* Between two tries. */
+	RETRY_PAUSE_MS = 500,
+	/* A dump ends when this number of tries have failed. */
 	TRIES_MAX = 20,
 };
 
 struct dump {
-	struct conn_loop *loop;
-	const struct peer *from;
-	const struct dump_handler *handler;
+	struct conn_loop *loop;             /* borrowed */
+	const struct peer *from;            /* borrowed */
+	const struct dump_handler *handler; /* borrowed */
 	void *owner;
-	struct conn *conn; /* NULL: between two tries */
-	unsigned int tries;
-	struct event *timer;
+	struct conn *conn;   /* owned; NULL: between two tries */
+	unsigned int tries;  /* that have failed */
+	struct event *timer; /* owned */
 };
 
 static void
@@ -46,6 +53,7 @@ set_dump_timer(struct dump *dump, int ms)
 		.tv_usec = ms % 1000 * 1000,
 	};
 
+	assert(ms > 0);
 	event_add(dump->timer, &wait);
 }
 
@@ -66,16 +74,18 @@ dump_free(struct dump *dump)
 	free(dump);
 }
 
+/* Frees the dump. */
 static void
 end_dump(struct dump *dump, enum dump_end how)
 {
+	assert(dump->timer != NULL);
 	disconnect(dump);
 	event_del(dump->timer);
 	dump->handler->ended(dump->owner, how);
 	dump_free(dump);
 }
 
-/* This try has failed: another one follows a little later. */
+/* This try has failed.  Another one follows after a pause. */
 static void
 retry_dump(struct dump *dump, const char *why)
 {
@@ -83,7 +93,7 @@ retry_dump(struct dump *dump, const char *why)
 	log_info("s %s: no list of its keys: %s", peer_name(dump->from), why);
 	disconnect(dump);
 	dump->tries++;
-	set_dump_timer(dump, PAUSE_MS);
+	set_dump_timer(dump, RETRY_PAUSE_MS);
 }
 
 /*
@@ -99,8 +109,8 @@ hex_value(char c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Undo the %xx in n bytes; out has room for PROTO_KEY_MAX.  Returns the length,
-   or 0 if that is no key. */
+/* Decode the %xx in n bytes of a key to out, which has room for PROTO_KEY_MAX
+   bytes.  Returns its length, or 0 if it is not a key. */
 static size_t
 decode_key(const char *bytes, size_t n, char *out)
 {
@@ -124,7 +134,7 @@ decode_key(const char *bytes, size_t n, char *out)
 	return length;
 }
 
-/* key=KEY exp=... */
+/* Read a line: key=KEY exp=...  Returns false if the handler stops. */
 static bool
 read_dump_key(struct dump *dump, const char *line, size_t n)
 {
@@ -132,12 +142,14 @@ read_dump_key(struct dump *dump, const char *line, size_t n)
 	char key[PROTO_KEY_MAX];
 	size_t length;
 
+	assert(n >= 4);
 	length = decode_key(line + 4,
 	    (end == NULL ? n : (size_t)(end - line)) - 4, key);
 	return length == 0 || dump->handler->key(dump->owner, key, length);
 }
 
-/* Returns false if the dump, or this try, has ended by the line. */
+/* Returns false if the dump, or this try, has ended with this line.  The dump
+   may be freed then. */
 static bool
 read_dump_line(struct dump *dump, const char *line, size_t n)
 {
@@ -154,7 +166,7 @@ read_dump_line(struct dump *dump, const char *line, size_t n)
 	} else if (n >= 4 && memcmp(line, "BUSY", 4) == 0) {
 		retry_dump(dump, "it is busy");
 	} else {
-		/* ERROR: it knows no such command, or may not do it. */
+		/* ERROR: the server has no such command, or refuses it. */
 		end_dump(dump, DUMP_UNABLE);
 	}
 	return false;
@@ -168,6 +180,7 @@ on_dump_input(void *owner, const char *bytes, size_t n)
 	const char *lf;
 	size_t length;
 
+	assert(dump->conn != NULL);
 	set_dump_timer(dump, SILENCE_MS);
 	while ((lf = memchr(bytes + used, '\n', n - used)) != NULL) {
 		length = (size_t)(lf - bytes) - used;
@@ -186,6 +199,7 @@ on_dump_ended(void *owner, enum conn_end how)
 {
 	struct dump *dump = owner;
 
+	assert(dump->conn != NULL);
 	retry_dump(dump,
 	    how == CONN_EOF ? "it closed the connection" :
 			      strerror(conn_error(dump->conn)));
@@ -203,14 +217,14 @@ static const struct conn_handler handler = {
 static void
 try_dump(struct dump *dump)
 {
-	/* The hash table lists all keys; the lists of the LRU may miss those
-	   that move meanwhile. */
+	/* The list of the hash table is complete.  The lists of the LRU may
+	   lack keys that move in them meanwhile. */
 	const char *line = identity_is_since(&dump->from->identity, 1, 6, 9) ?
 	    "lru_crawler metadump hash\r\n" :
 	    "lru_crawler metadump all\r\n";
 	int fd;
 
-	assert(dump->conn == NULL);
+	assert(dump->conn == NULL && peer_is_trusted(dump->from));
 	dump->conn = conn_new(dump->loop, CONN_FLUSHED_FIRST, &handler, dump);
 	fd = dump->conn == NULL ? -1 : server_dial(dump->from->server);
 	if (fd == -1 || !conn_attach(dump->conn, fd)) {
@@ -235,7 +249,7 @@ on_dump_timer(evutil_socket_t fd, short what, void *arg)
 	else if (dump->conn != NULL)
 		retry_dump(dump, "it fell silent");
 	else if (dump->from->state == PEER_STARTING)
-		set_dump_timer(dump, PAUSE_MS);
+		set_dump_timer(dump, RETRY_PAUSE_MS);
 	else if (dump->tries < TRIES_MAX &&
 	    identity_is_since(&dump->from->identity, 1, 6, 0))
 		try_dump(dump);
@@ -251,6 +265,7 @@ dump_new(struct conn_loop *loop, const struct peer *from,
 
 	if (dump == NULL)
 		return NULL;
+	assert(dump_handler->key != NULL && dump_handler->ended != NULL);
 	dump->loop = loop;
 	dump->from = from;
 	dump->handler = dump_handler;

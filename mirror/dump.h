@@ -3,8 +3,8 @@
 
 /*
  * List the keys of a server that is up: lru_crawler metadump, on a connection
- * of its own, which is read as fast as it comes, for a reader who stalls blocks
- * a thread of that server.
+ * of its own.  All that comes is read at once, because a reader that stalls
+ * blocks a thread of that server.
  */
 
 #include <stdbool.h>
@@ -14,25 +14,36 @@ struct conn_loop;
 struct dump;
 struct peer;
 
+/* How a dump has ended. */
 enum dump_end {
-	DUMP_WHOLE,   /* that were all keys */
-	DUMP_STOPPED, /* key() has returned false */
-	DUMP_LOST,    /* the server is not believed any more */
-	DUMP_UNABLE,  /* it cannot, or does not stop failing */
+	/* The list is complete. */
+	DUMP_WHOLE,
+	/* key() has returned false. */
+	DUMP_STOPPED,
+	/* The server is not trusted any more. */
+	DUMP_LOST,
+	/* The server has no such command, refuses it, or fails each time. */
+	DUMP_UNABLE,
 };
 
 struct dump_handler {
-	/* One key, its bytes as they are.  Returns whether to go on. */
+	/* A key of the server, decoded: length is 1 to 250.  A key may come
+	   more than once.  Returns whether to go on.  The dump is not freed in
+	   here. */
 	bool (*key)(void *owner, const char *key, size_t length);
-	/* The dump is over, and ends after this. */
+	/* The dump is over, and is freed after this.  It is not freed in
+	   here. */
 	void (*ended)(void *owner, enum dump_end end);
 };
 
-/* Begin.  Returns NULL when out of memory.  No handler is called in here. */
+/*
+ * Begin to list the keys of from, which is borrowed.  handler is borrowed, too,
+ * and is called from the loop with owner.  Returns NULL when out of memory.
+ */
 struct dump *dump_new(struct conn_loop *loop, const struct peer *from,
     const struct dump_handler *handler, void *owner);
 
-/* Give it up; no handler is called any more. */
+/* Give a dump up that has not ended.  No handler is called any more. */
 void dump_free(struct dump *dump);
 
 #endif

@@ -1,9 +1,16 @@
 /*
  * Make the mirror of a key equal to its authority after a write.
  *
+ *   reply of the authority -> command_effect_of() -> FIFO of the mirror
+ *
+ *   The mirror replies, and agrees:    done
+ *   The mirror replies otherwise:      repair: delete the key there
+ *   It replies to this with an error:  the mirror fails, the key is dirty
+ *   It does not reply:                 the key is dirty
+ *
  * Invariant: an effect is in the FIFO of the mirror before the client knows of
- * the write; one that the mirror does not carry out as the authority did ends
- * with the key deleted there, or dirty.
+ * the write.  If the mirror does not do what the authority did, the key ends
+ * deleted there, or dirty.
  */
 
 #include "mirror/effect.h"
@@ -19,24 +26,33 @@
 #include "mirror/peer.h"
 #include "server/server.h"
 
-/* How long a value lives whose TTL is not known. */
-enum { LEARNED_SECONDS = 30 };
+/* How long a value lives on a server that is warming: its TTL is not known. */
+enum { WARM_VALUE_SECONDS = 30 };
 
-/* An effect on its way. */
+/* An effect, from its submission until the mirror has replied. */
 struct effect {
 	struct call call;
+	/* The next of the spare effects, if this is one of them. */
 	struct effect *next_spare;
-	struct peer *peer; /* the mirror of the key */
+	/* The mirror of the key, borrowed. */
+	struct peer *peer;
+	/* Of the key. */
 	uint32_t hash;
-	bool is_number; /* the mirror must reply number */
+	/* A mirror that has the key must reply with the number. */
+	bool has_number;
 	uint64_t number;
-	bool repair;                  /* it is the delete after a mismatch */
-	struct proto_request request; /* its key only */
+	/* It is the delete that follows a mismatch. */
+	bool is_repair;
+	/* Only the span of the key, and whether it is base64, are set. */
+	struct proto_request request;
+	/* The bytes of that span, which begins at 0. */
 	char key[PROTO_KEY_MAX];
 };
 
+/* Effects without a call, linked by next_spare: for later ones. */
 static struct effect *spare_effects;
 
+/* Whether r may change something on a server. */
 static bool
 is_write(const struct proto_request *r)
 {
@@ -56,12 +72,14 @@ static void
 submit_effect(struct effect *effect, const struct command *command,
     const char *data, size_t length, struct block *block)
 {
+	assert(command->data == (length > 0));
 	effect->call.expect = command->expect;
 	peer_submit(effect->peer, effect->hash, &effect->call, command->line,
 	    command->length, data, length, block);
 }
 
-/* The mirror has not done what the authority did: the key must go there. */
+/* The mirror has not done what the authority did, so delete the key there.  If
+   it was this delete, the mirror fails in here. */
 static void
 repair_mirror(struct effect *effect)
 {
@@ -69,26 +87,29 @@ repair_mirror(struct effect *effect)
 	struct command command;
 
 	counters->mismatches++;
-	if (effect->repair) {
+	if (effect->is_repair) {
 		peer_add_dirty(effect->peer, effect->key,
 		    effect->request.key.length, effect->request.base64);
 		server_fail(effect->peer->server, "refuses a delete");
 		return;
 	}
 	counters->repairs++;
-	effect->repair = true;
-	effect->is_number = false;
+	effect->is_repair = true;
+	effect->has_number = false;
 	command_delete(&command, &effect->request, effect->key);
 	submit_effect(effect, &command, NULL, 0, NULL);
 }
 
+/* Whether a reply is a number: that of incr or decr, or the VA of an ma. */
 static bool
-has_number(const struct proto_reply *reply)
+is_number(const struct proto_reply *reply)
 {
 	return reply->result == PROTO_NUMBER ||
 	    reply->result == PROTO_META_VALUE;
 }
 
+/* Whether the mirror did what the authority did, as far as its reply tells.  A
+   mirror that lacks the key agrees: a miss is not a wrong value. */
 static bool
 agrees(const struct effect *effect, const struct proto_reply *reply)
 {
@@ -99,7 +120,7 @@ agrees(const struct effect *effect, const struct proto_reply *reply)
 		return false;
 	case PROTO_NUMBER:
 	case PROTO_META_VALUE:
-		return !effect->is_number || reply->number == effect->number;
+		return !effect->has_number || reply->number == effect->number;
 	default:
 		return true;
 	}
@@ -117,20 +138,23 @@ on_effect_reply(struct call *call, const struct answer *answer)
 {
 	struct effect *effect = CONTAINER_OF(call, struct effect, call);
 	struct peer *peer = effect->peer;
-	bool was_repair = effect->repair;
+	bool was_repair = effect->is_repair;
 
 	assert(effect->request.key.length > 0);
+	assert(answer != NULL || !peer_is_mirror(peer));
 	if (answer == NULL)
 		peer_add_dirty(peer, effect->key, effect->request.key.length,
 		    effect->request.base64);
 	else if (!agrees(effect, &answer->last))
 		repair_mirror(effect);
-	/* Now it is done with, unless repair() has sent it again. */
-	if (effect->repair == was_repair)
+	/* repair_mirror() has sent it once more if this has changed. */
+	if (effect->is_repair == was_repair)
 		effect_free(effect);
 	peer_finish(peer);
 }
 
+/* An effect about the key of r, which does not compare numbers.  Returns NULL
+   when out of memory. */
 static struct effect *
 effect_new(struct peer *peer, uint32_t hash, const struct proto_request *r,
     const char *bytes)
@@ -143,13 +167,13 @@ effect_new(struct peer *peer, uint32_t hash, const struct proto_request *r,
 		effect = malloc(sizeof(*effect));
 	if (effect == NULL)
 		return NULL;
-	assert(r->key.length <= sizeof(effect->key));
+	assert(r->key.length > 0 && r->key.length <= sizeof(effect->key));
 	effect->call.done = on_effect_reply;
 	effect->call.element = NULL;
 	effect->peer = peer;
 	effect->hash = hash;
-	effect->is_number = false;
-	effect->repair = false;
+	effect->has_number = false;
+	effect->is_repair = false;
 	effect->request.key.at = 0;
 	effect->request.key.length = r->key.length;
 	effect->request.base64 = r->base64;
@@ -179,8 +203,8 @@ effect_send(const struct pair *pair, struct peer *asked,
 		    r->base64);
 		return;
 	}
-	assert(peer != asked);
-	effect->is_number = what == COMMAND_SAME && has_number(reply);
+	assert(!effect->is_repair && effect->peer == peer);
+	effect->has_number = what == COMMAND_SAME && is_number(reply);
 	effect->number = reply->number;
 	pairs_counters(peer->pairs)->effects++;
 	command_mirror(&command, r, bytes, what);
@@ -188,7 +212,7 @@ effect_send(const struct pair *pair, struct peer *asked,
 	    command.data ? r->data.length + 2 : 0, block);
 }
 
-/* The client flags of a VALUE: the token behind the key. */
+/* Where in value its client flags are: the token behind the key. */
 static struct proto_span
 flags_of(const char *value, const struct proto_reply *parsed)
 {
@@ -211,6 +235,8 @@ effect_warm(const struct pair *pair, struct peer *asked,
 	char line[PROTO_KEY_MAX + 64];
 	int n;
 
+	assert(expect == PROTO_EXPECT_VALUES ||
+	    expect == PROTO_EXPECT_VALUES_CAS);
 	if (peer == NULL || !peer->warming || !peer_is_mirror(peer) ||
 	    proto_reply(value, length, expect, length, &parsed) != PROTO_OK)
 		return;
@@ -221,7 +247,7 @@ effect_warm(const struct pair *pair, struct peer *asked,
 	flags = flags_of(value, &parsed);
 	n = snprintf(line, sizeof(line), "add %.*s %.*s %d %u\r\n",
 	    (int)r.key.length, effect->key, (int)flags.length, value + flags.at,
-	    LEARNED_SECONDS, parsed.data.length);
+	    WARM_VALUE_SECONDS, parsed.data.length);
 	assert(n > 0 && (size_t)n < sizeof(line));
 	effect->call.expect = PROTO_EXPECT_STORED;
 	peer_submit(peer, effect->hash, &effect->call, line, (size_t)n,

@@ -2,8 +2,7 @@
 #define EFFECT_H
 
 /*
- * Make the mirror of a key equal to its authority after a write: see the table
- * of effects in effect.c.
+ * Make the mirror of a key equal to its authority after a write.
  */
 
 #include <stddef.h>
@@ -15,28 +14,34 @@ struct pair;
 struct peer;
 
 /*
- * The authority, asked, has replied to request r about one key, which was
- * parsed from bytes (in block, or block is NULL): tell the other server of the
- * pair what follows from it.  To be called before the client is told.  Out of
- * memory, that server fails in here (see server_fail()).
+ * Queue for the other server of the pair what follows from a reply of asked,
+ * one of the two, to request r about one key.  If that server gets no effects
+ * now, the key becomes dirty for it.  Without a second server nothing happens.
+ * This is called before the client is answered: see R2 in doc/architecture.md.
+ *
+ * r was parsed from bytes, which are in block; block is NULL if they are in no
+ * block.  When out of memory, the other server fails in here: see
+ * server_fail(), which runs the done() of its calls.
  */
 void effect_send(const struct pair *pair, struct peer *asked,
     const struct proto_request *r, const char *bytes, struct block *block,
     const struct proto_reply *reply);
 
 /*
- * Clients read from the partner of a server that cannot be rebuilt otherwise:
- * give it the VALUE, of length bytes, too, for a while and unless it has one.
- * expect is what the VALUE was the reply to.
+ * A client has read a VALUE, of length bytes, from asked.  If the other server
+ * of the pair is warming, the value is added there, if it has none, for a short
+ * time.  expect is what the VALUE was the reply to: PROTO_EXPECT_VALUES, or
+ * PROTO_EXPECT_VALUES_CAS.  When out of memory, nothing is sent.
  */
 void effect_warm(const struct pair *pair, struct peer *asked,
     enum proto_expect expect, const char *value, size_t length);
 
-/* The authority failed before it replied: what it did with r is unknown. */
+/* The server asked has failed before it replied to r, so it may have carried
+   out r or not.  If r is a write, its key becomes dirty for that server. */
 void effect_lost(struct peer *asked, const struct proto_request *r,
     const char *bytes);
 
-/* Give unused memory back to the system. */
+/* Free the memory that is kept for later effects. */
 void effect_pool_free(void);
 
 #endif

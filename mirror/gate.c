@@ -1,8 +1,13 @@
 /*
- * Let calls to the servers through, and find a moment at which there are none.
+ * Count the calls in flight, and find a moment at which there are none.
  *
- * Invariant: while the gate is closed, calls only follow from calls that were
- * in flight, so it empties; rests run one at a time, in their order.
+ *   open --gate_quiesce()--> closed --the last call--> idle: run() --.
+ *     ^                                                              |
+ *     '----------------------------- gate_open(), if no job is left -'
+ *
+ * Invariant: the gate is closed while a job waits or runs.  While it is closed,
+ * a call only begins inside the done() of another call or inside run(), so the
+ * gate becomes idle.  Jobs run one at a time, in their order.
  */
 
 #include "mirror/gate.h"
@@ -17,19 +22,26 @@ TAILQ_HEAD(gate_job_list, gate_job);
 TAILQ_HEAD(gate_waiter_list, gate_waiter);
 
 struct gate {
+	/* Calls in flight. */
 	size_t in_flight;
-	struct gate_job_list jobs; /* each keeps the gate closed ... */
-	struct gate_job *running;  /* ... and so does this one */
+	/* Jobs that wait, borrowed.  While there is one, the gate is closed. */
+	struct gate_job_list jobs;
+	/* The job whose run() was called last, until gate_open().  While it is
+	   not NULL, the gate is closed. */
+	struct gate_job *running;
+	/* Borrowed.  While there is one, the gate is closed. */
 	struct gate_waiter_list waiters;
-	struct event *event; /* runs the next rest */
+	/* Runs the next job, owned. */
+	struct event *run_event;
 };
 
+/* Have the next job run from the loop, if nothing stands in its way. */
 static void
 schedule_job(struct gate *gate)
 {
 	if (gate->in_flight == 0 && gate->running == NULL &&
 	    !TAILQ_EMPTY(&gate->jobs))
-		event_active(gate->event, EV_TIMEOUT, 0);
+		event_active(gate->run_event, EV_TIMEOUT, 0);
 }
 
 static void
@@ -42,7 +54,7 @@ run_next_job(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	if (gate->in_flight > 0 || gate->running != NULL || job == NULL)
 		return;
-	assert(job->waiting);
+	assert(job->waiting && job->run != NULL);
 	TAILQ_REMOVE(&gate->jobs, job, entry);
 	job->waiting = false;
 	gate->running = job;
@@ -75,6 +87,7 @@ gate_is_closed(const struct gate *gate)
 	return gate->running != NULL || !TAILQ_EMPTY(&gate->jobs);
 }
 
+/* Wake the waiters, in their order, until one of them closes the gate. */
 static void
 wake_all(struct gate *gate)
 {
@@ -82,6 +95,7 @@ wake_all(struct gate *gate)
 
 	while (!gate_is_closed(gate) &&
 	    (waiter = TAILQ_FIRST(&gate->waiters)) != NULL) {
+		assert(waiter->waiting);
 		gate_wait_cancel(gate, waiter);
 		waiter->wake(waiter);
 	}
@@ -90,7 +104,7 @@ wake_all(struct gate *gate)
 void
 gate_quiesce(struct gate *gate, struct gate_job *job)
 {
-	assert(!job->waiting && gate->running != job);
+	assert(job->run != NULL && !job->waiting && gate->running != job);
 	job->waiting = true;
 	TAILQ_INSERT_TAIL(&gate->jobs, job, entry);
 	schedule_job(gate);
@@ -101,6 +115,7 @@ gate_job_cancel(struct gate *gate, struct gate_job *job)
 {
 	if (!job->waiting)
 		return;
+	assert(!TAILQ_EMPTY(&gate->jobs));
 	job->waiting = false;
 	TAILQ_REMOVE(&gate->jobs, job, entry);
 	wake_all(gate);
@@ -118,7 +133,8 @@ gate_open(struct gate *gate)
 void
 gate_wait(struct gate *gate, struct gate_waiter *waiter)
 {
-	assert(gate_is_closed(gate) && !waiter->waiting);
+	assert(gate_is_closed(gate));
+	assert(waiter->wake != NULL && !waiter->waiting);
 	waiter->waiting = true;
 	TAILQ_INSERT_TAIL(&gate->waiters, waiter, entry);
 }
@@ -128,6 +144,7 @@ gate_wait_cancel(struct gate *gate, struct gate_waiter *waiter)
 {
 	if (!waiter->waiting)
 		return;
+	assert(!TAILQ_EMPTY(&gate->waiters));
 	waiter->waiting = false;
 	TAILQ_REMOVE(&gate->waiters, waiter, entry);
 }
@@ -141,8 +158,8 @@ gate_new(struct event_base *base)
 		return NULL;
 	TAILQ_INIT(&gate->jobs);
 	TAILQ_INIT(&gate->waiters);
-	gate->event = event_new(base, -1, 0, run_next_job, gate);
-	if (gate->event == NULL) {
+	gate->run_event = event_new(base, -1, 0, run_next_job, gate);
+	if (gate->run_event == NULL) {
 		free(gate);
 		return NULL;
 	}
@@ -154,6 +171,6 @@ gate_free(struct gate *gate)
 {
 	if (gate == NULL)
 		return;
-	event_free(gate->event);
+	event_free(gate->run_event);
 	free(gate);
 }

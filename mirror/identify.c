@@ -1,23 +1,28 @@
 /*
  * Ask a server who it is.
  *
- * Invariant: the three calls are answered in their order, so when the last one
- * is, identify->found is whole.
+ *   version -> heard()      stats      stats settings -> done()
+ *
+ * Invariant: the three calls are answered in their order, so identify->found
+ * is complete when the last one is answered.
  */
 
 #include "mirror/identify.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "container_of.h"
 #include "mirror/peer.h"
 #include "server/server.h"
 
-/* Put a line of stats, or of stats settings, into what was found. */
+/* Note a line of stats, or of stats settings.  Returns true: each name can be
+   a part of the answer. */
 static bool
 note_stat(struct identify *identify, const struct proto_reply *stat,
     const char *bytes, size_t at)
 {
+	assert(!identify->found.known);
 	identity_stat(&identify->found, bytes + at + stat->key.at,
 	    stat->key.length, bytes + at + stat->data.at, stat->data.length);
 	return true;
@@ -47,6 +52,7 @@ on_version(struct call *call, const struct answer *answer)
 
 	if (answer == NULL)
 		return;
+	assert(!identify->found.known);
 	if (answer->last.result != PROTO_VERSION_LINE) {
 		server_fail(identify->peer->server, "is no memcached");
 		return;
@@ -56,7 +62,8 @@ on_version(struct call *call, const struct answer *answer)
 	    answer->last.data.length);
 }
 
-/* The lines were noted when they came; a server may also refuse. */
+/* The lines were noted when they came.  A server may also refuse this: then
+   nothing was noted. */
 static void
 on_identity_stats(struct call *call, const struct answer *answer)
 {
@@ -72,6 +79,8 @@ on_identity_settings(struct call *call, const struct answer *answer)
 
 	if (answer == NULL)
 		return;
+	assert(identify->peer->state == PEER_IDENTIFY ||
+	    identify->peer->state == PEER_STARTING);
 	identify->found.known = true;
 	identify->done(identify);
 }
@@ -86,6 +95,8 @@ submit_question(struct identify *identify, struct call *call, const char *line)
 void
 identify_start(struct identify *identify)
 {
+	assert(identify->peer->state == PEER_DOWN ||
+	    identify->peer->state == PEER_STARTING);
 	memset(&identify->found, 0, sizeof(identify->found));
 	identify->version = (struct call){
 		.expect = PROTO_EXPECT_VERSION,
@@ -111,6 +122,7 @@ identify_init(struct identify *identify, struct peer *peer,
     void (*heard)(struct identify *identify),
     void (*done)(struct identify *identify))
 {
+	assert(peer->server != NULL && heard != NULL && done != NULL);
 	identify->peer = peer;
 	identify->heard = heard;
 	identify->done = done;

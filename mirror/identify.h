@@ -11,10 +11,10 @@
 
 struct peer;
 
-/* Embedded in its owner, which CONTAINER_OF() finds. */
+/* A part of its owner, which CONTAINER_OF() finds. */
 struct identify {
-	struct peer *peer;
-	/* What the server has said so far. */
+	struct peer *peer; /* borrowed */
+	/* What the server has said since identify_start(). */
 	struct identity found;
 	struct call version, stats, settings;
 	void (*heard)(struct identify *identify);
@@ -22,16 +22,16 @@ struct identify {
 };
 
 /*
- * heard() is called when the server has said its version, done() when
- * identify->found is whole; both from the loop.  If the server fails first,
- * they are not called.
+ * heard() is called when the server has answered version, before that is noted.
+ * done() is called when identify->found is complete.  Both are called from the
+ * loop, and neither if the server fails first.  The server of peer is there.
  */
 void identify_init(struct identify *identify, struct peer *peer,
     void (*heard)(struct identify *identify),
     void (*done)(struct identify *identify));
 
-/* Begin; to be called when the server starts to connect.  A server that
-   answers and is no memcached is failed. */
+/* Begin, when the server starts to connect: see connecting() in server.h.  A
+   server that answers, and is no memcached, is failed. */
 void identify_start(struct identify *identify);
 
 #endif

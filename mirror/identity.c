@@ -1,18 +1,23 @@
 /*
- * Who a server is.
+ * Tell one incarnation of a memcached from another.
  *
- * A life is told by pid and start time.  In a container every life has pid 1,
- * and the start is known to a second only, so a counter that has gone back
- * counts as well; but that may also be a "stats reset".
+ * Invariant: two identities of one incarnation have the same pid and the same
+ * start.  The reverse is not true: in a container each incarnation has pid 1,
+ * and the start is known to a second only.  So counters are compared, too.  A
+ * counter that went back means another incarnation, or a "stats reset".
  */
 
 #include "mirror/identity.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "proto.h"
 
+/* With the 48 bits of a cas token below them, they keep a number under 2^63. */
 enum { TAG_BITS = 15 };
+
+static_assert(TAG_BITS + 48 == 63, "a cas token with its tag is positive");
 
 void
 identity_version(struct identity *identity, const char *text, size_t n)
@@ -23,6 +28,7 @@ identity_version(struct identity *identity, const char *text, size_t n)
 
 	memset(identity->version, 0, sizeof(identity->version));
 	for (i = 0; i < 3; i++) {
+		assert(text <= end);
 		number = proto_number(text, (size_t)(end - text));
 		identity->version[i] = number < 9999 ?
 		    (unsigned int)number :
@@ -69,6 +75,7 @@ identity_compare(const struct identity *before, const struct identity *now)
 {
 	if (!before->known)
 		return IDENTITY_UNSURE;
+	assert(now->known);
 	if (before->pid != now->pid ||
 	    before->time - before->uptime != now->time - now->uptime)
 		return IDENTITY_NEW;
@@ -84,6 +91,7 @@ identity_tag(const struct identity *identity, unsigned int role)
 {
 	uint64_t mix = identity->pid * 4 + role;
 
+	assert(role <= 3);
 	mix = mix * 0x9e3779b97f4a7c15u ^ (identity->time - identity->uptime);
 	mix *= 0xbf58476d1ce4e5b9u;
 	return mix >> (64 - TAG_BITS);

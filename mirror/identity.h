@@ -1,39 +1,57 @@
 #ifndef IDENTITY_H
 #define IDENTITY_H
 
-/* Who a server is: what tells one life of a memcached from another. */
+/* What is known of one incarnation of a memcached, and whether two of these
+   are the same incarnation. */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct identity {
-	bool known; /* it was asked and has answered */
+	/* The server has answered all questions: the other fields are set. */
+	bool known;
+	/* Major, minor, patch; 9999 stands for more.  All 0: no version. */
 	unsigned int version[3];
-	uint64_t pid, time, uptime; /* seconds; time - uptime: its start */
-	uint64_t connections, gets, sets, items; /* only ever grow */
-	uint64_t stored;                         /* items in it now */
-	uint64_t item_size_max;                  /* 0: not told */
-	bool restartable; /* keeps items over a restart */
+	uint64_t pid;
+	/* Seconds since 1970 by the clock of the server, when it answered. */
+	uint64_t time;
+	/* Seconds since its start, when it answered. */
+	uint64_t uptime;
+	/* Counters, which only grow, but for a "stats reset". */
+	uint64_t connections, gets, sets, items;
+	/* Items that are in it, when it answered. */
+	uint64_t stored;
+	/* The largest item in bytes; 0: not known. */
+	uint64_t item_size_max;
+	/* It keeps its items over a restart. */
+	bool restartable;
 };
 
-/* Take up the text behind VERSION. */
+/* Take up the n bytes of text behind the word VERSION.  What cannot be read as
+   a number counts as 0. */
 void identity_version(struct identity *identity, const char *text, size_t n);
 
-/* Take up one line of stats, or of stats settings. */
+/* Take up a line of stats, or of stats settings: a name of n bytes and a value
+   of length bytes.  Names that are of no use are ignored. */
 void identity_stat(struct identity *identity, const char *name, size_t n,
     const char *value, size_t length);
 
 enum identity_change {
-	IDENTITY_SAME,   /* the same life */
-	IDENTITY_NEW,    /* another one */
-	IDENTITY_UNSURE, /* neither can be ruled out */
+	IDENTITY_SAME,   /* the same incarnation */
+	IDENTITY_NEW,    /* another incarnation */
+	IDENTITY_UNSURE, /* either is possible */
 };
 
+/* Compare what was known of a server with what it says now.  now is known,
+   unless before is not; then the result is IDENTITY_UNSURE. */
 enum identity_change identity_compare(const struct identity *before,
     const struct identity *now);
 
-/* 15 bits that tell lives apart, the same for every magent. */
+/*
+ * 15 bits made of pid, start and role, which is 0 to 3.  They differ for most
+ * incarnations, and are the same for every magent that knows this one.
+ */
 uint64_t identity_tag(const struct identity *identity, unsigned int role);
 
 /* Whether the server has at least this version. */

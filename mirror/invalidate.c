@@ -1,8 +1,13 @@
 /*
  * Remove from a server that is back what may be old in it.
  *
- * Invariant: a key that has been taken out of the dirty set is in a deletion
- * until the server has answered; if it fails, the key is dirty again.
+ *   dirty set -> dirty_pop() -> deletion -> delete -> reply
+ *        ^                                              |
+ *        '--- an error, or no reply --------------------'
+ *
+ * Invariant: a key that may be old is dirty, or in a deletion whose delete has
+ * no reply.  Writes of clients make more keys dirty until done() is called,
+ * because the server gets no effects before that.
  */
 
 #include "mirror/invalidate.h"
@@ -18,37 +23,47 @@
 #include "proto.h"
 #include "server/server.h"
 
-enum { DELETIONS_MAX = 64 }; /* in flight */
+/* Deletes in flight. */
+enum { DELETIONS_MAX = 64 };
 
 /* The delete of a dirty key. */
 struct deletion {
 	struct call call;
 	struct invalidation *invalidation;
+	/* The next of the idle ones, if this is one of them. */
 	struct deletion *next_idle;
 	size_t length;
 	bool base64;
+	/* As it is on a command line. */
 	char key[PROTO_KEY_MAX];
 };
 
 struct invalidation {
-	struct peer *peer;
-	const struct invalidation_handler *handler;
+	struct peer *peer;                          /* borrowed */
+	const struct invalidation_handler *handler; /* borrowed */
 	void *owner;
-	bool is_running; /* done() has not been called */
+	/* It was started and not stopped, and has neither called done() nor
+	   had a delete without a reply. */
+	bool is_running;
+	/* The flush_all, in flight while is_flushing. */
 	struct call flush;
-	bool flushing;
+	bool is_flushing;
 	struct deletion deletions[DELETIONS_MAX];
+	/* Deletions that are not in flight, linked by next_idle. */
 	struct deletion *idle;
 };
 
 static void delete_more(struct invalidation *invalidation);
 
 static void
-finish_invalidation(struct invalidation *invalidation, bool everything)
+finish_invalidation(struct invalidation *invalidation, bool is_emptied)
 {
-	assert(invalidation->is_running && !invalidation->flushing);
+	assert(invalidation->is_running && !invalidation->is_flushing);
+	assert(invalidation->peer->state == PEER_INVALIDATE);
+	assert(!dirty_is_all(invalidation->peer->dirty) &&
+	    dirty_count(invalidation->peer->dirty) == 0);
 	invalidation->is_running = false;
-	invalidation->handler->done(invalidation->owner, everything);
+	invalidation->handler->done(invalidation->owner, is_emptied);
 }
 
 /*
@@ -62,7 +77,7 @@ on_emptied(struct call *call, const struct answer *answer)
 	    struct invalidation, flush);
 	struct peer *peer = invalidation->peer;
 
-	invalidation->flushing = false;
+	invalidation->is_flushing = false;
 	if (answer == NULL || !invalidation->is_running)
 		return;
 	if (answer->last.result != PROTO_OKAY) {
@@ -78,9 +93,10 @@ flush_everything(struct invalidation *invalidation)
 {
 	static const char line[] = "flush_all\r\n";
 
-	if (invalidation->flushing)
+	assert(dirty_is_all(invalidation->peer->dirty));
+	if (invalidation->is_flushing)
 		return;
-	invalidation->flushing = true;
+	invalidation->is_flushing = true;
 	invalidation->flush = (struct call){
 		.expect = PROTO_EXPECT_OK,
 		.done = on_emptied,
@@ -100,6 +116,7 @@ on_deleted(struct call *call, const struct answer *answer)
 	struct invalidation *invalidation = deletion->invalidation;
 	struct peer *peer = invalidation->peer;
 
+	assert(deletion->length > 0);
 	deletion->next_idle = invalidation->idle;
 	invalidation->idle = deletion;
 	if (answer == NULL) {
@@ -142,7 +159,8 @@ delete_key(struct invalidation *invalidation, struct deletion *deletion)
 	    command.length, NULL, 0, NULL);
 }
 
-/* Clients' writes make keys dirty until done() is called. */
+/* Delete as many dirty keys as may be in flight.  If all keys are dirty, empty
+   the server.  If none is, finish. */
 static void
 delete_more(struct invalidation *invalidation)
 {
@@ -150,6 +168,7 @@ delete_more(struct invalidation *invalidation)
 	struct deletion *deletion;
 
 	assert(invalidation->is_running);
+	assert(invalidation->peer->state == PEER_INVALIDATE);
 	while (!dirty_is_all(dirty) &&
 	    (deletion = invalidation->idle) != NULL &&
 	    dirty_pop(dirty, deletion->key, &deletion->length,
@@ -169,6 +188,8 @@ delete_more(struct invalidation *invalidation)
 void
 invalidation_start(struct invalidation *invalidation)
 {
+	assert(invalidation->peer->state == PEER_INVALIDATE);
+	assert(!invalidation->is_flushing && invalidation->idle != NULL);
 	invalidation->is_running = true;
 	delete_more(invalidation);
 }
@@ -188,6 +209,7 @@ invalidation_new(struct peer *peer, const struct invalidation_handler *handler,
 
 	if (invalidation == NULL)
 		return NULL;
+	assert(handler->key != NULL && handler->done != NULL);
 	invalidation->peer = peer;
 	invalidation->handler = handler;
 	invalidation->owner = owner;

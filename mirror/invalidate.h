@@ -3,7 +3,7 @@
 
 /*
  * Remove from a server that is back what may be old in it: its dirty keys, or
- * everything if there are too many to know them.
+ * all that it has, if all keys are dirty.
  */
 
 #include <stdbool.h>
@@ -13,26 +13,29 @@ struct invalidation;
 struct peer;
 
 struct invalidation_handler {
-	/* A key is being deleted.  Returns false if that cannot be noted: then
-	   everything is removed. */
+	/* A key, as it is on a command line, is being deleted.  Returns false
+	   if the owner cannot note that; then all keys become dirty. */
 	bool (*key)(void *owner, const char *key, size_t length, bool base64);
-	/* Nothing old is left in it, or a delete for it is on its way ahead of
-	   all that is submitted from now on.  everything: it is empty. */
-	void (*done)(void *owner, bool everything);
+	/* Nothing in the server is old, or a delete for it is on its way ahead
+	   of all calls that are submitted from now on.  is_emptied: it holds
+	   nothing at all. */
+	void (*done)(void *owner, bool is_emptied);
 };
 
-/* Returns NULL when out of memory. */
+/* peer and handler are borrowed.  Returns NULL when out of memory. */
 struct invalidation *invalidation_new(struct peer *peer,
     const struct invalidation_handler *handler, void *owner);
 void invalidation_free(struct invalidation *invalidation); /* NULL is fine */
 
 /*
- * Begin.  If the server fails, it stops without a word; what was not removed is
- * dirty again then.
+ * Begin.  The peer is in the state INVALIDATE and stays in it until done(),
+ * which is called once, from the loop or inside this function.  If the server
+ * fails first, no handler is called, and the keys that were not deleted are
+ * dirty again.  A server that refuses a delete or a flush_all is failed.
  */
 void invalidation_start(struct invalidation *invalidation);
 
-/* No news from it any more. */
+/* Call no handler any more.  What is in flight stays so. */
 void invalidation_stop(struct invalidation *invalidation);
 
 #endif

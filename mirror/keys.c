@@ -1,29 +1,47 @@
 /*
  * A long queue of keys in little memory.
  *
- * Invariant: a piece holds whole entries, of a length, a byte that tells
- * base64, and the key; only the last piece is written, only the first is read.
+ *   first piece -> [ length base64 key | length base64 key ] -> last piece
+ *    ^keys_pop()                                                keys_add()^
+ *
+ * Invariant: a piece holds whole entries, and at least one that was not popped.
+ * An entry is a byte with the length, a byte that is 1 for base64, and the key.
+ * Only the last piece is written, and only the first one is read.
  */
 
 #include "mirror/keys.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
 
-enum { PIECE = 64 << 10 };
+#include "proto.h"
+
+enum {
+	/* Bytes of entries in a piece. */
+	PIECE = 64 << 10,
+	/* Bytes of an entry before its key. */
+	ENTRY_HEAD = 2,
+};
+
+static_assert(PROTO_KEY_MAX <= UCHAR_MAX, "the length of a key fits in a byte");
 
 struct piece {
 	STAILQ_ENTRY(piece) entry;
-	size_t start, end;
+	/* Where in bytes the first entry that was not popped begins. */
+	size_t start;
+	/* Where in bytes the last entry ends. */
+	size_t end;
 	char bytes[PIECE];
 };
 
 struct keys {
-	STAILQ_HEAD(, piece) pieces;
-	struct piece *last;
-	size_t count, piece_count;
+	STAILQ_HEAD(, piece) pieces; /* owned */
+	struct piece *last;          /* NULL: there is none */
+	size_t count;                /* of the keys */
+	size_t piece_count;
 };
 
 struct keys *
@@ -64,8 +82,9 @@ keys_add(struct keys *keys, const char *key, size_t length, bool base64)
 {
 	struct piece *piece = keys->last;
 
-	assert(length > 0 && length < 256);
-	if (piece == NULL || PIECE - piece->end < length + 2) {
+	assert(length > 0 && length <= PROTO_KEY_MAX);
+	assert((piece == NULL) == (keys->count == 0));
+	if (piece == NULL || PIECE - piece->end < length + ENTRY_HEAD) {
 		piece = malloc(sizeof(*piece));
 		if (piece == NULL)
 			return false;
@@ -76,8 +95,9 @@ keys_add(struct keys *keys, const char *key, size_t length, bool base64)
 	}
 	piece->bytes[piece->end] = (char)length;
 	piece->bytes[piece->end + 1] = base64;
-	memcpy(piece->bytes + piece->end + 2, key, length);
-	piece->end += length + 2;
+	memcpy(piece->bytes + piece->end + ENTRY_HEAD, key, length);
+	piece->end += length + ENTRY_HEAD;
+	assert(piece->end <= PIECE);
 	keys->count++;
 	return true;
 }
@@ -94,8 +114,9 @@ keys_pop(struct keys *keys, char *key, size_t *length, bool *base64)
 	entry = piece->bytes + piece->start;
 	*length = (unsigned char)entry[0];
 	*base64 = entry[1] != 0;
-	memcpy(key, entry + 2, *length);
-	piece->start += *length + 2;
+	memcpy(key, entry + ENTRY_HEAD, *length);
+	piece->start += *length + ENTRY_HEAD;
+	assert(*length > 0 && piece->start <= piece->end);
 	keys->count--;
 	if (piece->start == piece->end)
 		drop_first(keys);

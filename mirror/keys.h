@@ -8,17 +8,22 @@
 
 struct keys;
 
-struct keys *keys_new(void);       /* NULL when out of memory */
+/* An empty queue.  Returns NULL when out of memory. */
+struct keys *keys_new(void);
 void keys_free(struct keys *keys); /* NULL is fine */
 
-/* Append a key of 1 to 250 bytes.  Returns false when out of memory. */
+/* Append a copy of a key of 1 to 250 bytes, and whether it is base64.  Returns
+   false when out of memory; then the queue is as before. */
 bool keys_add(struct keys *keys, const char *key, size_t length, bool base64);
 
-/* Take the oldest: to key, which has room for 250 bytes.  Returns false if
-   there is none. */
+/* Take the oldest key out and copy it to key, which has room for 250 bytes.
+   Returns false, and sets nothing, if the queue is empty. */
 bool keys_pop(struct keys *keys, char *key, size_t *length, bool *base64);
 
+/* How many keys are in the queue. */
 size_t keys_count(const struct keys *keys);
-size_t keys_bytes(const struct keys *keys); /* of memory */
+
+/* How many bytes of memory they take. */
+size_t keys_bytes(const struct keys *keys);
 
 #endif

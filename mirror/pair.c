@@ -1,8 +1,14 @@
 /*
  * Who holds a key, and who answers for it.
  *
- * Invariant: the authority of a pair is a function of the states of its two
- * servers and, while neither is trusted, of which became a mirror first.
+ *   key -> hash -> primary ring -> primary --.
+ *            \                                > pair -> pair_authority()
+ *             `--> backup ring  -> backup ---'
+ *
+ * Invariant: a key always has the same pair, whatever its servers do.  The
+ * authority of a pair is a function of the states of its two servers.  While
+ * neither is trusted and both are mirrors, it also depends on which of them
+ * became a mirror first.
  */
 
 #include "mirror/pair.h"
@@ -21,16 +27,22 @@
 
 struct pairs {
 	enum ketama_kind kind;
+	/* Owned.  backup_ring is NULL if there are no backups. */
 	struct ketama *primary_ring, *backup_ring;
-	/* Borrowed from peers: the i-th is the i-th server of its ring. */
+	/* Owned; the i-th is the i-th server of its ring, borrowed from
+	   peers[]. */
 	struct peer **primaries, **backups;
 	size_t primary_count, backup_count;
+	/* Owned; each server once. */
 	struct peer *peers;
 	size_t peer_count;
-	bool hashes; /* there is a choice that the hash of a key makes */
+	/* The hash of a key decides something: a server, or a link. */
+	bool has_choice;
+	/* How many peers are warming. */
 	unsigned int warming_peers;
-	struct gate *gate;
-	int64_t flush_at; /* see pairs_set_flush() */
+	struct gate *gate; /* owned */
+	/* See pairs_set_flush(). */
+	int64_t flush_at_ms;
 	struct pairs_counters counters;
 };
 
@@ -44,10 +56,12 @@ pair_at(const struct pairs *pairs, uint32_t hash)
 	struct pair pair = { .hash = hash };
 	size_t owner = ketama_find(pairs->primary_ring, hash);
 
+	assert(owner < pairs->primary_count);
 	pair.primary = pairs->primaries[owner];
 	if (pairs->backup_count == 0)
 		return pair;
 	owner = ketama_find(pairs->backup_ring, hash);
+	assert(owner < pairs->backup_count);
 	if (pairs->backups[owner] == pair.primary)
 		owner = ketama_find_other(pairs->backup_ring, hash, owner);
 	if (owner < pairs->backup_count)
@@ -59,8 +73,9 @@ pair_at(const struct pairs *pairs, uint32_t hash)
 struct pair
 pairs_find(const struct pairs *pairs, const char *key, size_t length)
 {
+	assert(length > 0);
 	return pair_at(pairs,
-	    pairs->hashes ? ketama_hash(pairs->kind, key, length) : 0);
+	    pairs->has_choice ? ketama_hash(pairs->kind, key, length) : 0);
 }
 
 void
@@ -71,7 +86,7 @@ pairs_find_all(const struct pairs *pairs, const char *const *keys,
 	size_t i;
 
 	assert(n <= PAIRS_BATCH);
-	if (pairs->hashes)
+	if (pairs->has_choice)
 		ketama_hashes(pairs->kind, keys, lengths, n, hashes);
 	for (i = 0; i < n; i++)
 		found[i] = pair_at(pairs, hashes[i]);
@@ -106,13 +121,14 @@ pair_authority(const struct pair *pair)
 	if (backup != NULL && peer_is_trusted(backup))
 		return backup;
 	/*
-	 * What a mirror has is not old: misses are better than errors.  If both
-	 * are, it is the one that was it alone before.
+	 * What a mirror has is not old, and a miss is better than an error.  If
+	 * both are mirrors, it is the one that has got effects for longer.
 	 */
 	if (backup == NULL || !peer_is_mirror(backup))
 		return peer_is_mirror(primary) ? primary : NULL;
 	if (!peer_is_mirror(primary))
 		return backup;
+	assert(primary->mirror_since != backup->mirror_since);
 	return primary->mirror_since < backup->mirror_since ? primary : backup;
 }
 
@@ -126,15 +142,16 @@ pair_partner(const struct pair *pair, const struct peer *peer)
 void
 pairs_set_flush(struct pairs *pairs, int64_t at_ms)
 {
-	pairs->flush_at = at_ms;
+	assert(at_ms >= 0);
+	pairs->flush_at_ms = at_ms;
 }
 
 int64_t
 pairs_flush_in(const struct pairs *pairs, int64_t now_ms)
 {
-	return pairs->flush_at <= now_ms ?
+	return pairs->flush_at_ms <= now_ms ?
 	    0 :
-	    (pairs->flush_at - now_ms + 999) / 1000;
+	    (pairs->flush_at_ms - now_ms + 999) / 1000;
 }
 
 bool
@@ -198,7 +215,7 @@ pairs_version(const struct pairs *pairs, char *out, size_t size)
 	snprintf(out, size, "%u.%u.%u", lowest[0], lowest[1], lowest[2]);
 }
 
-/* Whether there is a backup for a primary that is another server. */
+/* Whether some backup is another server than this primary. */
 static bool
 has_backup(const struct pairs *pairs, const struct peer *primary)
 {
@@ -231,7 +248,8 @@ pairs_uncovered(const struct pairs *pairs)
  * Life
  */
 
-/* The peer with this address, made if it is new.  NULL: out of memory. */
+/* The peer with this address, which is made if it is new.  Returns NULL when
+   out of memory. */
 static struct peer *
 peer_at(struct pairs *pairs, const struct address *address,
     const struct peer_args *args)
@@ -242,11 +260,12 @@ peer_at(struct pairs *pairs, const struct address *address,
 	     peer++)
 		if (strcmp(peer_name(peer), address->name) == 0)
 			return peer;
+	assert(pairs->peer_count < pairs->primary_count + pairs->backup_count);
 	pairs->peer_count++;
 	return peer_init(peer, address, args) ? peer : NULL;
 }
 
-/* The ring over these addresses.  NULL: out of memory. */
+/* A ring over n > 0 addresses.  Returns NULL when out of memory. */
 static struct ketama *
 ring_new(enum ketama_kind kind, const struct address *addresses, size_t n)
 {
@@ -254,6 +273,7 @@ ring_new(enum ketama_kind kind, const struct address *addresses, size_t n)
 	struct ketama *ring;
 	size_t i;
 
+	assert(n > 0);
 	if (servers == NULL)
 		return NULL;
 	for (i = 0; i < n; i++) {
@@ -314,13 +334,13 @@ pairs_new(struct conn_loop *loop, struct resolver *resolver,
 		.pairs = pairs,
 	};
 
-	assert(servers->primary_count > 0);
+	assert(servers->primary_count > 0 && settings->links > 0);
 	if (pairs == NULL)
 		return NULL;
 	pairs->kind = servers->ring;
 	pairs->primary_count = servers->primary_count;
 	pairs->backup_count = servers->backup_count;
-	pairs->hashes = servers->primary_count > 1 ||
+	pairs->has_choice = servers->primary_count > 1 ||
 	    servers->backup_count > 1 || settings->links > 1;
 	pairs->gate = gate_new(conn_loop_base(loop));
 	args.gate = pairs->gate;

@@ -21,81 +21,107 @@ struct peer;
 struct server_handler;
 struct server_settings;
 
-/* The servers of a key. */
+/* The servers of a key; both are borrowed. */
 struct pair {
 	struct peer *primary;
-	struct peer *backup; /* NULL: none */
-	uint32_t hash;       /* of the key */
+	/* Another server than the primary; NULL: there is none. */
+	struct peer *backup;
+	/* Of the key.  It is 0 for all keys if there is one server of each kind
+	   at most, with one link each, so that the hash decides nothing. */
+	uint32_t hash;
 };
 
-enum { PAIRS_BATCH = 8 }; /* keys that are looked up together */
+/* How many keys are looked up together. */
+enum { PAIRS_BATCH = 8 };
 
 struct pairs_servers {
-	const struct address *primaries, *backups; /* borrowed */
+	/* In the order of the command line, borrowed. */
+	const struct address *primaries, *backups;
+	/* At least one primary. */
 	size_t primary_count, backup_count;
+	/* The kind of both rings. */
 	enum ketama_kind ring;
 };
 
-/* What has happened since the start. */
+/* What has happened since magent started. */
 struct pairs_counters {
-	uint64_t failovers;  /* a believed server went down */
-	uint64_t effects;    /* sent to mirrors */
-	uint64_t mismatches; /* a mirror answered otherwise */
-	uint64_t repairs;    /* keys deleted on a mirror because of that */
-	uint64_t zombies;    /* old connections had to be waited for */
-	uint64_t copied;     /* keys given back to returned servers */
-	uint64_t overtaken;  /* a live write was there before the copy */
+	/* A trusted server went down, or never came up. */
+	uint64_t failovers;
+	/* Effects that were queued for mirrors. */
+	uint64_t effects;
+	/* Replies of a mirror to an effect or a repair that do not agree with
+	   what the authority did. */
+	uint64_t mismatches;
+	/* Deletes that were queued for a mirror because of that. */
+	uint64_t repairs;
+	/* A server returned, and old connections had to be waited for. */
+	uint64_t zombies;
+	/* As in struct rebuild_progress, of the rebuilds that are done. */
+	uint64_t copied, overtaken;
 };
 
-/* Build the rings and the servers, which tell news with their peer as owner.
-   Returns NULL when out of memory. */
+/*
+ * Build the rings, and a peer for each server.  An address that is in both
+ * lists is one peer.  The handler of the servers has the peer as its owner.
+ * What servers points to, and handler, are borrowed.  resolver may be NULL: see
+ * struct peer_args.  Returns NULL when out of memory.
+ */
 struct pairs *pairs_new(struct conn_loop *loop, struct resolver *resolver,
     const struct pairs_servers *servers, const struct server_settings *settings,
     const struct server_handler *handler);
 
 void pairs_free(struct pairs *pairs); /* NULL is fine */
 
+/* The servers of a key of 1 to 250 bytes, and its hash. */
 struct pair pairs_find(const struct pairs *pairs, const char *key,
     size_t length);
 
-/* The same for n keys, at most PAIRS_BATCH, to found[]; cheaper than one by
-   one. */
+/* The same for n keys, at most PAIRS_BATCH, to found[].  This is cheaper than
+   one call for each. */
 void pairs_find_all(const struct pairs *pairs, const char *const *keys,
     const size_t *lengths, size_t n, struct pair *found);
 
-/* The same for a key as it is on a command line, base64 or not. */
+/* The same for a key as it is on a command line.  If it is base64, it can be
+   decoded. */
 struct pair pairs_find_wire(const struct pairs *pairs, const char *key,
     size_t length, bool base64);
 
-/* Whether keys have two servers; then cas tokens are tagged, too. */
+/* Whether there are keys with two servers.  If so, cas tokens are tagged. */
 bool pairs_are_mirrored(const struct pairs *pairs);
 
+/* The peers, in the order of the command line; i < pairs_peer_count(). */
 size_t pairs_peer_count(const struct pairs *pairs);
 struct peer *pairs_peer(struct pairs *pairs, size_t i);
+
+/* The gate of all peers. */
 struct gate *pairs_gate(struct pairs *pairs);
+
 struct pairs_counters *pairs_counters(struct pairs *pairs);
 
-/* The lowest x.y.z of the servers' versions that are known. */
+/* Write the lowest of the versions that are known, as x.y.z, to out of size
+   bytes.  1.6.18 if none is known. */
 void pairs_version(const struct pairs *pairs, char *out, size_t size);
 
-/* How many pairs of servers have nobody who answers. */
+/* How many pairs of a primary and a backup have no authority.  A primary that
+   has no backup counts as a pair. */
 size_t pairs_uncovered(const struct pairs *pairs);
 
-/* Who answers for the keys of this pair now; NULL: nobody. */
+/* The peer that answers for the keys of this pair now; NULL: none does.  Calls
+   can be submitted to it: see peer_is_mirror(). */
 struct peer *pair_authority(const struct pair *pair);
 
-/* The other one of the pair; NULL: there is none. */
+/* The other server of the pair than peer, which is one of them; NULL: there is
+   none. */
 struct peer *pair_partner(const struct pair *pair, const struct peer *peer);
 
-/*
- * All servers have been told to drop, at this time of the monotonic clock, what
- * they hold then; 0: they have not.  In how many seconds from now that is; 0 if
- * it is over.
- */
+/* A flush_all with a delay was sent: servers drop what they have at this time,
+   in milliseconds of the monotonic clock.  0: there is none to come. */
 void pairs_set_flush(struct pairs *pairs, int64_t at_ms);
+
+/* In how many seconds from now_ms that is, rounded up; 0 if it is over. */
 int64_t pairs_flush_in(const struct pairs *pairs, int64_t now_ms);
 
-/* Whether any peer is to be given what clients read from its partners. */
+/* Whether some peer is warming: see peer_set_warming(). */
 bool pairs_are_warming(const struct pairs *pairs);
 
 #endif

@@ -1,9 +1,8 @@
 /*
  * A server as the order rules see it.
  *
- * Invariant: what may be said to a peer follows from its state alone: calls
- * through the gate to one that is a mirror, nothing but the steps of its own
- * recovery to any other.
+ * Invariant: only a peer that is a mirror gets calls through the gate.  Any
+ * other one gets the calls of its own recovery, and the probes of server.c.
  */
 
 #include "mirror/peer.h"
@@ -30,11 +29,15 @@ static const char *const state_names[] = {
 	[PEER_UP] = "up",
 };
 
+static_assert(sizeof(state_names) / sizeof(state_names[0]) == PEER_UP + 1,
+    "each state has a name");
+
 bool
 peer_init(struct peer *peer, const struct address *address,
     const struct peer_args *args)
 {
 	assert(peer->server == NULL && peer->dirty == NULL);
+	assert(args->gate != NULL && args->warming_peers != NULL);
 	peer->address = address;
 	peer->pairs = args->pairs;
 	peer->gate = args->gate;
@@ -104,6 +107,7 @@ peer_tag(const struct peer *peer)
 	unsigned int role = 2 * (unsigned int)peer->primary +
 	    (unsigned int)peer->backup;
 
+	assert(role > 0);
 	return identity_tag(&peer->identity, role) * (COMMAND_CAS_MASK + 1);
 }
 
@@ -122,7 +126,8 @@ peer_set_warming(struct peer *peer, bool warming)
 {
 	if (peer->warming == warming)
 		return;
-	assert(warming || *peer->warming_peers > 0);
+	assert(warming ? peer->state == PEER_REBUILD :
+			 *peer->warming_peers > 0);
 	peer->warming = warming;
 	if (warming)
 		++*peer->warming_peers;
@@ -151,7 +156,7 @@ peer_submit(struct peer *peer, uint32_t hash, struct call *call,
     const char *line, size_t line_length, const char *data, size_t length,
     struct block *block)
 {
-	assert(peer_is_mirror(peer));
+	assert(peer_is_mirror(peer) && call->done != NULL);
 	gate_enter(peer->gate);
 	server_submit(peer->server, hash, call, line, line_length, data, length,
 	    block);
@@ -161,7 +166,7 @@ void
 peer_get(struct peer *peer, uint32_t hash, struct call *call, const char *key,
     size_t length)
 {
-	assert(peer_is_mirror(peer));
+	assert(peer_is_mirror(peer) && call->done != NULL);
 	gate_enter(peer->gate);
 	server_get(peer->server, hash, call, key, length);
 }

@@ -62,12 +62,13 @@ struct peer {
 	enum peer_state state;
 	/* When it got into that state: milliseconds of the monotonic clock. */
 	int64_t changed_ms;
-	/* Counts the rebuilds of all peers: of two peers that are mirrors and
-	   not trusted, the one with the lower number is the authority. */
+	/* The number of its last rebuild, of those of all peers; 0: it had
+	   none.  If neither server of a pair is trusted and both are mirrors,
+	   the one with the lower number is the authority. */
 	uint64_t mirror_since;
-	/* It is also given what clients read from its partners. */
+	/* It gets what clients read from its partners, too. */
 	bool warming;
-	/* Who it was when it answered last. */
+	/* The incarnation that answered last. */
 	struct identity identity;
 	/* Seconds by which its clock is ahead of ours. */
 	int64_t clock_ahead;
@@ -88,35 +89,49 @@ struct peer_args {
 	unsigned int *warming_peers;
 };
 
-/* Make *peer, which is all zero, of the server at address, with no role yet.
-   Returns false when out of memory; it is to be destroyed then, too. */
+/*
+ * Make *peer, which is all zero, of the server at address.  It is STARTING and
+ * has no role; the caller sets its roles.  Returns false when out of memory;
+ * also then peer_destroy() is to be called.
+ */
 bool peer_init(struct peer *peer, const struct address *address,
     const struct peer_args *args);
 void peer_destroy(struct peer *peer);
 
+/* Its address, for the log. */
 const char *peer_name(const struct peer *peer);
+
+/* "primary", "backup" or "both". */
 const char *peer_role(const struct peer *peer);
+
+/* The state in the log and in stats. */
 const char *peer_state_name(enum peer_state state);
 
 /* Whether it may be the authority of a pair. */
 bool peer_is_trusted(const struct peer *peer);
 
-/* Whether effects are sent to it; if not, its keys become dirty. */
+/* Whether it gets effects, and other calls through the gate.  If it does not, a
+   key that is written becomes dirty for it. */
 bool peer_is_mirror(const struct peer *peer);
 
-/* Whether there may be keys that both of these hold. */
+/* Whether they may share a pair: one is a primary, and the other is a backup
+   and another server. */
 bool peers_are_partners(const struct peer *one, const struct peer *other);
 
-/* The tag, in bits 48 to 62, of the cas tokens that it gives out now. */
+/* The tag, in bits 48 to 62, of the cas tokens that it gives now.  The other
+   bits are 0. */
 uint64_t peer_tag(const struct peer *peer);
 
-/* The exptime that gives an item on peer so many seconds to live; negative:
-   an item that does not expire. */
+/* The exptime that lets an item on peer live for this number of seconds.
+   Negative seconds stand for an item that does not expire. */
 int64_t peer_exptime(const struct peer *peer, int64_t seconds);
 
+/* Begin or end to give it what clients read from its partners.  It is in the
+   state REBUILD when this begins.  Nothing happens if it is so already. */
 void peer_set_warming(struct peer *peer, bool warming);
 
-/* The copy of this key on peer may be old; base64: the key is written so. */
+/* The copy of a key on peer may be old.  The key has 1 to 250 bytes, as on a
+   command line, where it is in base64 if base64 is set. */
 void peer_add_dirty(struct peer *peer, const char *key, size_t length,
     bool base64);
 
@@ -125,8 +140,9 @@ void peer_add_all_dirty(struct peer *peer);
 
 /*
  * Submit a call to a peer that is a mirror, through the gate: see
- * server_submit() and server_get().  The call's done() ends with peer_finish():
- * what follows from the reply has been submitted before that.
+ * server_submit(), server_get() and gate_enter().  The last thing that the
+ * done() of the call does is peer_finish(), when what follows from the reply
+ * has been submitted.
  */
 void peer_submit(struct peer *peer, uint32_t hash, struct call *call,
     const char *line, size_t line_length, const char *data, size_t length,

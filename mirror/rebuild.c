@@ -4,9 +4,9 @@
  *   metadump of a survivor -> keys -> mg (authority) -> add (returned server)
  *   dirty keys --------------^        at most COPIES_MAX at a time
  *
- * Invariant: a key that has been found and is not yet answered for by the
- * returned server is in keys or in one copy, so that rebuild_stop() knows all
- * that is missing.
+ * Invariant: a key that was found is in keys, or in one copy, until the
+ * returned server has answered its add, or it is gone.  So rebuild_stop() knows
+ * all keys that are missing.
  *
  * If the keys of a survivor do not fit in memory, the dump is given up and
  * repeated in slices.
@@ -34,51 +34,92 @@
 #include "server/server.h"
 
 enum {
-	COPIES_MAX = 16,    /* in flight; more are not faster */
-	COPIES_PER_MS = 50, /* so that the clients hardly notice */
-	COPIES_BURST = 200, /* at once, after a pause */
+	/* Copies in flight.  More are not faster. */
+	COPIES_MAX = 16,
+	/* Copies that may begin in each millisecond, so that clients hardly
+	   notice them. */
+	COPIES_PER_MS = 50,
+	/* Copies that may begin at once after a pause. */
+	COPIES_BURST = 200,
+	/* Slices of the keys of a survivor: a power of four. */
 	SLICES_MAX = 4096,
+	/* Bytes of a command with its key, which may be in base64. */
 	LINE_MAX = PROTO_KEY_MAX * 4 / 3 + 128,
 };
 
+static_assert(LINE_MAX - PROTO_BASE64_MAX > 65,
+    "a line has room for a key, three numbers and the words of add_copy()");
+
 struct copy {
+	/* First the mg, then the add. */
 	struct call call;
 	struct rebuild *rebuild;
-	struct peer *authority; /* the authority when it was asked */
+	/* The peer that was asked for the key, borrowed. */
+	struct peer *authority;
+	/* Of the key. */
 	uint32_t hash;
+	/* The next of the idle ones, if this is one of them. */
 	struct copy *next_idle;
-	bool in_flight;
+	/* Its call has no reply. */
+	bool is_in_flight;
 	bool base64;
 	size_t length;
-	char key[PROTO_KEY_MAX]; /* as on a command line */
+	/* As on a command line. */
+	char key[PROTO_KEY_MAX];
 };
 
 struct rebuild {
-	struct conn_loop *loop;
-	struct pairs *pairs;
-	struct peer *to;
-	const struct rebuild_handler *handler;
+	struct conn_loop *loop;                /* borrowed */
+	struct pairs *pairs;                   /* borrowed */
+	struct peer *to;                       /* borrowed */
+	const struct rebuild_handler *handler; /* borrowed */
 	void *owner;
+	/* Bytes of keys that may wait when they come from a dump. */
 	size_t memory;
+	/* All keys that the server should hold are to be copied. */
 	bool copy_all;
-	bool started;
-	bool stopped;
-	bool survivor_cannot_list; /* a survivor cannot list its keys */
-	bool partial;              /* a partner was away */
+	bool is_started;
+	/* rebuild_stop() or a handler was called.  It is freed when no copy is
+	   in flight. */
+	bool is_stopped;
+	/* A survivor has no metadump, or no mg. */
+	bool survivor_cannot_list;
+	/* A partner was not trusted when its keys were to be listed, or a key
+	   had no other authority than the returned server. */
+	bool is_partial;
+
+	/* Owned: the keys that wait. */
 	struct keys *keys;
 	struct copy copies[COPIES_MAX];
+	/* Copies that are not in flight, linked by next_idle. */
 	struct copy *idle;
+	/* How many copies are in flight. */
 	unsigned int in_flight;
+	/* Waits while the gate is closed. */
 	struct gate_waiter waiter;
-	struct dump *dump;      /* NULL: none runs */
-	size_t survivor;        /* whose keys it lists: its index */
-	uint64_t slice, slices; /* of the survivor's keys */
-	bool overflowed;        /* the keys of this slice did not fit */
-	struct event *finish;   /* tells the end */
-	struct event *pace;     /* until more copies may begin */
-	int64_t paced_ms;       /* at this time ... */
-	int64_t allowed;        /* ... so many more might begin */
+
+	/* Owned: lists the keys of a survivor; NULL: none runs. */
+	struct dump *dump;
+	/* The index of the peer that is or was dumped. */
+	size_t survivor;
+	/* Which of how many slices of its keys is dumped. */
+	uint64_t slice, slices;
+	/* The keys of this slice did not fit.  Nothing is dumped until those
+	   that did have been copied. */
+	bool has_overflowed;
+
+	/* Owned: calls a handler, from the loop. */
+	struct event *finish;
+	/* Owned: ends the wait until more copies may begin. */
+	struct event *pace;
+	/* When allowed was counted last. */
+	int64_t paced_ms;
+	/* How many copies might begin at that time. */
+	int64_t allowed;
+	/* When it was started; all times in milliseconds of the monotonic
+	   clock. */
 	int64_t began_ms;
+	/* See struct rebuild_progress. */
 	uint64_t copied, overtaken, gone, refused;
 };
 
@@ -104,12 +145,12 @@ rebuild_free(struct rebuild *rebuild)
 	free(rebuild);
 }
 
-/* Tell how it ended; then the rebuild ends, too. */
+/* Call a handler.  Then the rebuild ends; it may be freed in here. */
 static void
 end_rebuild(struct rebuild *rebuild, void (*handler)(void *owner))
 {
-	assert(rebuild->started && !rebuild->stopped);
-	rebuild->stopped = true;
+	assert(rebuild->is_started && !rebuild->is_stopped);
+	rebuild->is_stopped = true;
 	handler(rebuild->owner);
 	if (rebuild->in_flight == 0)
 		rebuild_free(rebuild);
@@ -123,15 +164,15 @@ rebuild_stop(struct rebuild *rebuild)
 	bool base64;
 	int i;
 
-	assert(!rebuild->stopped);
-	rebuild->stopped = true;
-	/* If it lacked anything, everything will be copied again anyway. */
+	assert(!rebuild->is_stopped);
+	rebuild->is_stopped = true;
+	/* If all keys were to be copied, they will be once more. */
 	while (!rebuild->copy_all &&
 	    keys_pop(rebuild->keys, key, &length, &base64))
 		peer_add_dirty(rebuild->to, key, length, base64);
-	/* These may still be added when it wakes. */
+	/* A server that hangs may still add these when it goes on. */
 	for (i = 0; i < COPIES_MAX; i++)
-		if (rebuild->copies[i].in_flight)
+		if (rebuild->copies[i].is_in_flight)
 			peer_add_dirty(rebuild->to, rebuild->copies[i].key,
 			    rebuild->copies[i].length,
 			    rebuild->copies[i].base64);
@@ -153,21 +194,22 @@ release_copy(struct copy *copy)
 {
 	struct rebuild *rebuild = copy->rebuild;
 
-	assert(copy->in_flight && rebuild->in_flight > 0);
-	copy->in_flight = false;
+	assert(copy->is_in_flight && rebuild->in_flight > 0);
+	copy->is_in_flight = false;
 	copy->next_idle = rebuild->idle;
 	rebuild->idle = copy;
 	rebuild->in_flight--;
 }
 
-/* A copy is dealt with: go on, or end if that was all. */
+/* A copy has ended.  Begin others; or, if the rebuild was stopped and this was
+   the last copy, free the rebuild. */
 static void
 finish_copy(struct copy *copy)
 {
 	struct rebuild *rebuild = copy->rebuild;
 
 	release_copy(copy);
-	if (!rebuild->stopped)
+	if (!rebuild->is_stopped)
 		pump(rebuild);
 	else if (rebuild->in_flight == 0)
 		rebuild_free(rebuild);
@@ -180,8 +222,8 @@ on_added(struct call *call, const struct answer *answer)
 	struct rebuild *rebuild = copy->rebuild;
 	struct peer *to = rebuild->to;
 
-	/* Without an answer rebuild_stop() has run. */
-	assert(answer != NULL || rebuild->stopped);
+	/* If the server failed, the recovery has stopped the rebuild. */
+	assert(answer != NULL || rebuild->is_stopped);
 	if (answer != NULL &&
 	    (answer->last.result == PROTO_STORED ||
 		answer->last.result == PROTO_META_HD))
@@ -192,16 +234,22 @@ on_added(struct call *call, const struct answer *answer)
 	peer_finish(to);
 }
 
-/* What an mg says of an item besides its value. */
+/* What the reply to mg says of an item besides its value. */
 struct item {
+	/* The client's flags. */
 	uint64_t flags;
-	int64_t ttl;  /* -1: for ever */
-	bool binary;  /* its key was given in base64 */
-	bool stale;   /* invalidated */
-	bool awaited; /* or made so: a client is to set it */
+	/* Seconds to live; -1: it does not expire; 0: there is no item. */
+	int64_t ttl;
+	/* Its key was set in base64 (flag b). */
+	bool is_binary;
+	/* It was invalidated (flag X). */
+	bool is_stale;
+	/* One client was asked to set it anew (flags W, Z).  With an empty
+	   value it was made for that, and holds nothing. */
+	bool is_awaited;
 };
 
-/* A TTL; -1 stands for no end. */
+/* The seconds of a flag t; -1 if the item does not expire. */
 static int64_t
 parse_ttl(const char *bytes, size_t n)
 {
@@ -225,28 +273,29 @@ parse_item(const char *bytes, const struct proto_span *meta)
 			item.ttl = parse_ttl(bytes + token.at + 1,
 			    token.length - 1);
 		else if (bytes[token.at] == 'b')
-			item.binary = true;
+			item.is_binary = true;
 		else if (bytes[token.at] == 'X')
-			item.stale = true;
+			item.is_stale = true;
 		else if (bytes[token.at] == 'W' || bytes[token.at] == 'Z')
-			item.awaited = true;
+			item.is_awaited = true;
 	}
 	return item;
 }
 
-/* The key as the item wants it, to out, in base64 or not.  Returns its
-   length. */
+/* Write the key of a copy to out, in base64 if the key of the item is.  Returns
+   its length; out has room for PROTO_BASE64_MAX bytes. */
 static size_t
 key_for(const struct copy *copy, const struct item *item, char *out)
 {
-	if (item->binary && !copy->base64)
+	if (item->is_binary && !copy->base64)
 		return proto_base64_encode(copy->key, copy->length, out);
-	if (!item->binary && copy->base64)
+	if (!item->is_binary && copy->base64)
 		return proto_base64_decode(copy->key, copy->length, out);
 	memcpy(out, copy->key, copy->length);
 	return copy->length;
 }
 
+/* The authority has the item: add it to the returned server. */
 static void
 add_copy(struct copy *copy, const struct answer *answer,
     const struct item *item)
@@ -261,7 +310,8 @@ add_copy(struct copy *copy, const struct answer *answer,
 	size_t offset;
 	int n;
 
-	if (item->binary)
+	assert(copy->is_in_flight && !rebuild->is_stopped);
+	if (item->is_binary)
 		n = snprintf(line, sizeof(line),
 		    "ms %.*s %u b ME F%llu "
 		    "T%lld\r\n",
@@ -278,7 +328,7 @@ add_copy(struct copy *copy, const struct answer *answer,
 		if (block != NULL)
 			bytes = block->bytes + offset;
 	}
-	copy->call.expect = item->binary ?
+	copy->call.expect = item->is_binary ?
 	    PROTO_EXPECT_META_SET :
 	    PROTO_EXPECT_STORED;
 	copy->call.done = on_added;
@@ -295,21 +345,22 @@ on_read(struct call *call, const struct answer *answer)
 	struct peer *authority = copy->authority;
 	struct item item = { .ttl = 0 };
 
+	assert(copy->is_in_flight && authority != rebuild->to);
 	if (answer != NULL && answer->last.result == PROTO_META_VALUE)
 		item = parse_item(answer->bytes, &answer->last.meta);
-	if (rebuild->stopped) {
+	if (rebuild->is_stopped) {
 		finish_copy(copy);
 	} else if (answer == NULL) {
-		/* Ask again, who is the authority then. */
+		/* The key is copied from the authority that follows. */
 		if (!rebuild_add(rebuild, copy->key, copy->length,
 			copy->base64))
 			rebuild->gone++;
 		finish_copy(copy);
-	} else if (item.ttl != 0 && !item.stale &&
-	    (!item.awaited || answer->last.data.length > 0)) {
+	} else if (item.ttl != 0 && !item.is_stale &&
+	    (!item.is_awaited || answer->last.data.length > 0)) {
 		add_copy(copy, answer, &item);
 	} else {
-		/* It has no such command. */
+		/* ERROR: the server has no mg. */
 		if (answer->last.result == PROTO_ERROR)
 			rebuild->survivor_cannot_list = true;
 		if (answer->last.result == PROTO_SERVER_ERROR)
@@ -321,7 +372,8 @@ on_read(struct call *call, const struct answer *answer)
 	peer_finish(authority);
 }
 
-/* Read the key of a copy from its authority, if that is another server. */
+/* Read the key of a copy from its authority.  Returns false if there is no
+   authority but the returned server itself. */
 static bool
 submit_read(struct copy *copy)
 {
@@ -350,6 +402,7 @@ submit_read(struct copy *copy)
 static bool
 is_searching(const struct rebuild *rebuild)
 {
+	assert(rebuild->slice <= rebuild->slices);
 	return rebuild->copy_all &&
 	    rebuild->survivor < pairs_peer_count(rebuild->pairs);
 }
@@ -362,7 +415,7 @@ is_complete(const struct rebuild *rebuild)
 	    !is_searching(rebuild);
 }
 
-/* Go on a little later. */
+/* Call pump() in a millisecond. */
 static void
 pump_soon(struct rebuild *rebuild)
 {
@@ -372,7 +425,8 @@ pump_soon(struct rebuild *rebuild)
 		event_add(rebuild->pace, &soon);
 }
 
-/* Whether another copy may begin now; if not, it is seen to that they go on. */
+/* Take the right to begin another copy now.  Returns false if there is none;
+   then pump() is called when there is. */
 static bool
 try_begin_copy(struct rebuild *rebuild)
 {
@@ -383,6 +437,7 @@ try_begin_copy(struct rebuild *rebuild)
 	if (rebuild->allowed > COPIES_BURST)
 		rebuild->allowed = COPIES_BURST;
 	if (rebuild->allowed > 0) {
+		assert(rebuild->allowed <= COPIES_BURST);
 		rebuild->allowed--;
 		return true;
 	}
@@ -390,6 +445,7 @@ try_begin_copy(struct rebuild *rebuild)
 	return false;
 }
 
+/* Begin as many copies as may be in flight. */
 static void
 start_copies(struct rebuild *rebuild)
 {
@@ -399,25 +455,26 @@ start_copies(struct rebuild *rebuild)
 	    keys_count(rebuild->keys) > 0 && try_begin_copy(rebuild)) {
 		keys_pop(rebuild->keys, copy->key, &copy->length,
 		    &copy->base64);
-		assert(!copy->in_flight);
+		assert(!copy->is_in_flight);
 		rebuild->idle = copy->next_idle;
-		copy->in_flight = true;
+		copy->is_in_flight = true;
 		rebuild->in_flight++;
 		if (!submit_read(copy)) {
-			rebuild->partial = true;
+			rebuild->is_partial = true;
 			rebuild->gone++;
 			release_copy(copy);
 		}
 	}
 }
 
-/* Keep the copies going. */
+/* Do what can be done now: begin copies, find more keys, notice the end.  It is
+   called when something has changed that it may have waited for. */
 static void
 pump(struct rebuild *rebuild)
 {
 	struct gate *gate = pairs_gate(rebuild->pairs);
 
-	if (!rebuild->started || rebuild->stopped)
+	if (!rebuild->is_started || rebuild->is_stopped)
 		return;
 	if (gate_is_closed(gate)) {
 		if (!rebuild->waiter.waiting)
@@ -449,13 +506,14 @@ on_gate_open(struct gate_waiter *waiter)
  * Finding keys
  */
 
-/* Whether peer has keys that the returned server should have, too. */
+/* Whether the keys of peer are to be dumped.  A partner that is not trusted is
+   left out, and makes the rebuild partial. */
 static bool
-try_survivor(struct rebuild *rebuild, const struct peer *peer)
+admit_survivor(struct rebuild *rebuild, const struct peer *peer)
 {
 	if (!peers_are_partners(rebuild->to, peer))
 		return false;
-	rebuild->partial |= !peer_is_trusted(peer);
+	rebuild->is_partial |= !peer_is_trusted(peer);
 	return peer_is_trusted(peer);
 }
 
@@ -467,14 +525,15 @@ is_pair_of(const struct pair *pair, const struct peer *one,
 	    (pair->primary == other && pair->backup == one);
 }
 
-/* Whether the key is in the slice that is being copied: a range of hashes, so
-   that slice s of n is slices 4s to 4s + 3 of 4n. */
+/* Whether a key is in the slice that is being dumped.  A slice is a range of
+   hashes: slice s of n consists of the slices 4s to 4s + 3 of 4n. */
 static bool
 is_in_slice(const struct rebuild *rebuild, const char *key, size_t length)
 {
 	uint32_t hash = 2166136261u;
 	size_t i;
 
+	assert(rebuild->slices <= SLICES_MAX);
 	if (rebuild->slices == 1)
 		return true;
 	for (i = 0; i < length; i++)
@@ -482,7 +541,8 @@ is_in_slice(const struct rebuild *rebuild, const char *key, size_t length)
 	return hash * rebuild->slices >> 32 == rebuild->slice;
 }
 
-/* A key that the survivor has. */
+/* The survivor has this key.  Have it copied, if the returned server should
+   have it, too.  Returns false if there is no memory for more keys. */
 static bool
 on_key(void *owner, const char *key, size_t length)
 {
@@ -500,7 +560,7 @@ on_key(void *owner, const char *key, size_t length)
 		length = proto_base64_encode(key, length, encoded);
 		key = encoded;
 	}
-	/* A longer one nobody can have set. */
+	/* No client can have set a key that is longer on a command line. */
 	if (length > PROTO_KEY_MAX)
 		return true;
 	if (!rebuild_add(rebuild, key, length, base64) ||
@@ -515,21 +575,23 @@ on_dumped(void *owner, enum dump_end how)
 {
 	struct rebuild *rebuild = owner;
 
+	assert(rebuild->dump != NULL);
 	rebuild->dump = NULL;
 	switch (how) {
 	case DUMP_WHOLE:
 		rebuild->slice++;
 		break;
 	case DUMP_STOPPED:
-		/* Too many: once these are copied, a slice at a time. */
-		rebuild->overflowed = true;
+		/* Once those that came are copied, go on with a smaller slice,
+		   which begins where this one does. */
+		rebuild->has_overflowed = true;
 		if (rebuild->slices < SLICES_MAX) {
 			rebuild->slices *= 4;
 			rebuild->slice *= 4;
 		}
 		break;
 	case DUMP_LOST:
-		rebuild->partial = true;
+		rebuild->is_partial = true;
 		rebuild->slice = rebuild->slices;
 		break;
 	case DUMP_UNABLE:
@@ -544,23 +606,26 @@ static const struct dump_handler dump_handler = {
 	.ended = on_dumped,
 };
 
-/* Have the next slice, or the next survivor, dumped if it is time for it. */
+/* Begin to dump the next slice, or the next survivor, unless a dump runs, or
+   the last one has overflowed and its keys still wait. */
 static void
 find_more(struct rebuild *rebuild)
 {
 	size_t n = pairs_peer_count(rebuild->pairs);
 
+	assert(rebuild->copy_all && !rebuild->is_stopped);
+	assert(rebuild->survivor <= n && rebuild->slice <= rebuild->slices);
 	if (rebuild->dump != NULL || rebuild->survivor_cannot_list ||
-	    (rebuild->overflowed && keys_count(rebuild->keys) > 0))
+	    (rebuild->has_overflowed && keys_count(rebuild->keys) > 0))
 		return;
-	rebuild->overflowed = false;
+	rebuild->has_overflowed = false;
 	if (rebuild->slice == rebuild->slices && rebuild->survivor < n) {
 		rebuild->survivor++;
 		rebuild->slice = 0;
 		rebuild->slices = 1;
 	}
 	while (rebuild->survivor < n &&
-	    !try_survivor(rebuild,
+	    !admit_survivor(rebuild,
 		pairs_peer(rebuild->pairs, rebuild->survivor)))
 		rebuild->survivor++;
 	if (rebuild->survivor == n)
@@ -568,11 +633,13 @@ find_more(struct rebuild *rebuild)
 	rebuild->dump = dump_new(rebuild->loop,
 	    pairs_peer(rebuild->pairs, rebuild->survivor), &dump_handler,
 	    rebuild);
-	if (rebuild->dump == NULL) /* no memory now */
+	/* Without memory, try again a little later. */
+	if (rebuild->dump == NULL)
 		pump_soon(rebuild);
 }
 
-/* The end is told from the loop, not from inside some call. */
+/* Call a handler.  This is not done inside pump(), so that its callers can go
+   on with the rebuild. */
 static void
 on_rebuild_finish(evutil_socket_t fd, short what, void *arg)
 {
@@ -599,6 +666,7 @@ rebuild_new(struct conn_loop *loop, struct pairs *pairs, struct peer *to,
 
 	if (rebuild == NULL)
 		return NULL;
+	assert(handler->done != NULL && handler->impossible != NULL);
 	rebuild->loop = loop;
 	rebuild->pairs = pairs;
 	rebuild->to = to;
@@ -635,9 +703,10 @@ rebuild_add(struct rebuild *rebuild, const char *key, size_t length,
 void
 rebuild_start(struct rebuild *rebuild, bool copy_all)
 {
-	assert(!rebuild->started);
+	assert(!rebuild->is_started && !rebuild->is_stopped);
+	assert(rebuild->to->state == PEER_REBUILD);
 	rebuild->copy_all = copy_all;
-	rebuild->started = true;
+	rebuild->is_started = true;
 	rebuild->began_ms = conn_loop_now(rebuild->loop);
 	rebuild->paced_ms = rebuild->began_ms;
 	pump(rebuild);
@@ -653,11 +722,11 @@ rebuild_progress(const struct rebuild *rebuild)
 		.gone = rebuild->gone,
 		.refused = rebuild->refused,
 		.searching = is_searching(rebuild),
-		.partial = rebuild->partial,
+		.partial = rebuild->is_partial,
 		.left = keys_count(rebuild->keys) + rebuild->in_flight,
 	};
 
-	if (rebuild->started && ms > 0)
+	if (rebuild->is_started && ms > 0)
 		progress.per_second = (rebuild->copied + rebuild->overtaken +
 					  rebuild->gone + rebuild->refused) *
 		    1000 / (uint64_t)ms;

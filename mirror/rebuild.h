@@ -2,12 +2,12 @@
 #define REBUILD_H
 
 /*
- * Copy to a server that has returned what it lacks from those who kept it.
+ * Copy to a server that has returned what it lacks, from its partners.
  *
- * A copy reads its key through the FIFO of the authority and adds it through
- * that of the returned server, which is a mirror again, so that effects flow
- * there, too.  The add comes behind the effects of all writes that the read
- * has seen, and ahead of those that it has not, so no race goes wrong.
+ * A copy reads its key through the FIFO of the authority, and adds it through
+ * the FIFO of the returned server.  That server is a mirror again, so effects
+ * go through the same FIFO.  The add is behind the effects of all writes that
+ * came before the read, and ahead of the effects of all others.
  */
 
 #include <stdbool.h>
@@ -20,44 +20,65 @@ struct peer;
 struct rebuild;
 
 struct rebuild_handler {
-	/* Everything has been copied.  The rebuild ends after this. */
+	/* All has been copied.  The rebuild ends after this. */
 	void (*done)(void *owner);
-	/* A survivor is too old to be read.  The rebuild ends after this. */
+	/* A survivor cannot list its keys, or cannot be read with mg.  The
+	   rebuild ends after this. */
 	void (*impossible)(void *owner);
 };
 
 struct rebuild_progress {
-	uint64_t copied;    /* keys that are there now */
-	uint64_t overtaken; /* a live write was there first */
-	uint64_t gone;      /* the survivor had them no more */
-	uint64_t refused;   /* the survivor, or -I, does not let them be read */
-	uint64_t left;      /* keys that wait; more may be found ... */
-	bool searching;     /* ... while this is set */
-	bool partial;       /* a partner could not be asked */
-	uint64_t per_second; /* keys dealt with */
+	/* Keys that were added to the returned server. */
+	uint64_t copied;
+	/* Keys that the returned server did not take: a live write was there
+	   first, or there was no room. */
+	uint64_t overtaken;
+	/* Keys that were not copied: the authority had them no longer, or there
+	   was no other server to read them from. */
+	uint64_t gone;
+	/* Keys that were not copied: the authority said SERVER_ERROR, or their
+	   values are larger than -I. */
+	uint64_t refused;
+	/* Keys that wait or are being copied. */
+	uint64_t left;
+	/* More keys may be found. */
+	bool searching;
+	/* A partner could not be read: it was not trusted. */
+	bool partial;
+	/* Keys that were dealt with, per second since the start. */
+	uint64_t per_second;
 };
 
 /*
- * memory: how many bytes of keys may wait.  Returns NULL when out of memory.
- * The handlers are not called from inside rebuild_new() and rebuild_add().
+ * A rebuild of the peer to, which collects keys until it is started.  memory:
+ * how many bytes of keys may wait when they come from a list.  The other
+ * arguments are borrowed.  Returns NULL when out of memory.
+ *
+ * One of the handlers is called once, from the loop, unless rebuild_stop()
+ * comes first.  It does not call rebuild_stop().
  */
 struct rebuild *rebuild_new(struct conn_loop *loop, struct pairs *pairs,
     struct peer *to, size_t memory, const struct rebuild_handler *handler,
     void *owner);
 
-/* Have this key copied; on a command line it is base64 if base64 is set.
-   Returns false when out of memory. */
+/* Have a key of 1 to 250 bytes copied, which is as on a command line, in base64
+   if base64 is set.  Returns false when out of memory. */
 bool rebuild_add(struct rebuild *rebuild, const char *key, size_t length,
     bool base64);
 
-/* Begin; all: find and copy every key that the server should hold.  It has to
-   take effects already. */
-void rebuild_start(struct rebuild *rebuild, bool all);
+/* Begin to copy; the peer is in the state REBUILD.  copy_all: find every key
+   that the server should hold, and copy it, too. */
+void rebuild_start(struct rebuild *rebuild, bool copy_all);
 
-/* The server is gone again, or it is all over: what was not copied becomes
-   dirty.  No handler is called any more. */
+/*
+ * End a rebuild that has not called a handler; it is freed in here or when its
+ * copies are answered.  Keys that are being copied become dirty.  So do keys
+ * that wait, unless copy_all was set: then the next rebuild copies all keys
+ * anyway.
+ */
 void rebuild_stop(struct rebuild *rebuild);
 
+/* How far the rebuild is. */
 struct rebuild_progress rebuild_progress(const struct rebuild *rebuild);
 
 #endif

@@ -11,11 +11,12 @@
  *                           any failure
  *
  * Invariant: a server that was away is trusted only when every key whose write
- * it missed has been deleted from it, and it holds what its partners hold.  The
- * authority of a pair changes when a server goes down, before its unanswered
- * calls are returned, or while the gate is idle; so the effects of all that the
- * old authority has answered are in the FIFO of the new one before anything
- * else.
+ * it missed has been deleted from it, and it holds what those of its partners
+ * hold that could be read.  The authority of a pair changes when a server goes
+ * down, before its unanswered calls are returned, or while the gate is idle.
+ * So the effects of all that the old authority has answered are in the FIFO of
+ * the new one before anything else.  (A pair without an authority may get one
+ * at any moment.)
  */
 
 #include "mirror/recovery.h"
@@ -43,9 +44,9 @@
 #include "server/server.h"
 
 enum {
-	/* A server that was up for so long does not come and go. */
+	/* A server that was up for this time does not come and go. */
 	STEADY_MS = 10000,
-	/* A server is warmed for so long, if it cannot be rebuilt. */
+	/* A server that cannot be rebuilt is warmed for this time. */
 	WARM_SECONDS = 20,
 };
 
@@ -58,8 +59,8 @@ enum {
  *	                                              handed back after LOST
  *	KEPT               yes                  -     the same process is back
  *	LOST                -                  yes    a new process, or emptied
- *	KEPT_IN_PART       yes                 yes    KEPT, but partners that were
- *	                                              away then may hold more
+ *	KEPT_IN_PART       yes                 yes    KEPT, but partners that
+ *	                                              were away may hold more
  *
  * It outlasts a failure: a server that fails in the middle of a rebuild still
  * lacks what it lacked.
@@ -75,8 +76,8 @@ enum contents {
  * Whether the last rebuild could read all partners:
  *
  *	READ              yes, or there was none
- *	BACK              not known yet: the rebuild runs, and a partner that was
- *	                  away has come back meanwhile with its items
+ *	BACK              not known yet: the rebuild runs, and a partner that
+ *	                  was away has come back meanwhile with its items
  *	MISSED            no: a partner was away, and still is
  *	MISSED_AND_BACK   no, but that partner has come back while the server
  *	                  waited for its handback: it is rebuilt once more
@@ -92,29 +93,34 @@ enum partners {
 };
 
 struct recovery {
-	struct peer *peer;
-	struct recoveries *all;
+	struct peer *peer;      /* borrowed */
+	struct recoveries *all; /* borrowed */
 	enum contents contents;
 	enum partners partners;
 	struct identify identify;
 	struct drain drain;
 	struct invalidation *invalidation; /* owned */
-	/* From INVALIDATE until the end of REBUILD, unless it is warmed. */
-	struct rebuild *rebuild; /* owned until it says that it has ended */
-	struct event *warm_end;  /* the end of warming */
+	/* From INVALIDATE until the end of REBUILD, unless it is warmed.  Owned
+	   until it calls a handler. */
+	struct rebuild *rebuild;
+	struct event *warm_end; /* owned: ends the warming */
 	struct gate_job handback;
-	struct call flush; /* a flush_all that is not due yet, sent again */
+	/* A flush_all whose time has not come yet, sent once more. */
+	struct call flush;
 };
 
 struct recoveries {
-	struct conn_loop *loop;
-	struct pairs *pairs; /* owned */
+	struct conn_loop *loop; /* borrowed */
+	struct pairs *pairs;    /* owned */
 	struct recoveries_settings settings;
-	struct recovery *of_peers; /* owned: one per peer, in their order */
+	/* Owned: one per peer, in their order. */
+	struct recovery *of_peers;
 	bool are_stopping;
-	size_t uncovered;  /* pairs, as the log was told last */
-	uint64_t rebuilds; /* begun so far, of all peers */
-	struct event *steady;
+	/* Pairs without an authority, as it was logged last. */
+	size_t uncovered;
+	/* Rebuilds that began so far, of all peers. */
+	uint64_t rebuilds;
+	struct event *steady; /* owned: calls on_steady() each second */
 };
 
 static void hand_back(struct recovery *recovery);
@@ -179,8 +185,8 @@ set_state(struct recovery *recovery, enum peer_state state)
 	peer->changed_ms = conn_loop_now(recovery->all->loop);
 }
 
-/* Log it when keys have nobody left who answers for them, and when they have
-   somebody again. */
+/* Log it when there are pairs without an authority, and when there are none
+   any more. */
 static void
 log_coverage(struct recoveries *all)
 {
@@ -203,6 +209,7 @@ on_connecting(void *owner)
 {
 	struct peer *peer = owner;
 
+	assert(peer->recovery->rebuild == NULL);
 	identify_start(&peer->recovery->identify);
 }
 
@@ -216,7 +223,7 @@ on_heard_version(struct identify *identify)
 		set_state(recovery, PEER_IDENTIFY);
 }
 
-/* Every item of the server may be old.  An empty one need not be flushed. */
+/* Every item of the server may be old.  If it has none, no key is dirty. */
 static void
 distrust_all_items(struct peer *peer, const struct identity *found)
 {
@@ -225,8 +232,8 @@ distrust_all_items(struct peer *peer, const struct identity *found)
 		peer_add_all_dirty(peer);
 }
 
-/* Decide what the returned server still holds: all (the same process), nothing
-   (a new one), or what nobody knows. */
+/* Decide what the returned server still holds: all that it had (the same
+   incarnation), nothing (another one), or something that is not known. */
 static void
 judge_contents(struct recovery *recovery, const struct identity *found)
 {
@@ -299,6 +306,7 @@ on_identified(struct identify *identify)
 	const struct identity *found = &identify->found;
 	struct peer *peer = recovery->peer;
 
+	assert(peer->state == PEER_IDENTIFY || peer->state == PEER_STARTING);
 	log_info("s %s: version %u.%u.%u, pid %llu, up for %llu s",
 	    peer_name(peer), found->version[0], found->version[1],
 	    found->version[2], (unsigned long long)found->pid,
@@ -332,8 +340,9 @@ on_flush_answered(struct call *call, const struct answer *answer)
 		    peer_name(recovery->peer));
 }
 
-/* A flush_all that is not due yet is also for what the server gets from now
-   on.  memcached drops items a second before the time that it is given. */
+/* If a flush_all is still to come, it must also drop what the server gets from
+   now on, so it is sent once more.  memcached drops items a second before the
+   time that it is given. */
 static void
 submit_flush_to_come(struct recovery *recovery)
 {
@@ -358,6 +367,8 @@ submit_flush_to_come(struct recovery *recovery)
 static void
 come_up_alone(struct recovery *recovery)
 {
+	assert(recovery->peer->state == PEER_DRAIN);
+	assert(recovery->rebuild == NULL);
 	dirty_clear(recovery->peer->dirty);
 	recovery->contents = CONTENTS_WHOLE;
 	submit_flush_to_come(recovery);
@@ -371,6 +382,7 @@ on_server_drained(struct drain *drain)
 	struct recovery *recovery = CONTAINER_OF(drain, struct recovery, drain);
 	struct pairs *pairs = recovery->all->pairs;
 
+	assert(recovery->peer->state == PEER_DRAIN);
 	pairs_counters(pairs)->zombies += drain->had_to_wait;
 	if (recovery->all->are_stopping)
 		return;
@@ -388,22 +400,25 @@ on_server_drained(struct drain *drain)
  * INVALIDATE
  */
 
-/* A key that is deleted has to be copied back. */
+/* A key that is deleted must be copied back. */
 static bool
 on_key_deleted(void *owner, const char *key, size_t length, bool base64)
 {
 	struct recovery *recovery = owner;
 
+	assert(recovery->rebuild != NULL);
 	return rebuild_add(recovery->rebuild, key, length, base64);
 }
 
 /* From here on the server is a mirror. */
 static void
-on_invalidated(void *owner, bool everything)
+on_invalidated(void *owner, bool is_emptied)
 {
 	struct recovery *recovery = owner;
 
-	if (everything)
+	assert(recovery->peer->state == PEER_INVALIDATE);
+	assert(recovery->rebuild != NULL);
+	if (is_emptied)
 		recovery->contents = CONTENTS_LOST;
 	submit_flush_to_come(recovery);
 	set_state(recovery, PEER_REBUILD);
@@ -445,6 +460,7 @@ on_rebuilt(void *owner)
 	bool is_partner_back = recovery->partners == PARTNERS_BACK ||
 	    recovery->partners == PARTNERS_MISSED_AND_BACK;
 
+	assert(recovery->peer->state == PEER_REBUILD);
 	log_info(
 	    "s %s: %llu keys copied, %llu overtaken by clients, "
 	    "%llu gone meanwhile",
@@ -474,6 +490,7 @@ on_rebuild_impossible(void *owner)
 	struct recovery *recovery = owner;
 	struct timeval wait = { .tv_sec = WARM_SECONDS };
 
+	assert(recovery->peer->state == PEER_REBUILD);
 	log_warning(
 	    "s %s: its partners do not list their keys: it learns from "
 	    "what clients read, for %d s",
@@ -490,6 +507,7 @@ on_warm_end(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	assert(recovery->peer->warming);
 	peer_set_warming(recovery->peer, false);
 	hand_back(recovery);
 }
@@ -522,9 +540,12 @@ begin_rebuild(struct recovery *recovery)
  * HANDBACK
  */
 
+/* The server holds what its partners hold: trust it as soon as the gate is
+   idle. */
 static void
 hand_back(struct recovery *recovery)
 {
+	assert(recovery->rebuild == NULL && !recovery->peer->warming);
 	recovery->contents = has_kept_items(recovery->contents) ?
 	    CONTENTS_KEPT :
 	    CONTENTS_WHOLE;
@@ -532,13 +553,17 @@ hand_back(struct recovery *recovery)
 	gate_quiesce(pairs_gate(recovery->all->pairs), &recovery->handback);
 }
 
-/* A partner is back with its items: note it, or act on it at once. */
+/* A partner is back with its items.  Note it; or, if the server is up, rebuild
+   it once more now. */
 static void
 note_partner_back(struct recovery *recovery)
 {
 	bool missed = recovery->partners == PARTNERS_MISSED ||
 	    recovery->partners == PARTNERS_MISSED_AND_BACK;
 
+	assert(recovery->rebuild == NULL ||
+	    recovery->peer->state == PEER_INVALIDATE ||
+	    recovery->peer->state == PEER_REBUILD);
 	if (recovery->rebuild != NULL)
 		recovery->partners = missed ? PARTNERS_MISSED_AND_BACK :
 					      PARTNERS_BACK;
@@ -575,6 +600,7 @@ run_handback(struct gate_job *job)
 	    handback);
 
 	assert(recovery->peer->state == PEER_HANDBACK);
+	assert(!may_lack_any_key(recovery->contents));
 	set_state(recovery, PEER_UP);
 	if (recovery->partners == PARTNERS_MISSED_AND_BACK)
 		rebuild_again(recovery);
@@ -589,7 +615,7 @@ run_handback(struct gate_job *job)
  * UP
  */
 
-/* Servers that stay up for a while do not come and go. */
+/* Servers that have been up for a while are steady. */
 static void
 on_steady(evutil_socket_t fd, short what, void *arg)
 {
@@ -646,6 +672,7 @@ static bool
 recovery_init(struct recovery *recovery, struct recoveries *all,
     struct peer *peer)
 {
+	assert(peer->recovery == NULL && peer->state == PEER_STARTING);
 	peer->recovery = recovery;
 	recovery->peer = peer;
 	recovery->all = all;
@@ -729,6 +756,7 @@ recoveries_stop(struct recoveries *all)
 	struct recovery *recovery;
 	size_t i;
 
+	assert(!all->are_stopping);
 	all->are_stopping = true;
 	for (i = 0; i < pairs_peer_count(all->pairs); i++) {
 		recovery = &all->of_peers[i];

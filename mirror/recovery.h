@@ -23,28 +23,35 @@ struct recoveries_settings {
 	size_t item_size; /* bytes of the largest value from a client */
 };
 
-/* Make the pairs of these servers, and a recovery for each peer.  Returns NULL
-   when out of memory. */
+/*
+ * Make the pairs of these servers, and a recovery for each peer.  The pointers
+ * are borrowed, but for the settings; resolver may be NULL: see struct
+ * peer_args.  Returns NULL when out of memory.
+ */
 struct recoveries *recoveries_new(struct conn_loop *loop,
     struct resolver *resolver, const struct pairs_servers *servers,
     const struct server_settings *server_settings,
     const struct recoveries_settings *settings);
 
-/* After recoveries_stop(), if they were started. */
+/* The pairs are freed, too.  recoveries_stop() was called before, if they were
+   started. */
 void recoveries_free(struct recoveries *recoveries);
 
-/* Connect to all servers. */
+/* Begin to connect to all servers.  To be called once. */
 void recoveries_start(struct recoveries *recoveries);
 
-/* Begin no further step of any recovery; connections stay. */
+/* From now on no server is invalidated or rebuilt, and what was begun of this
+   ends.  Connections stay, and calls are answered.  To be called once. */
 void recoveries_stop(struct recoveries *recoveries);
 
+/* The pairs, which the recoveries own. */
 struct pairs *recoveries_pairs(struct recoveries *recoveries);
 
 /* Whether some server has neither answered nor failed since the start. */
 bool recoveries_are_starting(const struct recoveries *recoveries);
 
-/* How far the rebuild of a peer is.  Returns false if there is none. */
+/* How far the rebuild of a peer is.  Returns false, and sets nothing, if there
+   is none. */
 bool recovery_progress(const struct peer *peer,
     struct rebuild_progress *progress);
 

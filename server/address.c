@@ -1,10 +1,10 @@
 /*
- * Read where a server is from the text that the command line gives.
+ * Read where a server is from what the command line says.
  *
- * Invariant: a name is made of what the address means, not of how it was
- * written (case, a port left out, zeros of an IPv6 address), so that equal
- * names find a server that was given twice.  The host stays as it was written,
- * because the points of a ring are made of it.
+ * Invariant: a name depends on what the address means, not on how it was
+ * written (case, a port left out, zeros of an IPv6 address).  So a server that
+ * was given twice has one name.  The host stays as it was written, because the
+ * points of a ring are made of it.
  */
 
 #include "server/address.h"
@@ -29,7 +29,7 @@ static_assert(ADDRESS_PATH_MAX ==
 	sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1,
     "a path and its NUL fill sun_path");
 
-/* Read a decimal number of 1..max, digits only. */
+/* Read a decimal number from 1 to max, made of digits only. */
 static bool
 parse_number(const char *text, unsigned long max, unsigned int *number)
 {
@@ -55,7 +55,7 @@ parse_weight(struct address *address, const char *text)
 	return NULL;
 }
 
-/* Read port[:weight]; NULL stands for none. */
+/* Read port[:weight].  text may be NULL: there is no port. */
 static const char *
 parse_port(struct address *address, char *text)
 {
@@ -100,8 +100,8 @@ parse_unix(struct address *address, char *path)
 }
 
 /*
- * Write the canonical form of an IPv6 address, with its zone (%eth0) if it has
- * one, to out.  Returns false if it is none.
+ * Write the canonical form of an IPv6 address to out, with its zone (%eth0) if
+ * it has one.  Returns false if host is no IPv6 address.
  */
 static bool
 canonical_v6(const char *host, char *out, size_t size)
@@ -111,6 +111,7 @@ canonical_v6(const char *host, char *out, size_t size)
 	size_t length = strcspn(host, "%"), used;
 	const char *zone = host + length;
 
+	assert(size >= INET6_ADDRSTRLEN + IF_NAMESIZE + 1);
 	if (length >= sizeof(plain))
 		return false;
 	memcpy(plain, host, length);
@@ -132,7 +133,7 @@ canonical_v6(const char *host, char *out, size_t size)
 	return true;
 }
 
-/* Read [v6][:port[:weight]]. */
+/* Read [v6][:port[:weight]].  Returns as address_parse(). */
 static const char *
 parse_v6(struct address *address, char *text)
 {
@@ -178,7 +179,7 @@ check_host(const char *host)
 	return NULL;
 }
 
-/* Read host[:port[:weight]]. */
+/* Read host[:port[:weight]].  Returns as address_parse(). */
 static const char *
 parse_host(struct address *address, char *text)
 {

@@ -1,8 +1,8 @@
 /*
- * Where a server is to be found.
+ * Look up the endpoints of a server, and connect to them.
  *
- * Invariant: at most one lookup is under way; its result waits in fresh until
- * nobody is in the middle of the current places.
+ * Invariant: at most one lookup is under way.  Its result waits in fresh, and
+ * the current endpoints stay as they are, until the next rewind.
  */
 
 #include "server/endpoint.h"
@@ -38,14 +38,16 @@ struct endpoint_list {
 };
 
 struct endpoints {
-	const struct address *address;
-	struct resolver *resolver; /* borrowed; NULL: no lookup is needed */
+	const struct address *address; /* borrowed */
+	struct resolver *resolver;     /* borrowed; NULL: no lookup is needed */
 	void (*found)(void *owner);
 	void *owner;
-	struct endpoint_list current, fresh;
-	size_t first; /* of current: where the next round of tries begins */
-	size_t tried; /* of current, in this round */
-	struct lookup *lookup; /* under way, or NULL */
+	struct endpoint_list current;
+	struct endpoint_list fresh; /* empty: there is no newer result */
+	/* The index in current at which a round of tries begins, and how many
+	   were tried in this round. */
+	size_t first, tried;
+	struct lookup *lookup; /* NULL: none is under way */
 };
 
 static void
@@ -54,6 +56,7 @@ add_endpoint(struct endpoint_list *list, const struct sockaddr *address,
 {
 	struct endpoint *endpoint;
 
+	assert(list->count <= ENDPOINTS_MAX);
 	if (list->count == ENDPOINTS_MAX || length > sizeof(endpoint->address))
 		return;
 	endpoint = &list->endpoints[list->count++];
@@ -94,15 +97,6 @@ endpoints_rewind(struct endpoints *endpoints)
 	return endpoints->current.count > 0;
 }
 
-/* The endpoint that is tried after n others. */
-static const struct endpoint *
-endpoint_after(const struct endpoints *endpoints, size_t n)
-{
-	assert(endpoints->current.count > 0);
-	return &endpoints->current.endpoints[(endpoints->first + n) %
-	    endpoints->current.count];
-}
-
 void
 endpoints_skip(struct endpoints *endpoints)
 {
@@ -110,6 +104,15 @@ endpoints_skip(struct endpoints *endpoints)
 		endpoints->first = (endpoints->first + endpoints->tried) %
 		    endpoints->current.count;
 	endpoints->tried = 0;
+}
+
+/* The endpoint that is tried after n others. */
+static const struct endpoint *
+endpoint_after(const struct endpoints *endpoints, size_t n)
+{
+	assert(n < endpoints->current.count);
+	return &endpoints->current.endpoints[(endpoints->first + n) %
+	    endpoints->current.count];
 }
 
 static int
@@ -139,6 +142,7 @@ endpoints_connect_next(struct endpoints *endpoints)
 {
 	int fd = -1;
 
+	assert(endpoints->tried <= endpoints->current.count);
 	errno = 0;
 	while (fd == -1 && endpoints->tried < endpoints->current.count)
 		fd = connect_to(endpoint_after(endpoints, endpoints->tried++));
@@ -162,6 +166,7 @@ on_lookup(void *owner, int error, const struct addrinfo *list)
 	struct endpoints *endpoints = owner;
 	const struct addrinfo *i;
 
+	assert(endpoints->lookup != NULL);
 	endpoints->lookup = NULL;
 	if (error != 0) {
 		log_warning("s %s: %s", endpoints->address->name,
@@ -189,8 +194,8 @@ endpoints_look_up(struct endpoints *endpoints)
 		    endpoints->address->name);
 }
 
-/* The place of a socket path or a numeric host: it needs no lookup.  Returns
-   false when out of memory. */
+/* Find the endpoint of a socket path or a numeric host, which needs no lookup.
+   Returns false when out of memory. */
 static bool
 find_literal(struct endpoints *endpoints)
 {
@@ -204,6 +209,7 @@ find_literal(struct endpoints *endpoints)
 	char port[16];
 	int error;
 
+	assert(endpoints->current.count == 0);
 	if (address->port == 0) {
 		assert(strlen(address->host) < sizeof(path.sun_path));
 		memcpy(path.sun_path, address->host, strlen(address->host));
@@ -233,6 +239,7 @@ endpoints_new(struct resolver *resolver, const struct address *address,
 {
 	struct endpoints *endpoints = calloc(1, sizeof(*endpoints));
 
+	assert(address->host != NULL && found != NULL);
 	if (endpoints == NULL)
 		return NULL;
 	endpoints->address = address;

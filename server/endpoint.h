@@ -1,9 +1,9 @@
-#ifndef PLACE_H
-#define PLACE_H
+#ifndef ENDPOINT_H
+#define ENDPOINT_H
 
 /*
- * Where a server is to be found: the socket addresses that its host stands
- * for, and connections to them.
+ * The endpoints of a server: the socket addresses that its host stands for, and
+ * connections to them.
  */
 
 #include <stdbool.h>
@@ -13,31 +13,38 @@ struct resolver;
 struct endpoints;
 
 /*
- * resolver may be NULL if the host is numeric or the path of a socket.  found() is
- * called when a name has got its first addresses, from inside
- * endpoints_look_up() or later.  Returns NULL when out of memory.
+ * The endpoints of address.  Both pointers are borrowed; resolver may be NULL
+ * if the host is numeric or the path of a socket.  found() is called once, when
+ * the first endpoints of a host name are known, perhaps from inside
+ * endpoints_look_up().  It is not called if no name needs to be looked up.
+ * Returns NULL when out of memory.
  */
 struct endpoints *endpoints_new(struct resolver *resolver,
     const struct address *address, void (*found)(void *owner), void *owner);
-void endpoints_free(struct endpoints *endpoints); /* NULL is fine */
 
-/* Look a name up (again).  The result is taken up by the next
-   endpoints_rewind(). */
+/* A lookup is given up.  endpoints may be NULL. */
+void endpoints_free(struct endpoints *endpoints);
+
+/* Begin to look the host up, unless it needs none or one is under way.  What is
+   found is used from the next endpoints_rewind() on. */
 void endpoints_look_up(struct endpoints *endpoints);
 
-/* Begin with the first place.  Returns whether there is one. */
+/* Go back to the first endpoint.  Returns whether there is one. */
 bool endpoints_rewind(struct endpoints *endpoints);
 
 /* The endpoint that was tried last did not answer: the next round of tries
-   begins with the one after it. */
+   begins with the one after it, as long as the endpoints are the same. */
 void endpoints_skip(struct endpoints *endpoints);
 
 /*
- * Connect to the next place that takes it, or to the last one again.  Returns a
- * nonblocking descriptor that may still be connecting, or -1 and errno, which
- * is 0 if there is no next place.
+ * Connect to the next endpoint to which a connection can be begun.  Returns a
+ * nonblocking descriptor, which may be still connecting and is the caller's; or
+ * -1 and errno, which is 0 if there was no next endpoint.
  */
 int endpoints_connect_next(struct endpoints *endpoints);
+
+/* The same to the last endpoint that endpoints_connect_next() has tried, since
+   endpoints_rewind(). */
 int endpoints_connect_again(const struct endpoints *endpoints);
 
 #endif

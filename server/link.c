@@ -1,22 +1,41 @@
 /*
  * One connection to a memcached.
  *
- * Invariant: every call that was submitted is on the FIFO until its done()
- * runs, and replies arrive in the order of that FIFO.
+ * Invariant: each call that was submitted is in the FIFO of its link until its
+ * done() is called, and replies arrive in the order of this FIFO.  A closed
+ * link has no calls.
  *
- *   link_submit -> [ call call call ] -> done()
- *                    ^first: the next bytes that arrive are its reply
+ *   link_submit() -> [ last | ... | first ] -> done()
  *
- * memcached writes the reply to each get by itself, which costs both sides a
- * system call.  So gets of one key that stand next to each other in the FIFO
- * become one command, as far as they were not sent yet: a get takes the line
- * end of the command before it back, and adds its key.
+ * The bytes that arrive next are the reply to the first call.
  *
- *   [ get a | get b | set x | get c ] is sent as   get a b, set x, get c
+ * memcached sends the reply to each get in a separate write, which costs both
+ * sides a system call.  So gets of one key that follow each other in the FIFO
+ * become one command, unless they were sent already: a get takes back the line
+ * end of the command before it, and adds its key.
  *
- * Of the shared reply each VALUE goes to the call whose key it is; calls before
- * that one have missed, and so have those that are left when END comes.  The
- * last call is not answered before that.
+ *   [ get c | set x | get b | get a ] is sent as: get a b, set x, get c
+ *
+ * Each VALUE of a shared reply goes to the call that asked for its key.  Calls
+ * before that one have missed, and so have those that are left when END comes.
+ * The last call of the command is answered when END has come.
+ *
+ * Conns of links are CONN_FLUSHED_FIRST: in each turn, the output for servers
+ * is sent before the output for clients.  So when a client reads the reply to a
+ * write, the kernel has been given the command that makes the mirror equal.  It
+ * delivers that command even if this process is killed now, unless it resets
+ * the connection because of replies that were not read.
+ *
+ * If the socket of the mirror is full, the command waits in the output of its
+ * link, and the client does not wait for it.  The order still holds then: what
+ * is submitted later follows the command, and if the link fails, the owner of
+ * the call learns that it has no answer.  Only if this process is killed before
+ * the socket has taken the command, the mirror misses the write.
+ *
+ * done() and failed() may close the link and open it again.  A function that
+ * goes on after calling them compares link->conn with what it was before.  This
+ * is sound, because conn_close() does not free a conn before the end of the
+ * turn, so a new one has another address.
  */
 
 #include "server/link.h"
@@ -32,21 +51,27 @@
 
 enum { END_LENGTH = sizeof("END\r\n") - 1 };
 
+static_assert(sizeof("gets ") + PROTO_KEY_MAX + 2 < PROTO_LINE_MAX,
+    "a get of one key fits in a line");
+
 struct link {
-	struct conn_loop *loop;
-	size_t value_max;
+	struct conn_loop *loop; /* borrowed */
+	size_t value_max;       /* bytes */
 	const struct link_handler *handler;
 	void *owner;
-	struct conn *conn;           /* NULL: closed */
-	bool attached;               /* it has got a socket */
-	struct call_list calls;      /* unanswered, oldest first */
-	size_t waiting;              /* how many these are */
-	size_t scanned;              /* of the first one's reply: bytes in
-					   elements that were seen */
-	const struct call *last_get; /* the last call, if it is a get that
-					   another one may join */
-	bool first_is_large;  /* the value of the first call was thrown away */
-	uint64_t last_get_at; /* where its command begins */
+	struct conn *conn;      /* owned; NULL: closed */
+	bool is_attached;       /* it has a socket */
+	struct call_list calls; /* the FIFO: without an answer, oldest first */
+	size_t waiting;         /* calls in the FIFO */
+	/* Bytes of the reply to the first call that were read and not used
+	   up: elements that element() has seen. */
+	size_t scanned;
+	/* The first call asked for a value that was too large and is thrown
+	   away.  Only the END of its command is still to come. */
+	bool first_is_large;
+	/* The last call, if it is of link_get(), or NULL. */
+	const struct call *last_get;
+	uint64_t last_get_at; /* conn_queued() ahead of its command */
 };
 
 struct block *
@@ -66,20 +91,21 @@ report_failure(struct link *link, const char *why)
 	link->handler->failed(link->owner, why);
 }
 
-/* Whether the call may have been answered already.  An error may come while
-   its data is still being sent, but not before its line was. */
+/* Whether enough of the call was sent for such a reply.  An error may come
+   while the data is still being sent, all other replies only after it. */
 static bool
 was_asked(const struct link *link, const struct call *call,
     enum proto_result result)
 {
 	uint64_t sent = conn_sent(link->conn);
 
+	assert(call->begin <= call->end);
 	if (result == PROTO_SERVER_ERROR || result == PROTO_CLIENT_ERROR)
 		return sent > call->begin;
 	return sent >= call->end;
 }
 
-/* The first call is answered: take it off and tell its owner. */
+/* Take the first call from the FIFO, and call its done(). */
 static void
 finish_call(struct link *link, const struct answer *answer)
 {
@@ -87,6 +113,7 @@ finish_call(struct link *link, const struct answer *answer)
 	struct call *next = TAILQ_NEXT(call, entry);
 
 	assert(link->waiting > 0);
+	assert(next == NULL || link->waiting > 1);
 	TAILQ_REMOVE(&link->calls, call, entry);
 	link->waiting--;
 	link->scanned = 0;
@@ -99,12 +126,12 @@ finish_call(struct link *link, const struct answer *answer)
 }
 
 enum element_status {
-	ELEMENT_NONE, /* more bytes are needed, or the link has failed */
-	ELEMENT_WHOLE,
+	ELEMENT_NONE,  /* more bytes are needed, or the link has failed */
+	ELEMENT_WHOLE, /* it is there */
 	ELEMENT_LARGE, /* a value that is too large: see discard_value() */
 };
 
-/* Read the element at bytes.  Behind a VALUE comes an END, or more. */
+/* Read the element at bytes.  Behind a VALUE at least an END is expected. */
 static enum element_status
 read_element(struct link *link, const char *bytes, size_t n,
     enum proto_expect expect, struct proto_reply *element)
@@ -182,8 +209,8 @@ skip_large(struct link *link, struct call *call, struct proto_reply *value,
 		report_failure(link, "sent what was not asked for");
 }
 
-/* Read on in the reply to the first call.  Returns how many bytes are done
-   with; 0 when more are needed or the link has failed. */
+/* Go on to read the reply to the first call, which begins at bytes.  Returns
+   how many bytes are used up; 0: more are needed, or the link has failed. */
 static size_t
 read_reply(struct link *link, const char *bytes, size_t n)
 {
@@ -192,6 +219,7 @@ read_reply(struct link *link, const char *bytes, size_t n)
 	struct proto_reply *last = &answer.last;
 	enum element_status status;
 
+	assert(call->key == NULL && !call->shares_command);
 	for (;;) {
 		assert(link->scanned <= n);
 		answer.last_at = link->scanned;
@@ -224,25 +252,27 @@ read_reply(struct link *link, const char *bytes, size_t n)
  * Replies to gets of one key
  */
 
-/* The next call, if it shares the command of this one. */
+/* The next call, if it shares the command of this one; else NULL. */
 static struct call *
 next_sharing(const struct call *call)
 {
 	struct call *next = TAILQ_NEXT(call, entry);
 
-	return next != NULL && next->shares ? next : NULL;
+	return next != NULL && next->shares_command ? next : NULL;
 }
 
+/* Whether the call asked for this VALUE. */
 static bool
 is_for(const struct call *call, const struct answer *value)
 {
 	const struct proto_span *key = &value->last.key;
 
+	assert(call->key != NULL);
 	return call->key_length == key->length &&
 	    memcmp(call->key, value->bytes + key->at, key->length) == 0;
 }
 
-/* The END behind a value that was thrown away. */
+/* Read the END behind a value that was thrown away. */
 static size_t
 read_end_of_large(struct link *link, const struct proto_reply *end)
 {
@@ -254,8 +284,7 @@ read_end_of_large(struct link *link, const struct proto_reply *end)
 	return end->length;
 }
 
-/* The only get of a command, or the one that is left of it, has a value that is
-   too large. */
+/* The last call of a command has a value that is too large. */
 static void
 skip_last(struct link *link, const struct answer *value)
 {
@@ -267,8 +296,8 @@ skip_last(struct link *link, const struct answer *value)
 		link->first_is_large = discard_value(link, call, &value->last);
 }
 
-/* The reply to the only get of a command, or what is left for its last one: a
-   VALUE and END, or END.  Returns as read_reply() does. */
+/* Read the reply to the last call of a command, which may be its only one: a
+   VALUE and END, or END.  Returns as read_reply(). */
 static size_t
 read_last(struct link *link, const char *bytes, size_t n)
 {
@@ -278,6 +307,7 @@ read_last(struct link *link, const char *bytes, size_t n)
 	enum element_status status = read_element(link, bytes, n, call->expect,
 	    &answer.last);
 
+	assert(status != ELEMENT_WHOLE || link->scanned == 0);
 	if (status == ELEMENT_LARGE)
 		skip_last(link, &answer);
 	if (status != ELEMENT_WHOLE)
@@ -306,9 +336,9 @@ read_last(struct link *link, const char *bytes, size_t n)
 }
 
 /*
- * A VALUE belongs to the first of the calls that share a command which asked
- * for its key; those before that one have missed, and are answered.  Returns
- * that call, which is the first one then, or NULL if the link has failed.
+ * Find the first call of the shared command that asked for the key of a VALUE.
+ * The calls before that one have missed, and are answered.  Returns that call,
+ * which is the first one then, or NULL if the link has failed.
  */
 static struct call *
 match_value(struct link *link, const struct answer *value)
@@ -333,6 +363,8 @@ match_value(struct link *link, const struct answer *value)
 	return link->conn == conn ? call : NULL;
 }
 
+/* Give a VALUE to the call of the shared command that it is for.  Returns as
+   read_reply(). */
 static size_t
 share_value(struct link *link, const struct answer *value, size_t n)
 {
@@ -346,6 +378,7 @@ share_value(struct link *link, const struct answer *value, size_t n)
 	return value->length;
 }
 
+/* A call of the shared command has a value that is too large. */
 static void
 skip_shared(struct link *link, const struct answer *value)
 {
@@ -359,7 +392,7 @@ skip_shared(struct link *link, const struct answer *value)
 		finish_with_large(link);
 }
 
-/* END, or an error: those who are left have it for their answer. */
+/* Answer all calls that are left of the shared command with END or an error. */
 static void
 end_shared(struct link *link, const struct answer *end)
 {
@@ -369,6 +402,7 @@ end_shared(struct link *link, const struct answer *end)
 
 	while (more && link->conn == conn) {
 		call = TAILQ_FIRST(&link->calls);
+		assert(call != NULL);
 		more = next_sharing(call) != NULL;
 		if (!was_asked(link, call, end->last.result)) {
 			report_failure(link, "sent an impossible reply");
@@ -378,7 +412,8 @@ end_shared(struct link *link, const struct answer *end)
 	}
 }
 
-/* An element of a reply that others beside the first call wait for. */
+/* Read an element of the reply to a shared command, of which more than one call
+   is left.  Returns as read_reply(). */
 static size_t
 read_shared(struct link *link, const char *bytes, size_t n)
 {
@@ -449,7 +484,7 @@ static const struct conn_handler link_conn_handler = {
 bool
 link_open(struct link *link)
 {
-	assert(link->conn == NULL && TAILQ_EMPTY(&link->calls));
+	assert(link->conn == NULL && link->waiting == 0);
 	link->conn = conn_new(link->loop, CONN_FLUSHED_FIRST,
 	    &link_conn_handler, link);
 	return link->conn != NULL;
@@ -458,10 +493,11 @@ link_open(struct link *link)
 bool
 link_attach(struct link *link, int fd)
 {
+	assert(link->conn != NULL);
 	if (fd == -1)
 		return false;
-	link->attached = conn_attach(link->conn, fd);
-	if (link->attached)
+	link->is_attached = conn_attach(link->conn, fd);
+	if (link->is_attached)
 		return true;
 	close(fd);
 	errno = ENOMEM;
@@ -471,13 +507,14 @@ link_attach(struct link *link, int fd)
 void
 link_close(struct link *link, struct call_list *calls)
 {
+	assert(link->conn != NULL || link->waiting == 0);
 	if (link->conn != NULL)
 		conn_close(link->conn, true);
 	link->conn = NULL;
-	link->attached = false;
+	link->is_attached = false;
 	link->waiting = 0;
-	link->first_is_large = false;
 	link->scanned = 0;
+	link->first_is_large = false;
 	link->last_get = NULL;
 	TAILQ_CONCAT(calls, &link->calls, entry);
 }
@@ -485,7 +522,7 @@ link_close(struct link *link, struct call_list *calls)
 bool
 link_is_attached(const struct link *link)
 {
-	return link->attached;
+	return link->is_attached;
 }
 
 bool
@@ -516,10 +553,12 @@ link_waiting(const struct link *link)
 	return link->waiting;
 }
 
-/* Its time begins when the call before it is answered, or now. */
+/* Append a call to the FIFO.  The wait for its reply begins now if it is the
+   first; otherwise when the call before it is answered. */
 static void
 append(struct link *link, struct call *call)
 {
+	assert(call->done != NULL);
 	call->end = conn_queued(link->conn);
 	if (TAILQ_EMPTY(&link->calls))
 		call->since = conn_loop_now(link->loop);
@@ -531,9 +570,10 @@ void
 link_submit(struct link *link, struct call *call, const char *line,
     size_t line_length, const char *data, size_t length, struct block *block)
 {
+	assert(link->conn != NULL && (length == 0 || data != NULL));
 	assert(line_length > 2 && line[line_length - 1] == '\n');
 	call->key = NULL;
-	call->shares = false;
+	call->shares_command = false;
 	call->begin = conn_queued(link->conn);
 	conn_write(link->conn, line, line_length);
 	if (length > 0)
@@ -542,11 +582,13 @@ link_submit(struct link *link, struct call *call, const char *line,
 	link->last_get = NULL;
 }
 
-/* Whether call may share the command of the last one; then that has no line
-   end any more. */
+/* Take back the line end of the last command, so that call shares it.  Returns
+   false, and does nothing, if it cannot be shared. */
 static bool
 try_join(struct link *link, const struct call *call)
 {
+	assert(link->last_get == NULL ||
+	    TAILQ_NEXT(link->last_get, entry) == NULL);
 	return link->last_get != NULL &&
 	    link->last_get->expect == call->expect &&
 	    conn_queued(link->conn) + call->key_length - link->last_get_at <
@@ -561,13 +603,13 @@ link_get(struct link *link, struct call *call, const char *key, size_t length)
 	char text[sizeof("gets ") + PROTO_KEY_MAX + 2];
 	char *to = text;
 
-	assert(length > 0 && length <= PROTO_KEY_MAX);
+	assert(link->conn != NULL && length > 0 && length <= PROTO_KEY_MAX);
 	assert(has_cas || call->expect == PROTO_EXPECT_VALUES);
 	call->key = key;
 	call->key_length = length;
-	call->shares = try_join(link, call);
+	call->shares_command = try_join(link, call);
 	call->begin = conn_queued(link->conn);
-	if (!call->shares) {
+	if (!call->shares_command) {
 		link->last_get_at = call->begin;
 		to = mempcpy(to, "gets", has_cas ? 4 : 3);
 	}
@@ -602,6 +644,6 @@ link_new(struct conn_loop *loop, size_t value_max,
 void
 link_free(struct link *link)
 {
-	assert(link == NULL || link->conn == NULL);
+	assert(link == NULL || (link->conn == NULL && link->waiting == 0));
 	free(link);
 }

@@ -2,9 +2,9 @@
 #define LINK_H
 
 /*
- * One connection to a memcached: pipeline calls on it, and pair each reply
- * with its call.  When to connect, and what a failure means, is not decided
- * here but in server.c.
+ * One connection to a memcached: send calls on it without waiting for replies,
+ * and pair each reply with its call.  The owner decides when to connect and
+ * what a failure means.
  */
 
 #include <stdbool.h>
@@ -19,90 +19,115 @@ struct call;
 struct conn_loop;
 struct link;
 
-/* A whole reply.  Valid during done() only. */
+/* A whole reply.  It is valid while done() runs. */
 struct answer {
 	const char *bytes;
-	size_t length;
-	struct proto_reply last; /* its last element, which is at */
-	size_t last_at;          /* this offset of bytes */
+	size_t length;           /* bytes of the reply */
+	struct proto_reply last; /* the last element */
+	size_t last_at;          /* offset in bytes of the last element */
 	struct conn *conn;       /* for answer_reference() */
 };
 
-/* A command for one server: made and owned by the caller until done(). */
+/*
+ * A command for one server, until it has its answer.  The caller owns it and
+ * sets expect, done and element.  The other fields belong to the link, from
+ * link_submit() or link_get() until done() is called.  done() may submit the
+ * call again, or free it.
+ */
 struct call {
-	TAILQ_ENTRY(call) entry; /* the rest is set by the caller ... */
+	TAILQ_ENTRY(call) entry; /* of the FIFO of its link */
 	enum proto_expect expect;
+	/* answer is NULL if the server has failed: then the command may have
+	   been carried out or not. */
 	void (*done)(struct call *call, const struct answer *answer);
-	/* A VALUE or STAT has come, at bytes.  Returns whether the call can
-	   have asked for it.  NULL: there is nothing to check. */
+	/* A VALUE or STAT has arrived; it begins at offset at of bytes.
+	   Returns whether the call can have asked for it.  NULL: all are
+	   accepted.  It
+	   is not called for a call of link_get(). */
 	bool (*element)(struct call *call, const struct proto_reply *element,
 	    const char *bytes, size_t at);
-	/* ... but these are set by link_submit() and link_get() */
-	const char *key; /* link_get(): what for */
-	size_t key_length;
-	bool shares;         /* the command of the call before it */
-	uint64_t begin, end; /* of its bytes in the output */
-	int64_t since;       /* when its time began */
+	const char *key;     /* of link_get(); borrowed; NULL: link_submit() */
+	size_t key_length;   /* bytes of key */
+	bool shares_command; /* its key is in the command of the call before */
+	uint64_t begin;      /* conn_queued() ahead of its bytes */
+	uint64_t end;        /* conn_queued() behind its bytes */
+	/* When the wait for its reply began, by conn_loop_now(); valid while it
+	   is the first in the FIFO.  Each element that arrives begins the wait
+	   anew.  The owner of the link may change it. */
+	int64_t since;
 };
 
 TAILQ_HEAD(call_list, call);
 
 struct link_handler {
-	/* Something has come: the server lives. */
+	/* Bytes have arrived, so the server lives.  Called before they are read
+	   as replies. */
 	void (*heard)(void *owner);
-	/* The connection is of no use any more, and why; link_close() it, or
-	   link_attach() another socket if nothing was sent yet. */
+	/* The connection is of no use any more; why is valid in here.  The
+	   owner calls link_close(), or, if nothing was sent, link_attach(). */
 	void (*failed)(void *owner, const char *why);
 };
 
-/* A link for values of at most value_max bytes.  Returns NULL when out of
-   memory. */
+/* Make a closed link for values of at most value_max bytes.  handler and owner
+   are borrowed.  Returns NULL when out of memory. */
 struct link *link_new(struct conn_loop *loop, size_t value_max,
     const struct link_handler *handler, void *owner);
-void link_free(struct link *link); /* closed, or NULL */
 
-/* Take calls from now on; they wait for a socket.  Returns false when out of
-   memory. */
+/* link must be closed, or NULL.  Not to be called from inside a callback of the
+   link or of one of its calls. */
+void link_free(struct link *link);
+
+/* Accept calls from now on; they are queued until there is a socket.  Returns
+   false when out of memory. */
 bool link_open(struct link *link);
 
-/* Take the socket fd, which may be still connecting; -1 stands for the errno of
-   a caller that has got none.  Returns false, and errno, if that fails. */
+/*
+ * Give an open link the socket fd, which may be still connecting and is owned
+ * by the link from now on, even if this fails.  fd may be -1: then this fails
+ * with the errno that the caller has got.  Returns false and errno on failure.
+ */
 bool link_attach(struct link *link, int fd);
 
-/* Close with RST, and append its calls, which are their owners' again, to
-   *calls, in their order.  Nothing happens to one that is not open, but for
-   that. */
+/* Close with RST, and append the calls of the link to *calls, in their order.
+   They belong to their owners again; no done() is called.  link may be closed:
+   it has no calls. */
 void link_close(struct link *link, struct call_list *calls);
 
-/* Whether it has got a socket; whether bytes went out on it. */
+/* Whether the link has a socket. */
 bool link_is_attached(const struct link *link);
+
+/* Whether bytes were sent since link_open(). */
 bool link_has_sent(const struct link *link);
 
-/* The port of its side of the connection; 0: none. */
+/* The port of this side of the connection; 0: there is none. */
 unsigned int link_port(const struct link *link);
 
 /*
- * Send a command: a line, then length bytes of data, which are in block (or
- * block is NULL).  Both are copied or referred to.  done() runs exactly once,
- * and never from inside this call.
+ * Send a command: a line with its line end, and then length bytes of data.
+ * These are in block, or block is NULL; they are referred to or copied, and the
+ * line is copied.  done() is called exactly once, unless the link is closed
+ * before that, and never from inside this function.
  */
 void link_submit(struct link *link, struct call *call, const char *line,
     size_t line_length, const char *data, size_t length, struct block *block);
 
 /*
- * Get the value of one key (call->expect tells whether with its cas unique);
- * key is borrowed until done().  Keys that are asked for one after the other
- * share a command, as long as that was not sent.  The answer is the VALUE,
- * without an END; or END, or an error.
+ * Get the value of one key.  call->expect is PROTO_EXPECT_VALUES, or
+ * PROTO_EXPECT_VALUES_CAS for a value with its cas unique.  key is borrowed
+ * until done() is called, which is as for link_submit().  Keys that are asked
+ * for one after another share a command, unless it was sent already.  The
+ * answer is the VALUE without an END, or END, or an error.
  */
 void link_get(struct link *link, struct call *call, const char *key,
     size_t length);
 
-/* The oldest call without an answer, or NULL; how many there are. */
+/* The oldest call without an answer; NULL: there is none. */
 struct call *link_first(const struct link *link);
+
+/* How many calls have no answer. */
 size_t link_waiting(const struct link *link);
 
-/* Bytes of an answer as a block: see conn_reference(). */
+/* A block that holds n bytes of an answer; see conn_reference(). */
 struct block *answer_reference(const struct answer *answer, const char *at,
     size_t n, size_t *offset);
 

@@ -1,9 +1,16 @@
 /*
  * One memcached.
  *
- * Invariant: the links of a server live and die together.  The first one
- * connects alone; the others follow when mirror.c knows who the server is, so
- * that nothing is answered before that.
+ *             server_start()       first bytes
+ *      DOWN ---------------> CONNECTING ---> CONNECTED
+ *       ^      or the timer       |              |
+ *       '-------------------------'--------------'
+ *                     server_fail()
+ *
+ * Invariant: the links of a server are opened together and closed together, and
+ * exactly while it is DOWN none is open.  The first one connects alone.  The
+ * others connect when the owner knows who the server is, so no call on them is
+ * carried out before that.  While a call has no answer, the timer is set.
  */
 
 #include "server/server.h"
@@ -23,46 +30,59 @@
 #include "server/endpoint.h"
 
 enum {
+	/* The wait before a new connect, ms, after the first failure. */
 	RETRY_FIRST_MS = 100,
+	/* The longest wait before a new connect, ms. */
 	RETRY_MAX_MS = 5000,
-	RETRY_JITTER = 20, /* percent, both ways */
+	/* A wait is longer or shorter by up to this many percent. */
+	RETRY_JITTER = 20,
+	/* Time between two probes of an idle link. */
 	PROBE_SECONDS = 1,
-	LATE_MS = 20,         /* for a timer of ours */
-	WAITING_MAX = 250000, /* calls; who is so slow is down */
-	OLD_PORTS_MAX = 128,  /* of ended connections */
+	/* If a timer fires so many ms too late, this process was held up. */
+	LATE_MS = 20,
+	/* If a link has so many calls without an answer, the server fails. */
+	WAITING_MAX = 250000,
+	/* The most ports that server_old_ports() returns. */
+	OLD_PORTS_MAX = 128,
 };
+
+static_assert(RETRY_FIRST_MS <= RETRY_MAX_MS && RETRY_JITTER < 100,
+    "a wait is within its limits and not negative");
 
 enum server_state {
-	SERVER_DOWN,       /* waits to connect again */
-	SERVER_CONNECTING, /* nothing was heard yet */
-	SERVER_CONNECTED,
+	SERVER_DOWN,       /* waits for server_start(), or for the timer */
+	SERVER_CONNECTING, /* no bytes have arrived */
+	SERVER_CONNECTED,  /* bytes have arrived */
 };
 
+/* A version command, to see whether an idle link still works. */
 struct probe {
 	struct call call;
-	bool waiting;
+	bool is_waiting; /* for its reply */
 };
 
 struct server {
-	struct conn_loop *loop;
-	const struct address *address;
+	struct conn_loop *loop;        /* borrowed */
+	const struct address *address; /* borrowed */
 	struct server_settings settings;
 	const struct server_handler *handler;
 	void *owner;
 	enum server_state state;
-	struct link **links;
-	struct probe *probes; /* one per link */
-	struct event *timer;  /* reply overdue; or connect again */
-	bool timer_set;
-	int64_t timer_due;     /* when it was to fire */
-	bool delay_allowed;    /* once since the last reply */
-	struct event *tick;    /* probes */
-	unsigned int retry_ms; /* the wait before the next connect */
+	struct link **links;  /* owned: settings.links of them */
+	struct probe *probes; /* owned: one per link */
+	/* DOWN: connect again.  With a fail_reason: fail.  Otherwise: look
+	   whether a reply is overdue. */
+	struct event *timer;
+	bool timer_is_set;
+	int64_t timer_due; /* when it was to fire, by conn_loop_now() */
+	/* Our own delay was already allowed for since the last reply. */
+	bool delay_allowed;
+	struct event *tick;          /* probes idle links; set unless DOWN */
+	unsigned int retry_ms;       /* the wait before the next connect */
+	struct endpoints *endpoints; /* owned */
+	const char *fail_reason; /* NULL: the timer is not to fail the server */
 
-	struct endpoints *endpoints;
-	const char *fail_reason; /* why the timer is to fail it */
-
-	uint16_t old_ports[OLD_PORTS_MAX];
+	uint16_t old_ports[OLD_PORTS_MAX]; /* the oldest first */
 	size_t old_port_count;
 
 	struct server_counters counters;
@@ -92,6 +112,7 @@ server_counters(struct server *server)
  * Failing
  */
 
+/* A random time near ms, so that not all proxies connect at once. */
 static unsigned int
 jittered(unsigned int ms)
 {
@@ -100,12 +121,14 @@ jittered(unsigned int ms)
 	return ms - span / 2 + (span ? (unsigned int)random() % span : 0);
 }
 
-/* Remember the port of a connection that ends. */
+/* Remember the port of a connection that is about to end, if anything was sent
+   on it. */
 static void
 note_port(struct server *server, const struct link *link)
 {
 	unsigned int port = link_has_sent(link) ? link_port(link) : 0;
 
+	assert(server->old_port_count <= OLD_PORTS_MAX);
 	if (port == 0)
 		return;
 	if (server->old_port_count == OLD_PORTS_MAX) {
@@ -129,7 +152,7 @@ server_forget_ports(struct server *server)
 	server->old_port_count = 0;
 }
 
-/* Close all links; move their calls, in order, to *calls. */
+/* Close all links, and append their calls to *calls, in their order. */
 static void
 close_links(struct server *server, struct call_list *calls)
 {
@@ -166,6 +189,7 @@ server_fail(struct server *server, const char *why)
 		server->retry_ms = RETRY_MAX_MS;
 	server->handler->failed(server->owner);
 	while ((call = TAILQ_FIRST(&calls)) != NULL) {
+		assert(call->done != NULL);
 		TAILQ_REMOVE(&calls, call, entry);
 		call->done(call, NULL);
 	}
@@ -181,7 +205,8 @@ server_steady(struct server *server)
  * Connecting
  */
 
-/* Connect the first link to the next of the server's places. */
+/* Connect the first link to the next endpoint.  Returns false, and errno, if
+   there is none that a connection can be begun to. */
 static bool
 try_next_endpoint(struct server *server)
 {
@@ -194,6 +219,7 @@ on_heard(void *owner)
 {
 	struct server *server = owner;
 
+	assert(server->state != SERVER_DOWN);
 	server->state = SERVER_CONNECTED;
 	server->delay_allowed = false;
 }
@@ -203,6 +229,7 @@ on_link_failed(void *owner, const char *why)
 {
 	struct server *server = owner;
 
+	assert(server->state != SERVER_DOWN);
 	if (server->state != SERVER_CONNECTING ||
 	    link_has_sent(server->links[0]) || !try_next_endpoint(server))
 		server_fail(server, why);
@@ -227,13 +254,15 @@ server_attach_links(struct server *server)
 
 	assert(server->state == SERVER_CONNECTED);
 	server->counters.connects++;
-	for (i = 1; i < server->settings.links; i++)
+	for (i = 1; i < server->settings.links; i++) {
+		assert(!link_is_attached(server->links[i]));
 		if (!link_attach(server->links[i],
 			endpoints_connect_again(server->endpoints)))
 			fail_soon(server, strerror(errno));
+	}
 }
 
-/* A name has got its addresses. */
+/* The first endpoints of a host name are known. */
 static void
 on_endpoints_found(void *owner)
 {
@@ -263,7 +292,8 @@ server_start(struct server *server)
 	struct call_list none = TAILQ_HEAD_INITIALIZER(none);
 	struct timeval second = { .tv_sec = PROBE_SECONDS };
 
-	assert(server->state == SERVER_DOWN);
+	assert(server->state == SERVER_DOWN && server->fail_reason == NULL);
+	assert(!server->timer_is_set);
 	if (!open_links(server)) {
 		close_links(server, &none);
 		set_server_timer(server, jittered(server->retry_ms));
@@ -273,7 +303,8 @@ server_start(struct server *server)
 	server->state = SERVER_CONNECTING;
 	event_add(server->tick, &second);
 	server->handler->connecting(server->owner);
-	/* A name that is known is looked up again for the next time. */
+	/* A name whose endpoints are known is looked up again for the next
+	   connect. */
 	if (endpoints_rewind(server->endpoints) && !try_next_endpoint(server))
 		fail_soon(server, strerror(errno));
 	endpoints_look_up(server->endpoints);
@@ -292,12 +323,13 @@ set_server_timer(struct server *server, int64_t ms)
 	};
 
 	assert(ms >= 0);
-	server->timer_set = true;
+	server->timer_is_set = true;
 	server->timer_due = conn_loop_now(server->loop) + ms;
 	event_add(server->timer, &wait);
 }
 
-/* Fail, but not from inside the caller. */
+/* Fail, but not before the present function has returned to the loop.  why must
+   stay valid. */
 static void
 fail_soon(struct server *server, const char *why)
 {
@@ -306,7 +338,8 @@ fail_soon(struct server *server, const char *why)
 	set_server_timer(server, 0);
 }
 
-/* How long until the first call of some link is overdue; 0: it is. */
+/* The milliseconds until the first call of a link is overdue; 0: one is.
+   *waiting is whether there is a call without an answer. */
 static int64_t
 time_left(const struct server *server, bool *waiting)
 {
@@ -316,6 +349,7 @@ time_left(const struct server *server, bool *waiting)
 	const struct call *call;
 	unsigned int i;
 
+	assert(server->state != SERVER_DOWN);
 	*waiting = false;
 	for (i = 0; i < server->settings.links; i++) {
 		call = link_first(server->links[i]);
@@ -329,13 +363,15 @@ time_left(const struct server *server, bool *waiting)
 	return least > 0 ? least : 0;
 }
 
-/* We ourselves were held up for ms: that time does not count. */
+/* This process was held up for ms, in which it could read no replies: this time
+   is not counted. */
 static void
 allow_delay(struct server *server, int64_t ms)
 {
 	struct call *call;
 	unsigned int i;
 
+	assert(ms > 0);
 	for (i = 0; i < server->settings.links; i++) {
 		call = link_first(server->links[i]);
 		if (call != NULL)
@@ -353,7 +389,8 @@ on_server_timer(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	server->timer_set = false;
+	assert(server->timer_is_set);
+	server->timer_is_set = false;
 	if (server->state == SERVER_DOWN) {
 		server_start(server);
 		return;
@@ -386,10 +423,11 @@ on_probe(struct call *call, const struct answer *answer)
 	struct probe *probe = CONTAINER_OF(call, struct probe, call);
 
 	(void)answer;
-	probe->waiting = false;
+	assert(probe->is_waiting);
+	probe->is_waiting = false;
 }
 
-/* Ask an idle link for a sign of life. */
+/* Send a probe on each link that is idle. */
 static void
 on_probe_tick(evutil_socket_t fd, short what, void *arg)
 {
@@ -400,12 +438,13 @@ on_probe_tick(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	assert(server->state != SERVER_DOWN);
 	for (i = 0; i < server->settings.links; i++) {
 		probe = &server->probes[i];
-		if (!link_is_attached(server->links[i]) || probe->waiting ||
+		if (!link_is_attached(server->links[i]) || probe->is_waiting ||
 		    link_first(server->links[i]) != NULL)
 			continue;
-		probe->waiting = true;
+		probe->is_waiting = true;
 		probe->call.expect = PROTO_EXPECT_VERSION;
 		probe->call.done = on_probe;
 		probe->call.element = NULL;
@@ -418,7 +457,7 @@ on_probe_tick(evutil_socket_t fd, short what, void *arg)
  * Calls
  */
 
-/* The link for another call with this hash. */
+/* The link for one more call with this hash.  Sets the timer for its reply. */
 static struct link *
 link_for(struct server *server, uint32_t hash)
 {
@@ -428,7 +467,7 @@ link_for(struct server *server, uint32_t hash)
 	server->counters.requests++;
 	if (link_waiting(link) >= WAITING_MAX && server->fail_reason == NULL)
 		fail_soon(server, "is too far behind");
-	if (!server->timer_set)
+	if (!server->timer_is_set)
 		set_server_timer(server, server->settings.timeout_ms);
 	return link;
 }
@@ -469,7 +508,7 @@ make_links(struct server *server)
 	return true;
 }
 
-/* Half-built ones, too. */
+/* Close and free all links, also if not all of them were made. */
 static void
 free_links(struct server *server)
 {
@@ -493,6 +532,8 @@ server_new(struct conn_loop *loop, struct resolver *resolver,
 	struct event_base *base = conn_loop_base(loop);
 	struct server *server = calloc(1, sizeof(*server));
 
+	assert(settings->links > 0 && settings->timeout_ms > 0);
+	assert(handler->connecting != NULL && handler->failed != NULL);
 	if (server == NULL)
 		return NULL;
 	server->loop = loop;

@@ -2,8 +2,8 @@
 #define SERVER_H
 
 /*
- * One memcached: connect its links, time out, probe, connect again.  Whether a
- * server that answers may be believed is not decided here but in mirror.c.
+ * One memcached: connect its links, notice when it does not reply, and connect
+ * again.  The owner decides whether a server that replies is trusted.
  */
 
 #include <stdbool.h>
@@ -19,42 +19,45 @@ struct resolver;
 struct server;
 
 struct server_handler {
-	/* A connection is being made; calls may be submitted from now on (in
-	   here already) until failed().  The first ones go first. */
+	/* A connection is being made.  Calls may be submitted, also from inside
+	   this function, until failed() is called.  They are queued until the
+	   connection is there. */
 	void (*connecting)(void *owner);
-	/* The connection is gone.  After this, done() runs with no answer for
-	   each call that was not answered, in their order. */
+	/* All connections are closed.  After this, done() is called with no
+	   answer for each call that has none, in the order of their FIFOs. */
 	void (*failed)(void *owner);
 };
 
 struct server_settings {
 	unsigned int links;      /* connections, 1 and up */
-	unsigned int timeout_ms; /* for a reply, or for connecting */
-	size_t value_max;        /* bytes of a value in a reply */
+	unsigned int timeout_ms; /* for a reply, or a connection; 1 and up */
+	size_t value_max;        /* most bytes of a value in a reply */
 };
 
 /*
- * A server at address (borrowed).  resolver may be NULL if the host is numeric or a
- * socket path.  Returns NULL when out of memory.
+ * Make a server that is down.  All pointers are borrowed, but *settings is
+ * copied.  resolver may be NULL if the host is numeric or the path of a socket.
+ * Returns NULL when out of memory.
  */
 struct server *server_new(struct conn_loop *loop, struct resolver *resolver,
     const struct address *address, const struct server_settings *settings,
     const struct server_handler *handler, void *owner);
 
-/* Close at once.  No callback runs; the calls are the callers' again. */
+/* Close at once.  No callback is called, and no done(): the calls belong to
+   their owners again.  Not to be called from inside a callback. */
 void server_free(struct server *server);
 
-/* Connect for the first time; connecting() runs in here, or failed() when out
+/* Connect for the first time.  connecting() runs in here, or failed() when out
    of memory. */
 void server_start(struct server *server);
 
-/* Let the links but the first connect, too: it has been answered, and the
-   owner knows who the server is.  Until then their calls wait. */
+/* Connect the other links, when the first one has been answered and the owner
+   knows who the server is.  At most once for each connecting(). */
 void server_attach_links(struct server *server);
 
 /*
- * See link_submit() and link_get().  Calls with the same hash go over the same
- * link, in order.
+ * See link_submit() and link_get().  The server must not be down.  Calls with
+ * the same hash use the same link, so they are carried out in their order.
  */
 void server_submit(struct server *server, uint32_t hash, struct call *call,
     const char *line, size_t line_length, const char *data, size_t length,
@@ -62,35 +65,42 @@ void server_submit(struct server *server, uint32_t hash, struct call *call,
 void server_get(struct server *server, uint32_t hash, struct call *call,
     const char *key, size_t length);
 
-/* The other side talks nonsense: close it, as a failure: failed() and all
-   done() run in here.  Nothing happens if it is down.  Not to be called from
-   element(), which returns false instead. */
+/* Close all connections, because the server has said something impossible, or
+   because the owner cannot go on without a failure.  failed() and then done()
+   of all calls are called from inside this function.  Nothing happens if the
+   server is down.  Not to be called from element(), which returns false
+   instead.  why is for the log. */
 void server_fail(struct server *server, const char *why);
 
-/* A new connection to the same place, for its owner: a nonblocking descriptor
-   that is still connecting, or -1. */
+/* Make another connection to the endpoint of a connected server.  Returns a
+   nonblocking descriptor, which may be still connecting and is the caller's; or
+   -1 and errno. */
 int server_dial(struct server *server);
 
 /*
- * The local ports of connections to this server that ended: what was sent on
- * them may still wait there.  Returns how many are in *ports, the last ones;
- * server_forget_ports() empties the list.
+ * The local ports of connections to this server that have ended: the server may
+ * still carry out what it was sent on them.  Puts the newest ports into *ports,
+ * which is valid until the server fails, and returns how many there are.
  */
 size_t server_old_ports(const struct server *server, const uint16_t **ports);
+
+/* Nothing that was sent on these connections will be carried out any more. */
 void server_forget_ports(struct server *server);
 
-/* The server is fine for good: after its next failure the wait is the shortest
-   again.  Until this is called each failure doubles it. */
+/* Reset the wait before the next connect to the shortest one.  Each failure
+   doubles it. */
 void server_steady(struct server *server);
 
+/* Counts since server_new(), except for waiting. */
 struct server_counters {
 	uint64_t requests; /* calls submitted */
-	uint64_t failures; /* after an answer had come */
-	uint64_t timeouts; /* silences, while connecting, too */
-	uint64_t connects;
-	size_t waiting; /* calls without an answer */
+	uint64_t failures; /* failures of a connection that had answered */
+	uint64_t timeouts; /* no reply, or no connection, in time */
+	uint64_t connects; /* calls of server_attach_links() */
+	size_t waiting;    /* calls that have no answer now */
 };
 
+/* The counters as they are now; valid as long as server is. */
 const struct server_counters *server_counters(struct server *server);
 
 #endif

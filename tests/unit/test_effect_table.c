@@ -415,10 +415,10 @@ test_each_rule_names_known_flags_and_replies(void)
 int
 main(void)
 {
-	test_each_command_about_a_key_has_requests();
-	test_each_result_has_a_reply();
-	test_each_rule_names_known_flags_and_replies();
-	test_each_reply_to_each_request_has_the_effect_of_its_rule();
-	test_each_rule_was_for_some_request();
+	RUN(test_each_command_about_a_key_has_requests);
+	RUN(test_each_result_has_a_reply);
+	RUN(test_each_rule_names_known_flags_and_replies);
+	RUN(test_each_reply_to_each_request_has_the_effect_of_its_rule);
+	RUN(test_each_rule_was_for_some_request);
 	return unit_end();
 }

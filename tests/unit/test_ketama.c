@@ -3,7 +3,7 @@
  * the vectors, whose heads say what they hold and how the keys are made) and
  * against its contract.
  *
- * test_ketama [DIRECTORY]: the vectors are in DIRECTORY, or in tests/unit/vectors.
+ * test_ketama [DIRECTORY]: the vectors are there, or in tests/unit/vectors.
  */
 
 #include <stdint.h>

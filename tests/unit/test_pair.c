@@ -284,7 +284,7 @@ test_authority_of_each_two_states_is_the_one_of_the_table(void)
 }
 
 static void
-test_authority_without_a_backup_is_the_primary_unless_it_is_no_mirror(void)
+test_authority_without_a_backup_is_the_primary_if_a_mirror(void)
 {
 	struct peer primary = { .state = PEER_DOWN };
 	const struct pair pair = { .primary = &primary };
@@ -496,7 +496,7 @@ test_key_has_a_primary_and_a_backup_that_is_another_server(void)
 /* The owner on the ring of the backups, which is a ring of primaries to another
    layout. */
 static void
-test_backup_is_the_owner_on_the_ring_of_backups_unless_it_is_the_primary(void)
+test_backup_is_the_owner_on_its_ring_unless_that_is_the_primary(void)
 {
 	char key[PROTO_KEY_MAX + 1];
 	struct layout layout, other;
@@ -619,19 +619,19 @@ main(void)
 {
 	base = event_base_new();
 	unit_need(base != NULL, "event_base_new");
-	test_peer_is_trusted_or_a_mirror_in_the_states_that_its_table_says();
-	test_authority_of_each_two_states_is_the_one_of_the_table();
-	test_authority_without_a_backup_is_the_primary_unless_it_is_no_mirror();
-	test_authority_of_two_mirrors_does_not_change_with_a_handback();
-	test_partner_of_one_server_of_a_pair_is_the_other();
-	test_uncovered_pairs_are_those_whose_servers_are_all_down();
-	test_a_pair_is_uncovered_in_each_two_states_that_have_no_authority();
-	test_a_server_in_both_lists_is_one_peer_with_both_roles();
-	test_key_has_a_primary_and_a_backup_that_is_another_server();
-	test_backup_is_the_owner_on_the_ring_of_backups_unless_it_is_the_primary();
-	test_key_has_the_same_pair_however_it_is_looked_up();
-	test_key_keeps_its_pair_when_servers_change_their_state();
-	test_key_is_where_it_was_in_earlier_versions();
+	RUN(test_peer_is_trusted_or_a_mirror_in_the_states_that_its_table_says);
+	RUN(test_authority_of_each_two_states_is_the_one_of_the_table);
+	RUN(test_authority_without_a_backup_is_the_primary_if_a_mirror);
+	RUN(test_authority_of_two_mirrors_does_not_change_with_a_handback);
+	RUN(test_partner_of_one_server_of_a_pair_is_the_other);
+	RUN(test_uncovered_pairs_are_those_whose_servers_are_all_down);
+	RUN(test_a_pair_is_uncovered_in_each_two_states_that_have_no_authority);
+	RUN(test_a_server_in_both_lists_is_one_peer_with_both_roles);
+	RUN(test_key_has_a_primary_and_a_backup_that_is_another_server);
+	RUN(test_backup_is_the_owner_on_its_ring_unless_that_is_the_primary);
+	RUN(test_key_has_the_same_pair_however_it_is_looked_up);
+	RUN(test_key_keeps_its_pair_when_servers_change_their_state);
+	RUN(test_key_is_where_it_was_in_earlier_versions);
 	event_base_free(base);
 	return unit_end();
 }
