@@ -74,7 +74,7 @@ units: $(UNITS)
 
 # The same with every check that the compiler can build in.
 asan:
-	$(MAKE) BUILD=build-asan HARDENING=-fPIE CFLAGS="-O1 -g \
+	$(MAKE) BUILD=build-asan HARDENING=-fPIE CFLAGS="-O1 -g -DHOT_ASSERTS \
 	-fno-omit-frame-pointer -fsanitize=address,undefined \
 	-fno-sanitize-recover=all" build-asan/magent units
 

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hot_assert.h"
+
 enum { POOL_MAX = 2048 }; /* most blocks in the pool */
 
 static_assert(BLOCK_REFERENCE_MIN <= BLOCK_SMALL,
@@ -27,7 +29,7 @@ take_pooled(void)
 	struct block *block = pool;
 
 	assert(pooled > 0 && block->references == 0);
-	assert(block->size == BLOCK_SMALL);
+	hot_assert(block->size == BLOCK_SMALL);
 	pool = block->next;
 	pooled--;
 	return block;

@@ -32,6 +32,7 @@
 #include <event2/event_struct.h>
 
 #include "block.h"
+#include "hot_assert.h"
 #include "outbuf.h"
 
 enum {
@@ -288,11 +289,14 @@ offer(struct conn *conn, char *bytes, size_t n)
 {
 	size_t used, left;
 
-	assert(n > 0 && !is_paused(conn) && conn->life != LIFE_CLOSED);
+	hot_assert(n > 0 && !is_paused(conn) && conn->life != LIFE_CLOSED);
 	conn->wanted = 0;
 	used = conn->handler->input(conn->owner, bytes, n);
 	assert(used <= n);
 	if (conn->life == LIFE_CLOSED)
+		return;
+	/* The usual: all is done with, and nothing was kept before. */
+	if (used == n && conn->in == NULL && conn->discard == 0)
 		return;
 	left = n - used;
 	if (conn->discard > 0) {
@@ -312,7 +316,7 @@ make_room(struct conn *conn)
 	size_t size = conn->in->size;
 	struct block *grown;
 
-	assert(conn->start <= conn->end && conn->end <= size);
+	hot_assert(conn->start <= conn->end && conn->end <= size);
 	if (size - conn->end >= READ_MIN ||
 	    (conn->end < size && conn->wanted == size - conn->start))
 		return true;
@@ -427,7 +431,7 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 
 	(void)what;
 	assert(fd == conn->fd);
-	assert(conn->input == INPUT_READS || conn->input == INPUT_OFFERED);
+	hot_assert(conn->input == INPUT_READS || conn->input == INPUT_OFFERED);
 	/* What was kept is offered first, also before an end is reported. */
 	if (conn->input == INPUT_OFFERED)
 		return;
@@ -522,18 +526,28 @@ note_written(struct conn *conn, bool is_queued, bool was_empty)
 		schedule_flush(conn);
 	if (conn_backlog(conn) > CONN_HIGH)
 		conn->backlog_was_high = true;
-	assert(conn->output != OUTPUT_IDLE || conn->fd == -1);
+	hot_assert(conn->output != OUTPUT_IDLE || conn->fd == -1);
+}
+
+/* The long way of conn_write(). */
+static __attribute__((noinline)) void
+write_long_way(struct conn *conn, const char *bytes, size_t n)
+{
+	bool was_empty = outbuf_is_empty(&conn->out);
+
+	if (conn->error == 0 && n > 0)
+		note_written(conn, outbuf_write(&conn->out, bytes, n),
+		    was_empty);
 }
 
 void
 conn_write(struct conn *conn, const char *bytes, size_t n)
 {
-	bool was_empty = outbuf_is_empty(&conn->out);
-
-	assert(conn->life == LIFE_OPEN || conn->life == LIFE_FAILED);
-	if (conn->error == 0 && n > 0)
-		note_written(conn, outbuf_write(&conn->out, bytes, n),
-		    was_empty);
+	hot_assert(conn->life == LIFE_OPEN || conn->life == LIFE_FAILED);
+	if (conn->error != 0 || !outbuf_append(&conn->out, bytes, n))
+		write_long_way(conn, bytes, n);
+	else if (conn_backlog(conn) > CONN_HIGH)
+		conn->backlog_was_high = true;
 }
 
 bool
@@ -548,7 +562,7 @@ conn_write_block(struct conn *conn, struct block *block, const char *bytes,
 {
 	bool was_empty = outbuf_is_empty(&conn->out);
 
-	assert(conn->life == LIFE_OPEN || conn->life == LIFE_FAILED);
+	hot_assert(conn->life == LIFE_OPEN || conn->life == LIFE_FAILED);
 	if (block == NULL)
 		conn_write(conn, bytes, n);
 	else if (conn->error == 0 && n > 0)
@@ -563,7 +577,7 @@ send_some(struct conn *conn)
 	struct msghdr message = { .msg_iov = vector };
 	unsigned int pieces = outbuf_peek(&conn->out, vector, VECTOR_MAX);
 
-	assert(conn->fd != -1 && pieces > 0);
+	hot_assert(conn->fd != -1 && pieces > 0);
 	if (pieces == 1)
 		return send(conn->fd, vector[0].iov_base, vector[0].iov_len,
 		    MSG_NOSIGNAL);
@@ -617,7 +631,7 @@ flush(struct conn *conn)
 	write_out(conn);
 	if (conn->error != 0 || conn->life == LIFE_CLOSED)
 		return;
-	assert(conn->output != OUTPUT_IDLE || conn_backlog(conn) == 0);
+	hot_assert(conn->output != OUTPUT_IDLE || conn_backlog(conn) == 0);
 	if (conn->backlog_was_high && conn_backlog(conn) < CONN_LOW) {
 		conn->backlog_was_high = false;
 		if (conn->handler->drained != NULL)
@@ -651,7 +665,7 @@ conn_finish(struct conn *conn)
 size_t
 conn_backlog(const struct conn *conn)
 {
-	assert(conn->out.queued >= conn->out.sent);
+	hot_assert(conn->out.queued >= conn->out.sent);
 	return (size_t)(conn->out.queued - conn->out.sent);
 }
 
@@ -861,7 +875,7 @@ flush_pending(struct conn_loop *loop, enum conn_rank rank)
 	struct conn *conn;
 
 	while ((conn = TAILQ_FIRST(&loop->pending[rank])) != NULL) {
-		assert(conn->output == OUTPUT_PENDING);
+		hot_assert(conn->output == OUTPUT_PENDING);
 		TAILQ_REMOVE(&loop->pending[rank], conn, pending_entry);
 		conn->output = OUTPUT_IDLE;
 		flush(conn);

@@ -15,14 +15,7 @@
 #include <sys/uio.h>
 
 #include "block.h"
-
-struct outbuf_segment {
-	STAILQ_ENTRY(outbuf_segment) entry;
-	struct block *block; /* the segment has a reference */
-	size_t at;           /* offset in the block of the first byte */
-	size_t length;       /* bytes, at least 1 */
-	bool is_ours;        /* nobody else has a reference to the block */
-};
+#include "hot_assert.h"
 
 static STAILQ_HEAD(,
     outbuf_segment) spare_segments = STAILQ_HEAD_INITIALIZER(spare_segments);
@@ -42,8 +35,8 @@ append_segment(struct outbuf *out, struct block *block)
 {
 	struct outbuf_segment *segment = STAILQ_FIRST(&spare_segments);
 
-	assert(block->references > 0);
-	assert(out->last == NULL || out->last->length > 0);
+	hot_assert(block->references > 0);
+	hot_assert(out->last == NULL || out->last->length > 0);
 	if (segment != NULL)
 		STAILQ_REMOVE_HEAD(&spare_segments, entry);
 	else
@@ -51,8 +44,9 @@ append_segment(struct outbuf *out, struct block *block)
 	if (segment == NULL)
 		return NULL;
 	segment->block = block;
-	segment->at = 0;
+	segment->bytes = block->bytes;
 	segment->length = 0;
+	segment->room = 0;
 	segment->is_ours = false;
 	STAILQ_INSERT_TAIL(&out->segments, segment, entry);
 	out->last = segment;
@@ -82,7 +76,7 @@ outbuf_clear(struct outbuf *out)
 }
 
 /* Queue bytes in a new segment: they do not fit in the last one. */
-static __attribute__((noinline)) bool
+static bool
 write_apart(struct outbuf *out, const char *bytes, size_t n)
 {
 	struct block *block = block_copy(bytes, n);
@@ -97,6 +91,7 @@ write_apart(struct outbuf *out, const char *bytes, size_t n)
 	}
 	segment->is_ours = true;
 	segment->length = n;
+	segment->room = block->size - n;
 	out->queued += n;
 	return true;
 }
@@ -104,17 +99,8 @@ write_apart(struct outbuf *out, const char *bytes, size_t n)
 bool
 outbuf_write(struct outbuf *out, const char *bytes, size_t n)
 {
-	struct outbuf_segment *segment = out->last;
-
 	assert(n > 0);
-	if (segment == NULL || !segment->is_ours ||
-	    n > segment->block->size - segment->at - segment->length)
-		return write_apart(out, bytes, n);
-	assert(segment->block->references == 1);
-	memcpy(segment->block->bytes + segment->at + segment->length, bytes, n);
-	segment->length += n;
-	out->queued += n;
-	return true;
+	return outbuf_append(out, bytes, n) || write_apart(out, bytes, n);
 }
 
 bool
@@ -131,7 +117,7 @@ outbuf_write_block(struct outbuf *out, struct block *block, const char *bytes,
 	if (segment == NULL)
 		return false;
 	block_reference(block);
-	segment->at = (size_t)(bytes - block->bytes);
+	segment->bytes = block->bytes + (bytes - block->bytes);
 	segment->length = n;
 	out->queued += n;
 	return true;
@@ -146,15 +132,16 @@ outbuf_unwrite(struct outbuf *out, size_t n)
 	if (segment == NULL || !segment->is_ours || segment->length <= n)
 		return false;
 	segment->length -= n;
+	segment->room += n;
 	out->queued -= n;
-	assert(out->queued > out->sent);
+	hot_assert(out->queued > out->sent);
 	return true;
 }
 
 bool
 outbuf_is_empty(const struct outbuf *out)
 {
-	assert((out->last == NULL) == (out->queued == out->sent));
+	hot_assert((out->last == NULL) == (out->queued == out->sent));
 	return out->last == NULL;
 }
 
@@ -168,8 +155,8 @@ outbuf_peek(const struct outbuf *out, struct iovec *vector, unsigned int max)
 	STAILQ_FOREACH(segment, &out->segments, entry) {
 		if (n == max)
 			break;
-		assert(segment->length > 0);
-		vector[n].iov_base = segment->block->bytes + segment->at;
+		hot_assert(segment->length > 0);
+		vector[n].iov_base = segment->bytes;
 		vector[n++].iov_len = segment->length;
 	}
 	return n;
@@ -181,10 +168,10 @@ outbuf_drop(struct outbuf *out, size_t n)
 	struct outbuf_segment *segment;
 
 	out->sent += n;
-	assert(out->sent <= out->queued);
+	hot_assert(out->sent <= out->queued);
 	while ((segment = STAILQ_FIRST(&out->segments)) != NULL) {
 		if (n < segment->length) {
-			segment->at += n;
+			segment->bytes += n;
 			segment->length -= n;
 			return;
 		}

@@ -10,11 +10,20 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/queue.h>
 
 struct block;
 struct iovec;
-struct outbuf_segment;
+/* A run of bytes in one block.  Defined here for outbuf_append() alone. */
+struct outbuf_segment {
+	STAILQ_ENTRY(outbuf_segment) entry;
+	struct block *block; /* a reference of its own */
+	char *bytes;         /* the first of length bytes, in the block */
+	size_t length;
+	size_t room; /* bytes that may be appended; 0 if others use the block */
+	bool is_ours; /* the bytes were copied: no one else uses the block */
+};
 
 /* Embedded in its owner, which reads the two counters and nothing else. */
 struct outbuf {
@@ -29,6 +38,22 @@ void outbuf_init(struct outbuf *out);
 
 /* Remove all that is queued, and count it as never queued. */
 void outbuf_clear(struct outbuf *out);
+
+/* Queue a copy of n bytes behind those that are queued, if they fit there: the
+   short way of outbuf_write(), which nearly all output takes. */
+static inline bool
+outbuf_append(struct outbuf *out, const char *bytes, size_t n)
+{
+	struct outbuf_segment *segment = out->last;
+
+	if (segment == NULL || n > segment->room)
+		return false;
+	memcpy(segment->bytes + segment->length, bytes, n);
+	segment->length += n;
+	segment->room -= n;
+	out->queued += n;
+	return true;
+}
 
 /* Queue a copy of n bytes, n > 0.  Returns false when out of memory; then
    nothing was queued. */

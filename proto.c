@@ -14,6 +14,7 @@
 #include <limits.h>
 #include <string.h>
 
+#include "hot_assert.h"
 #include "proto_scan.h"
 
 enum {
@@ -87,7 +88,7 @@ parse_keys(struct line *line, struct proto_request *r)
 			r->error = proto_error_format;
 		set_span(&r->keys, r->key.at, at);
 	}
-	assert((count == 0) == (r->keys.length == 0));
+	hot_assert((count == 0) == (r->keys.length == 0));
 	r->key_count = count;
 	if (count == 0)
 		r->error = proto_error_unknown;
@@ -505,7 +506,7 @@ proto_request(const char *bytes, size_t n, size_t value_max,
 	status = find_line(bytes, n, &lf);
 	if (status != PROTO_OK)
 		return status;
-	assert(lf >= bytes && lf < bytes + n);
+	hot_assert(lf >= bytes && lf < bytes + n);
 	line.bytes = bytes;
 	line.end = (size_t)(lf - bytes);
 	r->length = line.end + 1;

@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "hot_assert.h"
 #include "proto.h"
 #include "proto_scan.h"
 
@@ -429,7 +430,7 @@ quick_number(const char *bytes, size_t n, size_t *at, char behind,
 	size_t end = *at + 9 < n ? *at + 9 : n;
 	size_t i = *at;
 
-	assert(i <= n);
+	hot_assert(i <= n);
 	*number = 0;
 	while (i < end && (unsigned char)(bytes[i] - '0') <= 9)
 		*number = *number * 10 + (uint32_t)(bytes[i++] - '0');

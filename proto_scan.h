@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <string.h>
 
+#include "hot_assert.h"
 #include "proto.h"
 
 enum {
@@ -131,7 +132,7 @@ skip_spaces(const char *bytes, size_t at, size_t end)
 static inline void
 set_span(struct proto_span *span, size_t at, size_t end)
 {
-	assert(at <= end && end <= UINT32_MAX);
+	hot_assert(at <= end && end <= UINT32_MAX);
 	span->at = (uint32_t)at;
 	span->length = (uint32_t)(end - at);
 }

@@ -13,6 +13,7 @@
 #include <event2/event.h>
 
 #include "block.h"
+#include "hot_assert.h"
 
 enum {
 	/* Time between two looks at those that wait. */
@@ -125,7 +126,7 @@ budget_arrived(struct budget *budget, bool in_rounds, unsigned int keys,
 		flow->value += (value - flow->value) / 4;
 	else
 		flow->value -= (flow->value - value) / 16;
-	assert(flow->value >= VALUE_MIN);
+	hot_assert(flow->value >= VALUE_MIN);
 }
 
 /*

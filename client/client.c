@@ -27,6 +27,7 @@
 #include "client/stats.h"
 #include "conn.h"
 #include "container_of.h"
+#include "hot_assert.h"
 #include "log.h"
 #include "mirror/gate.h"
 #include "mirror/pair.h"
@@ -165,7 +166,7 @@ count_written(struct client *client)
 	uint64_t queued = conn_queued(client->conn);
 	size_t size = (size_t)(queued - client->queued);
 
-	assert(queued >= client->queued);
+	hot_assert(queued >= client->queued);
 	stats_of(client)->bytes_written += size;
 	client->queued = queued;
 	if (size > client->reply_size)
@@ -180,7 +181,7 @@ pop_request(struct client *client)
 	struct request *request = STAILQ_FIRST(&client->requests);
 
 	assert(client->count > 0 && client->cost >= request->cost);
-	assert(client->window <= WINDOW_MAX);
+	hot_assert(client->window <= WINDOW_MAX);
 	STAILQ_REMOVE_HEAD(&client->requests, entry);
 	client->count--;
 	client->cost -= request->cost;
@@ -193,7 +194,7 @@ static void
 push_request(struct client *client, struct request *request)
 {
 	assert(request->owner == client && !client->is_closing);
-	assert((client->count == 0) == STAILQ_EMPTY(&client->requests));
+	hot_assert((client->count == 0) == STAILQ_EMPTY(&client->requests));
 	STAILQ_INSERT_TAIL(&client->requests, request, entry);
 	client->last = request;
 	client->count++;
@@ -270,7 +271,7 @@ deliver(struct client *client)
 			break;
 		}
 	}
-	assert((request == NULL) == (client->count == 0));
+	hot_assert((request == NULL) == (client->count == 0));
 	if (request == NULL && client->is_closing)
 		conn_finish(client->conn);
 }
@@ -286,7 +287,8 @@ client_answered(struct request *request)
 		return;
 	budget = budget_of(client);
 	deliver(client);
-	resume(client);
+	if (conn_is_paused(client->conn))
+		resume(client);
 	budget_wake(budget);
 }
 
@@ -514,7 +516,7 @@ read_message(struct client *client, const char *bytes, size_t n)
 		reject(client, status, bytes, n);
 		return n;
 	}
-	assert(client->swallow == 0 && r.length > 0 && r.length <= n);
+	hot_assert(client->swallow == 0 && r.length > 0 && r.length <= n);
 	client->swallow = r.swallow;
 	handle(client, &r, bytes);
 	return r.length;
@@ -556,7 +558,7 @@ on_client_input(void *owner, const char *bytes, size_t n)
 	size_t used = 0;
 	size_t length;
 
-	assert(n > 0 && received >= client->received);
+	hot_assert(n > 0 && received >= client->received);
 	stats_of(client)->bytes_read += received - client->received;
 	client->received = received;
 	client->heard_ms = conn_loop_now(client->env->loop);

@@ -18,6 +18,7 @@
 #include "client/budget.h"
 #include "client/stats.h"
 #include "conn.h"
+#include "hot_assert.h"
 #include "mirror/command.h"
 
 const char exec_no_server[] = "SERVER_ERROR no server is up for this key\r\n";
@@ -69,7 +70,8 @@ exec_add_subrequest(struct exec *exec)
 {
 	struct subrequest *sub = &exec->inline_sub;
 
-	assert(exec->inline_sub_is_used == !STAILQ_EMPTY(&exec->subrequests));
+	hot_assert(exec->inline_sub_is_used ==
+	    !STAILQ_EMPTY(&exec->subrequests));
 	if (exec->inline_sub_is_used) {
 		sub = STAILQ_FIRST(&spare_subrequests);
 		if (sub != NULL)
@@ -103,7 +105,7 @@ exec_free_subrequests(struct exec *exec)
 void
 exec_end(struct exec *exec)
 {
-	assert(exec->owed == 0 && !exec->in_answered);
+	hot_assert(exec->owed == 0 && !exec->in_answered);
 	exec_free_subrequests(exec);
 	block_release(exec->message);
 	block_release(exec->get_keys_block);
@@ -175,8 +177,8 @@ static void
 become_ready(struct exec *exec, struct subrequest *sub,
     const struct answer *answer)
 {
-	assert(exec->owed == 0 && exec->state == EXEC_WAITING);
-	assert(!exec->in_answered && exec->in_place == NULL);
+	hot_assert(exec->owed == 0 && exec->state == EXEC_WAITING);
+	hot_assert(!exec->in_answered && exec->in_place == NULL);
 	if (exec->request.owner == NULL) {
 		exec_end(exec);
 		return;
@@ -206,8 +208,8 @@ exec_open_subrequest(struct subrequest *sub)
 {
 	struct exec *exec = sub->exec;
 
-	assert(exec->state != EXEC_READY);
-	assert(sub->peer != NULL && sub->call.done != NULL);
+	hot_assert(exec->state != EXEC_READY);
+	hot_assert(sub->peer != NULL && sub->call.done != NULL);
 	exec->owed++;
 	budget_expect(exec->env->budget, is_in_rounds(exec), sub->key_count);
 }
@@ -218,7 +220,7 @@ exec_close_subrequest(struct subrequest *sub, const struct answer *answer)
 	struct exec *exec = sub->exec;
 	struct budget *budget = exec->env->budget;
 
-	assert(exec->owed > 0 && exec->state == EXEC_WAITING);
+	hot_assert(exec->owed > 0 && exec->state == EXEC_WAITING);
 	if (answer == NULL) {
 		budget_unexpect(budget, is_in_rounds(exec), sub->key_count);
 	} else {
@@ -253,7 +255,7 @@ const char *
 exec_reply(const struct exec *exec, const struct subrequest *sub,
     size_t *length)
 {
-	assert(sub->exec == exec && sub->exec->owed == 0);
+	hot_assert(sub->exec == exec && sub->exec->owed == 0);
 	if (exec->in_place != NULL && sub == exec->in_place_sub) {
 		*length = exec->in_place->length;
 		return exec->in_place->bytes;
@@ -277,7 +279,7 @@ exec_put(struct exec *exec, struct conn *conn, const struct subrequest *sub,
 		    sub->reply->bytes + sub->reply_at + at, n);
 		return;
 	}
-	assert(at + n <= in_place->length);
+	hot_assert(at + n <= in_place->length);
 	block = n < BLOCK_SMALL ?
 	    NULL :
 	    answer_reference(in_place, in_place->bytes + at, n, &offset);

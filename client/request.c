@@ -19,6 +19,7 @@
 #include "client/stats.h"
 #include "conn.h"
 #include "container_of.h"
+#include "hot_assert.h"
 #include "mirror/command.h"
 #include "mirror/effect.h"
 #include "mirror/gate.h"
@@ -167,7 +168,7 @@ submit_single(struct exec *exec, struct subrequest *sub, uint64_t cas)
 	const struct proto_request *r = &exec->r;
 	struct command command;
 
-	assert(sub == &exec->inline_sub && sub->peer != NULL);
+	hot_assert(sub == &exec->inline_sub && sub->peer != NULL);
 	sub->call.done = on_single_reply;
 	sub->call.element = NULL;
 	sub->key_count = is_get(r) || r->command == PROTO_MG;
@@ -196,7 +197,7 @@ submit_to_authority(struct exec *exec, unsigned int tries)
 	struct subrequest *sub;
 	uint64_t cas;
 
-	assert(tries <= EXEC_TRIES_MAX && exec->owed == (tries > 0));
+	hot_assert(tries <= EXEC_TRIES_MAX && exec->owed == (tries > 0));
 	if (peer == NULL || tries == EXEC_TRIES_MAX) {
 		refuse_key(exec);
 		return;
@@ -300,7 +301,7 @@ write_reply(struct exec *exec, struct conn *conn)
 	const struct subrequest *sub = STAILQ_FIRST(&exec->subrequests);
 	size_t length;
 
-	assert(sub != NULL && STAILQ_NEXT(sub, entry) == NULL);
+	hot_assert(sub != NULL && STAILQ_NEXT(sub, entry) == NULL);
 	assert(exec->owed == 0);
 	if (is_silent(exec, sub->end.result))
 		return;
@@ -319,7 +320,7 @@ request_write(struct request *request, struct conn *conn)
 {
 	struct exec *exec = exec_of(request);
 
-	assert(exec->state == EXEC_READY && exec->owed == 0);
+	hot_assert(exec->state == EXEC_READY && exec->owed == 0);
 	exec->state = EXEC_WRITTEN;
 	if (exec->text != NULL) {
 		if (!exec->r.noreply)
@@ -462,7 +463,7 @@ request_free(struct request *request)
 	struct exec *exec = exec_of(request);
 
 	assert(request->owner != NULL && !exec->is_freed);
-	assert(exec->owed == 0 || exec->state == EXEC_WAITING);
+	hot_assert(exec->owed == 0 || exec->state == EXEC_WAITING);
 	if (exec->owed > 0) {
 		request->owner = NULL;
 		exec->keys_left = 0;

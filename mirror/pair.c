@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "conn.h"
+#include "hot_assert.h"
 #include "mirror/gate.h"
 #include "mirror/peer.h"
 #include "proto.h"
@@ -56,7 +57,7 @@ pair_at(const struct pairs *pairs, uint32_t hash)
 	struct pair pair = { .hash = hash };
 	size_t owner = ketama_find(pairs->primary_ring, hash);
 
-	assert(owner < pairs->primary_count);
+	hot_assert(owner < pairs->primary_count);
 	pair.primary = pairs->primaries[owner];
 	if (pairs->backup_count == 0)
 		return pair;
@@ -73,7 +74,7 @@ pair_at(const struct pairs *pairs, uint32_t hash)
 struct pair
 pairs_find(const struct pairs *pairs, const char *key, size_t length)
 {
-	assert(length > 0);
+	hot_assert(length > 0);
 	return pair_at(pairs,
 	    pairs->has_choice ? ketama_hash(pairs->kind, key, length) : 0);
 }
@@ -135,7 +136,7 @@ pair_authority(const struct pair *pair)
 struct peer *
 pair_partner(const struct pair *pair, const struct peer *peer)
 {
-	assert(peer == pair->primary || peer == pair->backup);
+	hot_assert(peer == pair->primary || peer == pair->backup);
 	return peer == pair->primary ? pair->backup : pair->primary;
 }
 

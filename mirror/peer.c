@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "conn.h"
+#include "hot_assert.h"
 #include "mirror/command.h"
 #include "mirror/dirty.h"
 #include "mirror/gate.h"
@@ -107,7 +108,7 @@ peer_tag(const struct peer *peer)
 	unsigned int role = 2 * (unsigned int)peer->primary +
 	    (unsigned int)peer->backup;
 
-	assert(role > 0);
+	hot_assert(role > 0);
 	return identity_tag(&peer->identity, role) * (COMMAND_CAS_MASK + 1);
 }
 

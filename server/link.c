@@ -48,6 +48,7 @@
 
 #include "block.h"
 #include "conn.h"
+#include "hot_assert.h"
 
 enum { END_LENGTH = sizeof("END\r\n") - 1 };
 
@@ -99,7 +100,7 @@ was_asked(const struct link *link, const struct call *call,
 {
 	uint64_t sent = conn_sent(link->conn);
 
-	assert(call->begin <= call->end);
+	hot_assert(call->begin <= call->end);
 	if (result == PROTO_SERVER_ERROR || result == PROTO_CLIENT_ERROR)
 		return sent > call->begin;
 	return sent >= call->end;
@@ -113,7 +114,7 @@ finish_call(struct link *link, const struct answer *answer)
 	struct call *next = TAILQ_NEXT(call, entry);
 
 	assert(link->waiting > 0);
-	assert(next == NULL || link->waiting > 1);
+	hot_assert(next == NULL || link->waiting > 1);
 	TAILQ_REMOVE(&link->calls, call, entry);
 	link->waiting--;
 	link->scanned = 0;
@@ -267,7 +268,7 @@ is_for(const struct call *call, const struct answer *value)
 {
 	const struct proto_span *key = &value->last.key;
 
-	assert(call->key != NULL);
+	hot_assert(call->key != NULL);
 	return call->key_length == key->length &&
 	    memcmp(call->key, value->bytes + key->at, key->length) == 0;
 }
@@ -420,7 +421,7 @@ read_shared(struct link *link, const char *bytes, size_t n)
 	struct answer answer = { .bytes = bytes, .conn = link->conn };
 	enum element_status status;
 
-	assert(link->scanned == 0 && !link->first_is_large);
+	hot_assert(link->scanned == 0 && !link->first_is_large);
 	status = read_element(link, bytes, n, TAILQ_FIRST(&link->calls)->expect,
 	    &answer.last);
 	if (status == ELEMENT_LARGE)
@@ -558,7 +559,7 @@ link_waiting(const struct link *link)
 static void
 append(struct link *link, struct call *call)
 {
-	assert(call->done != NULL);
+	hot_assert(call->done != NULL);
 	call->end = conn_queued(link->conn);
 	if (TAILQ_EMPTY(&link->calls))
 		call->since = conn_loop_now(link->loop);
@@ -587,7 +588,7 @@ link_submit(struct link *link, struct call *call, const char *line,
 static bool
 try_join(struct link *link, const struct call *call)
 {
-	assert(link->last_get == NULL ||
+	hot_assert(link->last_get == NULL ||
 	    TAILQ_NEXT(link->last_get, entry) == NULL);
 	return link->last_get != NULL &&
 	    link->last_get->expect == call->expect &&
@@ -603,8 +604,8 @@ link_get(struct link *link, struct call *call, const char *key, size_t length)
 	char text[sizeof("gets ") + PROTO_KEY_MAX + 2];
 	char *to = text;
 
-	assert(link->conn != NULL && length > 0 && length <= PROTO_KEY_MAX);
-	assert(has_cas || call->expect == PROTO_EXPECT_VALUES);
+	hot_assert(link->conn != NULL && length > 0 && length <= PROTO_KEY_MAX);
+	hot_assert(has_cas || call->expect == PROTO_EXPECT_VALUES);
 	call->key = key;
 	call->key_length = length;
 	call->shares_command = try_join(link, call);
