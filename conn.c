@@ -803,13 +803,15 @@ conn_attach(struct conn *conn, int fd)
 	struct event_base *base = conn->loop->base;
 
 	assert(fd != -1 && conn->out.sent == 0);
-	assert(conn->life != LIFE_CLOSED && conn->input == INPUT_READS);
+	assert(conn->life != LIFE_CLOSED && conn->in == NULL);
+	assert(!is_paused(conn) && !is_offered(conn));
 	detach(conn);
 	event_assign(&conn->readable, base, fd, EV_READ | EV_PERSIST,
 	    on_readable, conn);
 	event_assign(&conn->writable, base, fd, EV_WRITE, on_writable, conn);
 	if (event_add(&conn->readable, NULL) == -1)
 		return false;
+	conn->input = INPUT_READS;
 	conn->fd = fd;
 	conn->error = 0;
 	if (conn->life == LIFE_FAILED)

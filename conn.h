@@ -41,7 +41,8 @@ enum {
 enum conn_rank { CONN_FLUSHED_FIRST, CONN_FLUSHED_LAST };
 
 enum conn_end {
-	/* The remote sends no more.  Output is still sent. */
+	/* The remote sends no more.  Output is still sent; or, if none was
+	   sent, conn_attach() may be called. */
 	CONN_EOF,
 	/* All output was sent after conn_finish(), and the end as well. */
 	CONN_FINISHED,
@@ -86,7 +87,8 @@ struct conn *conn_new(struct conn_loop *loop, enum conn_rank rank,
 
 /*
  * Give conn the socket fd, connected or still connecting, which it owns from
- * now on.  An earlier socket is closed; nothing may have been sent on it.
+ * now on.  An earlier socket, which may have failed or ended, is closed; nothing
+ * may have been sent on it, and no input of it may be kept.
  * Returns false when out of memory; then fd is still the caller's.
  */
 bool conn_attach(struct conn *conn, int fd);

@@ -1669,6 +1669,7 @@ main(void)
 	RUN(test_finish_without_socket_and_output_ends_when_attached);
 	RUN(test_failure_is_reported_once_to_owner_that_acts_later);
 	RUN(test_finish_asked_for_twice_is_reported_once);
+	RUN(test_socket_that_ends_unsent_may_be_replaced_in_ended);
 	conn_loop_free(loop);
 	event_free(timer);
 	event_base_free(base);
