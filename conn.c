@@ -551,7 +551,7 @@ flush(struct conn *conn)
 	write_out(conn);
 	if (conn->error != 0 || conn->life == LIFE_CLOSED)
 		return;
-	assert(conn->output != OUTPUT_IDLE || conn_backlog(conn) == 0);
+	assert(conn->output != OUTPUT_IDLE || outbuf_is_empty(&conn->out));
 	if (conn->backlog_was_high && conn_backlog(conn) < CONN_LOW) {
 		conn->backlog_was_high = false;
 		if (conn->handler->drained != NULL)
@@ -585,7 +585,6 @@ conn_finish(struct conn *conn)
 size_t
 conn_backlog(const struct conn *conn)
 {
-	assert(conn->out.queued >= conn->out.sent);
 	return (size_t)(conn->out.queued - conn->out.sent);
 }
 

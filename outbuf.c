@@ -154,7 +154,6 @@ outbuf_unwrite(struct outbuf *out, size_t n)
 bool
 outbuf_is_empty(const struct outbuf *out)
 {
-	assert((out->last == NULL) == (out->queued == out->sent));
 	return out->last == NULL;
 }
 
@@ -192,7 +191,7 @@ outbuf_drop(struct outbuf *out, size_t n)
 		n -= segment->length;
 		drop_segment(out);
 	}
-	assert(n == 0);
+	assert(n == 0 && out->queued == out->sent);
 }
 
 void

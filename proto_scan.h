@@ -131,7 +131,7 @@ skip_spaces(const char *bytes, size_t at, size_t end)
 static inline void
 set_span(struct proto_span *span, size_t at, size_t end)
 {
-	assert(at <= end && end <= UINT32_MAX);
+	assert(at <= end);
 	span->at = (uint32_t)at;
 	span->length = (uint32_t)(end - at);
 }
