@@ -318,7 +318,6 @@ find_point(const struct ketama *ring, uint32_t hash)
 	point = ring->points + ring->first[hash >> ring->shift];
 	while (point->hash < hash)
 		point++;
-	assert(point <= ring->points + ring->count);
 	return point;
 }
 
