@@ -28,7 +28,8 @@ struct drain {
 	struct call list_call;
 	/* Owned: ends the pause before the next list. */
 	struct event *timer;
-	/* When drain_start() was called: milliseconds of the monotonic clock. */
+	/* When drain_start() was called: milliseconds of the monotonic
+	   clock. */
 	int64_t began_ms;
 	/* The first list did not end it: there was something to wait for. */
 	bool had_to_wait;

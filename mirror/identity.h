@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 struct identity {
-	/* The server has answered all questions, so the other fields are set. */
+	/* The server has answered all questions: all fields are set. */
 	bool known;
 	/* Major, minor, patch; 9999 stands for more.  All 0: no version. */
 	unsigned int version[3];

@@ -244,8 +244,8 @@ struct item {
 	bool is_binary;
 	/* It was invalidated (flag X). */
 	bool is_stale;
-	/* One client was asked to set it anew (flags W, Z).  With an empty value
-	   it was made for that, and holds nothing. */
+	/* One client was asked to set it anew (flags W, Z).  With an empty
+	   value it was made for that, and holds nothing. */
 	bool is_awaited;
 };
 

@@ -59,8 +59,8 @@ enum {
  *	                                              handed back after LOST
  *	KEPT               yes                  -     the same process is back
  *	LOST                -                  yes    a new process, or emptied
- *	KEPT_IN_PART       yes                 yes    KEPT, but partners that were
- *	                                              away then may hold more
+ *	KEPT_IN_PART       yes                 yes    KEPT, but partners that
+ *	                                              were away may hold more
  *
  * It outlasts a failure: a server that fails in the middle of a rebuild still
  * lacks what it lacked.
@@ -76,8 +76,8 @@ enum contents {
  * Whether the last rebuild could read all partners:
  *
  *	READ              yes, or there was none
- *	BACK              not known yet: the rebuild runs, and a partner that was
- *	                  away has come back meanwhile with its items
+ *	BACK              not known yet: the rebuild runs, and a partner that
+ *	                  was away has come back meanwhile with its items
  *	MISSED            no: a partner was away, and still is
  *	MISSED_AND_BACK   no, but that partner has come back while the server
  *	                  waited for its handback: it is rebuilt once more

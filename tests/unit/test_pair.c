@@ -496,7 +496,7 @@ test_key_has_a_primary_and_a_backup_that_is_another_server(void)
 /* The owner on the ring of the backups, which is a ring of primaries to another
    layout. */
 static void
-test_backup_is_the_owner_on_the_ring_of_backups_unless_it_is_the_primary(void)
+test_backup_is_the_owner_on_its_ring_unless_that_is_the_primary(void)
 {
 	char key[PROTO_KEY_MAX + 1];
 	struct layout layout, other;
@@ -628,7 +628,7 @@ main(void)
 	test_a_pair_is_uncovered_in_each_two_states_that_have_no_authority();
 	test_a_server_in_both_lists_is_one_peer_with_both_roles();
 	test_key_has_a_primary_and_a_backup_that_is_another_server();
-	test_backup_is_the_owner_on_the_ring_of_backups_unless_it_is_the_primary();
+	test_backup_is_the_owner_on_its_ring_unless_that_is_the_primary();
 	test_key_has_the_same_pair_however_it_is_looked_up();
 	test_key_keeps_its_pair_when_servers_change_their_state();
 	test_key_is_where_it_was_in_earlier_versions();
