@@ -87,8 +87,8 @@ struct conn *conn_new(struct conn_loop *loop, enum conn_rank rank,
 
 /*
  * Give conn the socket fd, connected or still connecting, which it owns from
- * now on.  An earlier socket, which may have failed or ended, is closed; nothing
- * may have been sent on it, and no input of it may be kept.
+ * now on.  An earlier socket, which may have failed or ended, is closed;
+ * nothing may have been sent on it, and no input of it may be kept.
  * Returns false when out of memory; then fd is still the caller's.
  */
 bool conn_attach(struct conn *conn, int fd);

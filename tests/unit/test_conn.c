@@ -1622,6 +1622,35 @@ test_finish_asked_for_twice_is_reported_once(void)
 	close_end(&end);
 }
 
+static void
+attach_again_at_end(struct end *end, enum conn_end what)
+{
+	check(what == CONN_EOF);
+	end->ended = NULL;
+	attach(end, SOCK_STREAM);
+}
+
+/* As where a front accepts and closes before anything was sent to it. */
+static void
+test_socket_that_ends_unsent_may_be_replaced_in_ended(void)
+{
+	struct end end = detached_end();
+
+	open_conn(&end, CONN_FLUSHED_FIRST);
+	attach(&end, SOCK_STREAM);
+	end.ended = attach_again_at_end;
+	end.input = take_lines;
+	close(end.peer);
+	turns(2);
+	check_events(&end, "e");
+	say(&end, "one\n");
+	check_offers("one\n|");
+	conn_write(end.conn, "two", 3);
+	turn();
+	check_heard(&end, "two");
+	close_end(&end);
+}
+
 int
 main(void)
 {
