@@ -9,35 +9,69 @@
 #include <assert.h>
 #include <string.h>
 
-static void
-count_touch(struct stats *stats, bool hit)
+/* What a reply says of an item. */
+enum finding {
+	THERE,
+	NOT_THERE,
+	REFUSED, /* nothing: the command was not carried out */
+};
+
+static enum finding
+finding_of(enum proto_result result)
 {
-	stats->cmd_touch++;
-	if (hit)
-		stats->touch_hits++;
-	else
-		stats->touch_misses++;
+	switch (result) {
+	case PROTO_NOT_FOUND:
+	case PROTO_META_NF:
+	case PROTO_META_EN:
+		return NOT_THERE;
+	case PROTO_EXISTS:
+	case PROTO_META_EX:
+	case PROTO_ERROR:
+	case PROTO_CLIENT_ERROR:
+	case PROTO_SERVER_ERROR:
+		return REFUSED;
+	default:
+		return THERE;
+	}
 }
 
+static void
+count_one(uint64_t *hits, uint64_t *misses, enum finding finding)
+{
+	*hits += finding == THERE;
+	*misses += finding == NOT_THERE;
+}
+
+static void
+count_touches(struct stats *stats, unsigned int keys, unsigned int hits)
+{
+	stats->cmd_touch += keys;
+	stats->touch_hits += hits;
+	stats->touch_misses += keys - hits;
+}
+
+/* Count a command that compares a cas unique. */
 static void
 count_cas(struct stats *stats, enum proto_result result)
 {
-	if (result == PROTO_STORED)
-		stats->cas_hits++;
-	else if (result == PROTO_EXISTS)
-		stats->cas_badval++;
-	else if (result == PROTO_NOT_FOUND)
-		stats->cas_misses++;
+	stats->cas_hits += result == PROTO_STORED || result == PROTO_META_HD;
+	stats->cas_badval += result == PROTO_EXISTS || result == PROTO_META_EX;
+	stats->cas_misses += result == PROTO_NOT_FOUND ||
+	    result == PROTO_META_NF;
 }
 
-/* Count a command that has hits and misses, but no counter of its own. */
 static void
-count_one(uint64_t *hits, uint64_t *misses, bool hit)
+count_storage(struct stats *stats, const struct proto_request *r,
+    enum proto_result result)
 {
-	if (hit)
-		++*hits;
-	else
-		++*misses;
+	/* memcached does not count a value that it refuses at the line.  Its
+	   key is deleted, and the result is that of the delete. */
+	if (r->too_large || result == PROTO_CLIENT_ERROR ||
+	    result == PROTO_SERVER_ERROR)
+		return;
+	stats->cmd_set++;
+	if (r->command == PROTO_CAS || r->has_cas)
+		count_cas(stats, result);
 }
 
 void
@@ -45,44 +79,47 @@ stats_count(struct stats *stats, const struct proto_request *r,
     enum proto_result result)
 {
 	enum proto_command command = r->command;
-	bool miss = result == PROTO_NOT_FOUND || result == PROTO_META_NF ||
-	    result == PROTO_META_EN;
+	enum finding finding = finding_of(result);
 
 	static_assert(PROTO_ME - PROTO_MG == 5,
 	    "mg ms md ma mn me are one range");
 	assert(command >= PROTO_SET && command <= PROTO_ME);
 	stats->cmd_meta += command >= PROTO_MG && command <= PROTO_ME;
 	switch (command) {
-	case PROTO_CAS:
-		count_cas(stats, result);
-		/* FALLTHROUGH */
 	case PROTO_SET:
 	case PROTO_ADD:
 	case PROTO_REPLACE:
 	case PROTO_APPEND:
 	case PROTO_PREPEND:
+	case PROTO_CAS:
 	case PROTO_MS:
-		stats->cmd_set++;
+		count_storage(stats, r, result);
 		break;
 	case PROTO_INCR:
 	case PROTO_DECR:
 	case PROTO_MA:
 		if (command == PROTO_DECR || r->mode == 'D')
 			count_one(&stats->decr_hits, &stats->decr_misses,
-			    !miss);
+			    finding);
 		else
 			count_one(&stats->incr_hits, &stats->incr_misses,
-			    !miss);
+			    finding);
 		break;
 	case PROTO_DELETE:
 	case PROTO_MD:
-		count_one(&stats->delete_hits, &stats->delete_misses, !miss);
+		count_one(&stats->delete_hits, &stats->delete_misses, finding);
 		break;
 	case PROTO_TOUCH:
-		count_touch(stats, !miss);
+		if (finding != REFUSED)
+			count_touches(stats, 1, finding == THERE);
 		break;
 	case PROTO_MG:
-		stats_count_get(stats, command, 1, !miss);
+		if (finding == REFUSED)
+			break;
+		if (r->has_ttl && finding == THERE)
+			count_touches(stats, 1, 1);
+		else
+			stats_count_get(stats, command, 1, finding == THERE);
 		break;
 	default:
 		break;
@@ -94,14 +131,13 @@ stats_count_get(struct stats *stats, enum proto_command command,
     unsigned int keys, unsigned int hits)
 {
 	assert(hits <= keys && (command <= PROTO_GATS || command == PROTO_MG));
+	if (command == PROTO_GAT || command == PROTO_GATS) {
+		count_touches(stats, keys, hits);
+		return;
+	}
 	stats->cmd_get += keys;
 	stats->get_hits += hits;
 	stats->get_misses += keys - hits;
-	if (command == PROTO_GAT || command == PROTO_GATS) {
-		stats->cmd_touch += keys;
-		stats->touch_hits += hits;
-		stats->touch_misses += keys - hits;
-	}
 }
 
 void
