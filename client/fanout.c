@@ -44,7 +44,8 @@ struct fanout {
 	char line[32];        /* flush_all: the command, with its delay */
 	int64_t flush_at;     /* flush_all: see pairs_set_flush() */
 	unsigned int flushed; /* flush_all: servers that said OK */
-	char refusal[128];    /* flush_all: what a server said instead */
+	/* Of a flush_all: what a server said instead of OK; may be empty. */
+	char refusal[PROTO_LINE_MAX + 1];
 	struct stats_of_servers sum; /* stats: of those that have answered */
 	fanout_render *render;       /* stats: makes the reply from the sum */
 	void *arg;                   /* stats: for render() */

@@ -51,10 +51,12 @@ pause_listener(struct listener *listener, const char *why)
 
 	assert(!event_pending(listener->pause, EV_TIMEOUT, NULL));
 	log_warning("cannot accept clients: %s", why);
+	/* Without memory for the pause it tries again at once. */
+	if (event_add(listener->pause, &wait) == -1)
+		return;
 	event_del(listener->readable);
-	event_add(listener->pause, &wait);
 	listener->stats->listen_disabled++;
-	listener->stats->accepting = false;
+	listener->stats->paused_listeners++;
 }
 
 static void
@@ -65,9 +67,11 @@ on_pause_over(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	assert(!event_pending(listener->readable, EV_READ, NULL));
+	assert(listener->stats->paused_listeners > 0);
 	listener->stats->listen_disabled_us += PAUSE_MS * 1000;
-	listener->stats->accepting = true;
-	event_add(listener->readable, NULL);
+	listener->stats->paused_listeners--;
+	if (event_add(listener->readable, NULL) == -1)
+		pause_listener(listener, "out of memory");
 }
 
 /* Send at once, and notice when the host of a client is gone. */
@@ -126,7 +130,6 @@ listener_new(struct event_base *base, int fd, struct clients *clients,
 		listener_free(listener);
 		return NULL;
 	}
-	stats->accepting = true;
 	return listener;
 }
 

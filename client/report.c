@@ -117,7 +117,7 @@ say_connections(struct page *page, const struct stats *stats,
 	say_number(page, "total_connections", stats->total_connections);
 	say_number(page, "rejected_connections", stats->rejected_connections);
 	say_number(page, "connection_structures", stats->connections);
-	say_number(page, "accepting_conns", stats->accepting);
+	say_number(page, "accepting_conns", stats->paused_listeners == 0);
 	say_number(page, "listen_disabled_num", stats->listen_disabled);
 	say_number(page, "time_in_listen_disabled_us",
 	    stats->listen_disabled_us);

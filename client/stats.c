@@ -144,11 +144,11 @@ void
 stats_reset(struct stats *stats)
 {
 	unsigned int connections = stats->connections;
-	bool accepting = stats->accepting;
+	unsigned int paused = stats->paused_listeners;
 
 	memset(stats, 0, sizeof(*stats));
 	stats->connections = connections;
-	stats->accepting = accepting;
+	stats->paused_listeners = paused;
 }
 
 void

@@ -28,8 +28,8 @@ struct stats {
 	uint64_t memory_errors;      /* commands or replies without memory */
 
 	/* What is now; a reset does not change it. */
-	unsigned int connections; /* clients that are connected */
-	bool accepting;           /* clients are accepted */
+	unsigned int connections;      /* clients that are connected */
+	unsigned int paused_listeners; /* of which none accepts clients */
 };
 
 /* Sums of what servers say of themselves, in their stats. */

@@ -777,6 +777,17 @@ def test_flush_with_option_F_is_refused(stage):
         b"VALUE k 0 1\r\nx\r\nEND\r\n")
 
 
+@pytest.mark.parametrize("length", [60, 127, 128, 600])
+def test_client_gets_what_a_server_says_instead_of_a_flush(stage, length):
+    refusal = b"SERVER_ERROR ".ljust(length - 2, b"x") + b"\r\n"
+    real, fake = stage.memcached(), stage.fake()
+    proxy = stage.magent([real, fake])
+    assert proxy.talk(b"flush_all\r\n") == b"OK\r\n"
+    fake.script = lambda link, line, data: \
+        refusal if line.startswith(b"flush_all") else None
+    assert proxy.talk(b"flush_all\r\n") == refusal
+
+
 def test_delayed_flush_reaches_every_server(stage):
     servers = stage.memcacheds(3)
     proxy = stage.magent(servers[:2], servers[2:])
