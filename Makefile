@@ -39,7 +39,7 @@ $U/test_block: $(call OF,block)
 $U/test_budget: $(call OF,client/budget block)
 $U/test_command: $(call OF,mirror/command $(PROTO))
 $U/test_conn: $(call OF,conn outbuf block)
-$U/test_dirty: $(call OF,mirror/dirty)
+$U/test_dirty: $(call OF,mirror/dirty siphash)
 $U/test_effect_table: $(call OF,mirror/command $(PROTO))
 $U/test_endpoint: $(call OF,server/endpoint server/address)
 $U/test_gate: $(call OF,mirror/gate)
@@ -51,11 +51,13 @@ $U/test_log: $(call OF,log)
 $U/test_md5: $(call OF,md5)
 $U/test_outbuf: $(call OF,outbuf block)
 $U/test_pair: $(call OF,mirror/pair mirror/peer mirror/gate mirror/dirty \
-	mirror/identity server/address ketama md5 proto_base64 proto_reply)
+	mirror/identity server/address ketama md5 siphash proto_base64 \
+	proto_reply)
 $U/test_proto: $(call OF,$(PROTO))
 $U/test_proto_base64: $(call OF,proto_base64)
 $U/test_resolver: $(call OF,server/resolver)
-UNITS_OF_LOOP = budget conn endpoint gate link pair resolver
+$U/test_siphash: $(call OF,siphash)
+UNITS_OF_LOOP = budget conn dirty endpoint gate link pair resolver
 $(UNITS_OF_LOOP:%=$U/test_%): UNIT_LIBS = -levent_core -pthread
 
 $U/test_%: tests/unit/test_%.c

@@ -14,9 +14,11 @@
 /* uthash undoes an insertion that runs out of memory; otherwise it would end
    the process. */
 #define HASH_NONFATAL_OOM 1
+#include <event2/util.h>
 #include <uthash.h>
 
 #include "proto.h"
+#include "siphash.h"
 
 /* Above one of these limits all keys are dirty. */
 enum {
@@ -37,6 +39,9 @@ struct entry {
 struct dirty {
 	/* Owned entries, by their key[]; NULL if there are none. */
 	struct entry *table;
+	/* Of the hashes in the table.  It is random: clients choose the keys,
+	   and many of one hash would make each further one slow. */
+	unsigned char hash_key[SIPHASH_KEY];
 	/* Bytes of all entries, without what the table itself takes. */
 	size_t bytes;
 	/* All keys are dirty. */
@@ -46,7 +51,12 @@ struct dirty {
 struct dirty *
 dirty_new(void)
 {
-	return calloc(1, sizeof(struct dirty));
+	struct dirty *dirty = calloc(1, sizeof(*dirty));
+
+	if (dirty == NULL)
+		return NULL;
+	evutil_secure_rng_get_bytes(dirty->hash_key, sizeof(dirty->hash_key));
+	return dirty;
 }
 
 void
@@ -87,7 +97,7 @@ void
 dirty_add(struct dirty *dirty, const char *key, size_t length, bool base64)
 {
 	struct entry *entry, *known;
-	unsigned int count;
+	unsigned int count, hash;
 
 	assert(length > 0 && length <= PROTO_KEY_MAX);
 	assert(!dirty->is_all || dirty->table == NULL);
@@ -98,14 +108,17 @@ dirty_add(struct dirty *dirty, const char *key, size_t length, bool base64)
 		dirty_add_all(dirty);
 		return;
 	}
-	HASH_FIND(hh, dirty->table, entry->key, entry->length, known);
+	hash = (unsigned int)siphash(dirty->hash_key, entry->key,
+	    entry->length);
+	HASH_FIND_BYHASHVALUE(hh, dirty->table, entry->key, entry->length, hash,
+	    known);
 	if (known != NULL) {
 		free(entry);
 		return;
 	}
 	count = HASH_COUNT(dirty->table);
-	HASH_ADD(hh, dirty->table, key, entry->length, entry);
-	/* When out of memory, HASH_ADD() adds nothing. */
+	HASH_ADD_BYHASHVALUE(hh, dirty->table, key, entry->length, hash, entry);
+	/* When out of memory, this adds nothing. */
 	if (HASH_COUNT(dirty->table) == count) {
 		free(entry);
 		dirty_add_all(dirty);
