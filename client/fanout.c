@@ -250,7 +250,7 @@ fanout_stats(struct request_env *env, struct request *request,
 		branch->peer = pairs_peer(pairs, i);
 		branch->call.done = on_branch_stats;
 		branch->call.element = on_branch_stat;
-		if (peer_is_trusted(branch->peer) && branch->peer->primary)
+		if (peer_is_trusted(branch->peer) && branch->peer->is_primary)
 			submit_branch(fanout, i, "stats\r\n",
 			    PROTO_EXPECT_STATS);
 	}

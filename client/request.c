@@ -185,7 +185,7 @@ submit_single(struct exec *exec, struct subrequest *sub, uint64_t cas)
 	sub->call.expect = command.expect;
 	peer_submit(sub->peer, exec->pair.hash, &sub->call, command.line,
 	    command.length, exec->bytes + r->data.at,
-	    command.data ? r->data.length + 2 : 0, exec->message);
+	    command.has_data ? r->data.length + 2 : 0, exec->message);
 }
 
 /* Ask the authority of the key; or make the reply, if none is to be asked.

@@ -103,7 +103,7 @@ begin_line(struct command *c, const char *name, const struct proto_request *r,
 {
 	assert(r->key.length > 0 && r->key.length <= PROTO_KEY_MAX);
 	c->length = 0;
-	c->data = false;
+	c->has_data = false;
 	c->expect = expect;
 	put_text(c, name);
 	put(c, " ", 1);
@@ -168,7 +168,7 @@ put_storage(struct command *c, const char *name, const struct proto_request *r,
 	put_number(c, r->flags);
 	put_signed(c, r->exptime);
 	put_number(c, r->data.length);
-	c->data = true;
+	c->has_data = true;
 }
 
 /* Whether a flag is sent to servers.  q concerns the client only, and P and L
@@ -195,7 +195,7 @@ forward_meta(struct command *c, const struct proto_request *r,
 	begin_line(c, command_names[r->command], r, bytes, expects[r->command]);
 	if (r->command == PROTO_MS) {
 		put_number(c, r->data.length);
-		c->data = true;
+		c->has_data = true;
 	}
 	if (r->command == PROTO_ME)
 		put(c, " b", r->base64 ? 2 : 0);
@@ -358,7 +358,7 @@ mirror_set(struct command *c, const struct proto_request *r, const char *bytes)
 	c->length += format_number(c->line + c->length, r->flags);
 	put_text(c, " T");
 	c->length += format_signed(c->line + c->length, r->exptime);
-	c->data = true;
+	c->has_data = true;
 	end_line(c);
 }
 
@@ -399,7 +399,7 @@ mirror_meta(struct command *c, const struct proto_request *r, const char *bytes)
 		begin_line(c, "ms", r, bytes, PROTO_EXPECT_META_SET);
 		put_number(c, r->data.length);
 		put_flags(c, r, bytes, is_key_or_mode, 0);
-		c->data = true;
+		c->has_data = true;
 	} else {
 		assert(r->command == PROTO_MA);
 		begin_line(c, "ma", r, bytes, PROTO_EXPECT_META_ARITHMETIC);

@@ -39,7 +39,7 @@ struct command {
 	/* Bytes of the line, with its CRLF. */
 	size_t length;
 	/* The data of the request, with its CRLF, follows the line. */
-	bool data;
+	bool has_data;
 	/* The kind of reply that the server gives. */
 	enum proto_expect expect;
 };

@@ -72,7 +72,7 @@ static void
 submit_effect(struct effect *effect, const struct command *command,
     const char *data, size_t length, struct block *block)
 {
-	assert(command->data == (length > 0));
+	assert(command->has_data == (length > 0));
 	effect->call.expect = command->expect;
 	peer_submit(effect->peer, effect->hash, &effect->call, command->line,
 	    command->length, data, length, block);
@@ -209,7 +209,7 @@ effect_send(const struct pair *pair, struct peer *asked,
 	pairs_counters(peer->pairs)->effects++;
 	command_mirror(&command, r, bytes, what);
 	submit_effect(effect, &command, bytes + r->data.at,
-	    command.data ? r->data.length + 2 : 0, block);
+	    command.has_data ? r->data.length + 2 : 0, block);
 }
 
 /* Where in value its client flags are: the token behind the key. */

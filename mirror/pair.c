@@ -310,13 +310,13 @@ build_peers(struct pairs *pairs, const struct pairs_servers *servers,
 		    args);
 		if (pairs->primaries[i] == NULL)
 			return false;
-		pairs->primaries[i]->primary = true;
+		pairs->primaries[i]->is_primary = true;
 	}
 	for (i = 0; i < servers->backup_count; i++) {
 		pairs->backups[i] = peer_at(pairs, &servers->backups[i], args);
 		if (pairs->backups[i] == NULL)
 			return false;
-		pairs->backups[i]->backup = true;
+		pairs->backups[i]->is_backup = true;
 	}
 	return true;
 }

@@ -68,10 +68,10 @@ peer_name(const struct peer *peer)
 const char *
 peer_role(const struct peer *peer)
 {
-	assert(peer->primary || peer->backup);
-	if (peer->primary && peer->backup)
+	assert(peer->is_primary || peer->is_backup);
+	if (peer->is_primary && peer->is_backup)
 		return "both";
-	return peer->primary ? "primary" : "backup";
+	return peer->is_primary ? "primary" : "backup";
 }
 
 const char *
@@ -98,15 +98,15 @@ bool
 peers_are_partners(const struct peer *one, const struct peer *other)
 {
 	return one != other &&
-	    ((one->primary && other->backup) ||
-		(one->backup && other->primary));
+	    ((one->is_primary && other->is_backup) ||
+		(one->is_backup && other->is_primary));
 }
 
 uint64_t
 peer_tag(const struct peer *peer)
 {
-	unsigned int role = 2 * (unsigned int)peer->primary +
-	    (unsigned int)peer->backup;
+	unsigned int role = 2 * (unsigned int)peer->is_primary +
+	    (unsigned int)peer->is_backup;
 
 	hot_assert(role > 0);
 	return identity_tag(&peer->identity, role) * (COMMAND_CAS_MASK + 1);

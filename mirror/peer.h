@@ -56,7 +56,7 @@ struct peer {
 	struct pairs *pairs;           /* borrowed: those that it is in */
 	struct gate *gate;             /* borrowed: the one of all peers */
 	unsigned int *warming_peers;   /* borrowed: how many are warming */
-	bool primary, backup;          /* its roles; both is possible */
+	bool is_primary, is_backup;    /* its roles; both is possible */
 
 	/* recovery.c alone sets the state. */
 	enum peer_state state;

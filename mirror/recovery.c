@@ -270,7 +270,7 @@ warn_of_smaller_backup(const struct peer *backup, const struct peer *primary)
 {
 	uint64_t size = backup->identity.item_size_max;
 
-	if (backup->backup && primary->primary && size > 0 &&
+	if (backup->is_backup && primary->is_primary && size > 0 &&
 	    primary->identity.item_size_max > size)
 		log_warning(
 		    "s %s: takes values up to %llu bytes, its "

@@ -49,8 +49,8 @@ check_command(const struct parsed *parsed, const struct command *command,
 	    (int)command->length, command->line, want);
 	check_case(command->expect == expect, "%s  expects %u", parsed->text,
 	    command->expect);
-	check_case(command->data == data, "%s  has data: %d", parsed->text,
-	    command->data);
+	check_case(command->has_data == data, "%s  has data: %d", parsed->text,
+	    command->has_data);
 }
 
 struct forward_case {
