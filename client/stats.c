@@ -1,7 +1,8 @@
 /*
  * Count what clients ask and what they are answered.
  *
- * Invariant: a name that memcached has means here what it means there.
+ * Invariant: a name that memcached has means here what it means there.  The one
+ * exception is N of ma and mg: no reply to ma says whether the item was made.
  */
 
 #include "client/stats.h"

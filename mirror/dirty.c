@@ -11,10 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <event2/util.h>
+
 /* uthash undoes an insertion that runs out of memory; otherwise it would end
    the process. */
 #define HASH_NONFATAL_OOM 1
-#include <event2/util.h>
 #include <uthash.h>
 
 #include "proto.h"

@@ -78,6 +78,11 @@ def cpu_seconds(pid):
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
+def stats_of(client):
+    client.send(b"stats\r\n")
+    return client.read_until(b"END\r\n")
+
+
 def test_magent_without_descriptors_serves_on_and_recovers(run):
     """It pauses accepting, serves on, and recovers within a second or two."""
     magent = run().ready()
@@ -96,6 +101,8 @@ def test_magent_without_descriptors_serves_on_and_recovers(run):
             assert old.ask(b"version\r\n").startswith(b"VERSION ")
             time.sleep(.05)
         assert cpu_seconds(magent.pid) - before < .3
+        assert b"STAT accepting_conns 0\r\n" in stats_of(old)
         resource.prlimit(magent.pid, resource.RLIMIT_NOFILE, limit)
         for client in waiting:
             assert client.ask(b"version\r\n").startswith(b"VERSION ")
+        assert b"STAT accepting_conns 1\r\n" in stats_of(old)
