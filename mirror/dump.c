@@ -1,13 +1,20 @@
 /*
  * List the keys of a server that is up.
  *
- *   dump_new() -> timer -> try: connect, metadump -> key() ... -> ended()
- *                   ^        |
- *                   '--------' the connection fails, is silent, or BUSY
+ *   dump_new() -> fence -> timer -> connect, metadump -> key() ... -> ended()
+ *                           ^       |
+ *                           '-------' the try fails: no connection, no reply,
+ *                                     or BUSY
  *
- * Invariant: the timer of a dump runs.  While there is no connection, it begins
- * the next try or ends the dump.  While there is one, it ends a silent try.  A
- * try begins from the start, so keys that came in an earlier one come again.
+ * A dump has a connection of its own, which overtakes what is queued on the
+ * links of the server.  An effect that is queued there was sent before the
+ * returned server became a mirror, so nothing but the dump tells of its key.
+ * That is why the first try waits for a fence.
+ *
+ * Invariant: a dump has a fence, or its timer runs.  While there is no
+ * connection, the timer begins the next try or ends the dump.  While there is
+ * one, it ends a silent try.  A try begins from the start, so keys that came in
+ * an earlier one come again.
  */
 
 #include "mirror/dump.h"
@@ -21,6 +28,7 @@
 
 #include "conn.h"
 #include "log.h"
+#include "mirror/fence.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "proto.h"
@@ -40,6 +48,7 @@ struct dump {
 	const struct peer *from;            /* borrowed */
 	const struct dump_handler *handler; /* borrowed */
 	void *owner;
+	struct fence *fence; /* owned until it has passed; then NULL */
 	struct conn *conn;   /* owned; NULL: between two tries */
 	unsigned int tries;  /* that have failed */
 	struct event *timer; /* owned */
@@ -69,6 +78,8 @@ void
 dump_free(struct dump *dump)
 {
 	disconnect(dump);
+	if (dump->fence != NULL)
+		fence_cancel(dump->fence);
 	if (dump->timer != NULL)
 		event_free(dump->timer);
 	free(dump);
@@ -257,8 +268,19 @@ on_dump_timer(evutil_socket_t fd, short what, void *arg)
 		end_dump(dump, DUMP_UNABLE);
 }
 
+/* If the server has failed, the timer finds that out. */
+static void
+on_fence_passed(void *owner, bool was_reached)
+{
+	struct dump *dump = owner;
+
+	assert(was_reached || !peer_is_trusted(dump->from));
+	dump->fence = NULL;
+	event_active(dump->timer, EV_TIMEOUT, 0);
+}
+
 struct dump *
-dump_new(struct conn_loop *loop, const struct peer *from,
+dump_new(struct conn_loop *loop, struct peer *from,
     const struct dump_handler *dump_handler, void *owner)
 {
 	struct dump *dump = calloc(1, sizeof(*dump));
@@ -272,10 +294,10 @@ dump_new(struct conn_loop *loop, const struct peer *from,
 	dump->owner = owner;
 	dump->timer = event_new(conn_loop_base(loop), -1, 0, on_dump_timer,
 	    dump);
-	if (dump->timer == NULL) {
+	dump->fence = fence_new(from, on_fence_passed, dump);
+	if (dump->timer == NULL || dump->fence == NULL) {
 		dump_free(dump);
 		return NULL;
 	}
-	event_active(dump->timer, EV_TIMEOUT, 0);
 	return dump;
 }

@@ -457,6 +457,12 @@ on_probe_tick(evutil_socket_t fd, short what, void *arg)
  * Calls
  */
 
+unsigned int
+server_links(const struct server *server)
+{
+	return server->settings.links;
+}
+
 /* The link for one more call with this hash.  Sets the timer for its reply. */
 static struct link *
 link_for(struct server *server, uint32_t hash)

@@ -55,9 +55,13 @@ void server_start(struct server *server);
    knows who the server is.  At most once for each connecting(). */
 void server_attach_links(struct server *server);
 
+/* How many links it has: settings.links. */
+unsigned int server_links(const struct server *server);
+
 /*
  * See link_submit() and link_get().  The server must not be down.  Calls with
- * the same hash use the same link, so they are carried out in their order.
+ * the same hash use the same link, so they are carried out in their order.  A
+ * hash below server_links() is the number of its link.
  */
 void server_submit(struct server *server, uint32_t hash, struct call *call,
     const char *line, size_t line_length, const char *data, size_t length,

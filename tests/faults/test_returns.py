@@ -119,6 +119,31 @@ def test_writes_during_handback_are_on_one_side_only(stage, fault):
     assert scene.diverged() == {}
 
 
+def test_returned_server_gets_what_is_queued_for_its_partner(stage):
+    """An effect that is still on its way to the survivor is of a key that the
+    survivor does not list yet: the returned server gets it all the same."""
+    released = threading.Event()
+
+    def hold(line):
+        if line.startswith(b"set held"):
+            assert released.wait(20)
+
+    scene = Scene(stage, [Plain], [functools.partial(Fronted, hold)],
+                  "-t", 20000, control=False)
+    primary, = scene.primaries
+    with scene.proxy.client() as client:
+        assert client.ask(b"set held 0 0 1\r\nv\r\n") == b"STORED\r\n"
+        primary.restart()
+        wait_for(lambda: scene.states()[primary.address] == "rebuild",
+                 "the rebuild")
+        time.sleep(0.3)     # time to list the keys too early
+        released.set()
+        scene.wait_up()
+        client.exchange([b"get held\r\n"],
+                        b"VALUE held 0 1\r\nv\r\nEND\r\n")
+    assert scene.diverged() == {}
+
+
 def test_checker_finds_the_restart_of_a_plain_memcached(stage):
     """The load and the checker find what they are for: an empty memcached."""
     server = stage.memcached()
