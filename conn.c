@@ -97,6 +97,7 @@ struct conn {
 	enum input input;
 	enum output output;
 	enum life life;
+	bool was_blocked;      /* until this flush */
 	bool backlog_was_high; /* it was, and has not been low since */
 	int error;             /* 0, or why it has failed or is about to fail */
 
@@ -620,8 +621,18 @@ finish_output(struct conn *conn)
 }
 
 static void
+report_unblocked(struct conn *conn, uint64_t sent_before)
+{
+	conn->was_blocked = false;
+	if (conn->handler->unblocked != NULL)
+		conn->handler->unblocked(conn->owner, sent_before);
+}
+
+static void
 flush(struct conn *conn)
 {
+	uint64_t sent = conn_sent(conn);
+
 	if (conn->error != 0) {
 		fail(conn, conn->error);
 		return;
@@ -631,6 +642,8 @@ flush(struct conn *conn)
 	write_out(conn);
 	if (conn->error != 0 || conn->life == LIFE_CLOSED)
 		return;
+	if (conn->was_blocked)
+		report_unblocked(conn, sent);
 	hot_assert(conn->output != OUTPUT_IDLE || conn_backlog(conn) == 0);
 	if (conn->backlog_was_high && conn_backlog(conn) < CONN_LOW) {
 		conn->backlog_was_high = false;
@@ -649,6 +662,7 @@ on_writable(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	assert(fd == conn->fd && conn->output == OUTPUT_BLOCKED);
 	conn->output = OUTPUT_IDLE;
+	conn->was_blocked = true;
 	schedule_flush(conn);
 }
 

@@ -14,7 +14,8 @@
  *   5. the memory of closed conns is freed
  *
  * Handlers are called by conn_loop_turn() only, never from inside another
- * function of this header.  Each of them may close its conn.
+ * function of this header.  Each of them may close its conn, but for
+ * unblocked().
  */
 
 #include <stdbool.h>
@@ -60,6 +61,9 @@ struct conn_handler {
 	size_t (*input)(void *owner, const char *bytes, size_t n);
 	/* A backlog that was high is low again.  May be NULL. */
 	void (*drained)(void *owner);
+	/* The socket was full, and has taken output again: conn_sent() was
+	   sent_before until now.  May be NULL. */
+	void (*unblocked)(void *owner, uint64_t sent_before);
 	/* Each end is reported once at most; CONN_FAILED once for each socket
 	   that the conn gets. */
 	void (*ended)(void *owner, enum conn_end end);

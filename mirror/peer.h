@@ -62,6 +62,8 @@ struct peer {
 	enum peer_state state;
 	/* When it got into that state: milliseconds of the monotonic clock. */
 	int64_t changed_ms;
+	/* How many partners are not trusted now. */
+	unsigned int away_partners;
 	/* The number of its last rebuild, of those of all peers; 0: it had
 	   none.  If neither server of a pair is trusted and both are mirrors,
 	   the one with the lower number is the authority. */

@@ -169,10 +169,31 @@ may_become(enum peer_state from, enum peer_state to)
 	return false;
 }
 
+/* A peer has just become trusted, or is so no longer: none of its partners can
+   be replaced while one of theirs is away. */
+static void
+tell_partners(const struct peer *peer, bool is_trusted)
+{
+	struct pairs *pairs = peer->pairs;
+	struct peer *partner;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(pairs); i++) {
+		partner = pairs_peer(pairs, i);
+		if (!peers_are_partners(peer, partner))
+			continue;
+		assert(!is_trusted || partner->away_partners > 0);
+		partner->away_partners += is_trusted ? -1U : 1;
+		server_set_irreplaceable(partner->server,
+		    partner->away_partners > 0);
+	}
+}
+
 static void
 set_state(struct recovery *recovery, enum peer_state state)
 {
 	struct peer *peer = recovery->peer;
+	bool was_trusted = peer_is_trusted(peer);
 
 	if (peer->state == state)
 		return;
@@ -182,6 +203,8 @@ set_state(struct recovery *recovery, enum peer_state state)
 	if (state == PEER_REBUILD)
 		peer->mirror_since = ++recovery->all->rebuilds;
 	peer->state = state;
+	if (peer_is_trusted(peer) != was_trusted)
+		tell_partners(peer, !was_trusted);
 	peer->changed_ms = conn_loop_now(recovery->all->loop);
 }
 

@@ -32,6 +32,15 @@
  * the call learns that it has no answer.  Only if this process is killed before
  * the socket has taken the command, the mirror misses the write.
  *
+ * A server is as old as its oldest call without an answer.  That a server sends
+ * something from time to time proves little: with many calls in the FIFO each
+ * of them would wait for long.  On the other hand a server with much to do is
+ * no dead one.  So the clock of a link, which measures ages, stops while the
+ * server works at a fair rate: FAIR_BYTES of input, or FAIR_BYTES / REPLY_BYTES
+ * replies, set it back by a millisecond.  While the first call is not sent, its
+ * bytes that the socket takes count as well, so a large value may take long to
+ * send.  Lines of stats do not count, because they may come without end.
+ *
  * done() and failed() may close the link and open it again.  A function that
  * goes on after calling them compares link->conn with what it was before.  This
  * is sound, because conn_close() does not free a conn before the end of the
@@ -50,7 +59,16 @@
 #include "conn.h"
 #include "hot_assert.h"
 
-enum { END_LENGTH = sizeof("END\r\n") - 1 };
+enum {
+	END_LENGTH = sizeof("END\r\n") - 1,
+	/* Bytes in a millisecond that are a fair rate: 4 MiB in a second. */
+	FAIR_BYTES = 4096,
+	/* A reply counts as so many bytes more than it has. */
+	REPLY_BYTES = 256,
+	/* The most bytes of a reply to stats.  A connection takes about 200
+	   bytes in the reply to stats conns. */
+	STATS_MAX = 32 << 20,
+};
 
 static_assert(sizeof("gets ") + PROTO_KEY_MAX + 2 < PROTO_LINE_MAX,
     "a get of one key fits in a line");
@@ -70,6 +88,11 @@ struct link {
 	/* The first call asked for a value that was too large and is thrown
 	   away.  Only the END of its command is still to come. */
 	bool first_is_large;
+	/* Bytes of lines of stats that the first call has got. */
+	size_t stats_bytes;
+	/* What sets the clock back besides the bytes that have arrived, in
+	   bytes. */
+	uint64_t earned;
 	/* The last call, if it is of link_get(), or NULL. */
 	const struct call *last_get;
 	uint64_t last_get_at; /* conn_queued() ahead of its command */
@@ -80,6 +103,60 @@ answer_reference(const struct answer *answer, const char *at, size_t n,
     size_t *offset)
 {
 	return conn_reference(answer->conn, at, n, offset);
+}
+
+/*
+ * Age
+ */
+
+/* The time by which the link measures ages, in milliseconds. */
+static int64_t
+link_clock(const struct link *link)
+{
+	uint64_t done = conn_received(link->conn) + link->earned;
+
+	return conn_loop_now(link->loop) - (int64_t)(done / FAIR_BYTES);
+}
+
+int64_t
+link_age(const struct link *link)
+{
+	const struct call *first = TAILQ_FIRST(&link->calls);
+	int64_t age;
+
+	if (first == NULL)
+		return -1;
+	age = link_clock(link) - first->since;
+	return age > 0 ? age : 0;
+}
+
+void
+link_excuse(struct link *link, int64_t ms)
+{
+	assert(ms > 0);
+	link->earned += (uint64_t)ms * FAIR_BYTES;
+}
+
+/* The socket was full, and now it takes output again.  Calls that are wholly
+   sent only now have not waited for a reply until now. */
+static void
+on_link_unblocked(void *owner, uint64_t sent_before)
+{
+	struct link *link = owner;
+	const struct call *first = TAILQ_FIRST(&link->calls);
+	uint64_t sent = conn_sent(link->conn);
+	struct call *call;
+
+	assert(sent >= sent_before);
+	if (first != NULL && first->end > sent_before)
+		link->earned += sent - sent_before;
+	TAILQ_FOREACH_REVERSE(call, &link->calls, call_list, entry)
+	{
+		if (call->end <= sent_before)
+			break;
+		if (call->end <= sent)
+			call->since = link_clock(link);
+	}
 }
 
 /*
@@ -111,18 +188,15 @@ static void
 finish_call(struct link *link, const struct answer *answer)
 {
 	struct call *call = TAILQ_FIRST(&link->calls);
-	struct call *next = TAILQ_NEXT(call, entry);
 
 	assert(link->waiting > 0);
-	hot_assert(next == NULL || link->waiting > 1);
 	TAILQ_REMOVE(&link->calls, call, entry);
 	link->waiting--;
 	link->scanned = 0;
 	link->first_is_large = false;
 	if (link->last_get == call)
 		link->last_get = NULL;
-	if (next != NULL)
-		next->since = conn_loop_now(link->loop);
+	link->earned += REPLY_BYTES;
 	call->done(call, answer);
 }
 
@@ -192,6 +266,18 @@ finish_with_large(struct link *link)
 	finish_call(link, &error);
 }
 
+/* Give the element of the first call's reply, which begins at offset at of
+   bytes, to its owner.  Returns false if the link fails. */
+static bool
+pass_element(struct link *link, struct call *call,
+    const struct proto_reply *element, const char *bytes, size_t at)
+{
+	if (call->element == NULL || call->element(call, element, bytes, at))
+		return true;
+	report_failure(link, "sent what was not asked for");
+	return false;
+}
+
 /* The reply to the first call has a value that is too large. */
 static void
 skip_large(struct link *link, struct call *call, struct proto_reply *value,
@@ -203,11 +289,23 @@ skip_large(struct link *link, struct call *call, struct proto_reply *value,
 		finish_with_large(link);
 		return;
 	}
-	call->since = conn_loop_now(link->loop);
 	value->result = PROTO_LARGE_VALUE;
-	if (call->element != NULL &&
-	    !call->element(call, value, bytes, link->scanned))
-		report_failure(link, "sent what was not asked for");
+	pass_element(link, call, value, bytes, link->scanned);
+}
+
+/* The first call has got a line of stats.  Nobody needs it any more, so it is
+   used up at once.  Returns as read_reply(). */
+static size_t
+use_up_stat(struct link *link, size_t length)
+{
+	assert(link->scanned == length);
+	link->scanned = 0;
+	link->earned -= length;
+	link->stats_bytes += length;
+	if (link->stats_bytes <= STATS_MAX)
+		return length;
+	report_failure(link, "sends statistics without end");
+	return 0;
 }
 
 /* Go on to read the reply to the first call, which begins at bytes.  Returns
@@ -237,13 +335,12 @@ read_reply(struct link *link, const char *bytes, size_t n)
 		link->scanned += last->length;
 		if (last->result != PROTO_VALUE && last->result != PROTO_STAT)
 			break;
-		if (call->element != NULL &&
-		    !call->element(call, last, bytes, answer.last_at)) {
-			report_failure(link, "sent what was not asked for");
+		if (!pass_element(link, call, last, bytes, answer.last_at))
 			return 0;
-		}
-		call->since = conn_loop_now(link->loop);
+		if (last->result == PROTO_STAT)
+			return use_up_stat(link, last->length);
 	}
+	link->stats_bytes = 0;
 	answer.length = link->scanned;
 	finish_call(link, &answer);
 	return answer.length;
@@ -479,6 +576,7 @@ on_link_ended(void *owner, enum conn_end end)
 
 static const struct conn_handler link_conn_handler = {
 	.input = on_link_input,
+	.unblocked = on_link_unblocked,
 	.ended = on_link_ended,
 };
 
@@ -516,6 +614,8 @@ link_close(struct link *link, struct call_list *calls)
 	link->waiting = 0;
 	link->scanned = 0;
 	link->first_is_large = false;
+	link->stats_bytes = 0;
+	link->earned = 0;
 	link->last_get = NULL;
 	TAILQ_CONCAT(calls, &link->calls, entry);
 }
@@ -542,10 +642,10 @@ link_port(const struct link *link)
  * Calls
  */
 
-struct call *
-link_first(const struct link *link)
+bool
+link_is_idle(const struct link *link)
 {
-	return TAILQ_FIRST(&link->calls);
+	return TAILQ_EMPTY(&link->calls);
 }
 
 size_t
@@ -554,15 +654,14 @@ link_waiting(const struct link *link)
 	return link->waiting;
 }
 
-/* Append a call to the FIFO.  The wait for its reply begins now if it is the
-   first; otherwise when the call before it is answered. */
+/* Append a call to the FIFO.  Its bytes are sent in this turn, if the socket
+   has room: see on_link_unblocked(). */
 static void
 append(struct link *link, struct call *call)
 {
 	hot_assert(call->done != NULL);
 	call->end = conn_queued(link->conn);
-	if (TAILQ_EMPTY(&link->calls))
-		call->since = conn_loop_now(link->loop);
+	call->since = link_clock(link);
 	TAILQ_INSERT_TAIL(&link->calls, call, entry);
 	link->waiting++;
 }

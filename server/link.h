@@ -51,9 +51,8 @@ struct call {
 	bool shares_command; /* its key is in the command of the call before */
 	uint64_t begin;      /* conn_queued() ahead of its bytes */
 	uint64_t end;        /* conn_queued() behind its bytes */
-	/* When the wait for its reply began, by conn_loop_now(); valid while it
-	   is the first in the FIFO.  Each element that arrives begins the wait
-	   anew.  The owner of the link may change it. */
+	/* When the socket took its last byte; or, before that, when it was
+	   submitted.  By the clock of the link: see link.c. */
 	int64_t since;
 };
 
@@ -121,8 +120,19 @@ void link_submit(struct link *link, struct call *call, const char *line,
 void link_get(struct link *link, struct call *call, const char *key,
     size_t length);
 
-/* The oldest call without an answer; NULL: there is none. */
-struct call *link_first(const struct link *link);
+/* Whether no call is without an answer. */
+bool link_is_idle(const struct link *link);
+
+/*
+ * How long the oldest call without an answer has waited, in milliseconds, by
+ * the clock of the link; -1: there is none.  A call waits from when its last
+ * byte was sent, however many replies come before its own.  What the server
+ * does at a fair rate meanwhile is not counted: see link.c.
+ */
+int64_t link_age(const struct link *link);
+
+/* The link could not be read for so many milliseconds: they are not counted. */
+void link_excuse(struct link *link, int64_t ms);
 
 /* How many calls have no answer. */
 size_t link_waiting(const struct link *link);

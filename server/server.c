@@ -40,8 +40,9 @@ enum {
 	PROBE_SECONDS = 1,
 	/* If a timer fires so many ms too late, this process was held up. */
 	LATE_MS = 20,
-	/* If a link has so many calls without an answer, the server fails. */
-	WAITING_MAX = 250000,
+	/* So many times settings.timeout_ms is the age that is allowed to a
+	   server that nobody can replace. */
+	AGE_FACTOR = 4,
 	/* The most ports that server_old_ports() returns. */
 	OLD_PORTS_MAX = 128,
 };
@@ -77,6 +78,7 @@ struct server {
 	int64_t timer_due; /* when it was to fire, by conn_loop_now() */
 	/* Our own delay was already allowed for since the last reply. */
 	bool delay_allowed;
+	bool is_irreplaceable;       /* see server_set_irreplaceable() */
 	struct event *tick;          /* probes idle links; set unless DOWN */
 	unsigned int retry_ms;       /* the wait before the next connect */
 	struct endpoints *endpoints; /* owned */
@@ -338,45 +340,67 @@ fail_soon(struct server *server, const char *why)
 	set_server_timer(server, 0);
 }
 
-/* The milliseconds until the first call of a link is overdue; 0: one is.
-   *waiting is whether there is a call without an answer. */
+/* The age at which the server is given up, ms. */
 static int64_t
-time_left(const struct server *server, bool *waiting)
+age_limit(const struct server *server)
 {
-	int64_t now = conn_loop_now(server->loop);
-	int64_t least = server->settings.timeout_ms;
-	int64_t left;
-	const struct call *call;
+	int64_t limit = server->settings.timeout_ms;
+
+	if (server->state == SERVER_CONNECTED && server->is_irreplaceable)
+		limit *= AGE_FACTOR;
+	return limit;
+}
+
+/* The milliseconds until the server may be too old, but not more than the
+   timeout; 0: it is too old; -1: no call waits. */
+static int64_t
+time_left(const struct server *server)
+{
+	int64_t limit = age_limit(server);
+	int64_t left, least = server->settings.timeout_ms;
+	bool is_idle = true;
 	unsigned int i;
 
 	assert(server->state != SERVER_DOWN);
-	*waiting = false;
 	for (i = 0; i < server->settings.links; i++) {
-		call = link_first(server->links[i]);
-		if (call == NULL)
+		if (link_is_idle(server->links[i]))
 			continue;
-		*waiting = true;
-		left = call->since + server->settings.timeout_ms - now;
+		is_idle = false;
+		left = limit - link_age(server->links[i]);
 		if (left < least)
 			least = left;
 	}
+	if (is_idle)
+		return -1;
 	return least > 0 ? least : 0;
 }
 
-/* This process was held up for ms, in which it could read no replies: this time
-   is not counted. */
+/* This process was held up for ms, in which it could read no replies. */
 static void
-allow_delay(struct server *server, int64_t ms)
+excuse_links(struct server *server, int64_t ms)
 {
-	struct call *call;
 	unsigned int i;
 
-	assert(ms > 0);
-	for (i = 0; i < server->settings.links; i++) {
-		call = link_first(server->links[i]);
-		if (call != NULL)
-			call->since += ms;
-	}
+	for (i = 0; i < server->settings.links; i++)
+		link_excuse(server->links[i], ms);
+}
+
+void
+server_set_irreplaceable(struct server *server, bool is_irreplaceable)
+{
+	server->is_irreplaceable = is_irreplaceable;
+}
+
+static void
+give_up(struct server *server)
+{
+	bool is_connecting = server->state == SERVER_CONNECTING;
+
+	server->counters.timeouts++;
+	if (is_connecting)
+		endpoints_skip(server->endpoints);
+	server_fail(server,
+	    is_connecting ? "no connection in time" : "no reply in time");
 }
 
 static void
@@ -384,7 +408,6 @@ on_server_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct server *server = arg;
 	int64_t late = conn_loop_now(server->loop) - server->timer_due;
-	bool waiting;
 	int64_t left;
 
 	(void)fd;
@@ -401,20 +424,13 @@ on_server_timer(evutil_socket_t fd, short what, void *arg)
 	}
 	if (late >= LATE_MS && !server->delay_allowed) {
 		server->delay_allowed = true;
-		allow_delay(server, late);
+		excuse_links(server, late);
 	}
-	left = time_left(server, &waiting);
-	if (waiting && left == 0) {
-		server->counters.timeouts++;
-		if (server->state == SERVER_CONNECTING)
-			endpoints_skip(server->endpoints);
-		server_fail(server,
-		    server->state == SERVER_CONNECTING ?
-			"no connection in time" :
-			"no reply in time");
-	} else if (waiting) {
+	left = time_left(server);
+	if (left == 0)
+		give_up(server);
+	else if (left > 0)
 		set_server_timer(server, left);
-	}
 }
 
 static void
@@ -442,7 +458,7 @@ on_probe_tick(evutil_socket_t fd, short what, void *arg)
 	for (i = 0; i < server->settings.links; i++) {
 		probe = &server->probes[i];
 		if (!link_is_attached(server->links[i]) || probe->is_waiting ||
-		    link_first(server->links[i]) != NULL)
+		    !link_is_idle(server->links[i]))
 			continue;
 		probe->is_waiting = true;
 		probe->call.expect = PROTO_EXPECT_VERSION;
@@ -471,8 +487,6 @@ link_for(struct server *server, uint32_t hash)
 
 	assert(server->state != SERVER_DOWN);
 	server->counters.requests++;
-	if (link_waiting(link) >= WAITING_MAX && server->fail_reason == NULL)
-		fail_soon(server, "is too far behind");
 	if (!server->timer_is_set)
 		set_server_timer(server, server->settings.timeout_ms);
 	return link;

@@ -30,7 +30,7 @@ struct server_handler {
 
 struct server_settings {
 	unsigned int links;      /* connections, 1 and up */
-	unsigned int timeout_ms; /* for a reply, or a connection; 1 and up */
+	unsigned int timeout_ms; /* most age, or for a connection; 1 and up */
 	size_t value_max;        /* most bytes of a value in a reply */
 };
 
@@ -90,6 +90,10 @@ size_t server_old_ports(const struct server *server, const uint16_t **ports);
 
 /* Nothing that was sent on these connections will be carried out any more. */
 void server_forget_ports(struct server *server);
+
+/* Whether nobody can answer in place of this server: then it is given up only
+   when its age is four times the timeout. */
+void server_set_irreplaceable(struct server *server, bool is_irreplaceable);
 
 /* Reset the wait before the next connect to the shortest one.  Each failure
    doubles it. */

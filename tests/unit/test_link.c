@@ -1,12 +1,15 @@
 /*
  * A link and, at the other end of a pair of sockets, a small model of a
  * memcached: each call gets the reply that belongs to it, whatever calls stand
- * around it, in whatever pieces the bytes come, and wherever it ends.
+ * around it, in whatever pieces the bytes come, and wherever it ends.  The age
+ * of a link is measured by a clock that the tests set.
  */
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -366,7 +369,7 @@ on_failed(void *owner, const char *why)
 	(void)owner;
 	snprintf(failed_why, sizeof(failed_why), "%s", why);
 	link_close(test_link, &calls);
-	check(link_waiting(test_link) == 0 && link_first(test_link) == NULL);
+	check(link_waiting(test_link) == 0 && link_is_idle(test_link));
 	while ((call = TAILQ_FIRST(&calls)) != NULL) {
 		check(((struct my_call *)call)->serial == returned);
 		returned++;
@@ -396,6 +399,19 @@ connect_link(void)
 	failed_why[0] = '\0';
 	unit_need(link_open(test_link), "link_open");
 	unit_need(link_attach(test_link, pair[0]), "link_attach");
+}
+
+/* The monotonic clock of conn.c; -1: that of the system. */
+static int64_t clock_ms = -1;
+
+int
+clock_gettime(clockid_t which, struct timespec *to)
+{
+	if (clock_ms == -1 || which != CLOCK_MONOTONIC)
+		return (int)syscall(SYS_clock_gettime, which, to);
+	to->tv_sec = clock_ms / 1000;
+	to->tv_nsec = clock_ms % 1000 * 1000000;
+	return 0;
 }
 
 /* A turn of the loop, which does not wait. */
@@ -546,6 +562,190 @@ test_value_for_a_later_command_fails_the_link(void)
 	    "sent what was not asked for");
 }
 
+/*
+ * Age
+ */
+
+static void
+submit_delete(void)
+{
+	struct my_call *my = new_call(DELETE);
+	char line[80];
+
+	my->was_there = false;
+	my->call.expect = PROTO_EXPECT_DELETED;
+	link_submit(test_link, &my->call, line,
+	    (size_t)sprintf(line, "delete k0\r\n"), NULL, 0, NULL);
+}
+
+/* A value that is not in the model: the caller answers. */
+static void
+submit_large(struct my_call *my, const char *data, size_t n)
+{
+	char line[80];
+
+	my->call.expect = PROTO_EXPECT_STORED;
+	link_submit(test_link, &my->call, line,
+	    (size_t)sprintf(line, "set k0 0 0 %zu\r\n", n - 2), data, n, NULL);
+}
+
+static void
+pass_ms(int64_t ms)
+{
+	clock_ms += ms;
+	turn();
+}
+
+static void
+begin_age(void)
+{
+	clock_ms = 1000;
+	connect_link();
+	turn();
+	check(link_age(test_link) == -1);
+}
+
+static void
+end_age(void)
+{
+	on_failed(NULL, "");
+	check(link_age(test_link) == -1);
+	clock_ms = -1;
+}
+
+static void
+say_to_link(const char *text)
+{
+	unit_need(send(peer, text, strlen(text), MSG_NOSIGNAL) ==
+		(ssize_t)strlen(text),
+	    "send");
+	turn();
+}
+
+/* Replies to other calls do not make a call younger. */
+static void
+test_age_is_the_time_since_the_oldest_call_was_sent(void)
+{
+	begin_age();
+	submit_delete();
+	pass_ms(100);
+	submit_delete();
+	pass_ms(100);
+	check(link_age(test_link) == 200);
+	say_to_link("NOT_FOUND\r\n");
+	check(link_age(test_link) == 100);
+	pass_ms(70);
+	say_to_link("NOT");
+	check(link_age(test_link) == 170);
+	link_excuse(test_link, 50);
+	check(link_age(test_link) == 120);
+	end_age();
+}
+
+/* A server that answers so many calls is not late: 16 of them are worth a
+   millisecond. */
+static void
+test_replies_at_a_fair_rate_stop_the_clock(void)
+{
+	int i, j;
+
+	begin_age();
+	for (i = 0; i < 3201; i++)
+		submit_delete();
+	turn();
+	for (i = 0; i < 200; i++) {
+		clock_ms++;
+		for (j = 0; j < 16; j++)
+			say_to_link("NOT_FOUND\r\n");
+	}
+	check(link_waiting(test_link) == 1);
+	check(link_age(test_link) == 0);
+	pass_ms(90);
+	check(link_age(test_link) >= 80);
+	end_age();
+}
+
+/* A call waits from when its last byte was sent; and before that, while the
+   server takes its bytes at a fair rate, it does not age. */
+static void
+test_large_value_ages_while_it_is_stuck_only(void)
+{
+	static char data[BUFFER];
+	struct my_call *my = new_call(SET);
+	int i;
+
+	begin_age();
+	memset(data, 'x', sizeof(data));
+	submit_large(my, data, sizeof(data));
+	turn();
+	submit_delete();
+	for (i = 0; recv(peer, server.in, 10000, MSG_DONTWAIT) > 0; i++)
+		pass_ms(2);
+	check(i > 200);
+	check(link_age(test_link) < 100);
+	pass_ms(100);
+	check(link_age(test_link) >= 100 && link_age(test_link) < 200);
+	say_to_link("STORED\r\n");
+	/* The second call was sent with the end of the first. */
+	check(link_age(test_link) >= 90 && link_age(test_link) < 200);
+	end_age();
+
+	begin_age();
+	submit_large(new_call(SET), data, sizeof(data));
+	turn();
+	pass_ms(100);
+	check(link_age(test_link) == 100);
+	end_age();
+}
+
+static bool
+take_stat(struct call *call, const struct proto_reply *element,
+    const char *bytes, size_t at)
+{
+	(void)call;
+	check(element->result == PROTO_STAT && bytes[at] == 'S');
+	return true;
+}
+
+static void
+submit_stats(void)
+{
+	struct my_call *my = new_call(DELETE);
+	static const char line[] = "stats\r\n";
+
+	my->call.expect = PROTO_EXPECT_STATS;
+	my->call.element = take_stat;
+	link_submit(test_link, &my->call, line, sizeof(line) - 1, NULL, 0,
+	    NULL);
+}
+
+/* Lines of stats are no progress, whether they drip or come in a flood. */
+static void
+test_stats_without_end_fail_the_link(void)
+{
+	char flood[60000];
+	unsigned long sent;
+	size_t i;
+
+	begin_age();
+	submit_stats();
+	for (i = 0; i < 100; i++) {
+		pass_ms(10);
+		say_to_link("STAT a 1\r\n");
+	}
+	check(link_age(test_link) == 1000);
+	for (i = 0; i + 10 <= sizeof(flood); i += 10)
+		memcpy(flood + i, "STAT a 1\r\n", 10);
+	for (sent = 0; failed_why[0] == '\0' && sent < 64 << 20; sent += i) {
+		unit_need(send(peer, flood, i, MSG_NOSIGNAL) == (ssize_t)i,
+		    "send");
+		turn();
+	}
+	check_bytes(failed_why, strlen(failed_why),
+	    "sends statistics without end");
+	end_age();
+}
+
 int
 main(void)
 {
@@ -560,6 +760,10 @@ main(void)
 	RUN(test_calls_in_any_pieces_get_their_own_replies);
 	on_failed(NULL, "");
 	RUN(test_calls_on_link_that_ends_anywhere_come_back_in_order);
+	RUN(test_age_is_the_time_since_the_oldest_call_was_sent);
+	RUN(test_replies_at_a_fair_rate_stop_the_clock);
+	RUN(test_large_value_ages_while_it_is_stuck_only);
+	RUN(test_stats_without_end_fail_the_link);
 	close(peer);
 	link_free(test_link);
 	conn_loop_free(loop);
