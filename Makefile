@@ -50,7 +50,7 @@ $U/test_link: $(call OF,server/link conn outbuf block $(PROTO))
 $U/test_log: $(call OF,log)
 $U/test_md5: $(call OF,md5)
 $U/test_outbuf: $(call OF,outbuf block)
-$U/test_pair: $(call OF,mirror/pair mirror/peer mirror/gate mirror/dirty \
+$U/test_pair: $(call OF,mirror/pair mirror/peer mirror/dirty \
 	mirror/identity server/address ketama md5 siphash proto_base64 \
 	proto_reply)
 $U/test_proto: $(call OF,$(PROTO))

@@ -35,7 +35,6 @@
 #include "daemon.h"
 #include "ketama.h"
 #include "log.h"
-#include "mirror/gate.h"
 #include "mirror/pair.h"
 #include "mirror/recovery.h"
 #include "options.h"
@@ -370,7 +369,7 @@ is_busy(struct magent *magent)
 	assert(magent->stops > 0);
 	return conn_loop_now(magent->loop) < magent->deadline &&
 	    (clients_count(magent->clients) > 0 ||
-		!gate_is_empty(pairs_gate(magent->pairs)));
+		!pairs_are_idle(magent->pairs));
 }
 
 /* The command that started a daemon waits for it to be ready, and learns that
@@ -398,7 +397,7 @@ run(struct magent *magent)
 	daemon_pid_file_remove();
 	/* Exit without freeing: requests are still referenced. */
 	if (clients_count(magent->clients) > 0 ||
-	    !gate_is_empty(pairs_gate(magent->pairs)))
+	    !pairs_are_idle(magent->pairs))
 		_exit(end_status(magent));
 }
 

@@ -24,7 +24,7 @@
  *                 keys, which nothing may overtake          request_is_sent()
  *   a client      backlog: its own reading; nothing begins  CONN_HIGH, CONN_LOW
  *                 above 256 KiB; below 64 KiB it is woken   on_output_drained()
- *   all clients   gate: the end of a handback or flush_all  gate_wait(),
+ *   client        gate: the end of a handback or flush_all  gate_wait(),
  *                                                           gate_open()
  *   a client, or  budget: memory that others give back, or  admit_or_wait(),
  *   its next      a look every 20 ms; see the steps below   fits(),

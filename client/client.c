@@ -239,16 +239,30 @@ admit_or_wait(struct client *client)
 static bool
 may_begin_or_wait(struct client *client)
 {
-	struct gate *gate = gate_of(client);
-
-	if (conn_backlog(client->conn) > CONN_HIGH)
+	if (conn_backlog(client->conn) > CONN_HIGH ||
+	    client->gate_waiter.waiting)
 		return false;
-	if (gate_is_closed(gate)) {
-		if (!client->gate_waiter.waiting)
-			gate_wait(gate, &client->gate_waiter);
-		return false;
-	}
 	return admit_or_wait(client);
+}
+
+/* The gate holds what the client would begin. */
+static void
+wait_at_gate(struct client *client)
+{
+	if (!client->gate_waiter.waiting)
+		gate_wait(gate_of(client), &client->gate_waiter);
+}
+
+/* Whether the next round of a get may begin now; as may_begin_or_wait(). */
+static bool
+may_continue_or_wait(struct client *client, const struct request *request)
+{
+	if (!may_begin_or_wait(client))
+		return false;
+	if (request_may_continue(request))
+		return true;
+	wait_at_gate(client);
+	return false;
 }
 
 /* Write what is ready, in order. */
@@ -263,7 +277,7 @@ deliver(struct client *client)
 				pop_request(client);
 			count_written(client);
 		} else if (request_is_paused(request) &&
-		    may_begin_or_wait(client)) {
+		    may_continue_or_wait(client, request)) {
 			budget_admitted(budget_of(client),
 			    &client->memory_waiter);
 			request_continue(request);
@@ -501,8 +515,25 @@ await_message(struct client *client, const struct proto_request *r, size_t n)
 	return 0;
 }
 
+/* Whether r is carried out by start_request(). */
+static bool
+is_about_keys(const struct proto_request *r)
+{
+	return r->command <= PROTO_ME && r->command != PROTO_MN &&
+	    (r->error == NULL || drops_value(r));
+}
+
+/* Whether the gate holds the command r. */
+static bool
+is_held(const struct client *client, const struct proto_request *r,
+    const char *bytes)
+{
+	return gate_is_closed(gate_of(client)) && is_about_keys(r) &&
+	    !request_may_start(&client->env->requests, r, bytes);
+}
+
 /* Deal with the message at the start of n bytes.  Returns its length, or 0 if
-   it is not whole. */
+   it is not whole, or is held by the gate. */
 static size_t
 read_message(struct client *client, const char *bytes, size_t n)
 {
@@ -517,6 +548,10 @@ read_message(struct client *client, const char *bytes, size_t n)
 		return n;
 	}
 	hot_assert(client->swallow == 0 && r.length > 0 && r.length <= n);
+	if (is_held(client, &r, bytes)) {
+		wait_at_gate(client);
+		return 0;
+	}
 	client->swallow = r.swallow;
 	handle(client, &r, bytes);
 	return r.length;
@@ -574,8 +609,11 @@ on_client_input(void *owner, const char *bytes, size_t n)
 		budget_admitted(budget_of(client), &client->memory_waiter);
 		length = read_message(client, bytes + used, n - used);
 		assert(length <= n - used);
-		if (length == 0)
+		if (length == 0) {
+			if (client->gate_waiter.waiting)
+				pause_client(client);
 			return used;
+		}
 		used += length;
 	}
 	return client->is_closing ? n : used;

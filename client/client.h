@@ -55,7 +55,7 @@ enum client_pause {
 	/* No other request may begin before one in flight is answered. */
 	CLIENT_PAUSED_WINDOW,
 	CLIENT_PAUSED_BACKLOG, /* it does not take its replies */
-	CLIENT_PAUSED_GATE,    /* the gate is closed */
+	CLIENT_PAUSED_GATE,    /* the gate holds its next command */
 	CLIENT_PAUSED_MEMORY,  /* the buffers of all hold too much */
 	/* It has ended or quit, its input was refused, or magent stops. */
 	CLIENT_CLOSING,

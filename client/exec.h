@@ -102,6 +102,7 @@ struct exec {
 	bool is_freed;    /* request_free() was called inside answered() */
 	bool inline_sub_is_used; /* inline_sub is in subrequests */
 	bool round_is_written;   /* at least one round has been written */
+	bool is_held; /* request_hold() was called, and it is not finished */
 	/* What the client gets in place of END, because a key was not asked
 	   for, or its reply was lost.  Static, with its CRLF; NULL: END. */
 	const char *error_line;

@@ -115,7 +115,6 @@ on_branch_flushed(struct call *call, const struct answer *answer)
 	else if (answer->length < sizeof(fanout->refusal))
 		memcpy(fanout->refusal, answer->bytes, answer->length);
 	close_branch(fanout);
-	peer_finish(peer);
 }
 
 static void
@@ -135,8 +134,8 @@ end_flush(struct fanout *fanout)
 	request_finish(fanout->request, reply, strlen(reply));
 }
 
-/* The gate is idle: flush the servers that take effects.  Those that do not are
-   emptied when they return. */
+/* The job of the gate: flush the servers that take effects.  Those that do not
+   are emptied when they return. */
 static void
 run_flush(struct gate_job *job)
 {
@@ -145,7 +144,7 @@ run_flush(struct gate_job *job)
 	struct branch *branch;
 	size_t i;
 
-	assert(fanout->owed == 1 && gate_is_empty(pairs_gate(pairs)));
+	assert(fanout->owed == 1 && gate_is_closed(pairs_gate(pairs)));
 	for (i = 0; i < pairs_peer_count(pairs); i++) {
 		branch = &fanout->branches[i];
 		branch->peer = pairs_peer(pairs, i);
@@ -186,6 +185,7 @@ fanout_flush(struct request_env *env, struct request *request,
 		    (int)r->exptime);
 	else
 		strcpy(fanout->line, "flush_all\r\n");
+	request_hold(request);
 	gate_quiesce(pairs_gate(env->pairs), &fanout->job);
 	return true;
 }
@@ -209,11 +209,9 @@ static void
 on_branch_stats(struct call *call, const struct answer *answer)
 {
 	struct fanout *fanout = CONTAINER_OF(call, struct branch, call)->fanout;
-	struct peer *peer = CONTAINER_OF(call, struct branch, call)->peer;
 
 	(void)answer; /* a server that fails adds no more to the sum */
 	close_branch(fanout);
-	peer_finish(peer);
 }
 
 /* Every primary that was asked has answered or failed. */

@@ -14,7 +14,7 @@ struct request_env;
 struct stats_of_servers;
 
 /*
- * Flush all servers while the gate is idle, so that no write is ahead of r on
+ * Flush all servers in a job of the gate, so that no write is ahead of r on
  * one server and behind it on the other.  A flush_all with a delay is also sent
  * to servers that return before the delay is over.  Later the reply is given to
  * request, which is from request_new().  Returns false when out of memory; then

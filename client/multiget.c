@@ -24,6 +24,7 @@
 #include "container_of.h"
 #include "mirror/command.h"
 #include "mirror/effect.h"
+#include "mirror/gate.h"
 
 enum {
 	/* Keys of the first round: as many as a block of the pool has room for.
@@ -272,7 +273,6 @@ on_values(struct call *call, const struct answer *answer)
 {
 	struct subrequest *sub = CONTAINER_OF(call, struct subrequest, call);
 	struct exec *exec = sub->exec;
-	struct peer *peer = sub->peer;
 	bool touches = exec->r.command == PROTO_GAT ||
 	    exec->r.command == PROTO_GATS;
 
@@ -290,7 +290,6 @@ on_values(struct call *call, const struct answer *answer)
 		    sub->key_count, sub->hits);
 	}
 	exec_close_subrequest(sub, answer);
-	peer_finish(peer);
 }
 
 /* Read the next n keys of the command, at most PAIRS_BATCH, into get_keys[] and
@@ -330,6 +329,24 @@ size_round(struct exec *exec)
 	assert(n > 0 && exec->round_max <= ROUND_MAX);
 	return budget_round(exec->env->budget,
 	    n < exec->round_max ? n : exec->round_max);
+}
+
+bool
+multiget_may_start(const struct request_env *env, const struct proto_request *r,
+    const char *bytes, size_t at)
+{
+	const struct gate *gate = pairs_gate(env->pairs);
+	size_t end = r->keys.at + r->keys.length;
+	struct proto_span key;
+	struct pair pair;
+	int n;
+
+	for (n = 0; n < ROUND_MAX && proto_token(bytes, end, &at, &key); n++) {
+		pair = pairs_find(env->pairs, bytes + key.at, key.length);
+		if (gate_holds(gate, &pair))
+			return false;
+	}
+	return true;
 }
 
 bool

@@ -8,9 +8,17 @@
  */
 
 #include <stdbool.h>
+#include <stddef.h>
 
 struct conn;
 struct exec;
+struct proto_request;
+struct request_env;
+
+/* Whether the gate lets the keys of the next round of r begin now: the first
+   ones from offset at of bytes on, as many as a round may have. */
+bool multiget_may_start(const struct request_env *env,
+    const struct proto_request *r, const char *bytes, size_t at);
 
 /*
  * Ask for the keys of the next round, which are the first of exec->keys_left

@@ -245,7 +245,6 @@ on_single_reply(struct call *call, const struct answer *answer)
 	}
 	/* Behind the effect: this may call the owner, and end exec and sub. */
 	exec_close_subrequest(sub, answer);
-	peer_finish(peer);
 }
 
 static void
@@ -346,6 +345,32 @@ request_write(struct request *request, struct conn *conn)
  * Life
  */
 
+bool
+request_may_start(const struct request_env *env, const struct proto_request *r,
+    const char *bytes)
+{
+	const struct gate *gate = pairs_gate(env->pairs);
+	struct pair pair;
+
+	if (!gate_is_closed(gate))
+		return true;
+	if (has_rounds(r))
+		return multiget_may_start(env, r, bytes, r->keys.at);
+	pair = pairs_find_wire(env->pairs, bytes + r->key.at, r->key.length,
+	    r->base64);
+	return !gate_holds(gate, &pair);
+}
+
+bool
+request_may_continue(const struct request *request)
+{
+	const struct exec *exec = CONTAINER_OF(request, struct exec, request);
+
+	assert(exec->keys_left > 0);
+	return !gate_is_closed(pairs_gate(exec->env->pairs)) ||
+	    multiget_may_start(exec->env, &exec->r, exec->bytes, exec->key_at);
+}
+
 struct request *
 request_start(struct request_env *env, void *owner, struct conn *conn,
     const struct proto_request *r, const char *bytes)
@@ -353,7 +378,7 @@ request_start(struct request_env *env, void *owner, struct conn *conn,
 	struct exec *exec = exec_new(env, owner);
 	bool started = true;
 
-	assert(owner != NULL && !gate_is_closed(pairs_gate(env->pairs)));
+	assert(owner != NULL);
 	if (exec == NULL)
 		return NULL;
 	if (!keep_message(exec, conn, r, bytes)) {
@@ -398,6 +423,15 @@ request_silence(struct request *request, bool silent)
 }
 
 void
+request_hold(struct request *request)
+{
+	struct exec *exec = exec_of(request);
+
+	assert(exec->owed == 1 && STAILQ_EMPTY(&exec->subrequests));
+	exec->is_held = true;
+}
+
+void
 request_finish(struct request *request, const char *bytes, size_t n)
 {
 	struct exec *exec = exec_of(request);
@@ -405,6 +439,7 @@ request_finish(struct request *request, const char *bytes, size_t n)
 	assert(exec->owed == 1 && exec->text == NULL);
 	assert(STAILQ_EMPTY(&exec->subrequests));
 	exec->owed = 0;
+	exec->is_held = false;
 	exec->text_length = n;
 	if (n <= sizeof(exec->small)) {
 		memcpy(exec->small, bytes, n);
@@ -435,7 +470,6 @@ request_continue(struct request *request)
 	struct exec *exec = exec_of(request);
 
 	assert(exec->state == EXEC_WRITTEN && exec->keys_left > 0);
-	assert(!gate_is_closed(pairs_gate(exec->env->pairs)));
 	if (multiget_start(exec))
 		return;
 	exec->keys_left = 0;
@@ -454,7 +488,9 @@ request_is_paused(const struct request *request)
 bool
 request_is_sent(const struct request *request)
 {
-	return CONTAINER_OF(request, struct exec, request)->keys_left == 0;
+	const struct exec *exec = CONTAINER_OF(request, struct exec, request);
+
+	return exec->keys_left == 0 && !exec->is_held;
 }
 
 void

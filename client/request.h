@@ -46,11 +46,15 @@ struct request_env {
 	void (*answered)(struct request *request);
 };
 
+/* Whether the gate lets r, a command about keys, begin now. */
+bool request_may_start(const struct request_env *env,
+    const struct proto_request *r, const char *bytes);
+
 /*
  * Begin to carry out r, a command about keys, parsed from bytes, which conn is
- * offering; both may go when this returns.  r has no error, or is too_large.
- * The gate must be open.  The request may be ready at once.  Returns NULL when
- * out of memory; then no server was asked.
+ * offering; both may go when this returns.  r has no error, or is too_large,
+ * and may start.  The request may be ready at once.  Returns NULL when out of
+ * memory; then no server was asked.
  */
 struct request *request_start(struct request_env *env, void *owner,
     struct conn *conn, const struct proto_request *r, const char *bytes);
@@ -61,6 +65,10 @@ struct request *request_new(struct request_env *env, void *owner);
 
 /* Whether the reply of a request from request_new() is not written. */
 void request_silence(struct request *request, bool silent);
+
+/* What follows this request, which is from request_new(), in the input of the
+   client must not overtake it: it counts as not sent until it is finished. */
+void request_hold(struct request *request);
 
 /* The reply to a request from request_new(): n bytes, which are copied; out of
    memory, it is an error.  answered() runs in here, unless the request was
@@ -83,8 +91,11 @@ bool request_write(struct request *request, struct conn *conn);
 /* Whether the request waits for request_continue(). */
 bool request_is_paused(const struct request *request);
 
-/* Ask for the next keys of a paused request.  The gate must be open.  The
-   request may be ready at once. */
+/* Whether the gate lets a paused request go on now. */
+bool request_may_continue(const struct request *request);
+
+/* Ask for the next keys of a paused request that may continue.  The request may
+   be ready at once. */
 void request_continue(struct request *request);
 
 /* Whether all of the request has been submitted to servers, so that what

@@ -38,9 +38,8 @@ struct dump_handler {
 
 /*
  * Begin to list the keys that from, which is a mirror and is borrowed, has when
- * all that it was sent so far has been carried out.  The gate is open.  handler
- * is borrowed, and is called from the loop with owner.  Returns NULL when out
- * of memory.
+ * all that it was sent so far has been carried out.  handler is borrowed, and
+ * is called from the loop with owner.  Returns NULL when out of memory.
  */
 struct dump *dump_new(struct conn_loop *loop, struct peer *from,
     const struct dump_handler *handler, void *owner);

@@ -150,7 +150,6 @@ on_effect_reply(struct call *call, const struct answer *answer)
 	/* repair_mirror() has sent it once more if this has changed. */
 	if (effect->is_repair == was_repair)
 		effect_free(effect);
-	peer_finish(peer);
 }
 
 /* An effect about the key of r, which does not compare numbers.  Returns NULL

@@ -25,7 +25,6 @@ struct fence_call {
 };
 
 struct fence {
-	struct peer *peer; /* borrowed */
 	/* NULL: fence_cancel() was called. */
 	void (*passed)(void *owner, bool was_reached);
 	void *owner;
@@ -39,16 +38,14 @@ on_fence_reply(struct call *call, const struct answer *answer)
 {
 	struct fence *fence =
 	    CONTAINER_OF(call, struct fence_call, call)->fence;
-	struct peer *peer = fence->peer;
 
 	assert(fence->left > 0);
 	fence->was_reached &= answer != NULL;
-	if (--fence->left == 0) {
-		if (fence->passed != NULL)
-			fence->passed(fence->owner, fence->was_reached);
-		free(fence);
-	}
-	peer_finish(peer);
+	if (--fence->left > 0)
+		return;
+	if (fence->passed != NULL)
+		fence->passed(fence->owner, fence->was_reached);
+	free(fence);
 }
 
 struct fence *
@@ -64,7 +61,6 @@ fence_new(struct peer *peer, void (*passed)(void *owner, bool was_reached),
 
 	if (fence == NULL)
 		return NULL;
-	fence->peer = peer;
 	fence->passed = passed;
 	fence->owner = owner;
 	fence->was_reached = true;

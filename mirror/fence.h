@@ -11,11 +11,10 @@ struct fence;
 struct peer;
 
 /*
- * Wait for the answers to all calls that peer, which is a mirror and is
- * borrowed, has on its links now.  The gate is open.  passed() is called once
- * with owner, not from inside this function: was_reached is false if the server
- * has failed before.  The fence ends with that.  Returns NULL when out of
- * memory.
+ * Wait for the answers to all calls that peer, which is a mirror, has on its
+ * links now.  passed() is called once with owner, not from inside this
+ * function: was_reached is false if the server has failed before.  The fence
+ * ends with that.  Returns NULL when out of memory.
  */
 struct fence *fence_new(struct peer *peer,
     void (*passed)(void *owner, bool was_reached), void *owner);

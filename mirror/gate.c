@@ -1,13 +1,24 @@
 /*
- * Count the calls in flight, and find a moment at which there are none.
+ * Hold up what begins until all that was under way has been answered.
  *
- *   open --gate_quiesce()--> closed --the last call--> idle: run() --.
- *     ^                                                              |
- *     '----------------------------- gate_open(), if no job is left -'
+ *   gate_quiesce() -> jobs -> closed: a fence to each old authority
+ *                      ^                      |
+ *                      |                      v all have passed
+ *   waiters are woken  '-- gate_open() <-- run()
  *
- * Invariant: the gate is closed while a job waits or runs.  While it is closed,
- * a call only begins inside the done() of another call or inside run(), so the
- * gate becomes idle.  Jobs run one at a time, in their order.
+ * Invariant: the gate is closed exactly while there is a current job.  When its
+ * run() is called, each call for a key that is held, submitted before the gate
+ * was closed, has been answered or its server has failed; so the effects of
+ * these calls are in the FIFOs of their mirrors.  Nobody has submitted such a
+ * call since.
+ *
+ * That is rule R6.  A fence takes one round trip to those servers that hold the
+ * keys in question.  A request for other keys is not held, whatever it costs
+ * these servers to answer.
+ *
+ * A job begins in a turn of its own, not in that of gate_open(): clients that
+ * were woken there begin what they have waited for first.  So those who ask for
+ * one job after another cannot keep others waiting.
  */
 
 #include "mirror/gate.h"
@@ -18,96 +29,166 @@
 
 #include <event2/event.h>
 
+#include "conn.h"
+#include "mirror/fence.h"
+#include "mirror/pair.h"
+#include "mirror/peer.h"
+#include "server/server.h"
+
 TAILQ_HEAD(gate_job_list, gate_job);
 TAILQ_HEAD(gate_waiter_list, gate_waiter);
 
 struct gate {
-	/* Calls in flight. */
-	size_t in_flight;
-	/* Jobs that wait, borrowed.  While there is one, the gate is closed. */
+	struct pairs *pairs; /* borrowed */
+	/* Jobs that wait for the gate to be closed for them, borrowed. */
 	struct gate_job_list jobs;
-	/* The job whose run() was called last, until gate_open().  While it is
-	   not NULL, the gate is closed. */
-	struct gate_job *running;
+	/* The job that the gate is closed for, until gate_open().  NULL: the
+	   gate is open. */
+	struct gate_job *current;
+	/* The pairs of this peer are held; NULL: all are.  Valid while there is
+	   a current job. */
+	const struct peer *held;
+	/* Fences of the current job that have not passed. */
+	unsigned int fences;
 	/* Borrowed.  While there is one, the gate is closed. */
 	struct gate_waiter_list waiters;
-	/* Runs the next job, owned. */
-	struct event *run_event;
+	/* Begins the next job, or runs the current one, owned. */
+	struct event *turn;
 };
 
-/* Have the next job run from the loop, if nothing stands in its way. */
+/* Have on_gate_turn() called in the next turn, after all that is woken or
+   offered in this one. */
 static void
-schedule_job(struct gate *gate)
+schedule_turn(struct gate *gate)
 {
-	if (gate->in_flight == 0 && gate->running == NULL &&
-	    !TAILQ_EMPTY(&gate->jobs))
-		event_active(gate->run_event, EV_TIMEOUT, 0);
+	struct timeval now = { 0 };
+
+	event_add(gate->turn, &now);
 }
 
 static void
-run_next_job(evutil_socket_t fd, short what, void *arg)
+on_gate_fence(void *owner, bool was_reached)
 {
-	struct gate *gate = arg;
-	struct gate_job *job = TAILQ_FIRST(&gate->jobs);
+	struct peer *peer = owner;
+	struct gate *gate = peer->gate;
 
-	(void)fd;
-	(void)what;
-	if (gate->in_flight > 0 || gate->running != NULL || job == NULL)
-		return;
+	(void)was_reached; /* a server that has failed has answered nothing */
+	assert(gate->current != NULL && gate->fences > 0);
+	peer->gate_fence = NULL;
+	if (--gate->fences == 0)
+		schedule_turn(gate);
+}
+
+/* Whether peer may be asked for keys that are held. */
+static bool
+is_fenced(const struct gate *gate, const struct peer *peer)
+{
+	return peer_is_mirror(peer) &&
+	    (gate->held == NULL || peers_are_partners(gate->held, peer));
+}
+
+/* Close the gate for the next job. */
+static void
+begin_job(struct gate *gate)
+{
+	struct peer *peer;
+	size_t i;
+
+	gate->current = TAILQ_FIRST(&gate->jobs);
+	TAILQ_REMOVE(&gate->jobs, gate->current, entry);
+	gate->held = gate->current->peer;
+	/* One more, so that none of the fences is the last one in here. */
+	gate->fences = 1;
+	for (i = 0; i < pairs_peer_count(gate->pairs); i++) {
+		peer = pairs_peer(gate->pairs, i);
+		if (!is_fenced(gate, peer))
+			continue;
+		peer->gate_fence = fence_new(peer, on_gate_fence, peer);
+		if (peer->gate_fence != NULL)
+			gate->fences++;
+		else
+			server_fail(peer->server, "out of memory");
+	}
+	if (gate->current != NULL && --gate->fences == 0)
+		schedule_turn(gate);
+}
+
+static void
+run_job(struct gate *gate)
+{
+	struct gate_job *job = gate->current;
+
 	assert(job->waiting && job->run != NULL);
-	TAILQ_REMOVE(&gate->jobs, job, entry);
 	job->waiting = false;
-	gate->running = job;
 	job->run(job);
 }
 
-void
-gate_enter(struct gate *gate)
-{
-	gate->in_flight++;
-}
-
-void
-gate_leave(struct gate *gate)
-{
-	assert(gate->in_flight > 0);
-	if (--gate->in_flight == 0)
-		schedule_job(gate);
-}
-
-bool
-gate_is_empty(const struct gate *gate)
-{
-	return gate->in_flight == 0;
-}
-
-bool
-gate_is_closed(const struct gate *gate)
-{
-	return gate->running != NULL || !TAILQ_EMPTY(&gate->jobs);
-}
-
-/* Wake the waiters, in their order, until one of them closes the gate. */
 static void
-wake_all(struct gate *gate)
+on_gate_turn(evutil_socket_t fd, short what, void *arg)
 {
-	struct gate_waiter *waiter;
+	struct gate *gate = arg;
 
-	while (!gate_is_closed(gate) &&
-	    (waiter = TAILQ_FIRST(&gate->waiters)) != NULL) {
-		assert(waiter->waiting);
-		gate_wait_cancel(gate, waiter);
-		waiter->wake(waiter);
-	}
+	(void)fd;
+	(void)what;
+	if (gate->current == NULL && !TAILQ_EMPTY(&gate->jobs))
+		begin_job(gate);
+	else if (gate->current != NULL && gate->fences == 0 &&
+	    gate->current->waiting)
+		run_job(gate);
 }
 
 void
 gate_quiesce(struct gate *gate, struct gate_job *job)
 {
-	assert(job->run != NULL && !job->waiting && gate->running != job);
+	assert(job->run != NULL && !job->waiting && gate->current != job);
 	job->waiting = true;
 	TAILQ_INSERT_TAIL(&gate->jobs, job, entry);
-	schedule_job(gate);
+	schedule_turn(gate);
+}
+
+bool
+gate_is_closed(const struct gate *gate)
+{
+	return gate->current != NULL;
+}
+
+bool
+gate_holds(const struct gate *gate, const struct pair *pair)
+{
+	return gate->current != NULL &&
+	    (gate->held == NULL || pair->primary == gate->held ||
+		pair->backup == gate->held);
+}
+
+/* Open the gate, and wake the waiters in their order. */
+static void
+open_and_wake(struct gate *gate)
+{
+	struct gate_waiter *waiter;
+
+	gate->current = NULL;
+	gate->fences = 0;
+	if (!TAILQ_EMPTY(&gate->jobs))
+		schedule_turn(gate);
+	while ((waiter = TAILQ_FIRST(&gate->waiters)) != NULL) {
+		assert(waiter->waiting && gate->current == NULL);
+		gate_wait_cancel(gate, waiter);
+		waiter->wake(waiter);
+	}
+}
+
+static void
+cancel_fences(struct gate *gate)
+{
+	struct peer *peer;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(gate->pairs); i++) {
+		peer = pairs_peer(gate->pairs, i);
+		if (peer->gate_fence != NULL)
+			fence_cancel(peer->gate_fence);
+		peer->gate_fence = NULL;
+	}
 }
 
 void
@@ -115,19 +196,21 @@ gate_job_cancel(struct gate *gate, struct gate_job *job)
 {
 	if (!job->waiting)
 		return;
-	assert(!TAILQ_EMPTY(&gate->jobs));
 	job->waiting = false;
-	TAILQ_REMOVE(&gate->jobs, job, entry);
-	wake_all(gate);
+	if (job != gate->current) {
+		TAILQ_REMOVE(&gate->jobs, job, entry);
+		return;
+	}
+	cancel_fences(gate);
+	open_and_wake(gate);
 }
 
 void
 gate_open(struct gate *gate)
 {
-	assert(gate->running != NULL);
-	gate->running = NULL;
-	wake_all(gate);
-	schedule_job(gate);
+	assert(gate->current != NULL && gate->fences == 0);
+	assert(!gate->current->waiting);
+	open_and_wake(gate);
 }
 
 void
@@ -150,7 +233,7 @@ gate_wait_cancel(struct gate *gate, struct gate_waiter *waiter)
 }
 
 struct gate *
-gate_new(struct event_base *base)
+gate_new(struct conn_loop *loop, struct pairs *pairs)
 {
 	struct gate *gate = calloc(1, sizeof(*gate));
 
@@ -158,8 +241,9 @@ gate_new(struct event_base *base)
 		return NULL;
 	TAILQ_INIT(&gate->jobs);
 	TAILQ_INIT(&gate->waiters);
-	gate->run_event = event_new(base, -1, 0, run_next_job, gate);
-	if (gate->run_event == NULL) {
+	gate->pairs = pairs;
+	gate->turn = event_new(conn_loop_base(loop), -1, 0, on_gate_turn, gate);
+	if (gate->turn == NULL) {
 		free(gate);
 		return NULL;
 	}
@@ -171,6 +255,6 @@ gate_free(struct gate *gate)
 {
 	if (gate == NULL)
 		return;
-	event_free(gate->run_event);
+	event_free(gate->turn);
 	free(gate);
 }

@@ -2,31 +2,39 @@
 #define GATE_H
 
 /*
- * Count the calls in flight to all servers, and run a job while there are none.
+ * Hold up what begins, and run a job when all that was under way before has
+ * been answered: the moment at which the authority of pairs may change, or
+ * servers may be emptied.
  *
- * The calls of requests, effects and copies pass the gate (peer_submit() and
- * peer_get()).  Those that identify, drain, invalidate or probe a server do
- * not, because no job needs to wait for them.
+ * What begins asks gate_is_closed(), and then gate_holds(); if it is held, it
+ * waits.  What has begun goes on, but asks no server for anything new: it
+ * submits calls inside the done() of others only, and then to servers that are
+ * no authority of the pairs that are held, or because one has failed.
  */
 
 #include <stdbool.h>
 #include <sys/queue.h>
 
-struct event_base;
+struct conn_loop;
 struct gate;
+struct pair;
+struct pairs;
+struct peer;
 
-/* What is to run while nothing is in flight.  At first all of it is zero but
-   for run(). */
+/* At first all of it is zero but for run() and peer. */
 struct gate_job {
 	TAILQ_ENTRY(gate_job) entry;
 	/* Set by the owner. */
 	void (*run)(struct gate_job *job);
-	/* It is in the gate's list.  It is false inside run(). */
+	/* Set by the owner, borrowed: the peer whose pairs are held; NULL: all
+	   pairs are. */
+	struct peer *peer;
+	/* It is between gate_quiesce() and run(). */
 	bool waiting;
 };
 
-/* What wants to begin something while the gate is closed.  At first all of it
-   is zero but for wake(). */
+/* What wants to begin something and is held.  At first all of it is zero but
+   for wake(). */
 struct gate_waiter {
 	TAILQ_ENTRY(gate_waiter) entry;
 	/* Set by the owner. */
@@ -35,41 +43,39 @@ struct gate_waiter {
 	bool waiting;
 };
 
-/* An open gate.  Returns NULL when out of memory. */
-struct gate *gate_new(struct event_base *base);
+/* An open gate before the servers of pairs, which is borrowed and need not be
+   complete yet.  Returns NULL when out of memory. */
+struct gate *gate_new(struct conn_loop *loop, struct pairs *pairs);
 
 /* Jobs and waiters are forgotten; none of them is called.  NULL is fine. */
 void gate_free(struct gate *gate);
 
-/* A call is submitted.  While the gate is closed this happens only inside the
-   done() of another call, before its gate_leave(), or inside run(). */
-void gate_enter(struct gate *gate);
-
-/* A call has its answer, and what follows from it has entered the gate.  No job
-   runs inside this function. */
-void gate_leave(struct gate *gate);
-
-/* Whether nothing is in flight. */
-bool gate_is_empty(const struct gate *gate);
-
 /*
- * Close the gate and have job->run() called from the loop when nothing is in
- * flight.  The gate stays closed until gate_open(), which the job calls when it
- * is done, inside run() or later.  The job is borrowed until run() is called;
- * it is neither waiting nor running now.
+ * Close the gate for the pairs of job->peer in one of the next turns, and have
+ * job->run() called from the loop when the servers of those pairs, but for
+ * job->peer, have answered all that they were sent until then.  The gate stays
+ * closed until gate_open(), which the job calls when it is done, inside run()
+ * or later.  The job is borrowed until run() is called; it is neither waiting
+ * nor running now.
+ *
+ * Between two jobs the gate is open for a turn, so that what waits for the
+ * first one can begin before the second one.
  */
 void gate_quiesce(struct gate *gate, struct gate_job *job);
 
-/* Take a job back.  If it was the last one, waiters are woken inside this
-   function.  Nothing happens if the job does not wait. */
+/* Take a job back.  If the gate was closed for it, waiters are woken inside
+   this function.  Nothing happens if the job does not wait. */
 void gate_job_cancel(struct gate *gate, struct gate_job *job);
 
-/* The job that runs is done.  Unless another one waits, the gate is open, and
-   waiters are woken inside this function. */
+/* The job that runs is done: the gate is open, and waiters are woken inside
+   this function. */
 void gate_open(struct gate *gate);
 
-/* Whether nothing new may begin. */
+/* Whether something may not begin. */
 bool gate_is_closed(const struct gate *gate);
+
+/* Whether nothing may begin for the keys of this pair. */
+bool gate_holds(const struct gate *gate, const struct pair *pair);
 
 /*
  * The gate is closed: have waiter->wake() called when it is open, once, inside

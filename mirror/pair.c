@@ -245,6 +245,19 @@ pairs_uncovered(const struct pairs *pairs)
 	return uncovered;
 }
 
+bool
+pairs_are_idle(const struct pairs *pairs)
+{
+	const struct peer *peer;
+
+	for (peer = pairs->peers; peer < pairs->peers + pairs->peer_count;
+	     peer++)
+		if (peer_is_mirror(peer) &&
+		    server_counters(peer->server)->waiting > 0)
+			return false;
+	return true;
+}
+
 /*
  * Life
  */
@@ -343,7 +356,7 @@ pairs_new(struct conn_loop *loop, struct resolver *resolver,
 	pairs->backup_count = servers->backup_count;
 	pairs->has_choice = servers->primary_count > 1 ||
 	    servers->backup_count > 1 || settings->links > 1;
-	pairs->gate = gate_new(conn_loop_base(loop));
+	pairs->gate = gate_new(loop, pairs);
 	args.gate = pairs->gate;
 	args.warming_peers = &pairs->warming_peers;
 	pairs->primaries = calloc(servers->primary_count, sizeof(void *));

@@ -1,8 +1,9 @@
 /*
  * A server as the order rules see it.
  *
- * Invariant: only a peer that is a mirror gets calls through the gate.  Any
- * other one gets the calls of its own recovery, and the probes of server.c.
+ * Invariant: only a peer that is a mirror gets calls by peer_submit() and
+ * peer_get().  Any other one gets the calls of its own recovery, and the probes
+ * of server.c.
  */
 
 #include "mirror/peer.h"
@@ -14,7 +15,6 @@
 #include "hot_assert.h"
 #include "mirror/command.h"
 #include "mirror/dirty.h"
-#include "mirror/gate.h"
 #include "proto.h"
 #include "server/address.h"
 #include "server/server.h"
@@ -158,7 +158,6 @@ peer_submit(struct peer *peer, uint32_t hash, struct call *call,
     struct block *block)
 {
 	assert(peer_is_mirror(peer) && call->done != NULL);
-	gate_enter(peer->gate);
 	server_submit(peer->server, hash, call, line, line_length, data, length,
 	    block);
 }
@@ -168,12 +167,5 @@ peer_get(struct peer *peer, uint32_t hash, struct call *call, const char *key,
     size_t length)
 {
 	assert(peer_is_mirror(peer) && call->done != NULL);
-	gate_enter(peer->gate);
 	server_get(peer->server, hash, call, key, length);
-}
-
-void
-peer_finish(struct peer *peer)
-{
-	gate_leave(peer->gate);
 }

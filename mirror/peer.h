@@ -3,7 +3,7 @@
 
 /*
  * A server as the order rules see it: its roles, its state, what its copy of
- * the keys is worth, and the way to it through the gate.
+ * the keys is worth, and the way to it.
  */
 
 #include <stdbool.h>
@@ -46,7 +46,7 @@ enum peer_state {
 	PEER_DRAIN,      /* it may still carry out what it was sent before */
 	PEER_INVALIDATE, /* keys that may be old in it are being deleted */
 	PEER_REBUILD,    /* the keys that it lacks are being copied to it */
-	PEER_HANDBACK,   /* it has all keys and waits for the idle gate */
+	PEER_HANDBACK,   /* it has all keys and waits for the gate */
 	PEER_UP,         /* it answers for its keys */
 };
 
@@ -62,6 +62,7 @@ struct peer {
 	enum peer_state state;
 	/* When it got into that state: milliseconds of the monotonic clock. */
 	int64_t changed_ms;
+	struct fence *gate_fence; /* of the gate's job; NULL: none waits */
 	/* How many partners are not trusted now. */
 	unsigned int away_partners;
 	/* The number of its last rebuild, of those of all peers; 0: it had
@@ -112,8 +113,8 @@ const char *peer_state_name(enum peer_state state);
 /* Whether it may be the authority of a pair. */
 bool peer_is_trusted(const struct peer *peer);
 
-/* Whether it gets effects, and other calls through the gate.  If it does not, a
-   key that is written becomes dirty for it. */
+/* Whether it gets effects, and may get other calls.  If it does not, a key that
+   is written becomes dirty for it. */
 bool peer_is_mirror(const struct peer *peer);
 
 /* Whether they may share a pair: one is a primary, and the other is a backup
@@ -140,17 +141,13 @@ void peer_add_dirty(struct peer *peer, const char *key, size_t length,
 /* The copy of every key on peer may be old. */
 void peer_add_all_dirty(struct peer *peer);
 
-/*
- * Submit a call to a peer that is a mirror, through the gate: see
- * server_submit(), server_get() and gate_enter().  The last thing that the
- * done() of the call does is peer_finish(), when what follows from the reply
- * has been submitted.
- */
+/* Submit a call to a peer that is a mirror: see server_submit() and
+   server_get().  What follows from the reply is submitted inside the done() of
+   the call: see gate.h. */
 void peer_submit(struct peer *peer, uint32_t hash, struct call *call,
     const char *line, size_t line_length, const char *data, size_t length,
     struct block *block);
 void peer_get(struct peer *peer, uint32_t hash, struct call *call,
     const char *key, size_t length);
-void peer_finish(struct peer *peer);
 
 #endif

@@ -220,7 +220,6 @@ on_added(struct call *call, const struct answer *answer)
 {
 	struct copy *copy = CONTAINER_OF(call, struct copy, call);
 	struct rebuild *rebuild = copy->rebuild;
-	struct peer *to = rebuild->to;
 
 	/* If the server failed, the recovery has stopped the rebuild. */
 	assert(answer != NULL || rebuild->is_stopped);
@@ -231,7 +230,6 @@ on_added(struct call *call, const struct answer *answer)
 	else if (answer != NULL)
 		rebuild->overtaken++;
 	finish_copy(copy);
-	peer_finish(to);
 }
 
 /* What the reply to mg says of an item besides its value. */
@@ -369,7 +367,6 @@ on_read(struct call *call, const struct answer *answer)
 			rebuild->gone++;
 		finish_copy(copy);
 	}
-	peer_finish(authority);
 }
 
 /* Read the key of a copy from its authority.  Returns false if there is no

@@ -13,7 +13,7 @@
  * Invariant: a server that was away is trusted only when every key whose write
  * it missed has been deleted from it, and it holds what those of its partners
  * hold that could be read.  The authority of a pair changes when a server goes
- * down, before its unanswered calls are returned, or while the gate is idle.
+ * down, before its unanswered calls are returned, or in a job of the gate.
  * So the effects of all that the old authority has answered are in the FIFO of
  * the new one before anything else.  (A pair without an authority may get one
  * at any moment.)
@@ -563,8 +563,8 @@ begin_rebuild(struct recovery *recovery)
  * HANDBACK
  */
 
-/* The server holds what its partners hold: trust it as soon as the gate is
-   idle. */
+/* The server holds what its partners hold: trust it as soon as they have
+   answered what they were asked in its place. */
 static void
 hand_back(struct recovery *recovery)
 {
@@ -615,7 +615,7 @@ make_up_for_absence(struct recovery *recovery)
 	}
 }
 
-/* The gate is idle: from here on the server is trusted. */
+/* The job of the gate: from here on the server is trusted. */
 static void
 run_handback(struct gate_job *job)
 {
@@ -700,6 +700,7 @@ recovery_init(struct recovery *recovery, struct recoveries *all,
 	recovery->peer = peer;
 	recovery->all = all;
 	recovery->handback.run = run_handback;
+	recovery->handback.peer = peer;
 	identify_init(&recovery->identify, peer, on_heard_version,
 	    on_identified);
 	recovery->warm_end = event_new(conn_loop_base(all->loop), -1, 0,
