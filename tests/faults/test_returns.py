@@ -178,9 +178,10 @@ def test_server_killed_again_in_its_recovery_recovers(stage, role):
     fill(scene.proxy, 20000)
     victim = scene.primaries[0] if role == "primary" else scene.backups[0]
     scene.start_load()
-    for _ in range(3):
+    line = "%s: rebuild, was" % victim.address
+    for i in range(3):
         scene.fault(victim, "kill at once", wait=False)
-        wait_for(lambda: scene.states()[victim.address] == "rebuild",
+        wait_for(lambda: scene.proxy.output().count(line) > i,
                  "the rebuild", pause=0.002)
     scene.wait_up()
     scene.fault(victim, "stop")
