@@ -530,11 +530,18 @@ class Scene:
         return dict(line.split(" ", 2)[1:]
                     for line in text.splitlines() if line.startswith("STAT "))
 
-    def states(self, number=0):
-        """The state of each server, by its address."""
+    def each(self, what, number=0):
+        """This statistic of each server, by its address."""
         stats = self.stats("servers", number)
-        return {stats[name.replace(":state", ":address")]: state
-                for name, state in stats.items() if name.endswith(":state")}
+        return {stats[name.replace(":" + what, ":address")]: value
+                for name, value in stats.items() if name.endswith(":" + what)}
+
+    def states(self, number=0):
+        return self.each("state", number)
+
+    def connects(self, server):
+        """How often it was connected to, identified and drained."""
+        return int(self.each("connects")[server.address])
 
     def is_up(self):
         return all(state == "up" for number in range(len(self.proxies))
