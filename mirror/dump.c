@@ -1,25 +1,30 @@
 /*
  * List the keys of a server that is up.
  *
- *   dump_new() -> fence -> timer -> connect, metadump -> key() ... -> ended()
- *                           ^       |
- *                           '-------' the try fails: no connection, no reply,
- *                                     or BUSY
+ *   dump_new() -> timer -> begins(), fence -> connect, stats -> metadump
+ *                  ^                                |             |
+ *                  |                                v             v
+ *                  '--- BUSY, or the try fails -----+------ key() -> ended()
  *
  * A dump has a connection of its own, which overtakes what is queued on the
  * links of the server.  An effect that is queued there was sent before the
  * returned server became a mirror, so nothing but the dump tells of its key.
- * That is why the first try waits for a fence.
+ * That is why each try waits for a fence.
  *
- * Invariant: a dump has a fence, or its timer runs.  While there is no
- * connection, the timer begins the next try or ends the dump.  While there is
- * one, it ends a silent try.  A try begins from the start, so keys that came in
- * an earlier one come again.
+ * Nothing that the server says is believed to have an end: it says in stats how
+ * many items it has, and a list that is much longer, or takes much longer, than
+ * these need is given up.
+ *
+ * Invariant: a dump has a fence, or its timer runs.  While there is neither
+ * connection nor fence, the timer begins the next try or ends the dump.  While
+ * there is a connection, it ends a silent try.  A try begins from the start, so
+ * keys that came in an earlier one come again.
  */
 
 #include "mirror/dump.h"
 
 #include <assert.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -29,6 +34,7 @@
 #include "conn.h"
 #include "log.h"
 #include "mirror/fence.h"
+#include "mirror/gate.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "proto.h"
@@ -41,17 +47,47 @@ enum {
 	RETRY_PAUSE_MS = 500,
 	/* A dump ends when this number of tries have failed. */
 	TRIES_MAX = 20,
+	/* A dump ends when the server has been busy for this time. */
+	BUSY_MAX_MS = 300000,
+	/* Before a try that cannot begin because the gate is closed. */
+	GATE_PAUSE_MS = 10,
+	/* A list may have twice as many lines as the server has items, and
+	   these besides. */
+	LINES_SPARE = 200000,
+	/* The least time that a list may take. */
+	LIST_MS = 30000,
+	/* The least number of items that it may take a millisecond for. */
+	ITEMS_PER_MS = 10,
+	/* The longest time that a list may take, whatever the server says. */
+	LIST_MAX_MS = 600000,
 };
 
 struct dump {
 	struct conn_loop *loop;             /* borrowed */
-	const struct peer *from;            /* borrowed */
+	struct peer *from;                  /* borrowed */
 	const struct dump_handler *handler; /* borrowed */
 	void *owner;
 	struct fence *fence; /* owned until it has passed; then NULL */
 	struct conn *conn;   /* owned; NULL: between two tries */
-	unsigned int tries;  /* that have failed */
 	struct event *timer; /* owned */
+	/* Tries that have failed. */
+	unsigned int tries;
+	/* Why the last try has failed, as it was logged; NULL: none has. */
+	const char *why;
+	/* When the server first said BUSY; 0: it has not since it last began to
+	   list.  All times are monotonic milliseconds. */
+	int64_t busy_ms;
+
+	/* Of the present try: */
+
+	/* The metadump was sent, behind the answer to stats. */
+	bool is_asked;
+	/* How many items the server has. */
+	uint64_t items;
+	/* Lines of the list so far. */
+	uint64_t lines;
+	/* When the metadump was sent. */
+	int64_t began_ms;
 };
 
 static void
@@ -62,7 +98,6 @@ set_dump_timer(struct dump *dump, int ms)
 		.tv_usec = ms % 1000 * 1000,
 	};
 
-	assert(ms > 0);
 	event_add(dump->timer, &wait);
 }
 
@@ -96,15 +131,40 @@ end_dump(struct dump *dump, enum dump_end how)
 	dump_free(dump);
 }
 
-/* This try has failed.  Another one follows after a pause. */
+/* Another try follows after a pause. */
+static void
+pause_dump(struct dump *dump, const char *why)
+{
+	if (dump->why == NULL || strcmp(dump->why, why) != 0)
+		log_info("s %s: no list of its keys: %s", peer_name(dump->from),
+		    why);
+	dump->why = why;
+	disconnect(dump);
+	set_dump_timer(dump, RETRY_PAUSE_MS);
+}
+
+/* This try has failed. */
 static void
 retry_dump(struct dump *dump, const char *why)
 {
 	assert(dump->tries < TRIES_MAX);
-	log_info("s %s: no list of its keys: %s", peer_name(dump->from), why);
-	disconnect(dump);
 	dump->tries++;
-	set_dump_timer(dump, RETRY_PAUSE_MS);
+	pause_dump(dump, why);
+}
+
+/* Somebody else lists the keys of the server, which is no failure.  That may
+   take its time. */
+static void
+wait_while_busy(struct dump *dump)
+{
+	int64_t now = conn_loop_now(dump->loop);
+
+	if (dump->busy_ms == 0)
+		dump->busy_ms = now;
+	if (now - dump->busy_ms < BUSY_MAX_MS)
+		pause_dump(dump, "it is busy");
+	else
+		end_dump(dump, DUMP_UNABLE);
 }
 
 /*
@@ -159,14 +219,34 @@ read_dump_key(struct dump *dump, const char *line, size_t n)
 	return length == 0 || dump->handler->key(dump->owner, key, length);
 }
 
-/* Returns false if the dump, or this try, has ended with this line.  The dump
-   may be freed then. */
+/* Whether the answer is longer, or takes longer, than it can if the server is
+   what it says.  If so, the dump has ended. */
+static bool
+ends_endless(struct dump *dump)
+{
+	int64_t took = conn_loop_now(dump->loop) - dump->began_ms;
+	uint64_t items = dump->is_asked ? dump->items : 0;
+	uint64_t may_take = LIST_MS + items / ITEMS_PER_MS;
+
+	if (may_take > LIST_MAX_MS)
+		may_take = LIST_MAX_MS;
+	if (dump->lines / 2 <= items + LINES_SPARE / 2 &&
+	    took <= (int64_t)may_take)
+		return false;
+	log_warning("s %s: the list of its keys does not end",
+	    peer_name(dump->from));
+	end_dump(dump, DUMP_UNABLE);
+	return true;
+}
+
+/* Read a line of the list.  Returns false if the dump, or this try, has ended
+   with it.  The dump may be freed then. */
 static bool
 read_dump_line(struct dump *dump, const char *line, size_t n)
 {
-	if (n > 0 && line[n - 1] == '\r')
-		n--;
+	dump->lines++;
 	if (n >= 4 && memcmp(line, "key=", 4) == 0) {
+		dump->busy_ms = 0;
 		if (read_dump_key(dump, line, n))
 			return true;
 		end_dump(dump, DUMP_STOPPED);
@@ -175,12 +255,58 @@ read_dump_line(struct dump *dump, const char *line, size_t n)
 	} else if (n == 3 && memcmp(line, "END", 3) == 0) {
 		end_dump(dump, DUMP_WHOLE);
 	} else if (n >= 4 && memcmp(line, "BUSY", 4) == 0) {
-		retry_dump(dump, "it is busy");
+		wait_while_busy(dump);
 	} else {
 		/* ERROR: the server has no such command, or refuses it. */
 		end_dump(dump, DUMP_UNABLE);
 	}
 	return false;
+}
+
+/* The answer to stats is over: ask for the list. */
+static void
+ask_for_list(struct dump *dump)
+{
+	/* The list of the hash table is complete.  The lists of the LRU may
+	   lack keys that move in them meanwhile. */
+	const char *line = identity_is_since(&dump->from->identity, 1, 6, 9) ?
+	    "lru_crawler metadump hash\r\n" :
+	    "lru_crawler metadump all\r\n";
+
+	assert(!dump->is_asked);
+	dump->is_asked = true;
+	dump->lines = 0;
+	dump->began_ms = conn_loop_now(dump->loop);
+	conn_write(dump->conn, line, strlen(line));
+}
+
+/* Read a line of the answer to stats. */
+static void
+read_stats_line(struct dump *dump, const char *line, size_t n)
+{
+	static const char items[] = "STAT curr_items ";
+
+	dump->lines++;
+	if (n >= sizeof(items) - 1 &&
+	    memcmp(line, items, sizeof(items) - 1) == 0)
+		dump->items = proto_number(line + sizeof(items) - 1,
+		    n - (sizeof(items) - 1));
+	else if (n < 5 || memcmp(line, "STAT ", 5) != 0)
+		ask_for_list(dump);
+}
+
+/* Read a line of whatever was asked for.  Returns as read_dump_line(). */
+static bool
+read_line(struct dump *dump, const char *line, size_t n)
+{
+	if (ends_endless(dump))
+		return false;
+	if (n > 0 && line[n - 1] == '\r')
+		n--;
+	if (dump->is_asked)
+		return read_dump_line(dump, line, n);
+	read_stats_line(dump, line, n);
+	return true;
 }
 
 static size_t
@@ -195,10 +321,12 @@ on_dump_input(void *owner, const char *bytes, size_t n)
 	set_dump_timer(dump, SILENCE_MS);
 	while ((lf = memchr(bytes + used, '\n', n - used)) != NULL) {
 		length = (size_t)(lf - bytes) - used;
-		if (!read_dump_line(dump, bytes + used, length))
+		if (!read_line(dump, bytes + used, length))
 			return n;
 		used += length + 1;
 	}
+	if (ends_endless(dump))
+		return n;
 	if (n - used <= PROTO_LINE_MAX)
 		return used;
 	retry_dump(dump, "it sends a line without end");
@@ -226,16 +354,15 @@ static const struct conn_handler handler = {
  */
 
 static void
-try_dump(struct dump *dump)
+connect_dump(struct dump *dump)
 {
-	/* The list of the hash table is complete.  The lists of the LRU may
-	   lack keys that move in them meanwhile. */
-	const char *line = identity_is_since(&dump->from->identity, 1, 6, 9) ?
-	    "lru_crawler metadump hash\r\n" :
-	    "lru_crawler metadump all\r\n";
+	static const char line[] = "stats\r\n";
 	int fd;
 
 	assert(dump->conn == NULL && peer_is_trusted(dump->from));
+	dump->is_asked = false;
+	dump->items = dump->lines = 0;
+	dump->began_ms = conn_loop_now(dump->loop);
 	dump->conn = conn_new(dump->loop, CONN_FLUSHED_FIRST, &handler, dump);
 	fd = dump->conn == NULL ? -1 : server_dial(dump->from->server);
 	if (fd == -1 || !conn_attach(dump->conn, fd)) {
@@ -244,8 +371,34 @@ try_dump(struct dump *dump)
 		retry_dump(dump, "no connection");
 		return;
 	}
-	conn_write(dump->conn, line, strlen(line));
+	conn_write(dump->conn, line, sizeof(line) - 1);
 	set_dump_timer(dump, SILENCE_MS);
+}
+
+static void
+on_fence_passed(void *owner, bool was_reached)
+{
+	struct dump *dump = owner;
+
+	assert(dump->conn == NULL && dump->fence != NULL);
+	dump->fence = NULL;
+	if (was_reached && dump->from->state == PEER_UP)
+		connect_dump(dump);
+	else
+		set_dump_timer(dump, 0);
+}
+
+static void
+try_dump(struct dump *dump)
+{
+	if (gate_is_closed(pairs_gate(dump->from->pairs))) {
+		set_dump_timer(dump, GATE_PAUSE_MS);
+		return;
+	}
+	dump->handler->begins(dump->owner);
+	dump->fence = fence_new(dump->from, on_fence_passed, dump);
+	if (dump->fence == NULL)
+		retry_dump(dump, "no memory");
 }
 
 static void
@@ -255,6 +408,7 @@ on_dump_timer(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	assert(dump->fence == NULL);
 	if (!peer_is_trusted(dump->from))
 		end_dump(dump, DUMP_LOST);
 	else if (dump->conn != NULL)
@@ -268,17 +422,6 @@ on_dump_timer(evutil_socket_t fd, short what, void *arg)
 		end_dump(dump, DUMP_UNABLE);
 }
 
-/* If the server has failed, the timer finds that out. */
-static void
-on_fence_passed(void *owner, bool was_reached)
-{
-	struct dump *dump = owner;
-
-	assert(was_reached || !peer_is_trusted(dump->from));
-	dump->fence = NULL;
-	event_active(dump->timer, EV_TIMEOUT, 0);
-}
-
 struct dump *
 dump_new(struct conn_loop *loop, struct peer *from,
     const struct dump_handler *dump_handler, void *owner)
@@ -287,17 +430,18 @@ dump_new(struct conn_loop *loop, struct peer *from,
 
 	if (dump == NULL)
 		return NULL;
-	assert(dump_handler->key != NULL && dump_handler->ended != NULL);
+	assert(dump_handler->begins != NULL && dump_handler->key != NULL &&
+	    dump_handler->ended != NULL);
 	dump->loop = loop;
 	dump->from = from;
 	dump->handler = dump_handler;
 	dump->owner = owner;
 	dump->timer = event_new(conn_loop_base(loop), -1, 0, on_dump_timer,
 	    dump);
-	dump->fence = fence_new(from, on_fence_passed, dump);
-	if (dump->timer == NULL || dump->fence == NULL) {
-		dump_free(dump);
+	if (dump->timer == NULL) {
+		free(dump);
 		return NULL;
 	}
+	set_dump_timer(dump, 0);
 	return dump;
 }

@@ -22,14 +22,19 @@ enum dump_end {
 	DUMP_STOPPED,
 	/* The server is not trusted any more. */
 	DUMP_LOST,
-	/* The server has no such command, refuses it, or fails each time. */
+	/* The server has no such command, or refuses it; it fails each time; or
+	   its list has no end. */
 	DUMP_UNABLE,
 };
 
 struct dump_handler {
+	/* A try begins: what the server was sent before this, and nothing else
+	   for certain, has been carried out when it lists its keys.  The dump
+	   is not freed in here. */
+	void (*begins)(void *owner);
 	/* A key of the server, decoded: length is 1 to 250.  A key may come
-	   more than once.  Returns whether to go on.  The dump is not freed in
-	   here. */
+	   more than once, and more than one try may bring keys.  Returns
+	   whether to go on.  The dump is not freed in here. */
 	bool (*key)(void *owner, const char *key, size_t length);
 	/* The dump is over, and is freed after this.  It is not freed in
 	   here. */
@@ -37,9 +42,9 @@ struct dump_handler {
 };
 
 /*
- * Begin to list the keys that from, which is a mirror and is borrowed, has when
- * all that it was sent so far has been carried out.  handler is borrowed, and
- * is called from the loop with owner.  Returns NULL when out of memory.
+ * Begin to list the keys that from has, which is trusted and is borrowed.
+ * handler is borrowed, and is called from the loop with owner.  Returns NULL
+ * when out of memory.
  */
 struct dump *dump_new(struct conn_loop *loop, struct peer *from,
     const struct dump_handler *handler, void *owner);

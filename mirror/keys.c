@@ -20,8 +20,9 @@
 #include "proto.h"
 
 enum {
-	/* Bytes of entries in a piece. */
-	PIECE = 64 << 10,
+	/* Bytes of entries in a piece.  Each queue that is not empty has one,
+	   and there may be a queue for each server. */
+	PIECE = 4 << 10,
 	/* Bytes of an entry before its key. */
 	ENTRY_HEAD = 2,
 };
@@ -41,16 +42,18 @@ struct keys {
 	STAILQ_HEAD(, piece) pieces; /* owned */
 	struct piece *last;          /* NULL: there is none */
 	size_t count;                /* of the keys */
-	size_t piece_count;
+	size_t *held;                /* borrowed: bytes of all queues */
 };
 
 struct keys *
-keys_new(void)
+keys_new(size_t *held)
 {
 	struct keys *keys = calloc(1, sizeof(*keys));
 
-	if (keys != NULL)
-		STAILQ_INIT(&keys->pieces);
+	if (keys == NULL)
+		return NULL;
+	STAILQ_INIT(&keys->pieces);
+	keys->held = held;
 	return keys;
 }
 
@@ -59,11 +62,11 @@ drop_first(struct keys *keys)
 {
 	struct piece *piece = STAILQ_FIRST(&keys->pieces);
 
-	assert(piece != NULL && keys->piece_count > 0);
+	assert(piece != NULL && *keys->held >= sizeof(*piece));
 	STAILQ_REMOVE_HEAD(&keys->pieces, entry);
 	if (STAILQ_EMPTY(&keys->pieces))
 		keys->last = NULL;
-	keys->piece_count--;
+	*keys->held -= sizeof(*piece);
 	free(piece);
 }
 
@@ -91,7 +94,7 @@ keys_add(struct keys *keys, const char *key, size_t length, bool base64)
 		piece->start = piece->end = 0;
 		STAILQ_INSERT_TAIL(&keys->pieces, piece, entry);
 		keys->last = piece;
-		keys->piece_count++;
+		*keys->held += sizeof(*piece);
 	}
 	piece->bytes[piece->end] = (char)length;
 	piece->bytes[piece->end + 1] = base64;
@@ -127,10 +130,4 @@ size_t
 keys_count(const struct keys *keys)
 {
 	return keys->count;
-}
-
-size_t
-keys_bytes(const struct keys *keys)
-{
-	return keys->piece_count * sizeof(struct piece);
 }

@@ -8,8 +8,12 @@
 
 struct keys;
 
-/* An empty queue.  Returns NULL when out of memory. */
-struct keys *keys_new(void);
+/*
+ * An empty queue.  *held is how many bytes of memory the keys of several queues
+ * take; it is borrowed, and this queue keeps its part of it right.  Returns
+ * NULL when out of memory.
+ */
+struct keys *keys_new(size_t *held);
 void keys_free(struct keys *keys); /* NULL is fine */
 
 /* Append a copy of a key of 1 to 250 bytes, and whether it is base64.  Returns
@@ -22,8 +26,5 @@ bool keys_pop(struct keys *keys, char *key, size_t *length, bool *base64);
 
 /* How many keys are in the queue. */
 size_t keys_count(const struct keys *keys);
-
-/* How many bytes of memory they take. */
-size_t keys_bytes(const struct keys *keys);
 
 #endif

@@ -1,15 +1,16 @@
 /*
  * Copy to a server that has returned what it lacks.
  *
- *   metadump of a survivor -> keys -> mg (authority) -> add (returned server)
- *   dirty keys --------------^        at most COPIES_MAX at a time
+ *   listing of a survivor -> keys -> mg (authority) -> add (returned server)
+ *   dirty keys ---------------^
  *
  * Invariant: a key that was found is in keys, or in one copy, until the
  * returned server has answered its add, or it is gone.  So rebuild_stop() knows
  * all keys that are missing.
  *
- * If the keys of a survivor do not fit in memory, the dump is given up and
- * repeated in slices.
+ * What memcached asks its clients for stays as it was: a read with mg wins the
+ * right to set a stale item anew (flag W), as that of a client does.  The copy
+ * gives it back.
  */
 
 #include "mirror/rebuild.h"
@@ -25,9 +26,10 @@
 #include "block.h"
 #include "conn.h"
 #include "container_of.h"
-#include "mirror/dump.h"
 #include "mirror/gate.h"
 #include "mirror/keys.h"
+#include "mirror/listing.h"
+#include "mirror/pace.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "proto.h"
@@ -36,19 +38,21 @@
 enum {
 	/* Copies in flight.  More are not faster. */
 	COPIES_MAX = 16,
-	/* Copies that may begin in each millisecond, so that clients hardly
-	   notice them. */
-	COPIES_PER_MS = 50,
-	/* Copies that may begin at once after a pause. */
-	COPIES_BURST = 200,
-	/* Slices of the keys of a survivor: a power of four. */
-	SLICES_MAX = 4096,
 	/* Bytes of a command with its key, which may be in base64. */
 	LINE_MAX = PROTO_KEY_MAX * 4 / 3 + 128,
 };
 
 static_assert(LINE_MAX - PROTO_BASE64_MAX > 65,
     "a line has room for a key, three numbers and the words of add_copy()");
+
+struct rebuilds {
+	struct conn_loop *loop;    /* borrowed */
+	struct pairs *pairs;       /* borrowed */
+	struct pace *pace;         /* owned */
+	struct listings *listings; /* owned */
+	/* Bytes of the keys that wait, of all rebuilds. */
+	size_t held;
+};
 
 struct copy {
 	/* First the mg, then the add. */
@@ -69,13 +73,10 @@ struct copy {
 };
 
 struct rebuild {
-	struct conn_loop *loop;                /* borrowed */
-	struct pairs *pairs;                   /* borrowed */
+	struct rebuilds *all;                  /* borrowed */
 	struct peer *to;                       /* borrowed */
 	const struct rebuild_handler *handler; /* borrowed */
 	void *owner;
-	/* Bytes of keys that may wait when they come from a dump. */
-	size_t memory;
 	/* All keys that the server should hold are to be copied. */
 	bool copy_all;
 	bool is_started;
@@ -97,27 +98,17 @@ struct rebuild {
 	unsigned int in_flight;
 	/* Waits while the gate is closed. */
 	struct gate_waiter waiter;
+	/* Waits until more copies may begin. */
+	struct pace_waiter turn;
 
-	/* Owned: lists the keys of a survivor; NULL: none runs. */
-	struct dump *dump;
-	/* The index of the peer that is or was dumped. */
+	/* Reads the keys of a survivor. */
+	struct listing_reader reader;
+	/* The index of the peer whose keys are or were read. */
 	size_t survivor;
-	/* Which of how many slices of its keys is dumped. */
-	uint64_t slice, slices;
-	/* The keys of this slice did not fit.  Nothing is dumped until those
-	   that did have been copied. */
-	bool has_overflowed;
 
 	/* Owned: calls a handler, from the loop. */
 	struct event *finish;
-	/* Owned: ends the wait until more copies may begin. */
-	struct event *pace;
-	/* When allowed was counted last. */
-	int64_t paced_ms;
-	/* How many copies might begin at that time. */
-	int64_t allowed;
-	/* When it was started; all times in milliseconds of the monotonic
-	   clock. */
+	/* When it was started: milliseconds of the monotonic clock. */
 	int64_t began_ms;
 	/* See struct rebuild_progress. */
 	uint64_t copied, overtaken, gone, refused;
@@ -134,13 +125,11 @@ static void
 rebuild_free(struct rebuild *rebuild)
 {
 	assert(rebuild->in_flight == 0);
-	if (rebuild->dump != NULL)
-		dump_free(rebuild->dump);
-	gate_wait_cancel(pairs_gate(rebuild->pairs), &rebuild->waiter);
+	assert(rebuild->reader.listing == NULL);
+	gate_wait_cancel(pairs_gate(rebuild->all->pairs), &rebuild->waiter);
+	pace_cancel(rebuild->all->pace, &rebuild->turn);
 	if (rebuild->finish != NULL)
 		event_free(rebuild->finish);
-	if (rebuild->pace != NULL)
-		event_free(rebuild->pace);
 	keys_free(rebuild->keys);
 	free(rebuild);
 }
@@ -176,11 +165,8 @@ rebuild_stop(struct rebuild *rebuild)
 			peer_add_dirty(rebuild->to, rebuild->copies[i].key,
 			    rebuild->copies[i].length,
 			    rebuild->copies[i].base64);
-	if (rebuild->dump != NULL)
-		dump_free(rebuild->dump);
-	rebuild->dump = NULL;
+	listing_leave(&rebuild->reader);
 	event_del(rebuild->finish);
-	event_del(rebuild->pace);
 	if (rebuild->in_flight == 0)
 		rebuild_free(rebuild);
 }
@@ -199,6 +185,7 @@ release_copy(struct copy *copy)
 	copy->next_idle = rebuild->idle;
 	rebuild->idle = copy;
 	rebuild->in_flight--;
+	pace_end(rebuild->all->pace);
 }
 
 /* A copy has ended.  Begin others; or, if the rebuild was stopped and this was
@@ -375,7 +362,7 @@ static bool
 submit_read(struct copy *copy)
 {
 	struct rebuild *rebuild = copy->rebuild;
-	struct pair pair = pairs_find_wire(rebuild->pairs, copy->key,
+	struct pair pair = pairs_find_wire(rebuild->all->pairs, copy->key,
 	    copy->length, copy->base64);
 	char line[LINE_MAX];
 	int n;
@@ -399,9 +386,8 @@ submit_read(struct copy *copy)
 static bool
 is_searching(const struct rebuild *rebuild)
 {
-	assert(rebuild->slice <= rebuild->slices);
 	return rebuild->copy_all &&
-	    rebuild->survivor < pairs_peer_count(rebuild->pairs);
+	    rebuild->survivor < pairs_peer_count(rebuild->all->pairs);
 }
 
 /* Whether all has been found and copied. */
@@ -412,36 +398,6 @@ is_complete(const struct rebuild *rebuild)
 	    !is_searching(rebuild);
 }
 
-/* Call pump() in a millisecond. */
-static void
-pump_soon(struct rebuild *rebuild)
-{
-	struct timeval soon = { .tv_usec = 1000 };
-
-	if (!event_pending(rebuild->pace, EV_TIMEOUT, NULL))
-		event_add(rebuild->pace, &soon);
-}
-
-/* Take the right to begin another copy now.  Returns false if there is none;
-   then pump() is called when there is. */
-static bool
-try_begin_copy(struct rebuild *rebuild)
-{
-	int64_t now = conn_loop_now(rebuild->loop);
-
-	rebuild->allowed += (now - rebuild->paced_ms) * COPIES_PER_MS;
-	rebuild->paced_ms = now;
-	if (rebuild->allowed > COPIES_BURST)
-		rebuild->allowed = COPIES_BURST;
-	if (rebuild->allowed > 0) {
-		assert(rebuild->allowed <= COPIES_BURST);
-		rebuild->allowed--;
-		return true;
-	}
-	pump_soon(rebuild);
-	return false;
-}
-
 /* Begin as many copies as may be in flight. */
 static void
 start_copies(struct rebuild *rebuild)
@@ -449,7 +405,8 @@ start_copies(struct rebuild *rebuild)
 	struct copy *copy;
 
 	while ((copy = rebuild->idle) != NULL &&
-	    keys_count(rebuild->keys) > 0 && try_begin_copy(rebuild)) {
+	    keys_count(rebuild->keys) > 0 &&
+	    pace_begin(rebuild->all->pace, &rebuild->turn)) {
 		keys_pop(rebuild->keys, copy->key, &copy->length,
 		    &copy->base64);
 		assert(!copy->is_in_flight);
@@ -469,7 +426,7 @@ start_copies(struct rebuild *rebuild)
 static void
 pump(struct rebuild *rebuild)
 {
-	struct gate *gate = pairs_gate(rebuild->pairs);
+	struct gate *gate = pairs_gate(rebuild->all->pairs);
 
 	if (!rebuild->is_started || rebuild->is_stopped)
 		return;
@@ -481,16 +438,14 @@ pump(struct rebuild *rebuild)
 	start_copies(rebuild);
 	if (rebuild->copy_all)
 		find_more(rebuild);
-	if (rebuild->survivor_cannot_list || is_complete(rebuild))
+	if (is_complete(rebuild))
 		event_active(rebuild->finish, EV_TIMEOUT, 0);
 }
 
 static void
-on_pace(evutil_socket_t fd, short what, void *arg)
+on_turn(struct pace_waiter *waiter)
 {
-	(void)fd;
-	(void)what;
-	pump(arg);
+	pump(CONTAINER_OF(waiter, struct rebuild, turn));
 }
 
 static void
@@ -514,45 +469,16 @@ admit_survivor(struct rebuild *rebuild, const struct peer *peer)
 	return peer_is_trusted(peer);
 }
 
+/* The survivor has this key, and the returned server should have it, too.
+   Returns false if there is no memory for it. */
 static bool
-is_pair_of(const struct pair *pair, const struct peer *one,
-    const struct peer *other)
+on_key(struct listing_reader *reader, const char *key, size_t length)
 {
-	return (pair->primary == one && pair->backup == other) ||
-	    (pair->primary == other && pair->backup == one);
-}
-
-/* Whether a key is in the slice that is being dumped.  A slice is a range of
-   hashes: slice s of n consists of the slices 4s to 4s + 3 of 4n. */
-static bool
-is_in_slice(const struct rebuild *rebuild, const char *key, size_t length)
-{
-	uint32_t hash = 2166136261u;
-	size_t i;
-
-	assert(rebuild->slices <= SLICES_MAX);
-	if (rebuild->slices == 1)
-		return true;
-	for (i = 0; i < length; i++)
-		hash = (hash ^ (unsigned char)key[i]) * 16777619u;
-	return hash * rebuild->slices >> 32 == rebuild->slice;
-}
-
-/* The survivor has this key.  Have it copied, if the returned server should
-   have it, too.  Returns false if there is no memory for more keys. */
-static bool
-on_key(void *owner, const char *key, size_t length)
-{
-	struct rebuild *rebuild = owner;
-	struct pair pair = pairs_find(rebuild->pairs, key, length);
+	struct rebuild *rebuild = CONTAINER_OF(reader, struct rebuild, reader);
 	char encoded[PROTO_BASE64_MAX];
 	bool base64 = proto_base64_is_needed(key, length);
 
-	assert(length > 0 && length <= PROTO_KEY_MAX);
-	if (!is_pair_of(&pair, rebuild->to,
-		pairs_peer(rebuild->pairs, rebuild->survivor)) ||
-	    !is_in_slice(rebuild, key, length))
-		return true;
+	assert(length > 0 && length <= PROTO_KEY_MAX && !rebuild->is_stopped);
 	if (base64) {
 		length = proto_base64_encode(key, length, encoded);
 		key = encoded;
@@ -560,79 +486,43 @@ on_key(void *owner, const char *key, size_t length)
 	/* No client can have set a key that is longer on a command line. */
 	if (length > PROTO_KEY_MAX)
 		return true;
-	if (!rebuild_add(rebuild, key, length, base64) ||
-	    keys_bytes(rebuild->keys) > rebuild->memory)
+	if (!rebuild_add(rebuild, key, length, base64))
 		return false;
 	pump(rebuild);
 	return true;
 }
 
+/* One survivor is done.  If it cannot list its keys, those of the others are
+   copied all the same. */
 static void
-on_dumped(void *owner, enum dump_end how)
+on_read_all(struct listing_reader *reader, enum dump_end how)
 {
-	struct rebuild *rebuild = owner;
+	struct rebuild *rebuild = CONTAINER_OF(reader, struct rebuild, reader);
 
-	assert(rebuild->dump != NULL);
-	rebuild->dump = NULL;
-	switch (how) {
-	case DUMP_WHOLE:
-		rebuild->slice++;
-		break;
-	case DUMP_STOPPED:
-		/* Once those that came are copied, go on with a smaller slice,
-		   which begins where this one does. */
-		rebuild->has_overflowed = true;
-		if (rebuild->slices < SLICES_MAX) {
-			rebuild->slices *= 4;
-			rebuild->slice *= 4;
-		}
-		break;
-	case DUMP_LOST:
-		rebuild->is_partial = true;
-		rebuild->slice = rebuild->slices;
-		break;
-	case DUMP_UNABLE:
-		rebuild->survivor_cannot_list = true;
-		break;
-	}
+	assert(how != DUMP_STOPPED && !rebuild->is_stopped);
+	rebuild->is_partial |= how == DUMP_LOST;
+	rebuild->survivor_cannot_list |= how == DUMP_UNABLE;
+	rebuild->survivor++;
 	pump(rebuild);
 }
 
-static const struct dump_handler dump_handler = {
-	.key = on_key,
-	.ended = on_dumped,
-};
-
-/* Begin to dump the next slice, or the next survivor, unless a dump runs, or
-   the last one has overflowed and its keys still wait. */
+/* Read the keys of the next survivor, unless one is being read. */
 static void
 find_more(struct rebuild *rebuild)
 {
-	size_t n = pairs_peer_count(rebuild->pairs);
+	struct pairs *pairs = rebuild->all->pairs;
+	size_t n = pairs_peer_count(pairs);
 
 	assert(rebuild->copy_all && !rebuild->is_stopped);
-	assert(rebuild->survivor <= n && rebuild->slice <= rebuild->slices);
-	if (rebuild->dump != NULL || rebuild->survivor_cannot_list ||
-	    (rebuild->has_overflowed && keys_count(rebuild->keys) > 0))
+	assert(rebuild->survivor <= n);
+	if (rebuild->reader.listing != NULL)
 		return;
-	rebuild->has_overflowed = false;
-	if (rebuild->slice == rebuild->slices && rebuild->survivor < n) {
-		rebuild->survivor++;
-		rebuild->slice = 0;
-		rebuild->slices = 1;
-	}
 	while (rebuild->survivor < n &&
-	    !admit_survivor(rebuild,
-		pairs_peer(rebuild->pairs, rebuild->survivor)))
+	    !admit_survivor(rebuild, pairs_peer(pairs, rebuild->survivor)))
 		rebuild->survivor++;
-	if (rebuild->survivor == n)
-		return;
-	rebuild->dump = dump_new(rebuild->loop,
-	    pairs_peer(rebuild->pairs, rebuild->survivor), &dump_handler,
-	    rebuild);
-	/* Without memory, try again a little later. */
-	if (rebuild->dump == NULL)
-		pump_soon(rebuild);
+	if (rebuild->survivor < n)
+		listing_join(rebuild->all->listings,
+		    pairs_peer(pairs, rebuild->survivor), &rebuild->reader);
 }
 
 /* Call a handler.  This is not done inside pump(), so that its callers can go
@@ -644,19 +534,53 @@ on_rebuild_finish(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (rebuild->survivor_cannot_list)
-		end_rebuild(rebuild, rebuild->handler->impossible);
-	else if (is_complete(rebuild))
-		end_rebuild(rebuild, rebuild->handler->done);
+	if (is_complete(rebuild))
+		end_rebuild(rebuild,
+		    rebuild->survivor_cannot_list ?
+			rebuild->handler->impossible :
+			rebuild->handler->done);
 }
 
 /*
  * Life
  */
 
+struct rebuilds *
+rebuilds_new(struct conn_loop *loop, struct pairs *pairs, size_t memory)
+{
+	struct rebuilds *all = calloc(1, sizeof(*all));
+
+	if (all == NULL)
+		return NULL;
+	all->loop = loop;
+	all->pairs = pairs;
+	all->pace = pace_new(loop);
+	all->listings = listings_new(loop, pairs, &all->held, memory);
+	if (all->pace != NULL && all->listings != NULL)
+		return all;
+	rebuilds_free(all);
+	return NULL;
+}
+
+void
+rebuilds_free(struct rebuilds *all)
+{
+	if (all == NULL)
+		return;
+	listings_free(all->listings);
+	pace_free(all->pace);
+	free(all);
+}
+
+size_t
+rebuilds_held(const struct rebuilds *all)
+{
+	return all->held;
+}
+
 struct rebuild *
-rebuild_new(struct conn_loop *loop, struct pairs *pairs, struct peer *to,
-    size_t memory, const struct rebuild_handler *handler, void *owner)
+rebuild_new(struct rebuilds *all, struct peer *to,
+    const struct rebuild_handler *handler, void *owner)
 {
 	struct rebuild *rebuild = calloc(1, sizeof(*rebuild));
 	int i;
@@ -664,26 +588,24 @@ rebuild_new(struct conn_loop *loop, struct pairs *pairs, struct peer *to,
 	if (rebuild == NULL)
 		return NULL;
 	assert(handler->done != NULL && handler->impossible != NULL);
-	rebuild->loop = loop;
-	rebuild->pairs = pairs;
+	rebuild->all = all;
 	rebuild->to = to;
-	rebuild->memory = memory;
 	rebuild->handler = handler;
 	rebuild->owner = owner;
 	rebuild->waiter.wake = on_gate_open;
+	rebuild->turn.wake = on_turn;
+	rebuild->reader.to = to;
+	rebuild->reader.key = on_key;
+	rebuild->reader.ended = on_read_all;
 	for (i = 0; i < COPIES_MAX; i++) {
 		rebuild->copies[i].rebuild = rebuild;
 		rebuild->copies[i].next_idle = rebuild->idle;
 		rebuild->idle = &rebuild->copies[i];
 	}
-	rebuild->keys = keys_new();
-	rebuild->slices = 1;
-	rebuild->finish = event_new(conn_loop_base(loop), -1, 0,
+	rebuild->keys = keys_new(&all->held);
+	rebuild->finish = event_new(conn_loop_base(all->loop), -1, 0,
 	    on_rebuild_finish, rebuild);
-	rebuild->pace = event_new(conn_loop_base(loop), -1, 0, on_pace,
-	    rebuild);
-	if (rebuild->keys == NULL || rebuild->finish == NULL ||
-	    rebuild->pace == NULL) {
+	if (rebuild->keys == NULL || rebuild->finish == NULL) {
 		rebuild_free(rebuild);
 		return NULL;
 	}
@@ -704,15 +626,14 @@ rebuild_start(struct rebuild *rebuild, bool copy_all)
 	assert(rebuild->to->state == PEER_REBUILD);
 	rebuild->copy_all = copy_all;
 	rebuild->is_started = true;
-	rebuild->began_ms = conn_loop_now(rebuild->loop);
-	rebuild->paced_ms = rebuild->began_ms;
+	rebuild->began_ms = conn_loop_now(rebuild->all->loop);
 	pump(rebuild);
 }
 
 struct rebuild_progress
 rebuild_progress(const struct rebuild *rebuild)
 {
-	int64_t ms = conn_loop_now(rebuild->loop) - rebuild->began_ms;
+	int64_t ms = conn_loop_now(rebuild->all->loop) - rebuild->began_ms;
 	struct rebuild_progress progress = {
 		.copied = rebuild->copied,
 		.overtaken = rebuild->overtaken,

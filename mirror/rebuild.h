@@ -18,12 +18,13 @@ struct conn_loop;
 struct pairs;
 struct peer;
 struct rebuild;
+struct rebuilds;
 
 struct rebuild_handler {
 	/* All has been copied.  The rebuild ends after this. */
 	void (*done)(void *owner);
-	/* A survivor cannot list its keys, or cannot be read with mg.  The
-	   rebuild ends after this. */
+	/* All has been copied that could be found, but a survivor cannot list
+	   its keys, or cannot be read with mg.  The rebuild ends after this. */
 	void (*impossible)(void *owner);
 };
 
@@ -50,16 +51,29 @@ struct rebuild_progress {
 };
 
 /*
- * A rebuild of the peer to, which collects keys until it is started.  memory:
- * how many bytes of keys may wait when they come from a list.  The other
+ * What the rebuilds of these pairs, which are borrowed, have in common: their
+ * pace, and the lists of keys that they read together.  memory: how many bytes
+ * of keys may wait in all of them when they come from a list.  Returns NULL
+ * when out of memory.
+ */
+struct rebuilds *rebuilds_new(struct conn_loop *loop, struct pairs *pairs,
+    size_t memory);
+
+/* All rebuilds were stopped.  NULL is fine. */
+void rebuilds_free(struct rebuilds *rebuilds);
+
+/* How many bytes of keys wait in all rebuilds. */
+size_t rebuilds_held(const struct rebuilds *rebuilds);
+
+/*
+ * A rebuild of the peer to, which collects keys until it is started.  The
  * arguments are borrowed.  Returns NULL when out of memory.
  *
  * One of the handlers is called once, from the loop, unless rebuild_stop()
  * comes first.  It does not call rebuild_stop().
  */
-struct rebuild *rebuild_new(struct conn_loop *loop, struct pairs *pairs,
-    struct peer *to, size_t memory, const struct rebuild_handler *handler,
-    void *owner);
+struct rebuild *rebuild_new(struct rebuilds *rebuilds, struct peer *to,
+    const struct rebuild_handler *handler, void *owner);
 
 /* Have a key of 1 to 250 bytes copied, which is as on a command line, in base64
    if base64 is set.  Returns false when out of memory. */

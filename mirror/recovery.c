@@ -110,8 +110,9 @@ struct recovery {
 };
 
 struct recoveries {
-	struct conn_loop *loop; /* borrowed */
-	struct pairs *pairs;    /* owned */
+	struct conn_loop *loop;    /* borrowed */
+	struct pairs *pairs;       /* owned */
+	struct rebuilds *rebuilds; /* owned */
 	struct recoveries_settings settings;
 	/* Owned: one per peer, in their order. */
 	struct recovery *of_peers;
@@ -119,7 +120,7 @@ struct recoveries {
 	/* Pairs without an authority, as it was logged last. */
 	size_t uncovered;
 	/* Rebuilds that began so far, of all peers. */
-	uint64_t rebuilds;
+	uint64_t rebuild_count;
 	struct event *steady; /* owned: calls on_steady() each second */
 };
 
@@ -201,7 +202,7 @@ set_state(struct recovery *recovery, enum peer_state state)
 	log_info("s %s: %s, was %s", peer_name(peer), peer_state_name(state),
 	    peer_state_name(peer->state));
 	if (state == PEER_REBUILD)
-		peer->mirror_since = ++recovery->all->rebuilds;
+		peer->mirror_since = ++recovery->all->rebuild_count;
 	peer->state = state;
 	if (peer_is_trusted(peer) != was_trusted)
 		tell_partners(peer, !was_trusted);
@@ -552,8 +553,8 @@ begin_rebuild(struct recovery *recovery)
 		recovery->partners = PARTNERS_READ;
 	else if (recovery->partners == PARTNERS_MISSED_AND_BACK)
 		recovery->partners = PARTNERS_MISSED;
-	recovery->rebuild = rebuild_new(all->loop, all->pairs, recovery->peer,
-	    all->settings.memory, &on_rebuild, recovery);
+	recovery->rebuild = rebuild_new(all->rebuilds, recovery->peer,
+	    &on_rebuild, recovery);
 	if (recovery->rebuild == NULL)
 		server_fail(recovery->peer->server, "out of memory");
 	return recovery->rebuild != NULL;
@@ -755,7 +756,10 @@ recoveries_new(struct conn_loop *loop, struct resolver *resolver,
 	    all);
 	all->pairs = pairs_new(loop, resolver, servers, server_settings,
 	    &on_server);
-	if (all->steady == NULL || all->pairs == NULL ||
+	if (all->pairs != NULL)
+		all->rebuilds = rebuilds_new(loop, all->pairs,
+		    settings->memory);
+	if (all->steady == NULL || all->rebuilds == NULL ||
 	    !build_recoveries(all)) {
 		recoveries_free(all);
 		return NULL;
@@ -798,6 +802,7 @@ recoveries_free(struct recoveries *all)
 	size_t i;
 
 	/* The servers go first: they hold calls that recoveries are made of. */
+	rebuilds_free(all->rebuilds);
 	pairs_free(all->pairs);
 	for (i = 0; i < n; i++)
 		recovery_destroy(&all->of_peers[i]);

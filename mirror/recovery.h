@@ -19,7 +19,7 @@ struct recoveries;
 struct server_settings;
 
 struct recoveries_settings {
-	size_t memory;    /* bytes of keys that a rebuild may hold */
+	size_t memory;    /* bytes of keys that all rebuilds may hold */
 	size_t item_size; /* bytes of the largest value from a client */
 };
 

@@ -1,0 +1,193 @@
+"""Rebuilds: many at once, with survivors that are busy, slow or lie.
+
+What a rebuild copies is tested in test_returns.py, under load.
+"""
+import threading
+import time
+
+from faults import Busy, Front, Fronted, fill, missing
+from lib.net import wait_for
+from lib.servers import sanitized
+
+
+def states(proxy):
+    found = proxy.stats("servers")
+    return [found[name] for name in found if name.endswith(":state")]
+
+
+def wait_up(proxy, timeout=60):
+    wait_for(lambda: set(states(proxy)) == {"up"}, "all servers to be up",
+             timeout, pause=0.05)
+
+
+def count(server):
+    return int(server.stats()["curr_items"])
+
+
+class Lists:
+    """Counts the lists that a survivor is asked for, and delays each."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+        self.lock = threading.Lock()
+        self.running = self.most = self.times = 0
+
+    def __call__(self, line):
+        if not line.startswith(b"lru_crawler metadump"):
+            return None
+        with self.lock:
+            self.times += 1
+            self.running += 1
+            self.most = max(self.most, self.running)
+        time.sleep(self.seconds)
+        with self.lock:
+            self.running -= 1
+        return None
+
+
+def restart_all(servers):
+    for server in servers:
+        server.kill()
+    for server in servers:
+        server.start(server.port)
+
+
+def fronted(stage, refuse):
+    return stage.add(Fronted(refuse)).start()
+
+
+def test_servers_that_return_at_once_share_lists_of_their_survivor(stage):
+    """Twelve primaries, one backup: each list is for all who wait for it."""
+    lists = Lists(0.3)
+    backup = fronted(stage, lists)
+    primaries = stage.memcacheds(12, "-t", "1")
+    proxy = stage.magent(primaries, [backup], "-t", 5000)
+    fill(proxy, 3000)
+    restart_all(primaries)
+    wait_for(lambda: "up" not in states(proxy)[:12], "them to be missed")
+    wait_up(proxy)
+    assert sum(map(count, primaries)) == 3000
+    assert missing(proxy, 3000) == 0
+    assert lists.most == 1
+    # They return within half a second or so, not at the same moment.
+    assert lists.times <= 5, lists.times
+
+
+def test_keys_that_do_not_fit_are_listed_in_parts_for_all(stage):
+    """The memory for keys is that of all rebuilds together."""
+    keys = 60000 if sanitized() else 120000
+    backup = stage.memcached("-m", "256")
+    primaries = stage.memcacheds(6, "-t", "1")
+    # Half of it is for keys of rebuilds: a list of all does not fit.
+    proxy = stage.magent(primaries, [backup], "-m", 8, "-t", 2000)
+    fill(proxy, keys, size=8, prefix=b"p" * 60)
+    before = proxy.peak_rss()
+    restart_all(primaries)
+    wait_for(lambda: "up" not in states(proxy)[:6], "them to be missed")
+    wait_up(proxy, 120)
+    assert sum(map(count, primaries)) == keys
+    if not sanitized():
+        assert proxy.peak_rss() < before + (6 << 20)
+
+
+def test_survivor_that_is_busy_for_long_is_waited_for(stage):
+    """BUSY is no failure, however often it comes, and is logged once."""
+    busy = Busy(26)
+    backup = fronted(stage, busy)
+    primary = stage.memcached()
+    proxy = stage.magent([primary], [backup], "-t", 2000)
+    fill(proxy, 500)
+    primary.restart()
+    wait_for(lambda: busy.times == 0, "the last BUSY", timeout=40)
+    wait_up(proxy)
+    assert count(primary) == 500
+    output = proxy.output()
+    assert output.count("it is busy") == 1, output
+    assert "do not list" not in output
+
+
+class Liar(Front):
+    """Passes on everything but the lists of keys."""
+
+    def __init__(self, memcached, lie):
+        self.lie = lie
+        super().__init__(memcached, lambda line: None)
+
+    def _pass(self, link, line, data):
+        if line.startswith(b"lru_crawler metadump"):
+            return self.lie(link)
+        return super()._pass(link, line, data)
+
+
+def without_end(link):
+    n = 0
+    while True:
+        link.send(b"".join(
+            b"key=lie:%d exp=-1 la=1 cas=1 fetch=no cls=1 size=60\n" % i
+            for i in range(n, n + 5000)))
+        n += 5000
+
+
+def test_list_without_end_is_given_up(stage):
+    """Its length is bounded by what the survivor says that it has.  What the
+    other survivor lists is copied."""
+    honest, backing = stage.memcacheds(2)
+    liar = stage.add(Liar(backing, without_end))
+    primary = stage.memcached()
+    proxy = stage.magent([primary], [liar, honest], "-t", 5000)
+    fill(proxy, 2000)
+    held = count(honest)
+    assert 0 < held < 2000
+    before = proxy.peak_rss()
+    primary.restart()
+    wait_for(lambda: "does not end" in proxy.output(), "the list to be left",
+             timeout=60)
+    wait_for(lambda: count(primary) == held, "the copies of the others",
+             timeout=40)
+    assert proxy.peak_rss() < before + (40 << 20) or sanitized()
+    wait_for(lambda: states(proxy)[0] == "up", "the server to be up",
+             timeout=40)
+
+
+GARBAGE = (
+    b"key=%zz exp=-1\n" b"key=%4\n" b"key=%\n" b"key= exp=1\n" b"key=\n"
+    b"key=%00%01%0a%0d%20 exp=-1\n" b"key=a%20b exp=-1\n"
+    b"key=" + b"%41" * 250 + b" exp=-1\n" b"key=" + b"x" * 251 + b"\n"
+    b"key=" + b"%0a" * 250 + b"\n" b"key=\xff\xfe\x80 exp=-1\n"
+    b"key=no:such:key exp=-1 la=1\n" b"OK\r\n" b"OK\n" b"key=no:such:key\n")
+
+
+def test_garbage_in_a_list_does_no_harm(stage):
+    """Wrong escapes, keys that no client can have set, keys that are not
+    there, keys of other pairs, and the true ones between them."""
+    primaries = stage.memcacheds(2)
+    backing = stage.memcached()
+
+    def lie(link):
+        with backing.client() as client:
+            client.send(b"lru_crawler metadump hash\r\n")
+            true = client.read_until(b"END\r\n")
+        return GARBAGE + true[:-5] + GARBAGE + true
+
+    liar = stage.add(Liar(backing, lie))
+    proxy = stage.magent(primaries, [liar], "-t", 5000)
+    fill(proxy, 1000)
+    held = count(primaries[0])
+    primaries[0].restart()
+    wait_up(proxy)
+    assert count(primaries[0]) == held
+    assert missing(proxy, 1000) == 0
+    assert "copied, " in proxy.output()
+    assert primaries[0].is_running() and proxy.is_running()
+
+
+def test_list_that_is_no_list_is_given_up(stage):
+    """Something else than keys: the server is up all the same, later."""
+    backing = stage.memcached()
+    liar = stage.add(Liar(backing, lambda link: b"HELLO\r\n"))
+    primary = stage.memcached()
+    proxy = stage.magent([primary], [liar], "-t", 5000)
+    fill(proxy, 100)
+    primary.restart()
+    wait_for(lambda: "do not list" in proxy.output(), "the list to be left")
+    wait_up(proxy, 40)
