@@ -48,6 +48,14 @@ enum {
 	STEADY_MS = 10000,
 	/* A server that cannot be rebuilt is warmed for this time. */
 	WARM_SECONDS = 20,
+	/* A memcached says that it is up for at most so many seconds more than
+	   it is. */
+	UPTIME_AHEAD = 3,
+	/* If on_steady() did not run for this time, this process was held up,
+	   and what it notices may have happened long before. */
+	HELD_UP_MS = 1200,
+	/* A server of unknown items waits so long for a partner that is up. */
+	STRANGER_WAIT_MS = 10000,
 };
 
 /*
@@ -57,10 +65,11 @@ enum {
  *	               before it went     its dirty ones
  *	WHOLE               -                   -     as it was started, or
  *	                                              handed back after LOST
- *	KEPT               yes                  -     the same process is back
+ *	KEPT               yes                  -     the same process, or the
+ *	                                              first one that is heard of
  *	LOST                -                  yes    a new process, or emptied
- *	KEPT_IN_PART       yes                 yes    KEPT, but partners that
- *	                                              were away may hold more
+ *	KEPT_IN_PART       yes                 yes    KEPT, but its partners may
+ *	                                              hold more
  *
  * It outlasts a failure: a server that fails in the middle of a rebuild still
  * lacks what it lacked.
@@ -97,6 +106,11 @@ struct recovery {
 	struct recoveries *all; /* borrowed */
 	enum contents contents;
 	enum partners partners;
+	/* When its last connection that was identified ended; all times are
+	   milliseconds of the monotonic clock. */
+	int64_t lost_ms;
+	/* When it first had to wait as a stranger; 0: it does not. */
+	int64_t stranger_ms;
 	struct identify identify;
 	struct drain drain;
 	struct invalidation *invalidation; /* owned */
@@ -122,6 +136,8 @@ struct recoveries {
 	/* Rebuilds that began so far, of all peers. */
 	uint64_t rebuild_count;
 	struct event *steady; /* owned: calls on_steady() each second */
+	/* When recoveries_start() was called, and on_steady() ran last. */
+	int64_t started_ms, steady_ms;
 };
 
 static void hand_back(struct recovery *recovery);
@@ -256,36 +272,131 @@ distrust_all_items(struct peer *peer, const struct identity *found)
 		peer_add_all_dirty(peer);
 }
 
-/* Decide what the returned server still holds: all that it had (the same
-   incarnation), nothing (another one), or something that is not known. */
+/* How many of the partners of a peer are trusted, and how many are not. */
 static void
+count_partners(const struct recovery *recovery, size_t *trusted, size_t *others)
+{
+	struct pairs *pairs = recovery->all->pairs;
+	const struct peer *other;
+	size_t i;
+
+	*trusted = *others = 0;
+	for (i = 0; i < pairs_peer_count(pairs); i++) {
+		other = pairs_peer(pairs, i);
+		if (!peers_are_partners(recovery->peer, other))
+			continue;
+		if (peer_is_trusted(other))
+			++*trusted;
+		else
+			++*others;
+	}
+}
+
+/*
+ * No incarnation at this address has been heard of since magent started.  It is
+ * believed, as it is at the start: nobody knows that it has missed anything but
+ * its dirty keys.  One that was started later than magent was empty then.
+ */
+static void
+judge_first(struct recovery *recovery, const struct identity *found)
+{
+	int64_t ms = conn_loop_now(recovery->all->loop) -
+	    recovery->all->started_ms;
+
+	if (dirty_is_all(recovery->peer->dirty))
+		distrust_all_items(recovery->peer, found);
+	if (found->stored > 0 &&
+	    (found->uptime * 1000 >= (uint64_t)ms || found->restartable))
+		recovery->contents = CONTENTS_KEPT;
+	else
+		recovery->contents = CONTENTS_LOST;
+}
+
+/* Whether this incarnation ran already when the last one did: it is another
+   memcached, which the address has come to mean, and has items of its own. */
+static bool
+is_stranger(const struct recovery *recovery, const struct identity *found)
+{
+	int64_t away = conn_loop_now(recovery->all->loop) - recovery->lost_ms;
+
+	assert(away >= 0);
+	return found->stored > 0 && found->uptime > UPTIME_AHEAD &&
+	    (found->uptime - UPTIME_AHEAD) * 1000 > (uint64_t)away;
+}
+
+/*
+ * The items of a stranger are not believed, so it must be emptied.  What is
+ * thrown away should be on a partner that is up.  Returns whether one is, or
+ * none has been for so long that it is better to go on.
+ */
+static bool
+may_empty_stranger(struct recovery *recovery)
+{
+	int64_t now = conn_loop_now(recovery->all->loop);
+	size_t trusted, others;
+
+	count_partners(recovery, &trusted, &others);
+	if (trusted > 0 || others == 0)
+		return true;
+	if (recovery->stranger_ms == 0)
+		recovery->stranger_ms = now;
+	return now - recovery->stranger_ms >= STRANGER_WAIT_MS;
+}
+
+/*
+ * This is another incarnation than the last one.  It is empty, but for what
+ * other proxies have put there since.  That may be old as well, so dirty keys
+ * stay dirty.  It is not empty if it keeps its items over a restart, which is
+ * believed only if nobody else can have them.  Returns false if it has to wait.
+ */
+static bool
+judge_new(struct recovery *recovery, const struct identity *found)
+{
+	struct peer *peer = recovery->peer;
+	size_t trusted, others;
+
+	if (is_stranger(recovery, found)) {
+		if (!may_empty_stranger(recovery))
+			return false;
+		distrust_all_items(peer, found);
+	}
+	recovery->contents = CONTENTS_LOST;
+	server_forget_ports(peer->server);
+	count_partners(recovery, &trusted, &others);
+	if (dirty_is_all(peer->dirty) || (found->restartable && others == 0))
+		distrust_all_items(peer, found);
+	else if (found->restartable)
+		recovery->contents = CONTENTS_KEPT_IN_PART;
+	return true;
+}
+
+/* Decide what the returned server still holds, and which of that may be old.
+   Nothing is thrown away on a doubt.  Returns false if it has to wait. */
+static bool
 judge_contents(struct recovery *recovery, const struct identity *found)
 {
 	struct peer *peer = recovery->peer;
 
 	assert(peer->state == PEER_IDENTIFY && found->known);
+	if (!peer->identity.known) {
+		judge_first(recovery, found);
+		return true;
+	}
 	switch (identity_compare(&peer->identity, found)) {
 	case IDENTITY_SAME:
 		recovery->contents = may_lack_any_key(recovery->contents) ?
 		    CONTENTS_LOST :
 		    CONTENTS_KEPT;
-		break;
+		return true;
 	case IDENTITY_NEW:
-		/*
-		 * It is empty, but for what other proxies have put there since.
-		 * That may be old as well, so dirty keys stay dirty.  It is not
-		 * empty if it keeps its items over a restart.
-		 */
-		recovery->contents = CONTENTS_LOST;
-		server_forget_ports(peer->server);
-		if (found->restartable || dirty_is_all(peer->dirty))
-			distrust_all_items(peer, found);
-		break;
+		return judge_new(recovery, found);
 	case IDENTITY_UNSURE:
-		recovery->contents = CONTENTS_LOST;
-		distrust_all_items(peer, found);
+		/* If it is the same one, its items are those that it had; if it
+		   is a new one, it has none, or what others have put there. */
+		recovery->contents = CONTENTS_KEPT_IN_PART;
 		break;
 	}
+	return true;
 }
 
 /* Values that fit in a primary may be too large for its backup. */
@@ -335,8 +446,12 @@ on_identified(struct identify *identify)
 	    peer_name(peer), found->version[0], found->version[1],
 	    found->version[2], (unsigned long long)found->pid,
 	    (unsigned long long)found->uptime);
-	if (peer->state != PEER_STARTING)
-		judge_contents(recovery, found);
+	if (peer->state != PEER_STARTING && !judge_contents(recovery, found)) {
+		server_fail(peer->server,
+		    "is another one than before, and no partner is up");
+		return;
+	}
+	recovery->stranger_ms = 0;
 	peer->identity = *found;
 	peer->clock_ahead = (int64_t)found->time - (int64_t)time(NULL);
 	warn_of_item_sizes(recovery);
@@ -650,6 +765,7 @@ on_steady(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	all->steady_ms = now;
 	for (i = 0; i < pairs_peer_count(all->pairs); i++) {
 		peer = pairs_peer(all->pairs, i);
 		if (peer->state == PEER_UP &&
@@ -662,6 +778,19 @@ on_steady(evutil_socket_t fd, short what, void *arg)
  * DOWN
  */
 
+/* An identified connection has just ended; or it ended while this process was
+   held up. */
+static void
+note_loss(struct recovery *recovery)
+{
+	const struct recoveries *all = recovery->all;
+	int64_t now = conn_loop_now(all->loop);
+
+	recovery->lost_ms = now - all->steady_ms > HELD_UP_MS ?
+	    all->steady_ms :
+	    now;
+}
+
 static void
 on_server_failed(void *owner)
 {
@@ -671,6 +800,8 @@ on_server_failed(void *owner)
 
 	if (peer_is_trusted(peer))
 		pairs_counters(pairs)->failovers++;
+	if (peer->state != PEER_DOWN && peer->state != PEER_IDENTIFY)
+		note_loss(recovery);
 	/* The state comes first: callbacks below choose an authority. */
 	set_state(recovery, PEER_DOWN);
 	event_del(recovery->warm_end);
@@ -773,6 +904,7 @@ recoveries_start(struct recoveries *all)
 	struct timeval second = { .tv_sec = 1 };
 	size_t i;
 
+	all->started_ms = all->steady_ms = conn_loop_now(all->loop);
 	event_add(all->steady, &second);
 	for (i = 0; i < pairs_peer_count(all->pairs); i++)
 		server_start(pairs_peer(all->pairs, i)->server);

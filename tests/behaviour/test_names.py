@@ -31,6 +31,7 @@ def case(function):
     "second_address_is_used_while_the_first_is_silent",
     "second_address_is_used_while_the_first_refuses",
     "clients_are_served_while_a_name_is_looked_up",
+    "servers_whose_names_are_found_late_keep_what_they_hold",
 ])
 def test_server_by_name(name):
     done = subprocess.run(
@@ -227,6 +228,41 @@ def clients_are_served_while_a_name_is_looked_up(stage, files, port):
         assert proxy.talk(b"set k 0 0 1\r\nv\r\n") == b"STORED\r\n"
         longest = max(longest, time.monotonic() - start)
     assert longest < 2, longest
+
+
+class SlowNameServer(NameServer):
+    """Answers after a while."""
+
+    def run(self):
+        time.sleep(1)
+        super().run()
+
+
+@case
+def servers_whose_names_are_found_late_keep_what_they_hold(
+        stage, files, port):
+    files.mount("hosts", "127.0.0.1 localhost\n")
+    files.mount("resolv.conf", "nameserver 127.0.0.11\noptions timeout:3\n")
+    hosts = {"one.test": "127.0.0.2", "two.test": "127.0.0.3"}
+    for address in hosts.values():
+        memcached_at(stage, address, port)
+        assert ask(address, port, b"set k 0 0 1\r\nv\r\n") == b"STORED\r\n"
+    SlowNameServer("127.0.0.11", hosts)
+    proxy = stage.magent([Named("one.test", port)], [Named("two.test", port)],
+                         "-t", 100)
+    assert state(proxy) in ("starting", "down")
+    wait_up(proxy)
+    assert proxy.talk(b"get k\r\n") == b"VALUE k 0 1\r\nv\r\nEND\r\n"
+    for address in hosts.values():
+        assert b"cmd_flush 0\r\n" in ask(address, port, b"stats\r\n")
+        assert ask(address, port, b"get k\r\n").startswith(b"VALUE")
+
+
+def ask(address, port, request):
+    """What a server there answers, in one packet."""
+    with socket.create_connection((address, port)) as there:
+        there.sendall(request)
+        return there.recv(1 << 16)
 
 
 def main(name):
