@@ -272,24 +272,16 @@ distrust_all_items(struct peer *peer, const struct identity *found)
 		peer_add_all_dirty(peer);
 }
 
-/* How many of the partners of a peer are trusted, and how many are not. */
-static void
-count_partners(const struct recovery *recovery, size_t *trusted, size_t *others)
+static bool
+has_trusted_partner(const struct peer *peer)
 {
-	struct pairs *pairs = recovery->all->pairs;
-	const struct peer *other;
 	size_t i;
 
-	*trusted = *others = 0;
-	for (i = 0; i < pairs_peer_count(pairs); i++) {
-		other = pairs_peer(pairs, i);
-		if (!peers_are_partners(recovery->peer, other))
-			continue;
-		if (peer_is_trusted(other))
-			++*trusted;
-		else
-			++*others;
-	}
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++)
+		if (peers_are_partners(peer, pairs_peer(peer->pairs, i)) &&
+		    peer_is_trusted(pairs_peer(peer->pairs, i)))
+			return true;
+	return false;
 }
 
 /*
@@ -332,11 +324,10 @@ is_stranger(const struct recovery *recovery, const struct identity *found)
 static bool
 may_empty_stranger(struct recovery *recovery)
 {
+	const struct peer *peer = recovery->peer;
 	int64_t now = conn_loop_now(recovery->all->loop);
-	size_t trusted, others;
 
-	count_partners(recovery, &trusted, &others);
-	if (trusted > 0 || others == 0)
+	if (has_trusted_partner(peer) || peer->away_partners == 0)
 		return true;
 	if (recovery->stranger_ms == 0)
 		recovery->stranger_ms = now;
@@ -353,7 +344,7 @@ static bool
 judge_new(struct recovery *recovery, const struct identity *found)
 {
 	struct peer *peer = recovery->peer;
-	size_t trusted, others;
+	bool are_all_up = peer->away_partners == 0;
 
 	if (is_stranger(recovery, found)) {
 		if (!may_empty_stranger(recovery))
@@ -362,8 +353,7 @@ judge_new(struct recovery *recovery, const struct identity *found)
 	}
 	recovery->contents = CONTENTS_LOST;
 	server_forget_ports(peer->server);
-	count_partners(recovery, &trusted, &others);
-	if (dirty_is_all(peer->dirty) || (found->restartable && others == 0))
+	if (dirty_is_all(peer->dirty) || (found->restartable && are_all_up))
 		distrust_all_items(peer, found);
 	else if (found->restartable)
 		recovery->contents = CONTENTS_KEPT_IN_PART;
