@@ -229,9 +229,13 @@ struct item {
 	bool is_binary;
 	/* It was invalidated (flag X). */
 	bool is_stale;
+	/* This read has won the right to set it anew (flag W). */
+	bool is_won;
 	/* One client was asked to set it anew (flags W, Z).  With an empty
 	   value it was made for that, and holds nothing. */
 	bool is_awaited;
+	/* Its cas token; 0: the server gives none. */
+	uint64_t cas;
 };
 
 /* The seconds of a flag t; -1 if the item does not expire. */
@@ -261,7 +265,12 @@ parse_item(const char *bytes, const struct proto_span *meta)
 			item.is_binary = true;
 		else if (bytes[token.at] == 'X')
 			item.is_stale = true;
-		else if (bytes[token.at] == 'W' || bytes[token.at] == 'Z')
+		else if (bytes[token.at] == 'c')
+			item.cas = proto_number(bytes + token.at + 1,
+			    token.length - 1);
+		else if (bytes[token.at] == 'W')
+			item.is_won = item.is_awaited = true;
+		else if (bytes[token.at] == 'Z')
 			item.is_awaited = true;
 	}
 	return item;
@@ -323,6 +332,38 @@ add_copy(struct copy *copy, const struct answer *answer,
 }
 
 static void
+on_given_back(struct call *call, const struct answer *answer)
+{
+	struct copy *copy = CONTAINER_OF(call, struct copy, call);
+	struct peer *authority = copy->authority;
+
+	(void)answer;
+	finish_copy(copy);
+	peer_finish(authority);
+}
+
+/*
+ * The read has won a stale item, which is not copied.  Have the next client win
+ * it instead: invalidate it once more, unless it has changed since.
+ */
+static void
+give_back(struct copy *copy, const struct item *item)
+{
+	char line[LINE_MAX];
+	int n;
+
+	assert(copy->is_in_flight && item->is_won && item->cas != 0);
+	n = snprintf(line, sizeof(line), "md %.*s%s I C%llu\r\n",
+	    (int)copy->length, copy->key, copy->base64 ? " b" : "",
+	    (unsigned long long)item->cas);
+	assert(n > 0 && (size_t)n < sizeof(line));
+	copy->call.expect = PROTO_EXPECT_META_DELETE;
+	copy->call.done = on_given_back;
+	peer_submit(copy->authority, copy->hash, &copy->call, line, (size_t)n,
+	    NULL, 0, NULL);
+}
+
+static void
 on_read(struct call *call, const struct answer *answer)
 {
 	struct copy *copy = CONTAINER_OF(call, struct copy, call);
@@ -333,7 +374,10 @@ on_read(struct call *call, const struct answer *answer)
 	assert(copy->is_in_flight && authority != rebuild->to);
 	if (answer != NULL && answer->last.result == PROTO_META_VALUE)
 		item = parse_item(answer->bytes, &answer->last.meta);
-	if (rebuild->is_stopped) {
+	if (item.is_stale && item.is_won && item.cas != 0) {
+		rebuild->gone++;
+		give_back(copy, &item);
+	} else if (rebuild->is_stopped) {
 		finish_copy(copy);
 	} else if (answer == NULL) {
 		/* The key is copied from the authority that follows. */
@@ -371,7 +415,7 @@ submit_read(struct copy *copy)
 	copy->hash = pair.hash;
 	if (copy->authority == NULL || copy->authority == rebuild->to)
 		return false;
-	n = snprintf(line, sizeof(line), "mg %.*s%s k f t v\r\n",
+	n = snprintf(line, sizeof(line), "mg %.*s%s k f t v c\r\n",
 	    (int)copy->length, copy->key, copy->base64 ? " b" : "");
 	assert(n > 0 && (size_t)n < sizeof(line));
 	copy->call.expect = PROTO_EXPECT_META_GET;

@@ -191,3 +191,76 @@ def test_list_that_is_no_list_is_given_up(stage):
     primary.restart()
     wait_for(lambda: "do not list" in proxy.output(), "the list to be left")
     wait_up(proxy, 40)
+
+
+def meta(server, line):
+    """The first line of the answer, as a set of words, and the value."""
+    lines = server.talk(line + b"\r\n").split(b"\r\n")
+    return set(lines[0].split()), lines[1]
+
+
+def test_copy_does_not_take_the_turn_of_who_sets_a_stale_item_anew(stage):
+    """A read wins a stale item, once.  That of a copy is not to be that one."""
+    primary, backup = stage.memcacheds(2)
+    proxy = stage.magent([primary], [backup])
+    odd = b"AAEC"       # base64 of three bytes that are no text
+    proxy.talk(b"set stale 5 0 1\r\nv\r\nset gone 0 0 1\r\nv\r\n"
+               b"set fresh 0 0 1\r\nv\r\nms %s 1 b\r\nv\r\n" % odd)
+    proxy.talk(b"md stale I T300\r\nmd gone I T300\r\nmd %s b I T300\r\n" % odd)
+    assert meta(proxy, b"mg gone v") == ({b"VA", b"1", b"X", b"W"}, b"v")
+    assert meta(proxy, b"mg made N30 v") == ({b"VA", b"0", b"W"}, b"")
+    backup.restart()
+    wait_for(lambda: states(proxy)[1] != "up", "it to be missed")
+    wait_up(proxy)
+    assert count(backup) == 1       # the fresh one
+    won, value = meta(proxy, b"mg stale f t v")
+    assert {b"X", b"W", b"f5"} < won and value == b"v"
+    assert won & {b"t300", b"t299", b"t298", b"t297"}, won
+    assert {b"X", b"W"} < meta(proxy, b"mg %s b v" % odd)[0]
+    for line in b"mg stale v", b"mg gone v", b"mg %s b v" % odd:
+        assert {b"X", b"Z"} < meta(proxy, line)[0], line
+    assert meta(proxy, b"mg made v")[0] == {b"VA", b"0", b"Z"}
+    assert meta(proxy, b"mg fresh v") == ({b"VA", b"1"}, b"v")
+
+
+def test_item_set_anew_while_a_copy_reads_it_stays_as_it_was_set(stage):
+    """What the copy gives back has changed meanwhile: it is left alone."""
+    changes = []
+
+    def change(line):
+        if line.startswith(b"md key I"):
+            changes.append(line)
+            backup.talk(b"set key 0 0 3\r\nnew\r\n")
+        return None
+
+    primary = stage.memcached()
+    backup = fronted(stage, change)
+    proxy = stage.magent([primary], [backup], "-t", 5000)
+    backup.talk(b"set key 0 0 1\r\nv\r\nmd key I\r\n")
+    primary.restart()
+    wait_for(lambda: states(proxy)[0] != "up", "it to be missed")
+    wait_up(proxy)
+    assert len(changes) == 1
+    assert meta(backup, b"mg key v") == ({b"VA", b"3"}, b"new")
+
+
+def test_many_stale_items_are_passed_by_in_time(stage):
+    """They are not copied, cost the time of a copy each, and stay stale."""
+    n = 20000
+    primary, backup = stage.memcacheds(2)
+    proxy = stage.magent([primary], [backup], "-t", 2000)
+    fill(proxy, n, prefix=b"k")
+    fill(proxy, 100)
+    with backup.client() as client:
+        for i in range(0, n, 1000):
+            client.exchange([b"".join(
+                b"md k:%d I\r\n" % j for j in range(i, i + 1000)) +
+                b"mn\r\n"], b"MN\r\n")
+    primary.restart()
+    wait_for(lambda: states(proxy)[0] != "up", "it to be missed")
+    wait_up(proxy)
+    assert count(primary) == 100
+    with backup.client() as client:
+        reply = client.exchange([b"".join(
+            b"mg k:%d\r\n" % i for i in range(n)) + b"mn\r\n"], b"MN\r\n")
+    assert reply.count(b"HD X W\r\n") == n
