@@ -713,22 +713,6 @@ conn_input_memory(const struct conn *conn)
 	return conn->in == NULL ? 0 : conn->in->size;
 }
 
-unsigned int
-conn_local_port(const struct conn *conn)
-{
-	struct sockaddr_storage address;
-	socklen_t length = sizeof(address);
-
-	if (conn->fd == -1 ||
-	    getsockname(conn->fd, (struct sockaddr *)&address, &length) == -1)
-		return 0;
-	if (address.ss_family == AF_INET)
-		return ntohs(((struct sockaddr_in *)&address)->sin_port);
-	if (address.ss_family == AF_INET6)
-		return ntohs(((struct sockaddr_in6 *)&address)->sin6_port);
-	return 0;
-}
-
 /* Write an IP address and its port to name; leave name if it is none. */
 static void
 write_name(const struct sockaddr_storage *address, socklen_t length, char *name)
@@ -798,17 +782,28 @@ conn_new(struct conn_loop *loop, enum conn_rank rank,
 	return conn;
 }
 
-static void
-detach(struct conn *conn)
+int
+conn_take_socket(struct conn *conn)
 {
-	if (conn->fd == -1)
-		return;
+	int fd = conn->fd;
+
+	if (fd == -1)
+		return -1;
 	event_del(&conn->readable);
 	event_del(&conn->writable);
-	close(conn->fd);
 	conn->fd = -1;
 	if (conn->output == OUTPUT_BLOCKED)
 		conn->output = OUTPUT_IDLE;
+	return fd;
+}
+
+static void
+detach(struct conn *conn)
+{
+	int fd = conn_take_socket(conn);
+
+	if (fd != -1)
+		close(fd);
 }
 
 bool

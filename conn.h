@@ -167,8 +167,9 @@ size_t conn_input_bytes(const struct conn *conn);
 /* Bytes of the block that the kept input is in; 0 if there is none. */
 size_t conn_input_memory(const struct conn *conn);
 
-/* The port of this side of a TCP connection; 0 if it has none. */
-unsigned int conn_local_port(const struct conn *conn);
+/* Take the socket out of conn, which is closed next: it may still be read from
+   and half-closed.  The caller owns it.  Returns -1 if there is none. */
+int conn_take_socket(struct conn *conn);
 
 /* Write ADDRESS:PORT of the remote to name, which has room for CONN_NAME_MAX
    bytes.  It is "unix" if this is no TCP connection. */

@@ -4,16 +4,11 @@
 /*
  * Wait until a server that is back has carried out what it was sent on
  * connections that have ended.  A process that was hung carries it out when it
- * goes on, even after our RST, and would overwrite newer writes.
- *
- * Old connections are known by their local ports (server_old_ports()).  A
- * connection to a unix socket has none, so it is not waited for.
+ * goes on, and would overwrite newer writes.
  */
 
 #include <stdbool.h>
 #include <stdint.h>
-
-#include "server/server.h"
 
 struct conn_loop;
 struct event;
@@ -24,25 +19,12 @@ struct drain {
 	struct conn_loop *loop; /* borrowed */
 	struct peer *peer;      /* borrowed */
 	void (*done)(struct drain *drain);
-	/* The stats conns that is in flight. */
-	struct call list_call;
-	/* Owned: ends the pause before the next list. */
+	/* Owned: ends the pause before the next look. */
 	struct event *timer;
 	/* When drain_start() was called: monotonic milliseconds. */
 	int64_t began_ms;
-	/* The first list did not end it: there was something to wait for. */
+	/* There was something to wait for. */
 	bool had_to_wait;
-
-	/* Of the list that is coming: */
-
-	/* The number of the connection that the last addr line was about. */
-	uint64_t conn;
-	/* That connection is an old one. */
-	bool is_old;
-	/* Old connections so far. */
-	unsigned int old_count;
-	/* Old connections so far that had a command in the last second. */
-	unsigned int busy_count;
 };
 
 /*

@@ -42,6 +42,7 @@
 #include "mirror/rebuild.h"
 #include "proto.h"
 #include "server/server.h"
+#include "server/zombie.h"
 
 enum {
 	/* A server that was up for this time does not come and go. */
@@ -352,7 +353,7 @@ judge_new(struct recovery *recovery, const struct identity *found)
 		distrust_all_items(peer, found);
 	}
 	recovery->contents = CONTENTS_LOST;
-	server_forget_ports(peer->server);
+	zombies_reset(server_zombies(peer->server));
 	if (dirty_is_all(peer->dirty) || (found->restartable && are_all_up))
 		distrust_all_items(peer, found);
 	else if (found->restartable)

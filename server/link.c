@@ -632,10 +632,10 @@ link_has_sent(const struct link *link)
 	return link->conn != NULL && conn_sent(link->conn) > 0;
 }
 
-unsigned int
-link_port(const struct link *link)
+int
+link_take_socket(struct link *link)
 {
-	return link->conn != NULL ? conn_local_port(link->conn) : 0;
+	return link_has_sent(link) ? conn_take_socket(link->conn) : -1;
 }
 
 /*

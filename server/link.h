@@ -98,8 +98,9 @@ bool link_is_attached(const struct link *link);
 /* Whether bytes were sent since link_open(). */
 bool link_has_sent(const struct link *link);
 
-/* The port of this side of the connection; 0: there is none. */
-unsigned int link_port(const struct link *link);
+/* Take the socket out of a link, which is closed next.  The caller owns it.
+   Returns -1 if there is none, or nothing was sent on it. */
+int link_take_socket(struct link *link);
 
 /*
  * Send a command: a line with its line end, and then length bytes of data.

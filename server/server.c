@@ -28,6 +28,7 @@
 #include "log.h"
 #include "server/address.h"
 #include "server/endpoint.h"
+#include "server/zombie.h"
 
 enum {
 	/* The wait before a new connect, ms, after the first failure. */
@@ -43,8 +44,6 @@ enum {
 	/* So many times settings.timeout_ms is the age that is allowed to a
 	   server that nobody can replace. */
 	AGE_FACTOR = 4,
-	/* The most ports that server_old_ports() returns. */
-	OLD_PORTS_MAX = 128,
 };
 
 static_assert(RETRY_FIRST_MS <= RETRY_MAX_MS && RETRY_JITTER < 100,
@@ -84,8 +83,10 @@ struct server {
 	struct endpoints *endpoints; /* owned */
 	const char *fail_reason; /* NULL: the timer is not to fail the server */
 
-	uint16_t old_ports[OLD_PORTS_MAX]; /* the oldest first */
-	size_t old_port_count;
+	struct zombies *zombies; /* owned */
+	/* It has failed, and was only asked who it is since then: nothing that
+	   was sent on its links matters. */
+	bool is_questioned;
 
 	struct server_counters counters;
 };
@@ -123,47 +124,29 @@ jittered(unsigned int ms)
 	return ms - span / 2 + (span ? (unsigned int)random() % span : 0);
 }
 
-/* Remember the port of a connection that is about to end, if anything was sent
-   on it. */
-static void
-note_port(struct server *server, const struct link *link)
-{
-	unsigned int port = link_has_sent(link) ? link_port(link) : 0;
-
-	assert(server->old_port_count <= OLD_PORTS_MAX);
-	if (port == 0)
-		return;
-	if (server->old_port_count == OLD_PORTS_MAX) {
-		server->old_port_count--;
-		memmove(server->old_ports, server->old_ports + 1,
-		    server->old_port_count * sizeof(server->old_ports[0]));
-	}
-	server->old_ports[server->old_port_count++] = (uint16_t)port;
-}
-
-size_t
-server_old_ports(const struct server *server, const uint16_t **ports)
-{
-	*ports = server->old_ports;
-	return server->old_port_count;
-}
-
-void
-server_forget_ports(struct server *server)
-{
-	server->old_port_count = 0;
-}
-
-/* Close all links, and append their calls to *calls, in their order. */
+/* Close all links, and append their calls to *calls, in their order.  What was
+   sent on them may still be carried out. */
 static void
 close_links(struct server *server, struct call_list *calls)
 {
+	struct link *link;
 	unsigned int i;
+	int fd;
 
 	for (i = 0; i < server->settings.links; i++) {
-		note_port(server, server->links[i]);
-		link_close(server->links[i], calls);
+		link = server->links[i];
+		fd = server->is_questioned ? -1 : link_take_socket(link);
+		if (fd != -1)
+			zombies_add(server->zombies, fd);
+		link_close(link, calls);
 	}
+	server->is_questioned = true;
+}
+
+struct zombies *
+server_zombies(const struct server *server)
+{
+	return server->zombies;
 }
 
 void
@@ -255,6 +238,7 @@ server_attach_links(struct server *server)
 	unsigned int i;
 
 	assert(server->state == SERVER_CONNECTED);
+	server->is_questioned = false;
 	server->counters.connects++;
 	for (i = 1; i < server->settings.links; i++) {
 		assert(!link_is_attached(server->links[i]));
@@ -564,13 +548,14 @@ server_new(struct conn_loop *loop, struct resolver *resolver,
 	server->retry_ms = RETRY_FIRST_MS;
 	server->timer = event_new(base, -1, 0, on_server_timer, server);
 	server->tick = event_new(base, -1, EV_PERSIST, on_probe_tick, server);
+	server->zombies = zombies_new(base);
 	server->links = calloc(settings->links, sizeof(*server->links));
 	server->probes = calloc(settings->links, sizeof(*server->probes));
 	server->endpoints = endpoints_new(resolver, address, on_endpoints_found,
 	    server);
 	if (server->timer == NULL || server->tick == NULL ||
-	    server->probes == NULL || server->endpoints == NULL ||
-	    !make_links(server)) {
+	    server->zombies == NULL || server->probes == NULL ||
+	    server->endpoints == NULL || !make_links(server)) {
 		server_free(server);
 		return NULL;
 	}
@@ -581,6 +566,7 @@ void
 server_free(struct server *server)
 {
 	free_links(server);
+	zombies_free(server->zombies);
 	endpoints_free(server->endpoints);
 	if (server->timer != NULL)
 		event_free(server->timer);

@@ -17,6 +17,7 @@ struct block;
 struct conn_loop;
 struct resolver;
 struct server;
+struct zombies;
 
 struct server_handler {
 	/* A connection is being made.  Calls may be submitted, also from inside
@@ -82,14 +83,12 @@ void server_fail(struct server *server, const char *why);
 int server_dial(struct server *server);
 
 /*
- * The local ports of connections to this server that have ended: the server may
- * still carry out what it was sent on them.  Puts the newest ports into *ports,
- * which is valid until the server fails, and returns how many there are.
+ * The connections to this server on which it may still carry out what it was
+ * sent before it failed: there is one for each link at most.  Those on which it
+ * was only asked who it is do not count: calls before server_attach_links(),
+ * once it has failed.
  */
-size_t server_old_ports(const struct server *server, const uint16_t **ports);
-
-/* Nothing that was sent on these connections will be carried out any more. */
-void server_forget_ports(struct server *server);
+struct zombies *server_zombies(const struct server *server);
 
 /* Whether nobody can answer in place of this server: then it is given up only
    when its age is four times the timeout. */
