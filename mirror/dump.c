@@ -34,8 +34,6 @@
 #include "conn.h"
 #include "log.h"
 #include "mirror/fence.h"
-#include "mirror/gate.h"
-#include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "proto.h"
 #include "server/server.h"
@@ -49,8 +47,6 @@ enum {
 	TRIES_MAX = 20,
 	/* A dump ends when the server has been busy for this time. */
 	BUSY_MAX_MS = 300000,
-	/* Before a try that cannot begin because the gate is closed. */
-	GATE_PAUSE_MS = 10,
 	/* A list may have twice as many lines as the server has items, and
 	   these besides. */
 	LINES_SPARE = 200000,
@@ -391,10 +387,6 @@ on_fence_passed(void *owner, bool was_reached)
 static void
 try_dump(struct dump *dump)
 {
-	if (gate_is_closed(pairs_gate(dump->from->pairs))) {
-		set_dump_timer(dump, GATE_PAUSE_MS);
-		return;
-	}
 	dump->handler->begins(dump->owner);
 	dump->fence = fence_new(dump->from, on_fence_passed, dump);
 	if (dump->fence == NULL)

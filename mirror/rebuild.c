@@ -334,17 +334,14 @@ add_copy(struct copy *copy, const struct answer *answer,
 static void
 on_given_back(struct call *call, const struct answer *answer)
 {
-	struct copy *copy = CONTAINER_OF(call, struct copy, call);
-	struct peer *authority = copy->authority;
-
 	(void)answer;
-	finish_copy(copy);
-	peer_finish(authority);
+	finish_copy(CONTAINER_OF(call, struct copy, call));
 }
 
 /*
  * The read has won a stale item, which is not copied.  Have the next client win
- * it instead: invalidate it once more, unless it has changed since.
+ * it instead: invalidate it once more, unless it has changed since.  That is
+ * right in any order with what others do, so no gate matters to it.
  */
 static void
 give_back(struct copy *copy, const struct item *item)
