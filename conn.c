@@ -586,6 +586,15 @@ send_some(struct conn *conn)
 	return sendmsg(conn->fd, &message, MSG_NOSIGNAL);
 }
 
+/* Whether sending has failed with an error that says nothing of the input: what
+   has arrived before the remote went is still read, and then its end. */
+static bool
+is_input_left(const struct conn *conn, int error)
+{
+	return (error == EPIPE || error == ECONNRESET) && !is_paused(conn) &&
+	    !has_ended(conn);
+}
+
 /* Send until the queue is empty, the socket is full or the conn has failed. */
 static void
 write_out(struct conn *conn)
@@ -600,7 +609,7 @@ write_out(struct conn *conn)
 		}
 		if (errno == EINTR)
 			continue;
-		if (errno != EAGAIN)
+		if (errno != EAGAIN && !is_input_left(conn, errno))
 			fail(conn, errno);
 		else if (event_add(&conn->writable, NULL) == -1)
 			fail(conn, ENOMEM);

@@ -25,6 +25,7 @@
 #include "mirror/command.h"
 #include "mirror/effect.h"
 #include "mirror/gate.h"
+#include "mirror/suspect.h"
 
 enum {
 	/* Keys of the first round: as many as a block of the pool has room for.
@@ -164,14 +165,17 @@ route(struct exec *exec, struct get_key *key, const struct pair *pair,
 	sub->line_length += 1 + key->name.length;
 }
 
+/* failed: the subrequest for these keys that its server has returned; or
+   NULL. */
 static void
-submit_subrequest(struct subrequest *sub)
+submit_subrequest(struct subrequest *sub, const struct subrequest *failed)
 {
 	static char line[COMMAND_GET_MAX + ROUND_MAX * (1 + PROTO_KEY_MAX) + 2];
 	struct exec *exec = sub->exec;
 	const struct proto_request *r = &exec->r;
 	const struct get_key *key;
 	char *to = line + command_get(line, r);
+	struct link *link = NULL;
 
 	assert(!sub->is_sent && sub->key_count > 0 &&
 	    sub->key_count <= ROUND_MAX);
@@ -187,18 +191,25 @@ submit_subrequest(struct subrequest *sub)
 	    PROTO_EXPECT_VALUES_CAS :
 	    PROTO_EXPECT_VALUES;
 	exec_open_subrequest(sub);
-	peer_submit(sub->peer, sub->link, &sub->call, line, (size_t)(to - line),
-	    NULL, 0, NULL);
+	if (failed != NULL)
+		link = suspect_begin(failed->peer, sub->peer,
+		    failed->call.is_suspect);
+	if (link != NULL)
+		link_submit(link, &sub->call, line, (size_t)(to - line), NULL,
+		    0, NULL);
+	else
+		peer_submit(sub->peer, sub->link, &sub->call, line,
+		    (size_t)(to - line), NULL, 0, NULL);
 }
 
 static void
-submit_subrequests(struct exec *exec)
+submit_subrequests(struct exec *exec, const struct subrequest *failed)
 {
 	struct subrequest *sub;
 
 	STAILQ_FOREACH(sub, &exec->subrequests, entry)
 		if (!sub->is_sent)
-			submit_subrequest(sub);
+			submit_subrequest(sub, failed);
 }
 
 /* The server has failed: ask the authorities that its keys have now. */
@@ -216,7 +227,7 @@ reroute(struct exec *exec, struct subrequest *failed)
 	}
 	/* Its keys are in other lists now; their number is for the budget. */
 	failed->first_key = NULL;
-	submit_subrequests(exec);
+	submit_subrequests(exec, failed);
 }
 
 /* The hits of a gat or gats are touched on their mirrors, too. */
@@ -261,10 +272,12 @@ lose_touches(struct exec *exec, const struct subrequest *sub)
 {
 	struct proto_request r = exec->r;
 	const struct get_key *key;
+	struct pair pair;
 
 	for (key = sub->first_key; key != NULL; key = key->next) {
+		pair = pair_of_key(exec, key);
 		r.key = key->name;
-		effect_lost(sub->peer, &r, exec->bytes);
+		effect_lost(&pair, sub->peer, &r, exec->bytes);
 	}
 }
 
@@ -278,10 +291,12 @@ on_values(struct call *call, const struct answer *answer)
 
 	assert(sub->is_sent && exec->owed > 0 && sub->hits <= sub->key_count);
 	if (answer == NULL) {
-		if (touches)
+		if (touches && call->was_sent)
 			lose_touches(exec, sub);
 		reroute(exec, sub);
 	} else {
+		if (answer->bytes == suspect_error)
+			exec->error_line = suspect_error;
 		if (touches)
 			send_touches(exec, sub);
 		if (pairs_are_warming(exec->env->pairs))
@@ -371,7 +386,7 @@ multiget_start(struct exec *exec)
 	for (i = 0; i < n; i += PAIRS_BATCH)
 		route_keys(exec, &exec->get_keys[i],
 		    n - i < PAIRS_BATCH ? n - i : PAIRS_BATCH);
-	submit_subrequests(exec);
+	submit_subrequests(exec, NULL);
 	exec->state = exec->owed == 0 ? EXEC_READY : EXEC_WAITING;
 	return true;
 }

@@ -25,6 +25,7 @@
 #include "mirror/gate.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
+#include "mirror/suspect.h"
 #include "server/server.h"
 
 static_assert(PROTO_GET == 0 && PROTO_GATS == 3,
@@ -162,36 +163,54 @@ is_foreign_cas(struct exec *exec, const struct peer *peer, uint64_t *cas)
 
 static void on_single_reply(struct call *call, const struct answer *answer);
 
+/* returned_by: the server that has returned it; or NULL. */
 static void
-submit_single(struct exec *exec, struct subrequest *sub, uint64_t cas)
+submit_single(struct exec *exec, struct subrequest *sub, uint64_t cas,
+    struct peer *returned_by, bool is_suspect)
 {
 	const struct proto_request *r = &exec->r;
+	const char *key = exec->bytes + r->key.at;
+	const char *data = exec->bytes + r->data.at;
+	struct link *link = NULL;
 	struct command command;
+	size_t length = 0;
 
 	hot_assert(sub == &exec->inline_sub && sub->peer != NULL);
 	sub->call.done = on_single_reply;
 	sub->call.element = NULL;
 	sub->key_count = is_get(r) || r->command == PROTO_MG;
 	exec_open_subrequest(sub);
+	if (returned_by != NULL)
+		link = suspect_begin(returned_by, sub->peer, is_suspect);
 	if (is_get(r)) {
 		sub->call.expect = r->command == PROTO_GET ?
 		    PROTO_EXPECT_VALUES :
 		    PROTO_EXPECT_VALUES_CAS;
-		peer_get(sub->peer, exec->pair.hash, &sub->call,
-		    exec->bytes + r->key.at, r->key.length);
+		if (link != NULL)
+			link_get(link, &sub->call, key, r->key.length);
+		else
+			peer_get(sub->peer, exec->pair.hash, &sub->call, key,
+			    r->key.length);
 		return;
 	}
 	command_forward(&command, r, exec->bytes, cas);
 	sub->call.expect = command.expect;
-	peer_submit(sub->peer, exec->pair.hash, &sub->call, command.line,
-	    command.length, exec->bytes + r->data.at,
-	    command.has_data ? r->data.length + 2 : 0, exec->message);
+	if (command.has_data)
+		length = r->data.length + 2;
+	if (link != NULL)
+		link_submit(link, &sub->call, command.line, command.length,
+		    data, length, exec->message);
+	else
+		peer_submit(sub->peer, exec->pair.hash, &sub->call,
+		    command.line, command.length, data, length, exec->message);
 }
 
 /* Ask the authority of the key; or make the reply, if none is to be asked.
-   tries: servers that were asked and failed. */
+   tries: servers that were asked and failed; returned_by: the last of them, or
+   NULL; is_suspect: see suspect.h. */
 static void
-submit_to_authority(struct exec *exec, unsigned int tries)
+submit_to_authority(struct exec *exec, unsigned int tries,
+    struct peer *returned_by, bool is_suspect)
 {
 	struct peer *peer = pair_authority(&exec->pair);
 	struct subrequest *sub;
@@ -217,7 +236,7 @@ submit_to_authority(struct exec *exec, unsigned int tries)
 	sub = exec_add_subrequest(exec);
 	sub->peer = peer;
 	sub->tries = tries;
-	submit_single(exec, sub, cas);
+	submit_single(exec, sub, cas, returned_by, is_suspect);
 }
 
 static void
@@ -230,8 +249,10 @@ on_single_reply(struct call *call, const struct answer *answer)
 
 	assert(exec->owed == 1 && sub == STAILQ_FIRST(&exec->subrequests));
 	if (answer == NULL) {
-		effect_lost(peer, &exec->r, exec->bytes);
-		submit_to_authority(exec, sub->tries + 1);
+		if (call->was_sent)
+			effect_lost(&exec->pair, peer, &exec->r, exec->bytes);
+		submit_to_authority(exec, sub->tries + 1, peer,
+		    call->is_suspect);
 	} else if (is_get(&exec->r)) {
 		hit = answer->last.result == PROTO_VALUE;
 		if (hit && pairs_are_warming(exec->env->pairs))
@@ -254,7 +275,7 @@ start_single(struct exec *exec)
 
 	exec->pair = pairs_find_wire(exec->env->pairs, exec->bytes + r->key.at,
 	    r->key.length, r->base64);
-	submit_to_authority(exec, 0);
+	submit_to_authority(exec, 0, NULL, false);
 }
 
 /*

@@ -254,10 +254,10 @@ effect_warm(const struct pair *pair, struct peer *asked,
 }
 
 void
-effect_lost(struct peer *asked, const struct proto_request *r,
-    const char *bytes)
+effect_lost(const struct pair *pair, struct peer *asked,
+    const struct proto_request *r, const char *bytes)
 {
-	if (is_write(r))
+	if (is_write(r) && pair_authority(pair) != NULL)
 		peer_add_dirty(asked, bytes + r->key.at, r->key.length,
 		    r->base64);
 }

@@ -36,10 +36,14 @@ void effect_send(const struct pair *pair, struct peer *asked,
 void effect_warm(const struct pair *pair, struct peer *asked,
     enum proto_expect expect, const char *value, size_t length);
 
-/* The server asked has failed before it replied to r, so it may have carried
-   out r or not.  If r is a write, its key becomes dirty for that server. */
-void effect_lost(struct peer *asked, const struct proto_request *r,
-    const char *bytes);
+/*
+ * The server asked has failed before it replied to r, some of which it was
+ * sent, so it may have carried out r or not.  If r is a write, its key becomes
+ * dirty for that server; unless nobody else answers for the key: then nobody
+ * knows it better.
+ */
+void effect_lost(const struct pair *pair, struct peer *asked,
+    const struct proto_request *r, const char *bytes);
 
 /* Free the memory that is kept for later effects. */
 void effect_pool_free(void);

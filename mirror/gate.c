@@ -6,11 +6,11 @@
  *                      |                      v all have passed
  *   waiters are woken  '-- gate_open() <-- run()
  *
- * Invariant: the gate is closed exactly while there is a current job.  When its
- * run() is called, each call for a key that is held, submitted before the gate
- * was closed, has been answered or its server has failed; so the effects of
- * these calls are in the FIFOs of their mirrors.  Nobody has submitted such a
- * call since.
+ * Invariant: the gate is closed exactly while there is a current job, or a peer
+ * is held.  When run() is called, each call for a key that is held, submitted
+ * before the gate was closed, has been answered or its server has failed; so
+ * the effects of these calls are in the FIFOs of their mirrors.  Nobody has
+ * submitted such a call since.
  *
  * That is rule R6.  A fence takes one round trip to those servers that hold the
  * keys in question.  A request for other keys is not held, whatever it costs
@@ -50,8 +50,11 @@ struct gate {
 	const struct peer *held;
 	/* Fences of the current job that have not passed. */
 	unsigned int fences;
+	/* Peers whose pairs gate_hold() holds. */
+	unsigned int held_peers;
 	/* Borrowed.  While there is one, the gate is closed. */
 	struct gate_waiter_list waiters;
+	size_t waiter_count;
 	/* Begins the next job, or runs the current one, owned. */
 	struct event *turn;
 };
@@ -130,6 +133,8 @@ on_gate_turn(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	if (gate->held_peers > 0)
+		return;
 	if (gate->current == NULL && !TAILQ_EMPTY(&gate->jobs))
 		begin_job(gate);
 	else if (gate->current != NULL && gate->fences == 0 &&
@@ -149,32 +154,68 @@ gate_quiesce(struct gate *gate, struct gate_job *job)
 bool
 gate_is_closed(const struct gate *gate)
 {
-	return gate->current != NULL;
+	return gate->current != NULL || gate->held_peers > 0;
+}
+
+/* Whether the gate holds the pairs of this peer, which may be NULL. */
+static bool
+holds_peer(const struct gate *gate, const struct peer *peer)
+{
+	return peer != NULL &&
+	    (peer->gate_holds > 0 ||
+		(gate->current != NULL && peer == gate->held));
 }
 
 bool
 gate_holds(const struct gate *gate, const struct pair *pair)
 {
-	return gate->current != NULL &&
-	    (gate->held == NULL || pair->primary == gate->held ||
-		pair->backup == gate->held);
+	return (gate->current != NULL && gate->held == NULL) ||
+	    holds_peer(gate, pair->primary) || holds_peer(gate, pair->backup);
 }
 
-/* Open the gate, and wake the waiters in their order. */
+/* Wake those that wait now, in their order.  They may wait again. */
+static void
+wake_waiters(struct gate *gate)
+{
+	struct gate_waiter *waiter;
+	size_t n;
+
+	for (n = gate->waiter_count; n > 0; n--) {
+		waiter = TAILQ_FIRST(&gate->waiters);
+		if (waiter == NULL)
+			break;
+		gate_wait_cancel(gate, waiter);
+		waiter->wake(waiter);
+	}
+}
+
+void
+gate_hold(struct gate *gate, struct peer *peer)
+{
+	if (peer->gate_holds++ == 0)
+		gate->held_peers++;
+}
+
+void
+gate_release(struct gate *gate, struct peer *peer)
+{
+	assert(peer->gate_holds > 0 && gate->held_peers > 0);
+	if (--peer->gate_holds > 0)
+		return;
+	gate->held_peers--;
+	schedule_turn(gate);
+	wake_waiters(gate);
+}
+
+/* The current job is over. */
 static void
 open_and_wake(struct gate *gate)
 {
-	struct gate_waiter *waiter;
-
 	gate->current = NULL;
 	gate->fences = 0;
 	if (!TAILQ_EMPTY(&gate->jobs))
 		schedule_turn(gate);
-	while ((waiter = TAILQ_FIRST(&gate->waiters)) != NULL) {
-		assert(waiter->waiting && gate->current == NULL);
-		gate_wait_cancel(gate, waiter);
-		waiter->wake(waiter);
-	}
+	wake_waiters(gate);
 }
 
 static void
@@ -219,6 +260,7 @@ gate_wait(struct gate *gate, struct gate_waiter *waiter)
 	assert(gate_is_closed(gate));
 	assert(waiter->wake != NULL && !waiter->waiting);
 	waiter->waiting = true;
+	gate->waiter_count++;
 	TAILQ_INSERT_TAIL(&gate->waiters, waiter, entry);
 }
 
@@ -227,8 +269,9 @@ gate_wait_cancel(struct gate *gate, struct gate_waiter *waiter)
 {
 	if (!waiter->waiting)
 		return;
-	assert(!TAILQ_EMPTY(&gate->waiters));
+	assert(gate->waiter_count > 0);
 	waiter->waiting = false;
+	gate->waiter_count--;
 	TAILQ_REMOVE(&gate->waiters, waiter, entry);
 }
 

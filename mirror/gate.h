@@ -71,15 +71,24 @@ void gate_job_cancel(struct gate *gate, struct gate_job *job);
    this function. */
 void gate_open(struct gate *gate);
 
+/*
+ * Hold the pairs of peer, which has failed, until gate_release() was called as
+ * often.  Jobs wait meanwhile.  When nothing is held any more by these two,
+ * waiters are woken inside gate_release().
+ */
+void gate_hold(struct gate *gate, struct peer *peer);
+void gate_release(struct gate *gate, struct peer *peer);
+
 /* Whether something may not begin. */
 bool gate_is_closed(const struct gate *gate);
 
-/* Whether nothing may begin for the keys of this pair. */
+/* Whether nothing may begin for the keys of this pair now. */
 bool gate_holds(const struct gate *gate, const struct pair *pair);
 
 /*
- * The gate is closed: have waiter->wake() called when it is open, once, inside
- * gate_open() or gate_job_cancel().  The waiter is borrowed until then.
+ * The gate is closed: have waiter->wake() called once, when it holds fewer
+ * pairs than now, inside gate_open(), gate_job_cancel() or gate_release().  The
+ * waiter is borrowed until then.  It may have to wait again.
  */
 void gate_wait(struct gate *gate, struct gate_waiter *waiter);
 

@@ -250,6 +250,8 @@ pairs_are_idle(const struct pairs *pairs)
 {
 	const struct peer *peer;
 
+	if (gate_is_closed(pairs->gate))
+		return false;
 	for (peer = pairs->peers; peer < pairs->peers + pairs->peer_count;
 	     peer++)
 		if (peer_is_mirror(peer) &&

@@ -102,7 +102,7 @@ struct pairs_counters *pairs_counters(struct pairs *pairs);
    bytes.  1.6.18 if none is known. */
 void pairs_version(const struct pairs *pairs, char *out, size_t size);
 
-/* Whether no peer that is a mirror owes an answer. */
+/* Whether no peer that is a mirror owes an answer, and the gate is open. */
 bool pairs_are_idle(const struct pairs *pairs);
 
 /* How many pairs of a primary and a backup have no authority.  A primary that

@@ -63,6 +63,7 @@ struct peer {
 	/* When it got into that state: milliseconds of the monotonic clock. */
 	int64_t changed_ms;
 	struct fence *gate_fence; /* of the gate's job; NULL: none waits */
+	unsigned int gate_holds;  /* of gate_hold() */
 	/* How many partners are not trusted now. */
 	unsigned int away_partners;
 	/* The number of its last rebuild, of those of all peers; 0: it had

@@ -247,23 +247,27 @@ discard_value(struct link *link, const struct call *call,
 	return true;
 }
 
-/* The first call asked for a value that was thrown away. */
-static void
-finish_with_large(struct link *link)
+void
+link_answer(struct link *link, const char *text)
 {
-	static const char text[] =
-	    "SERVER_ERROR object too large for cache\r\n";
 	const struct answer error = {
 		.bytes = text,
-		.length = sizeof(text) - 1,
+		.length = strlen(text),
 		.conn = link->conn,
 		.last = {
 			.result = PROTO_SERVER_ERROR,
-			.length = sizeof(text) - 1,
+			.length = strlen(text),
 		},
 	};
 
 	finish_call(link, &error);
+}
+
+/* The first call asked for a value that was thrown away. */
+static void
+finish_with_large(struct link *link)
+{
+	link_answer(link, "SERVER_ERROR object too large for cache\r\n");
 }
 
 /* Give the element of the first call's reply, which begins at offset at of
@@ -603,12 +607,30 @@ link_attach(struct link *link, int fd)
 	return false;
 }
 
+/* Note for each call what may have become of it: see struct call. */
+static void
+mark_calls(struct link *link)
+{
+	uint64_t sent = conn_sent(link->conn);
+	bool is_oldest = true;
+	struct call *call;
+
+	TAILQ_FOREACH(call, &link->calls, entry) {
+		is_oldest &= call == TAILQ_FIRST(&link->calls) ||
+		    call->shares_command;
+		call->was_sent = call->begin < sent;
+		call->is_suspect = is_oldest && call->was_sent;
+	}
+}
+
 void
 link_close(struct link *link, struct call_list *calls)
 {
 	assert(link->conn != NULL || link->waiting == 0);
-	if (link->conn != NULL)
+	if (link->conn != NULL) {
+		mark_calls(link);
 		conn_close(link->conn, true);
+	}
 	link->conn = NULL;
 	link->is_attached = false;
 	link->waiting = 0;

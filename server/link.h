@@ -51,6 +51,10 @@ struct call {
 	bool shares_command; /* its key is in the command of the call before */
 	uint64_t begin;      /* conn_queued() ahead of its bytes */
 	uint64_t end;        /* conn_queued() behind its bytes */
+	/* Set when the server has failed.  Some of its bytes were sent, so it
+	   may have been carried out.  And: it is of the oldest command of its
+	   link, so it may be why. */
+	bool was_sent, is_suspect;
 	/* When the socket took its last byte; or, before that, when it was
 	   submitted.  By the clock of the link: see link.c. */
 	int64_t since;
@@ -120,6 +124,11 @@ void link_submit(struct link *link, struct call *call, const char *line,
  */
 void link_get(struct link *link, struct call *call, const char *key,
     size_t length);
+
+/* Answer the oldest call with text, an error of ours with its CRLF.  What the
+   server says to it would be an answer to the next call: so the link is closed
+   soon after this. */
+void link_answer(struct link *link, const char *text);
 
 /* Whether no call is without an answer. */
 bool link_is_idle(const struct link *link);

@@ -41,6 +41,9 @@ enum {
 	PROBE_SECONDS = 1,
 	/* If a timer fires so many ms too late, this process was held up. */
 	LATE_MS = 20,
+	/* Suspects that are returned while returns are held: so many are tried
+	   at a time. */
+	SUSPECTS_MAX = 16,
 	/* So many times settings.timeout_ms is the age that is allowed to a
 	   server that nobody can replace. */
 	AGE_FACTOR = 4,
@@ -88,6 +91,10 @@ struct server {
 	   was sent on its links matters. */
 	bool is_questioned;
 
+	/* The calls that are to be returned.  None, unless DOWN. */
+	struct call_list returned;
+	unsigned int return_holds; /* see server_hold_returns() */
+
 	struct server_counters counters;
 };
 
@@ -103,12 +110,29 @@ server_name(const struct server *server)
 const struct server_counters *
 server_counters(struct server *server)
 {
+	const struct call *call;
 	unsigned int i;
 
 	server->counters.waiting = 0;
 	for (i = 0; i < server->settings.links; i++)
 		server->counters.waiting += link_waiting(server->links[i]);
+	TAILQ_FOREACH(call, &server->returned, entry)
+		server->counters.waiting++;
 	return &server->counters;
+}
+
+struct link *
+server_new_link(struct server *server, const struct link_handler *handler,
+    void *owner)
+{
+	return link_new(server->loop, server->settings.value_max, handler,
+	    owner);
+}
+
+struct event_base *
+server_event_base(const struct server *server)
+{
+	return conn_loop_base(server->loop);
 }
 
 /*
@@ -149,14 +173,42 @@ server_zombies(const struct server *server)
 	return server->zombies;
 }
 
+/* Return calls, as far as they are not held. */
+static void
+return_calls(struct server *server)
+{
+	struct call *call;
+
+	while ((call = TAILQ_FIRST(&server->returned)) != NULL &&
+	    (server->return_holds == 0 ||
+		(call->is_suspect && server->return_holds < SUSPECTS_MAX))) {
+		assert(call->done != NULL && server->state == SERVER_DOWN);
+		TAILQ_REMOVE(&server->returned, call, entry);
+		call->done(call, NULL);
+	}
+}
+
+void
+server_hold_returns(struct server *server)
+{
+	assert(server->state == SERVER_DOWN);
+	server->return_holds++;
+}
+
+void
+server_release_returns(struct server *server)
+{
+	assert(server->return_holds > 0);
+	server->return_holds--;
+	return_calls(server);
+}
+
 void
 server_fail(struct server *server, const char *why)
 {
-	struct call_list calls = TAILQ_HEAD_INITIALIZER(calls);
-	struct call *call;
-
 	if (server->state == SERVER_DOWN)
 		return;
+	assert(TAILQ_EMPTY(&server->returned) && server->return_holds == 0);
 	if (server->state == SERVER_CONNECTED) {
 		server->counters.failures++;
 		log_warning("s %s: %s", server_name(server), why);
@@ -164,7 +216,7 @@ server_fail(struct server *server, const char *why)
 		log_debug("s %s: %s, next try in about %u ms",
 		    server_name(server), why, server->retry_ms);
 	}
-	close_links(server, &calls);
+	close_links(server, &server->returned);
 	server->state = SERVER_DOWN;
 	server->fail_reason = NULL;
 	event_del(server->tick);
@@ -173,11 +225,7 @@ server_fail(struct server *server, const char *why)
 	if (server->retry_ms > RETRY_MAX_MS)
 		server->retry_ms = RETRY_MAX_MS;
 	server->handler->failed(server->owner);
-	while ((call = TAILQ_FIRST(&calls)) != NULL) {
-		assert(call->done != NULL);
-		TAILQ_REMOVE(&calls, call, entry);
-		call->done(call, NULL);
-	}
+	return_calls(server);
 }
 
 void
@@ -279,7 +327,7 @@ server_start(struct server *server)
 	struct timeval second = { .tv_sec = PROBE_SECONDS };
 
 	assert(server->state == SERVER_DOWN && server->fail_reason == NULL);
-	assert(!server->timer_is_set);
+	assert(!server->timer_is_set && TAILQ_EMPTY(&server->returned));
 	if (!open_links(server)) {
 		close_links(server, &none);
 		set_server_timer(server, jittered(server->retry_ms));
@@ -324,11 +372,10 @@ fail_soon(struct server *server, const char *why)
 	set_server_timer(server, 0);
 }
 
-/* The age at which the server is given up, ms. */
-static int64_t
-age_limit(const struct server *server)
+unsigned int
+server_age_limit(const struct server *server)
 {
-	int64_t limit = server->settings.timeout_ms;
+	unsigned int limit = server->settings.timeout_ms;
 
 	if (server->state == SERVER_CONNECTED && server->is_irreplaceable)
 		limit *= AGE_FACTOR;
@@ -340,7 +387,7 @@ age_limit(const struct server *server)
 static int64_t
 time_left(const struct server *server)
 {
-	int64_t limit = age_limit(server);
+	int64_t limit = server_age_limit(server);
 	int64_t left, least = server->settings.timeout_ms;
 	bool is_idle = true;
 	unsigned int i;
@@ -398,6 +445,10 @@ on_server_timer(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	assert(server->timer_is_set);
 	server->timer_is_set = false;
+	if (server->return_holds > 0) {
+		set_server_timer(server, RETRY_FIRST_MS);
+		return;
+	}
 	if (server->state == SERVER_DOWN) {
 		server_start(server);
 		return;
@@ -546,6 +597,7 @@ server_new(struct conn_loop *loop, struct resolver *resolver,
 	server->handler = handler;
 	server->owner = owner;
 	server->retry_ms = RETRY_FIRST_MS;
+	TAILQ_INIT(&server->returned);
 	server->timer = event_new(base, -1, 0, on_server_timer, server);
 	server->tick = event_new(base, -1, EV_PERSIST, on_probe_tick, server);
 	server->zombies = zombies_new(base);

@@ -15,6 +15,7 @@
 struct address;
 struct block;
 struct conn_loop;
+struct event_base;
 struct resolver;
 struct server;
 struct zombies;
@@ -25,7 +26,8 @@ struct server_handler {
 	   connection is there. */
 	void (*connecting)(void *owner);
 	/* All connections are closed.  After this, done() is called with no
-	   answer for each call that has none, in the order of their FIFOs. */
+	   answer for each call that has none, in the order of their FIFOs: the
+	   calls are returned. */
 	void (*failed)(void *owner);
 };
 
@@ -70,12 +72,34 @@ void server_submit(struct server *server, uint32_t hash, struct call *call,
 void server_get(struct server *server, uint32_t hash, struct call *call,
     const char *key, size_t length);
 
-/* Close all connections, because the server has said something impossible, or
-   because the owner cannot go on without a failure.  failed() and then done()
-   of all calls are called from inside this function.  Nothing happens if the
-   server is down.  Not to be called from element(), which returns false
-   instead.  why is for the log. */
+/*
+ * Close all connections, because the server has said something impossible, or
+ * because the owner cannot go on without a failure.  failed() and then done()
+ * of the calls are called from inside this function, but for those that are
+ * held: see server_hold_returns().  Nothing happens if the server is down.  Not
+ * to be called from element(), which returns false instead.  why is for the
+ * log.
+ */
 void server_fail(struct server *server, const char *why);
+
+/*
+ * Inside the done() of a call that the server returns: return no more calls,
+ * but for some of those that are suspect, until server_release_returns() was
+ * called as often.  They are returned in there, or from the loop.  The server
+ * does not connect before all have been returned.
+ */
+void server_hold_returns(struct server *server);
+void server_release_returns(struct server *server);
+
+/* A closed link for another connection to this server, which the caller owns.
+   Returns NULL when out of memory. */
+struct link *server_new_link(struct server *server,
+    const struct link_handler *handler, void *owner);
+
+/* The age at which the server is given up now, in milliseconds. */
+unsigned int server_age_limit(const struct server *server);
+
+struct event_base *server_event_base(const struct server *server);
 
 /* Make another connection to the endpoint of a connected server.  Returns a
    nonblocking descriptor, which may be still connecting and is the caller's; or

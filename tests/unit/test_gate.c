@@ -190,7 +190,6 @@ on_wake(struct gate_waiter *waiter)
 {
 	struct my_waiter *my = (struct my_waiter *)waiter;
 
-	check(!gate_is_closed(gate));
 	check(!waiter->waiting);
 	note(my->letter);
 	if (my->then != NULL)
@@ -509,6 +508,76 @@ test_cancelled_job_does_not_run_and_opens_the_gate(void)
 	end();
 }
 
+/* A peer that is held keeps its pairs, and all jobs, waiting. */
+static void
+test_held_peer_holds_its_pairs_and_all_jobs(void)
+{
+	begin();
+	gate_hold(gate, &peers[P]);
+	gate_hold(gate, &peers[P]);
+	gate_hold(gate, &peers[C]);
+	check(gate_is_closed(gate));
+	check(holds(P, B) && holds(Q, C) && holds(P, -1) && !holds(Q, B));
+	gate_quiesce(gate, job('a'));
+	gate_wait(gate, waiter('A'));
+	check_turn("");
+	check(fenced() == 0);
+	gate_release(gate, &peers[P]);
+	check_happened("");
+	check(holds(P, B));
+	gate_release(gate, &peers[P]);
+	check_happened("A");
+	check(gate_is_closed(gate) && !holds(P, B) && holds(Q, C));
+	check_turn("");
+	gate_release(gate, &peers[C]);
+	run_in_turns("a");
+	gate_open(gate);
+	end();
+}
+
+/* A job that the gate is closed for runs when no peer is held any more. */
+static void
+test_job_waits_for_peer_that_is_held_meanwhile(void)
+{
+	begin();
+	gate_quiesce(gate, job('a'));
+	check_turn("");
+	gate_hold(gate, &peers[Q]);
+	pass_all();
+	check_turn("");
+	check_turn("");
+	gate_release(gate, &peers[Q]);
+	check_turn("a");
+	gate_open(gate);
+	end();
+}
+
+static void
+wait_again(void)
+{
+	gate_wait(gate, waiter('A'));
+}
+
+/* One that is woken and still held waits again, and is woken again. */
+static void
+test_waiter_that_is_still_held_waits_again(void)
+{
+	begin();
+	gate_hold(gate, &peers[P]);
+	gate_hold(gate, &peers[Q]);
+	waiters[0].then = wait_again;
+	gate_wait(gate, waiter('A'));
+	gate_wait(gate, waiter('B'));
+	gate_release(gate, &peers[P]);
+	check_happened("AB");
+	check(waiter('A')->waiting && !waiter('B')->waiting);
+	waiters[0].then = NULL;
+	gate_release(gate, &peers[Q]);
+	check_happened("A");
+	check(!gate_is_closed(gate));
+	end();
+}
+
 int
 main(void)
 {
@@ -524,6 +593,9 @@ main(void)
 	RUN(test_waiter_that_asks_for_a_job_does_not_keep_others_waiting);
 	RUN(test_waiter_that_cancels_another_keeps_it_from_waking);
 	RUN(test_cancelled_job_does_not_run_and_opens_the_gate);
+	RUN(test_held_peer_holds_its_pairs_and_all_jobs);
+	RUN(test_job_waits_for_peer_that_is_held_meanwhile);
+	RUN(test_waiter_that_is_still_held_waits_again);
 	event_base_free(base);
 	return unit_end();
 }
