@@ -94,7 +94,7 @@ def test_server_with_a_file_is_emptied_only_if_its_partner_is_up(
         primary.signal(signal.SIGUSR1)      # keeps the items in the file
         primary.process.wait()
         wait_for_states(proxy, "down", partner)
-        time.sleep(3.1)     # memcached does not take it from a later time
+        time.sleep(4.1)     # memcached does not take it from a later time
         primary.start(primary.port)
         wait_for_states(proxy, "up", partner)
         assert flushes(primary) == [partner == "up"]

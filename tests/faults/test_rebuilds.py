@@ -136,6 +136,7 @@ def test_list_without_end_is_given_up(stage):
     primary = stage.memcached()
     proxy = stage.magent([primary], [liar, honest], "-t", 5000)
     fill(proxy, 2000)
+    wait_for(lambda: count(honest) + count(backing) == 2000, "all effects")
     held = count(honest)
     assert 0 < held < 2000
     before = proxy.peak_rss()
@@ -172,6 +173,7 @@ def test_garbage_in_a_list_does_no_harm(stage):
     liar = stage.add(Liar(backing, lie))
     proxy = stage.magent(primaries, [liar], "-t", 5000)
     fill(proxy, 1000)
+    wait_for(lambda: count(backing) == 1000, "all effects")
     held = count(primaries[0])
     primaries[0].restart()
     wait_up(proxy)
