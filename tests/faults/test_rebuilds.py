@@ -73,6 +73,39 @@ def test_servers_that_return_at_once_share_lists_of_their_survivor(stage):
     assert lists.times <= 5, lists.times
 
 
+def test_list_that_began_earlier_does_not_count_for_a_later_return(stage):
+    """A key that was written after a list began, and before its server went,
+    is in the next list only."""
+    backing = stage.memcached()
+    listed, goes_on = threading.Event(), threading.Event()
+
+    def late(link):
+        with backing.client() as client:
+            client.send(b"lru_crawler metadump hash\r\n")
+            dump = client.read_until(b"END\r\n")
+        if not listed.is_set():
+            listed.set()
+            assert goes_on.wait(20)
+        return dump
+
+    primaries = stage.memcacheds(2)
+    proxy = stage.magent(primaries, [stage.add(Liar(backing, late))],
+                         "-t", 5000)
+    fill(proxy, 100)
+    primaries[0].restart()
+    assert listed.wait(20)
+    wait_for(lambda: states(proxy) == ["rebuild", "up", "up"], "the first")
+    fill(proxy, 100, prefix=b"new")
+    wait_for(lambda: count(backing) == 200, "all effects")
+    held = count(primaries[1])
+    primaries[1].restart()
+    wait_for(lambda: states(proxy)[:2] == ["rebuild"] * 2, "the second")
+    goes_on.set()
+    wait_up(proxy)
+    assert count(primaries[1]) == held
+    assert count(primaries[0]) == 200 - held
+
+
 def test_keys_that_do_not_fit_are_listed_in_parts_for_all(stage):
     """The memory for keys is that of all rebuilds together."""
     keys = 60000 if sanitized() else 120000
