@@ -49,9 +49,10 @@ enum {
 	STEADY_MS = 10000,
 	/* A server that cannot be rebuilt is warmed for this time. */
 	WARM_SECONDS = 20,
-	/* A memcached says that it is up for at most so many seconds more than
-	   it is. */
-	UPTIME_AHEAD = 3,
+	/* A memcached says that it is up for so many seconds when it starts. */
+	UPTIME_FIRST = 2,
+	/* A server that has failed may have done so for this time. */
+	UNNOTICED_MS = 300,
 	/* If on_steady() did not run for this time, this process was held up,
 	   and what it notices may have happened long before. */
 	HELD_UP_MS = 1200,
@@ -313,8 +314,9 @@ is_stranger(const struct recovery *recovery, const struct identity *found)
 	int64_t away = conn_loop_now(recovery->all->loop) - recovery->lost_ms;
 
 	assert(away >= 0);
-	return found->stored > 0 && found->uptime > UPTIME_AHEAD &&
-	    (found->uptime - UPTIME_AHEAD) * 1000 > (uint64_t)away;
+	return found->stored > 0 && found->uptime > UPTIME_FIRST &&
+	    (found->uptime - UPTIME_FIRST) * 1000 >
+	    (uint64_t)away + UNNOTICED_MS;
 }
 
 /*
