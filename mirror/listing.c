@@ -41,6 +41,8 @@ enum {
 	NARROWER = 4,
 	/* The least part of all hashes that a list covers. */
 	PARTS_MAX = 4096,
+	/* A list is too long only if it has told that part of the memory. */
+	TOLD_PART = 16,
 	/* Between two looks whether there is memory for a list. */
 	MEMORY_PAUSE_MS = 10,
 };
@@ -57,6 +59,8 @@ struct listing {
 	/* Which hashes the list covers. */
 	uint32_t start;
 	uint64_t width;
+	/* Bytes of keys of this list that were told to readers. */
+	size_t told;
 };
 
 struct listings {
@@ -194,6 +198,7 @@ on_list_begins(void *owner)
 	struct listing *listing = owner;
 	struct listing_reader *reader;
 
+	listing->told = 0;
 	TAILQ_FOREACH(reader, &listing->readers, entry) {
 		assert(peer_is_mirror(reader->to));
 		reader->is_reading = true;
@@ -205,7 +210,7 @@ on_list_begins(void *owner)
 static bool
 on_listed_key(void *owner, const char *key, size_t length)
 {
-	const struct listing *listing = owner;
+	struct listing *listing = owner;
 	const struct listings *all = listing->all;
 	struct pair pair = pairs_find(all->pairs, key, length);
 	const struct peer *to;
@@ -218,14 +223,20 @@ on_listed_key(void *owner, const char *key, size_t length)
 	if (reader == NULL || reader->listing != listing ||
 	    !reader->is_reading || !is_covered(listing, key, length))
 		return true;
+	listing->told += length;
 	return reader->key(reader, key, length) && *all->held <= all->memory;
 }
 
-/* The list did not fit.  Once there is room, go on with a shorter one, which
-   begins where this one does.  Returns false if none is shorter. */
+/*
+ * The list did not fit.  Once there is room, go on with a shorter one, which
+ * begins where this one does; or with the same one, if the keys of others took
+ * the memory.  Returns false if none is shorter.
+ */
 static bool
 make_narrower(struct listing *listing)
 {
+	if (listing->told <= listing->all->memory / TOLD_PART)
+		return true;
 	if (listing->width <= HASHES / PARTS_MAX)
 		return false;
 	listing->width /= NARROWER;

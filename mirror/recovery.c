@@ -583,10 +583,11 @@ rebuild_again(struct recovery *recovery)
 	rebuild_start(recovery->rebuild, true);
 }
 
+/* Log and count what the rebuild has done, and note whether it could read all
+   partners.  It ends when the caller has returned. */
 static void
-on_rebuilt(void *owner)
+take_stock(struct recovery *recovery)
 {
-	struct recovery *recovery = owner;
 	struct pairs_counters *counters = pairs_counters(recovery->all->pairs);
 	struct rebuild_progress progress = rebuild_progress(recovery->rebuild);
 	bool is_partner_back = recovery->partners == PARTNERS_BACK ||
@@ -608,8 +609,21 @@ on_rebuilt(void *owner)
 	counters->copied += progress.copied;
 	counters->overtaken += progress.overtaken;
 	recovery->rebuild = NULL;
-	recovery->partners = progress.partial ? PARTNERS_MISSED : PARTNERS_READ;
-	if (progress.partial && is_partner_back)
+	if (!progress.partial)
+		recovery->partners = PARTNERS_READ;
+	else if (!is_partner_back)
+		recovery->partners = PARTNERS_MISSED;
+	else
+		recovery->partners = PARTNERS_MISSED_AND_BACK;
+}
+
+static void
+on_rebuilt(void *owner)
+{
+	struct recovery *recovery = owner;
+
+	take_stock(recovery);
+	if (recovery->partners == PARTNERS_MISSED_AND_BACK)
 		rebuild_again(recovery);
 	else
 		hand_back(recovery);
@@ -622,12 +636,11 @@ on_rebuild_impossible(void *owner)
 	struct recovery *recovery = owner;
 	struct timeval wait = { .tv_sec = WARM_SECONDS };
 
-	assert(recovery->peer->state == PEER_REBUILD);
+	take_stock(recovery);
 	log_warning(
 	    "s %s: its partners do not list their keys: it learns from "
 	    "what clients read, for %d s",
 	    peer_name(recovery->peer), WARM_SECONDS);
-	recovery->rebuild = NULL;
 	peer_set_warming(recovery->peer, true);
 	event_add(recovery->warm_end, &wait);
 }
@@ -699,7 +712,8 @@ note_partner_back(struct recovery *recovery)
 	if (recovery->rebuild != NULL)
 		recovery->partners = missed ? PARTNERS_MISSED_AND_BACK :
 					      PARTNERS_BACK;
-	else if (missed && recovery->peer->state == PEER_HANDBACK)
+	else if (missed &&
+	    (recovery->peer->warming || recovery->peer->state == PEER_HANDBACK))
 		recovery->partners = PARTNERS_MISSED_AND_BACK;
 	else if (missed && recovery->peer->state == PEER_UP)
 		rebuild_again(recovery);

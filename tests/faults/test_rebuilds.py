@@ -69,8 +69,8 @@ def test_servers_that_return_at_once_share_lists_of_their_survivor(stage):
     assert sum(map(count, primaries)) == 3000
     assert missing(proxy, 3000) == 0
     assert lists.most == 1
-    # They return within half a second or so, not at the same moment.
-    assert lists.times <= 5, lists.times
+    # They return within a second or so, not at the same moment.
+    assert lists.times <= 8, lists.times
 
 
 def test_list_that_began_earlier_does_not_count_for_a_later_return(stage):
