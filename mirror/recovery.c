@@ -307,14 +307,16 @@ judge_first(struct recovery *recovery, const struct identity *found)
 }
 
 /* Whether this incarnation ran already when the last one did: it is another
-   memcached, which the address has come to mean, and has items of its own. */
+   memcached, which the address has come to mean, and has items of its own.  One
+   that keeps its items over a restart keeps its uptime as well. */
 static bool
 is_stranger(const struct recovery *recovery, const struct identity *found)
 {
 	int64_t away = conn_loop_now(recovery->all->loop) - recovery->lost_ms;
 
 	assert(away >= 0);
-	return found->stored > 0 && found->uptime > UPTIME_FIRST &&
+	return found->stored > 0 && !found->restartable &&
+	    found->uptime > UPTIME_FIRST &&
 	    (found->uptime - UPTIME_FIRST) * 1000 >
 	    (uint64_t)away + UNNOTICED_MS;
 }
