@@ -343,7 +343,9 @@ answer(struct client *client, const struct proto_request *r, const char *bytes)
 	struct request *request = request_new(&client->env->requests, client);
 
 	if (request == NULL) {
-		reply(client, "SERVER_ERROR out of memory", "\r\n");
+		stats_of(client)->memory_errors++;
+		if (!r->noreply)
+			reply(client, "SERVER_ERROR out of memory", "\r\n");
 		return;
 	}
 	push_request(client, request);

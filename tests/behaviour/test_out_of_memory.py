@@ -164,6 +164,21 @@ def test_no_memory_for_a_while_loses_no_write_and_ends(stage):
         assert carry_out(proxy) == dict(everything)
 
 
+def test_a_command_with_noreply_has_no_reply_without_memory_either(stage):
+    """A get that waits has the spare memory, so that there is none left."""
+    servers = stage.memcacheds(1)
+    proxy = stage.add(InjectedMagent(servers, (), "-t", "10000")).start()
+    with proxy.client() as waiting, proxy.client() as client:
+        servers[0].stop()
+        waiting.send(b"get a\r\n" * 2)
+        client.exchange([b"mn\r\n"], b"MN\r\n")
+        proxy.inject(COUNTDOWN, 1)
+        assert client.exchange([b"flush_all noreply\r\nmn\r\n"],
+                               b"MN\r\n") == b"MN\r\n"
+        assert proxy.left() == 0
+        servers[0].cont()
+
+
 def test_any_allocation_failing_at_start_is_said_or_survived(stage):
     """It says so in one line, or does without."""
     servers = stage.memcacheds(3)
