@@ -115,6 +115,10 @@ break_trial(struct trial *trial, const char *why)
 	if (trial->is_over || trial->is_broken)
 		return;
 	trial->is_broken = true;
+	/* Without memory the connection fails before it is made. */
+	if (trial->fence != NULL)
+		fence_cancel(trial->fence);
+	trial->fence = NULL;
 	log_warning("s %s: %s at a command that s %s had failed at",
 	    peer_name(trial->to), why, peer_name(trial->from));
 	while (!link_is_idle(trial->link))

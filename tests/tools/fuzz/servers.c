@@ -315,6 +315,8 @@ static bool
 serve_one(struct server *server, struct server_conn *conn)
 {
 	struct proto_request r;
+	/* Half a command makes room for more in the socket. */
+	bool has_news = world_has_news(conn->end);
 	size_t n;
 	const char *bytes = world_received(conn->end, &n);
 
@@ -331,7 +333,7 @@ serve_one(struct server *server, struct server_conn *conn)
 			world_drop(conn->end, r.length);
 		return true;
 	case PROTO_MORE:
-		return false;
+		return has_news;
 	default:
 		finding("a server is sent %zu bytes that are no request", n);
 	}

@@ -356,6 +356,12 @@ world_received(int number, size_t *n)
 	return *n > 0 ? end_of(number)->in.at : "";
 }
 
+bool
+world_has_news(int number)
+{
+	return end_of(number)->seen < end_of(number)->in.length;
+}
+
 void
 world_drop(int number, size_t n)
 {

@@ -58,6 +58,8 @@ int world_connect(void);
 void world_send(int end, const char *bytes, size_t n);
 void world_shut(int end); /* send no more */
 void world_close(int end, bool reset);
+/* Whether something has come from the daemon since world_received(). */
+bool world_has_news(int end);
 /* What has come from the daemon and was not dropped. */
 const char *world_received(int end, size_t *n);
 void world_drop(int end, size_t n);
