@@ -114,6 +114,38 @@ set_meta_text(struct exec *exec, const char *word)
 	exec->text_length = (size_t)(to - exec->text);
 }
 
+/* Whether the command is a mg with N, which would make its key on a miss. */
+static bool
+makes_key(const struct exec *exec)
+{
+	const struct proto_request *r = &exec->r;
+	size_t at = r->meta.at, end = r->meta.at + r->meta.length;
+	struct proto_span token;
+
+	while (r->command == PROTO_MG &&
+	    proto_token(exec->bytes, end, &at, &token))
+		if (exec->bytes[token.at] == 'N')
+			return true;
+	return false;
+}
+
+/*
+ * The error for a command that no server can carry out.  Some client libraries
+ * give up the whole of magent for a while at most errors.  These are the ones
+ * that most of them take for the trouble of one key: doc/operations.md has what
+ * was tried.
+ */
+static const char *
+no_server_error(enum proto_command command)
+{
+	if ((command >= PROTO_SET && command <= PROTO_CAS) ||
+	    command == PROTO_MS)
+		return "SERVER_ERROR out of memory storing object\r\n";
+	if (command >= PROTO_INCR && command <= PROTO_DELETE)
+		return "CLIENT_ERROR no server is up for this key\r\n";
+	return exec_no_server;
+}
+
 /* Make the reply when no server can be asked: a miss or an error. */
 static void
 refuse_key(struct exec *exec)
@@ -126,8 +158,8 @@ refuse_key(struct exec *exec)
 		stats_count_get(stats, command, 1, 0);
 	else if (command == PROTO_MG)
 		stats_count(stats, &exec->r, PROTO_META_EN);
-	if (exec->env->error_on_down)
-		exec_set_text(exec, exec_no_server);
+	if (exec->env->error_on_down || makes_key(exec))
+		exec_set_text(exec, no_server_error(command));
 	else if (is_get(&exec->r))
 		exec_set_text(exec, "END\r\n");
 	else if (command == PROTO_ME || (command == PROTO_MG && exec->r.quiet))
@@ -135,7 +167,7 @@ refuse_key(struct exec *exec)
 	else if (command == PROTO_MG)
 		set_meta_text(exec, "EN");
 	else
-		exec_set_text(exec, exec_no_server);
+		exec_set_text(exec, no_server_error(command));
 }
 
 /*

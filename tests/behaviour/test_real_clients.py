@@ -5,6 +5,7 @@ Each is done at a plain memcached and at magent.  The library must return the
 same, and the servers must come to hold the same.
 """
 import functools
+import os
 import pathlib
 import re
 import socket
@@ -17,7 +18,7 @@ import urllib.parse
 import pytest
 
 from lib import evidence
-from lib.net import TIMEOUT
+from lib.net import TIMEOUT, wait_for
 
 HERE = pathlib.Path(__file__).parent / "clients"
 MARK = "--"         # in a script: here the primary may be killed
@@ -30,6 +31,20 @@ def python(kind):
 
 def perl(module):
     return ["perl", str(HERE / "client.pl"), module]
+
+
+PECL = ["php", str(HERE / "memcache.php")]
+SPYMEMCACHED = [
+    "java", "-cp", "/usr/share/java/bsh.jar:/usr/share/java/spymemcached.jar",
+    "bsh.Interpreter", str(HERE / "client.bsh")]
+
+
+def node(options="{}"):
+    """The package is where scripts/test has put it, or where NODE_PATH says."""
+    path = os.environ.get("NODE_PATH") or str(
+        HERE.parents[2] / "build-npm" / "node_modules")
+    return ["env", "NODE_PATH=" + path, "node", str(HERE / "client.js"),
+            options]
 
 
 CLIENTS = {
@@ -231,3 +246,88 @@ def test_binary_bmemcached_shows_the_refusal_of_magent(
     assert client.ask('c.set("a", 1)') == refusal
     assert client.ask('c.get("a")') == "None"
     assert client.ask('c.incr("a", 1)') == refusal
+
+
+# For each library: what it is asked about a key with no server, and what it
+# says to it; and the same for a key with one.
+TROUBLE_OF_A_KEY = {
+    "php-memcached": (PHP, {
+        "$c->set('%s', 1)":
+            '[false,"SERVER FAILED TO ALLOCATE OBJECT"]',
+        "$c->add('%s', 1)":
+            '[false,"SERVER FAILED TO ALLOCATE OBJECT"]',
+        "$c->increment('%s')": '[false,"CLIENT ERROR"]',
+        "$c->touch('%s', 9)": '[false,"CLIENT ERROR"]',
+        "$c->delete('%s')": '[false,"CLIENT ERROR"]',
+        "$c->get('%s')": '[false,"NOT FOUND"]',
+    }, "$c->get('%s')", '["value","SUCCESS"]'),
+    "pylibmc": (python("pylibmc"), {
+        "c.set('%s', 1)": "pylibmc.Error: error 48",
+        "c.incr('%s')": "pylibmc.ClientError",
+        "c.delete('%s')": "pylibmc.ClientError",
+        "c.get('%s')": "None",
+    }, "c.get('%s')", "b'value'"),
+    "pecl-memcache": (PECL, {
+        "$c->set('%s', 1)": "false",
+        "$c->add('%s', 1)": "false",
+        "$c->append('%s', 1)": "false",
+        "$c->increment('%s')": "false",
+        "$c->decrement('%s')": "false",
+        "$c->delete('%s')": "false",
+        "$c->get('%s')": "false",
+    }, "$c->get('%s')", '"value"'),
+    "node-memcached": (node(), {
+        '["incr", "%s", 1]': '["no server is up for this key",false]',
+        '["decr", "%s", 1]': '["no server is up for this key",false]',
+        '["touch", "%s", 9]': '["no server is up for this key",false]',
+        '["del", "%s"]': '["no server is up for this key",false]',
+        '["get", "%s"]': "[null,null]",
+    }, '["get", "%s"]', '[null,"value"]'),
+}
+
+
+def with_a_dead_pair(stage):
+    """A magent; keys that no server is up for, and that one is up for."""
+    servers = stage.memcacheds(2)
+    backup = stage.memcached()
+    proxy = stage.magent(servers, [backup])
+    for i in range(20):
+        assert proxy.talk(b"set k%d 0 0 5\r\nvalue\r\n" % i) == b"STORED\r\n"
+    dead, live = (keys(server)[0].decode() for server in servers)
+    servers[0].kill()
+    backup.kill()
+    wait_for(lambda: proxy.stats()["uncovered_pairs"] == "1", "the failures")
+    return proxy, dead, live
+
+
+@pytest.mark.parametrize("name", TROUBLE_OF_A_KEY)
+def test_error_for_a_key_without_servers_is_not_taken_for_a_dead_magent(
+        stage, name):
+    """The library fails at that key alone, and goes on at once with others."""
+    proxy, dead, live = with_a_dead_pair(stage)
+    command, refused, ask, value = TROUBLE_OF_A_KEY[name]
+    client = drive(stage, command, proxy)
+    assert client.ask(ask % live) == value
+    start = time.monotonic()
+    connections = int(proxy.stats()["total_connections"])
+    for line, answer in refused.items():
+        assert client.ask(line % dead).startswith(answer), line
+        assert client.ask(ask % live) == value, line
+    assert time.monotonic() - start < 5
+    assert int(proxy.stats()["total_connections"]) == connections + 1
+
+
+@pytest.mark.parametrize("client, store, ask, value", [
+    (node('{"retry": 100}'), '["set", "%s", "1", 0]', '["get", "%s"]',
+     '[null,"value"]'),
+    (SPYMEMCACHED, 'c.set("%s", 0, "1").get()', 'c.get("%s")', "value"),
+    (SPYMEMCACHED, 'c.delete("%s").get()', 'c.get("%s")', "value"),
+], ids=["node-memcached", "spymemcached", "spymemcached-delete"])
+def test_library_that_gives_up_at_each_error_is_soon_back(
+        stage, client, store, ask, value):
+    """At any error of a memcached it leaves the server for a set time."""
+    proxy, dead, live = with_a_dead_pair(stage)
+    client = drive(stage, client, proxy)
+    assert client.ask(ask % live) == value
+    assert value not in client.ask(store % dead)
+    wait_for(lambda: client.ask(ask % live) == value, "the client", 5)
