@@ -37,7 +37,10 @@ enum {
 	SITE_LINES = 20,   /* lines of a call site in a period */
 	OBJECT_LINES = 10, /* lines of a call site and object in a period */
 	PERIOD_MS = 1000,
+	REMIND_MS = 600000, /* a trouble that lasts is told again */
 };
+
+#define HASH_START UINT64_C(0xcbf29ce484222325)
 
 static_assert(LINE_SIZE <= PIPE_BUF,
     "a pipe that is writable takes a line without waiting");
@@ -184,20 +187,28 @@ site_find(const char *format)
 	return &sites[first];
 }
 
+/* The hash of n bytes, with another one before it. */
+static uint64_t
+hash_bytes(uint64_t hash, const char *bytes, size_t n)
+{
+	while (n-- > 0)
+		hash = (hash ^ (unsigned char)*bytes++) * 0x100000001b3;
+	return hash;
+}
+
 /* The place in objects[] of a call site and of what the text is about, which is
    its first two words. */
 static struct object *
 object_find(const char *format, const char *text)
 {
-	uint64_t hash = (uint64_t)(uintptr_t)format ^ 0xcbf29ce484222325;
+	size_t length = strcspn(text, " ");
 	struct object *object;
-	unsigned int words = 0;
+	uint64_t hash;
 
-	for (; *text != '\0'; text++) {
-		if (*text == ' ' && ++words == 2)
-			break;
-		hash = (hash ^ (unsigned char)*text) * 0x100000001b3;
-	}
+	if (text[length] == ' ')
+		length += 1 + strcspn(text + length + 1, " ");
+	hash = hash_bytes((uint64_t)(uintptr_t)format ^ HASH_START, text,
+	    length);
 	object = &objects[(hash >> 32) % OBJECTS];
 	if (object->hash != hash) {
 		object->hash = hash;
@@ -386,6 +397,28 @@ log_open(bool to_syslog, enum log_level most)
 	if (to_syslog)
 		syslog_connect();
 	errno = error;
+}
+
+bool
+log_is_due(struct log_trouble *trouble, const char *what)
+{
+	uint64_t hash = hash_bytes(HASH_START, what, strlen(what)) | 1;
+	int64_t now = now_ms();
+	int64_t age = now - trouble->written_ms;
+
+	if (trouble->is_written &&
+	    age < (hash == trouble->hash ? REMIND_MS : PERIOD_MS))
+		return false;
+	trouble->hash = hash;
+	trouble->is_written = true;
+	trouble->written_ms = now;
+	return true;
+}
+
+void
+log_trouble_over(struct log_trouble *trouble)
+{
+	trouble->hash = 0;
 }
 
 enum log_level

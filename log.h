@@ -18,6 +18,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum log_level {
 	LOG_LEVEL_ERROR,
@@ -40,6 +41,23 @@ void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_warning(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* A trouble that lasts, and is met again and again.  All zero at first. */
+struct log_trouble {
+	uint64_t hash; /* of what was written last; 0: nothing, or it is over */
+	bool is_written; /* something was written, at written_ms */
+	int64_t written_ms;
+};
+
+/*
+ * Whether a line about the trouble is to be written, as the caller then does:
+ * what is wrong now is something else than in the last line, or that line is
+ * ten minutes old.  There is at most one line in a second.
+ */
+bool log_is_due(struct log_trouble *trouble, const char *what);
+
+/* The trouble is over: the same is to be written if it comes again. */
+void log_trouble_over(struct log_trouble *trouble);
 
 /*
  * Copy n bytes of any value to out, which has room for size > 0 bytes.  Bytes

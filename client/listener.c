@@ -36,11 +36,12 @@ enum {
 };
 
 struct listener {
-	int fd;                  /* borrowed */
-	struct clients *clients; /* borrowed */
-	struct stats *stats;     /* borrowed */
-	struct event *readable;  /* owned; added unless there is a pause */
-	struct event *pause;     /* owned; added during a pause: its end */
+	int fd;                     /* borrowed */
+	struct clients *clients;    /* borrowed */
+	struct stats *stats;        /* borrowed */
+	struct event *readable;     /* owned; added unless there is a pause */
+	struct event *pause;        /* owned; added during a pause: its end */
+	struct log_trouble trouble; /* why it pauses */
 };
 
 /* Accept nothing for a while: the cause may be over then. */
@@ -50,7 +51,8 @@ pause_listener(struct listener *listener, const char *why)
 	struct timeval wait = { .tv_usec = PAUSE_MS * 1000 };
 
 	assert(!event_pending(listener->pause, EV_TIMEOUT, NULL));
-	log_warning("cannot accept clients: %s", why);
+	if (log_is_due(&listener->trouble, why))
+		log_warning("cannot accept clients: %s", why);
 	/* Without memory for the pause it tries again at once. */
 	if (event_add(listener->pause, &wait) == -1)
 		return;

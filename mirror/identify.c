@@ -54,7 +54,9 @@ on_version(struct call *call, const struct answer *answer)
 		return;
 	assert(!identify->found.known);
 	if (answer->last.result != PROTO_VERSION_LINE) {
-		server_fail(identify->peer->server, "is no memcached");
+		server_fail(identify->peer->server,
+		    link_failure_quoting("is no memcached", answer->bytes,
+			answer->length));
 		return;
 	}
 	identify->heard(identify);

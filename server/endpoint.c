@@ -47,7 +47,8 @@ struct endpoints {
 	/* The index in current at which a round of tries begins, and how many
 	   were tried in this round. */
 	size_t first, tried;
-	struct lookup *lookup; /* NULL: none is under way */
+	struct lookup *lookup;      /* NULL: none is under way */
+	struct log_trouble trouble; /* why nothing is found */
 };
 
 static void
@@ -160,6 +161,16 @@ endpoints_connect_again(const struct endpoints *endpoints)
  * Looking up
  */
 
+/* errno: of EAI_SYSTEM. */
+static void
+log_lookup_failure(struct endpoints *endpoints, int error)
+{
+	const char *why = gai_strerror(error);
+
+	if (log_is_due(&endpoints->trouble, why))
+		log_warning("s %s: %s", endpoints->address->name, why);
+}
+
 static void
 on_lookup(void *owner, int error, const struct addrinfo *list)
 {
@@ -169,10 +180,10 @@ on_lookup(void *owner, int error, const struct addrinfo *list)
 	assert(endpoints->lookup != NULL);
 	endpoints->lookup = NULL;
 	if (error != 0) {
-		log_warning("s %s: %s", endpoints->address->name,
-		    gai_strerror(error));
+		log_lookup_failure(endpoints, error);
 		return;
 	}
+	log_trouble_over(&endpoints->trouble);
 	endpoints->fresh.count = 0;
 	for (i = list; i != NULL; i = i->ai_next)
 		add_endpoint(&endpoints->fresh, i->ai_addr, i->ai_addrlen);

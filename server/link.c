@@ -51,6 +51,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -58,6 +59,7 @@
 #include "block.h"
 #include "conn.h"
 #include "hot_assert.h"
+#include "log.h"
 
 enum {
 	END_LENGTH = sizeof("END\r\n") - 1,
@@ -68,6 +70,7 @@ enum {
 	/* The most bytes of a reply to stats.  A connection takes about 200
 	   bytes in the reply to stats conns. */
 	STATS_MAX = 32 << 20,
+	QUOTED_MAX = 64, /* bytes of a strange reply that are logged */
 };
 
 static_assert(sizeof("gets ") + PROTO_KEY_MAX + 2 < PROTO_LINE_MAX,
@@ -169,6 +172,35 @@ report_failure(struct link *link, const char *why)
 	link->handler->failed(link->owner, why);
 }
 
+const char *
+link_failure_quoting(const char *why, const char *bytes, size_t n)
+{
+	static char text[64 + 4 * QUOTED_MAX];
+	char quoted[4 * QUOTED_MAX + 1];
+	const char *end = memchr(bytes, '\n', n);
+
+	if (end != NULL)
+		n = (size_t)(end - bytes);
+	if (n > 0 && bytes[n - 1] == '\r')
+		n--;
+	log_escape(bytes, n < QUOTED_MAX ? n : QUOTED_MAX, quoted,
+	    sizeof(quoted));
+	snprintf(text, sizeof(text), "%s: it says \"%s\"", why, quoted);
+	return text;
+}
+
+/* The server has said what no memcached says to this.  A reply to anything but
+   version may have values of clients in it: they are not for the log. */
+static void
+report_nonsense(struct link *link, enum proto_expect expect, const char *bytes,
+    size_t n)
+{
+	report_failure(link,
+	    expect == PROTO_EXPECT_VERSION ?
+		link_failure_quoting("is no memcached", bytes, n) :
+		"sent an impossible reply");
+}
+
 /* Whether enough of the call was sent for such a reply.  An error may come
    while the data is still being sent, all other replies only after it. */
 static bool
@@ -224,7 +256,7 @@ read_element(struct link *link, const char *bytes, size_t n,
 								  0));
 		return ELEMENT_NONE;
 	default:
-		report_failure(link, "sent an impossible reply");
+		report_nonsense(link, expect, bytes, n);
 		return ELEMENT_NONE;
 	}
 }

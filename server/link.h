@@ -130,6 +130,10 @@ void link_get(struct link *link, struct call *call, const char *key,
    soon after this. */
 void link_answer(struct link *link, const char *text);
 
+/* Why a server fails, with the first of the n bytes that it has said.  Valid
+   until the next call. */
+const char *link_failure_quoting(const char *why, const char *bytes, size_t n);
+
 /* Whether no call is without an answer. */
 bool link_is_idle(const struct link *link);
 

@@ -85,6 +85,9 @@ struct server {
 	unsigned int retry_ms;       /* the wait before the next connect */
 	struct endpoints *endpoints; /* owned */
 	const char *fail_reason; /* NULL: the timer is not to fail the server */
+	/* server_attach_links() was called for this connection. */
+	bool is_in_use;
+	struct log_trouble trouble; /* why it does not come into use */
 
 	struct zombies *zombies; /* owned */
 	/* It has failed, and was only asked who it is since then: nothing that
@@ -203,19 +206,31 @@ server_release_returns(struct server *server)
 	return_calls(server);
 }
 
+/* A server that cannot be used is tried again and again: its reason is told
+   once. */
+static void
+log_failure(struct server *server, const char *why)
+{
+	if (server->is_in_use)
+		log_warning("s %s: %s", server_name(server), why);
+	else if (log_is_due(&server->trouble, why))
+		log_warning("s %s: cannot be used: %s", server_name(server),
+		    why);
+	else
+		log_debug("s %s: %s, next try in about %u ms",
+		    server_name(server), why, server->retry_ms);
+}
+
 void
 server_fail(struct server *server, const char *why)
 {
 	if (server->state == SERVER_DOWN)
 		return;
 	assert(TAILQ_EMPTY(&server->returned) && server->return_holds == 0);
-	if (server->state == SERVER_CONNECTED) {
+	if (server->state == SERVER_CONNECTED)
 		server->counters.failures++;
-		log_warning("s %s: %s", server_name(server), why);
-	} else {
-		log_debug("s %s: %s, next try in about %u ms",
-		    server_name(server), why, server->retry_ms);
-	}
+	log_failure(server, why);
+	server->is_in_use = false;
 	close_links(server, &server->returned);
 	server->state = SERVER_DOWN;
 	server->fail_reason = NULL;
@@ -288,6 +303,8 @@ server_attach_links(struct server *server)
 	assert(server->state == SERVER_CONNECTED);
 	server->is_questioned = false;
 	server->counters.connects++;
+	server->is_in_use = true;
+	log_trouble_over(&server->trouble);
 	for (i = 1; i < server->settings.links; i++) {
 		assert(!link_is_attached(server->links[i]));
 		if (!link_attach(server->links[i],

@@ -1,4 +1,5 @@
 """The log: on stderr, in the journal and in syslog."""
+import collections
 import contextlib
 import os
 import re
@@ -6,12 +7,13 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 import pytest
 
 from lib.daemon import Run, needs_root
-from lib.net import Client, free_port
+from lib.net import Client, free_port, wait_for
 from lib.servers import MAGENT
 
 pytestmark = pytest.mark.usefixtures("reaper")
@@ -65,17 +67,148 @@ def test_log_lines_about_hostile_bytes_cannot_be_forged(run):
     assert magent.output().isascii()
 
 
-def test_dead_server_under_load_does_not_flood_the_log(stage):
-    magent = stage.add(Run("-D", "-s", "127.0.0.1:%d" % free_port()))
+def refusing(stage):
+    return "127.0.0.1:%d" % free_port()
+
+
+def says(stage, text):
+    """A server that says this to the first line, and closes."""
+    def script(link, *_):
+        link.send(text)
+        link.close()
+        return b""
+    fake = stage.fake(script)
+    fake.identity = lambda line: None
+    return fake.address
+
+
+def web_server(stage):
+    return says(stage, b"HTTP/1.1 400 Bad Request\r\nServer: x\r\n\r\n")
+
+
+def redis(stage):
+    return says(stage, b"-ERR unknown command 'version'\r\n")
+
+
+def terminal(stage):
+    """Text that would do harm to a terminal, in a line without an end."""
+    return says(stage, b"\x1b[2J" * 20 + b"\n")
+
+
+def locked_memcached(stage):
+    return says(stage, b"CLIENT_ERROR unauthenticated\r\n")
+
+
+def proxy_without_servers(stage):
+    return says(stage, b"")
+
+
+def silent(stage):
+    fake = stage.fake(lambda link, *_: link.hang())
+    fake.identity = lambda line: None
+    return fake.address
+
+
+def unknown_name(stage):
+    return "no-such-host.invalid:%d" % free_port()
+
+
+REASONS = {
+    refusing: "Connection refused",
+    web_server: 'is no memcached: it says "HTTP/1.1 400 Bad Request"',
+    redis: "is no memcached: it says \"-ERR unknown command 'version'\"",
+    terminal: 'is no memcached: it says "%s"' % (16 * r"\x1b[2J"),
+    locked_memcached: 'is no memcached: it says "CLIENT_ERROR unauthenticated"',
+    proxy_without_servers: "closed the connection",
+    silent: "no connection in time",
+}
+
+
+def messages(magent):
+    return [re.sub("^" + STAMP, "", line)
+            for line in magent.output().splitlines()]
+
+
+@pytest.mark.parametrize("server", REASONS, ids=lambda f: f.__name__)
+def test_server_that_never_answered_has_its_reason_in_the_log_once(
+        stage, server):
+    """However often it is tried: here four times at least."""
+    address = server(stage)
+    magent = stage.add(Run("-D", "-s", address))
+    magent.ready()
+    time.sleep(1.5)     # tries at about 0, 0.1, 0.3, 0.7 and 1.5 s
+    assert magent.terminate() == 0
+    line = "warning: s %s: cannot be used: %s" % (address, REASONS[server])
+    assert messages(magent).count(line) == 1
+    assert len([m for m in messages(magent) if "cannot be used" in m]) == 1
+
+
+def test_reason_is_told_again_when_it_changes_and_after_a_recovery(stage):
+    server = stage.memcached()
+    magent = stage.magent([server])
+    refused = "s %s: cannot be used: Connection refused" % server.address
+    for n in (1, 2):
+        server.kill()
+        wait_for(lambda: magent.output().count(refused) == n, "the reason")
+        server.start(server.port)
+        wait_for(lambda: magent.stats("servers")["0:state"] == "up", "the end")
+    server.kill()
+    wait_for(lambda: magent.output().count(refused) == 3, "the reason")
+    stage.add(Closing(server.port))
+    wait_for(lambda: re.search("used: (closed the connection|Connection reset)",
+                               magent.output()), "the new reason")
+
+
+class Closing:
+    """Takes connections, and closes them."""
+
+    def __init__(self, port):
+        self.socket = socket.create_server(("127.0.0.1", port))
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        with contextlib.suppress(OSError):
+            while True:
+                self.socket.accept()[0].close()
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+        self.thread.join()
+
+
+@pytest.mark.parametrize("server", [*REASONS, unknown_name],
+                         ids=lambda f: f.__name__)
+def test_dead_server_under_load_logs_a_line_a_second_of_a_kind(stage, server):
+    """200,000 requests for it, as fast as they are answered."""
+    magent = stage.add(Run("-D", "-s", server(stage)))
     magent.ready()
     started = time.monotonic()
     with Client(magent.port) as client:
-        for _ in range(50):
+        for _ in range(200):
             client.talk(1000 * b"set k 0 0 1\r\nv\r\n")
     seconds = time.monotonic() - started + 1
     assert magent.terminate() == 0
-    lines = magent.output().splitlines()
-    assert len(lines) < 20 + 10 * seconds, "\n".join(lines)
+    kinds = collections.Counter(
+        re.sub(r"\d+", "0", message) for message in messages(magent))
+    assert max(kinds.values()) <= seconds, kinds
+
+
+def test_server_killed_under_load_logs_a_line_a_second_of_a_kind(stage):
+    server = stage.memcached()
+    magent = stage.magent([server])
+    with magent.client() as client:
+        client.talk(b"set k 0 0 1\r\nv\r\n")
+        started = time.monotonic()
+        server.kill()
+        for _ in range(200):
+            client.talk(1000 * b"set k 0 0 1\r\nv\r\n")
+    seconds = time.monotonic() - started + 1
+    kinds = collections.Counter(
+        re.sub(r"\d+", "0", message) for message in messages(magent))
+    assert max(kinds.values()) <= seconds, kinds
 
 
 def full_pipe(stage):

@@ -48,13 +48,6 @@ lookup_cancel(struct lookup *lookup)
 	lookup->found = NULL;
 }
 
-/* log.o is not linked. */
-void
-log_warning(const char *format, ...)
-{
-	(void)format;
-}
-
 static void
 on_found(void *owner)
 {

@@ -419,6 +419,32 @@ test_limit_is_by_object_and_its_address(void)
 	end();
 }
 
+/* A trouble is told when it changes, at most once a second, and again after ten
+   minutes, or when it was over. */
+static void
+test_trouble_that_lasts_is_due_once(void)
+{
+	struct log_trouble trouble = { .hash = 0 };
+
+	begin();
+	check(log_is_due(&trouble, "refused"));
+	check(!log_is_due(&trouble, "refused"));
+	pass_ms(999);
+	check(!log_is_due(&trouble, "timed out"));
+	pass_ms(1);
+	check(!log_is_due(&trouble, "refused"));
+	check(log_is_due(&trouble, "timed out"));
+	pass_ms(599999);
+	check(!log_is_due(&trouble, "timed out"));
+	pass_ms(1);
+	check(log_is_due(&trouble, "timed out"));
+	log_trouble_over(&trouble);
+	check(!log_is_due(&trouble, "timed out"));
+	pass_ms(1000);
+	check(log_is_due(&trouble, "timed out"));
+	end();
+}
+
 /* Debug lines are not limited; what is not written for its level does not
    count as left out. */
 static void
@@ -618,6 +644,7 @@ main(void)
 	RUN(test_lines_about_an_object_over_ten_a_second_are_dropped);
 	RUN(test_lines_left_out_are_counted_in_the_next_line);
 	RUN(test_limit_is_by_object_and_its_address);
+	RUN(test_trouble_that_lasts_is_due_once);
 	RUN(test_debug_lines_are_not_limited);
 	RUN(test_log_to_full_or_broken_pipe_loses_lines_and_no_time);
 	RUN(test_log_to_journal_has_priorities_and_no_time);
