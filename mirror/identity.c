@@ -70,6 +70,15 @@ identity_stat(struct identity *identity, const char *name, size_t n,
 		    memcmp(value, none, length) != 0;
 }
 
+bool
+identity_may_be_one(const struct identity *one, const struct identity *other)
+{
+	assert(one->known && other->known);
+	return one->pid == other->pid &&
+	    one->time - one->uptime == other->time - other->uptime &&
+	    memcmp(one->version, other->version, sizeof(one->version)) == 0;
+}
+
 enum identity_change
 identity_compare(const struct identity *before, const struct identity *now)
 {

@@ -48,6 +48,11 @@ enum identity_change {
 enum identity_change identity_compare(const struct identity *before,
     const struct identity *now);
 
+/* Whether two servers may be one process: pid, start and version are the same.
+   Two containers may say the same, too. */
+bool identity_may_be_one(const struct identity *one,
+    const struct identity *other);
+
 /*
  * 15 bits made of pid, start and role, which is 0 to 3.  They differ for most
  * incarnations, and are the same for every magent that knows this one.

@@ -32,6 +32,7 @@
 #include "conn.h"
 #include "container_of.h"
 #include "log.h"
+#include "mirror/alias.h"
 #include "mirror/dirty.h"
 #include "mirror/drain.h"
 #include "mirror/gate.h"
@@ -114,6 +115,7 @@ struct recovery {
 	/* When it first had to wait as a stranger; 0: it does not. */
 	int64_t stranger_ms;
 	struct identify identify;
+	struct alias alias;
 	struct drain drain;
 	struct invalidation *invalidation; /* owned */
 	/* From INVALIDATE until the end of REBUILD, unless it is warmed.  Owned
@@ -450,6 +452,7 @@ on_identified(struct identify *identify)
 	peer->identity = *found;
 	peer->clock_ahead = (int64_t)found->time - (int64_t)time(NULL);
 	warn_of_item_sizes(recovery);
+	alias_check(&recovery->alias);
 	if (peer->state != PEER_STARTING) {
 		set_state(recovery, PEER_DRAIN);
 		drain_start(&recovery->drain);
@@ -844,6 +847,7 @@ recovery_init(struct recovery *recovery, struct recoveries *all,
 	recovery->handback.peer = peer;
 	identify_init(&recovery->identify, peer, on_heard_version,
 	    on_identified);
+	alias_init(&recovery->alias, peer, all->pairs);
 	recovery->warm_end = event_new(conn_loop_base(all->loop), -1, 0,
 	    on_warm_end, recovery);
 	recovery->invalidation = invalidation_new(peer, &on_invalidation,

@@ -28,6 +28,7 @@ def case(function):
     "hosts_file_that_was_empty_at_the_start_is_read_later",
     "name_of_a_search_list_is_found",
     "name_is_found_though_the_first_name_server_is_dead",
+    "name_server_that_is_given_later_is_asked",
     "second_address_is_used_while_the_first_is_silent",
     "second_address_is_used_while_the_first_refuses",
     "clients_are_served_while_a_name_is_looked_up",
@@ -187,6 +188,19 @@ def name_is_found_though_the_first_name_server_is_dead(stage, files, port):
     NameServer("127.0.0.11", {"one.test": "127.0.0.2"})
     memcached_at(stage, "127.0.0.2", port)
     wait_up(stage.magent([Named("one.test", port)]))
+
+
+@case
+def name_server_that_is_given_later_is_asked(stage, files, port):
+    """As a DHCP client writes resolv.conf: it is empty, then it is not."""
+    files.mount("hosts", "127.0.0.1 localhost\n")
+    files.mount("resolv.conf", "")
+    NameServer("127.0.0.11", {"one.test": "127.0.0.2"})
+    memcached_at(stage, "127.0.0.2", port)
+    proxy = stage.magent([Named("one.test", port)])
+    assert state(proxy) in ("down", "starting")
+    files.put("resolv.conf", "nameserver 127.0.0.11\n")
+    wait_up(proxy)
 
 
 @case
