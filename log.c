@@ -1,8 +1,9 @@
 /*
- * Write one line per message to stderr or syslog, and not too many of them.
+ * Write one line per message to stderr, syslog or a file, and not too many.
  *
- * Invariant: no function of log.h waits, and none changes errno.  syslog(3) is
- * not used, because it waits for a syslogd that does not read.
+ * Invariant: no function of log.h waits, but for a disk, and none changes errno
+ * without saying so.  syslog(3) is not used, because it waits for a syslogd
+ * that does not read.
  */
 
 #include "log.h"
@@ -10,6 +11,7 @@
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
@@ -73,6 +75,10 @@ static enum log_level most_level = LOG_LEVEL_INFO;
 static bool is_to_syslog;
 static bool stderr_is_journal;
 static int syslog_fd = -1;
+static int file_fd = -1;      /* -1: there is no file */
+static const char *file_path; /* borrowed; valid if there is a file */
+static bool file_is_alone;    /* lines go to no other place */
+static bool file_is_cut;      /* its last line has no end: the disk was full */
 
 /* A line that is being made.  It always ends in NUL. */
 struct line {
@@ -318,6 +324,21 @@ add_stamp(struct line *line)
 }
 
 static void
+write_file(const char *text)
+{
+	struct line line = { .length = 0 };
+	ssize_t n;
+
+	if (file_is_cut)
+		line_add(&line, "\n");
+	add_stamp(&line);
+	line_add(&line, "magent: %s\n", text);
+	n = write(file_fd, line.text, line.length);
+	if (n > 0)
+		file_is_cut = (size_t)n < line.length;
+}
+
+static void
 write_stderr(int priority, const char *text)
 {
 	struct pollfd ready = { .fd = STDERR_FILENO, .events = POLLOUT };
@@ -359,6 +380,10 @@ write_line(enum log_level level, const char *text, unsigned long left_out)
 	line_add(&line, "%s%s", levels[level].name, printable);
 	if (left_out > 0)
 		line_add(&line, " (%lu such lines were left out)", left_out);
+	if (file_fd != -1)
+		write_file(line.text);
+	if (file_is_alone)
+		return;
 	if (is_to_syslog)
 		write_syslog(levels[level].priority, line.text);
 	else
@@ -397,6 +422,53 @@ log_open(bool to_syslog, enum log_level most)
 	if (to_syslog)
 		syslog_connect();
 	errno = error;
+}
+
+/* Not through a link: root opens it, perhaps in a directory of another user.  A
+   fifo that nobody reads must not stop us. */
+static int
+open_log_file(const char *path)
+{
+	return open(path,
+	    O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY |
+		O_NONBLOCK,
+	    0640);
+}
+
+bool
+log_file_open(const char *path)
+{
+	assert(file_fd == -1 && path[0] == '/');
+	file_fd = open_log_file(path);
+	file_path = path;
+	return file_fd != -1;
+}
+
+void
+log_file_alone(void)
+{
+	file_is_alone = file_fd != -1;
+}
+
+void
+log_file_reopen(void)
+{
+	int fd;
+
+	if (file_fd == -1)
+		return;
+	fd = open_log_file(file_path);
+	if (fd == -1) {
+		log_error(
+		    "--log-file %s: cannot open it again: %m; "
+		    "the old file stays in use",
+		    file_path);
+		return;
+	}
+	close(file_fd);
+	file_fd = fd;
+	file_is_cut = false;
+	log_info("--log-file %s: opened again", file_path);
 }
 
 bool

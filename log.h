@@ -2,18 +2,19 @@
 #define LOG_H
 
 /*
- * Write messages to stderr or to syslog.  Each call writes one line.  If stderr
- * is the journal of systemd, lines begin with a priority, <N>.  Bytes that do
- * not print are escaped, so no data from the wire can forge a line.  errno is
- * preserved, and %m prints it.
+ * Write messages to stderr, to syslog or to a file.  Each call writes one line.
+ * If stderr is the journal of systemd, lines there begin with a priority, <N>.
+ * Bytes that do not print are escaped, so no data from the wire can forge a
+ * line.  errno is preserved, and %m prints it.
  *
  * A message begins with its object in two words: "s 10.0.0.1:11211: ..." or
  * "c#17 10.0.0.5:5031: ...".  In one second a call site, which is known by its
- * format string, may write ten lines about one object, and twenty lines in all.
- * Its next line says how many were left out.  Debug lines are not limited.
+ * format string, may write ten lines about one object, and twenty in all.  Its
+ * next line says how many were left out.  Debug lines are not limited.
  *
- * Nothing here waits, and nothing ends the process.  A line is lost if it would
- * have to wait for a full pipe, a stopped terminal or a hung syslogd.
+ * Nothing here waits, but for the disk of a file, and nothing ends the process.
+ * A line is lost if it would have to wait for a full pipe, a stopped terminal
+ * or a hung syslogd, or if the disk of the file is full.
  */
 
 #include <stdbool.h>
@@ -33,6 +34,20 @@ enum log_level {
  * first call, stderr and LOG_LEVEL_INFO hold.  May be called again.
  */
 void log_open(bool to_syslog, enum log_level most);
+
+/*
+ * Write lines to the end of a file, too, from now on.  It is made if it is not
+ * there; it may not be a symbolic link.  path is absolute, and borrowed to the
+ * end.  Returns false, and errno, if it cannot be opened.
+ */
+bool log_file_open(const char *path);
+
+/* Lines go to the file alone from now on; without one nothing changes. */
+void log_file_alone(void);
+
+/* Open the path again, because the file was renamed.  If that fails, the log
+   says so, and the old file stays in use.  Without a file nothing happens. */
+void log_file_reopen(void);
 
 /* The last level that is written. */
 enum log_level log_level(void);

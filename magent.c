@@ -6,8 +6,8 @@
  *                                                                        |
  *                                            demolish() <----------------'
  *
- * Invariant: what needs the rights of root (descriptors, ports, the pid file)
- * comes before daemon_drop(), and all that can fail comes before
+ * Invariant: what needs the rights of root (descriptors, the log file, ports,
+ * the pid file) comes before daemon_drop(), and all that can fail comes before
  * daemon_ready(), so that the exit status says whether magent has started.
  */
 
@@ -54,7 +54,7 @@ enum {
 	VALUE_SLACK = 1 << 20,
 };
 
-enum { TERM, INT, SIGNALS };
+enum { TERM, INT, HUP, USR1, SIGNALS };
 
 /* The process.  Pointers are owned, but for options and pairs; what was not
    built is NULL. */
@@ -112,6 +112,16 @@ on_stop(evutil_socket_t fd, short what, void *arg)
 	clients_stop(magent->clients);
 	recoveries_stop(magent->recoveries);
 	magent->deadline = conn_loop_now(magent->loop) + GRACE_MS;
+}
+
+/* The log file was renamed. */
+static void
+on_rename(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	log_file_reopen();
 }
 
 static void
@@ -247,10 +257,18 @@ build_proxy(struct magent *magent, unsigned int max_clients)
 	return magent->clients != NULL;
 }
 
-static const int stop_signals[SIGNALS] = { SIGTERM, SIGINT };
+static const struct {
+	int number;
+	event_callback_fn act;
+} signals[SIGNALS] = {
+	[TERM] = { SIGTERM, on_stop },
+	[INT] = { SIGINT, on_stop },
+	[HUP] = { SIGHUP, on_rename },
+	[USR1] = { SIGUSR1, on_rename },
+};
 
-/* From the first port that is bound until the loop can act on it, a signal to
-   stop waits, so that the end is orderly then, too. */
+/* From the first port that is bound until the loop can act on it, a signal
+   waits, so that the end is orderly then, too. */
 static void
 hold_signals(bool hold)
 {
@@ -259,7 +277,7 @@ hold_signals(bool hold)
 
 	sigemptyset(&set);
 	for (i = 0; i < SIGNALS; i++)
-		sigaddset(&set, stop_signals[i]);
+		sigaddset(&set, signals[i].number);
 	sigprocmask(hold ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
 }
 
@@ -292,8 +310,8 @@ build_events(struct magent *magent)
 	if (!build_listeners(magent))
 		return false;
 	for (i = 0; i < SIGNALS; i++) {
-		magent->signals[i] = evsignal_new(magent->base, stop_signals[i],
-		    on_stop, magent);
+		magent->signals[i] = evsignal_new(magent->base,
+		    signals[i].number, signals[i].act, magent);
 		if (magent->signals[i] == NULL ||
 		    event_add(magent->signals[i], NULL) == -1)
 			return false;
@@ -357,7 +375,8 @@ announce_ready(struct magent *magent)
 	log_info("ready; servers: %zu, pairs without one that is up: %zu",
 	    pairs_peer_count(magent->pairs), pairs_uncovered(magent->pairs));
 	daemon_ready();
-	if (!options->foreground)
+	log_file_alone();
+	if (!options->foreground && options->log_file == NULL)
 		log_open(true, log_level());
 }
 
@@ -431,6 +450,11 @@ serve(struct magent *magent)
 	if (!options->foreground)
 		daemon_fork();
 	hold_signals(true);
+	if (options->log_file != NULL && !log_file_open(options->log_file)) {
+		log_error("--log-file %s: cannot open it: %m",
+		    options->log_file);
+		return EX_CANTCREAT;
+	}
 	if (!bind_sockets(magent))
 		return EX_OSERR;
 	if (options->pid_file != NULL)

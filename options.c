@@ -27,6 +27,7 @@ enum {
 	LETTERLESS = 256,
 	OPTION_RING = LETTERLESS,
 	OPTION_ON_DOWN,
+	OPTION_LOG_FILE,
 	/* Bytes of the longest host name that DNS allows. */
 	HOST_MAX = 253,
 	/* Where the help of an option begins in the usage text. */
@@ -271,6 +272,12 @@ take_pid_file(struct options *options, const char *argument)
 }
 
 static const char *
+take_log_file(struct options *options, const char *argument)
+{
+	return take_path(&options->log_file, argument);
+}
+
+static const char *
 take_timeout(struct options *options, const char *argument)
 {
 	return parse_count(argument, 10, 60000, &options->timeout_ms);
@@ -387,6 +394,8 @@ static const struct entry entries[] = {
 	    "group to become, if not that of the user", take_group },
 	{ 'P', "pid-file", "PATH", NULL, "file for the process id",
 	    take_pid_file },
+	{ OPTION_LOG_FILE, "log-file", "PATH", NULL,
+	    "file to log to, and not to syslog", take_log_file },
 	{ 'D', "foreground", NULL, NULL, "stay in the foreground",
 	    take_foreground },
 	{ 'v', "verbose", NULL, NULL, "log more; implies -D", take_verbose },
@@ -619,7 +628,9 @@ options_free(struct options *options)
 	free(options->listen_hosts);
 	free(options->socket_path);
 	free(options->pid_file);
+	free(options->log_file);
 	options->listen_hosts = NULL;
 	options->socket_path = NULL;
 	options->pid_file = NULL;
+	options->log_file = NULL;
 }

@@ -24,6 +24,7 @@ struct options {
 	const char *user;         /* -u; NULL: root becomes nobody */
 	const char *group;        /* -g; NULL: the group of the user */
 	char *pid_file;           /* -P; owned, absolute; NULL: none */
+	char *log_file;           /* --log-file; as pid_file */
 	bool foreground;          /* -D or -v */
 	unsigned int verbose;     /* how often -v was given */
 	unsigned int timeout_ms;  /* -t, milliseconds; default 250 */

@@ -229,6 +229,7 @@ def test_scripts_are_executable_where_they_must_be():
     for name, executable in (("check-magent", True), ("magent.init", True),
                              ("magent.default", False),
                              ("magent.service", False),
+                             ("magent.logrotate", False),
                              ("keepalived.conf", False)):
         mode = (ROOT / "scripts" / name).stat().st_mode
         assert bool(mode & stat.S_IXUSR) == executable
