@@ -112,6 +112,23 @@ peer_tag(const struct peer *peer)
 	return identity_tag(&peer->identity, role) * (COMMAND_CAS_MASK + 1);
 }
 
+/* Our own time of day may be set at any moment; that of a memcached cannot be
+   after its start. */
+static int64_t
+monotonic_seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec;
+}
+
+void
+peer_set_clock(struct peer *peer, int64_t now)
+{
+	peer->clock_ahead = now - monotonic_seconds();
+}
+
 int64_t
 peer_exptime(const struct peer *peer, int64_t seconds)
 {
@@ -119,7 +136,7 @@ peer_exptime(const struct peer *peer, int64_t seconds)
 		return 0;
 	if (seconds <= PROTO_RELATIVE_MAX)
 		return seconds;
-	return seconds + (int64_t)time(NULL) + peer->clock_ahead;
+	return seconds + monotonic_seconds() + peer->clock_ahead;
 }
 
 void

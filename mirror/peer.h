@@ -74,7 +74,7 @@ struct peer {
 	bool warming;
 	/* The incarnation that answered last. */
 	struct identity identity;
-	/* Seconds by which its clock is ahead of ours. */
+	/* Seconds by which its time of day is ahead of our monotonic clock. */
 	int64_t clock_ahead;
 	/* Keys whose copy on it may be old. */
 	struct dirty *dirty;       /* owned */
@@ -125,6 +125,9 @@ bool peers_are_partners(const struct peer *one, const struct peer *other);
 /* The tag, in bits 48 to 62, of the cas tokens that it gives now.  The other
    bits are 0. */
 uint64_t peer_tag(const struct peer *peer);
+
+/* The server says that its time of day is now, in seconds since 1970. */
+void peer_set_clock(struct peer *peer, int64_t now);
 
 /* The exptime that lets an item on peer live for this number of seconds.
    Negative seconds stand for an item that does not expire. */

@@ -25,7 +25,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <event2/event.h>
 
@@ -450,7 +449,7 @@ on_identified(struct identify *identify)
 	}
 	recovery->stranger_ms = 0;
 	peer->identity = *found;
-	peer->clock_ahead = (int64_t)found->time - (int64_t)time(NULL);
+	peer_set_clock(peer, (int64_t)found->time);
 	warn_of_item_sizes(recovery);
 	alias_check(&recovery->alias);
 	if (peer->state != PEER_STARTING) {
