@@ -49,6 +49,9 @@ enum {
 	TICK_SECONDS = 2,
 	/* Descriptors for all but clients and servers. */
 	SPARE_FILES = 64,
+	/* Of these, those that are left when there are too many clients: for
+	   lookups, the log, lists of keys. */
+	KEPT_FILES = 8,
 	/* Bytes by which a value of a server may be larger than -I: its own
 	   limit may be above ours. */
 	VALUE_SLACK = 1 << 20,
@@ -285,6 +288,9 @@ static bool
 build_listeners(struct magent *magent)
 {
 	size_t n = sockets_count(magent->sockets), i;
+	unsigned int kept = KEPT_FILES +
+	    (unsigned int)pairs_peer_count(magent->pairs) *
+		magent->options->links;
 
 	magent->listeners = calloc(n, sizeof(*magent->listeners));
 	if (magent->listeners == NULL)
@@ -292,7 +298,7 @@ build_listeners(struct magent *magent)
 	magent->listener_count = n;
 	for (i = 0; i < n; i++) {
 		magent->listeners[i] = listener_new(magent->base,
-		    sockets_fd(magent->sockets, i), magent->clients,
+		    sockets_fd(magent->sockets, i), kept, magent->clients,
 		    &magent->stats);
 		if (magent->listeners[i] == NULL)
 			return false;

@@ -1,6 +1,10 @@
 /*
  * Accept clients from one listening socket.
  *
+ * The system gives the lowest number that is free to a new descriptor.  So the
+ * number of a client says how many descriptors are left.  The last of them are
+ * for servers that come back: without them all clients would get misses.
+ *
  * Invariant: a listener waits for connections, or for the end of its pause,
  * never both.
  */
@@ -9,10 +13,12 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -37,6 +43,7 @@ enum {
 
 struct listener {
 	int fd;                     /* borrowed */
+	unsigned int kept;          /* descriptors that are not for clients */
 	struct clients *clients;    /* borrowed */
 	struct stats *stats;        /* borrowed */
 	struct event *readable;     /* owned; added unless there is a pause */
@@ -61,6 +68,34 @@ pause_listener(struct listener *listener, const char *why)
 	listener->stats->paused_listeners++;
 }
 
+/* Whether fd is one of the descriptors that are not for clients.  The limit may
+   be changed from outside at any time. */
+static bool
+is_kept(const struct listener *listener, int fd)
+{
+	rlim_t kept = listener->kept;
+	struct rlimit limit;
+
+	assert(fd >= 0);
+	if (getrlimit(RLIMIT_NOFILE, &limit) == -1)
+		return false;
+	if (kept > limit.rlim_cur / 2)
+		kept = limit.rlim_cur / 2;
+	return (rlim_t)fd >= limit.rlim_cur - kept;
+}
+
+/* Whether there is a descriptor for one more client. */
+static bool
+has_descriptor(const struct listener *listener)
+{
+	int fd = fcntl(listener->fd, F_DUPFD_CLOEXEC, 0);
+	bool is_good = fd != -1 && !is_kept(listener, fd);
+
+	if (fd != -1)
+		close(fd);
+	return is_good;
+}
+
 static void
 on_pause_over(evutil_socket_t fd, short what, void *arg)
 {
@@ -72,7 +107,9 @@ on_pause_over(evutil_socket_t fd, short what, void *arg)
 	assert(listener->stats->paused_listeners > 0);
 	listener->stats->listen_disabled_us += PAUSE_MS * 1000;
 	listener->stats->paused_listeners--;
-	if (event_add(listener->readable, NULL) == -1)
+	if (!has_descriptor(listener))
+		pause_listener(listener, strerror(EMFILE));
+	else if (event_add(listener->readable, NULL) == -1)
 		pause_listener(listener, "out of memory");
 }
 
@@ -106,6 +143,10 @@ on_acceptable(evutil_socket_t fd, short what, void *arg)
 			break;
 		set_options(client);
 		clients_accept(listener->clients, client);
+		if (is_kept(listener, client)) {
+			pause_listener(listener, strerror(EMFILE));
+			return;
+		}
 	}
 	if (client == -1 && errno != EAGAIN && errno != EINTR &&
 	    errno != ECONNABORTED)
@@ -113,8 +154,8 @@ on_acceptable(evutil_socket_t fd, short what, void *arg)
 }
 
 struct listener *
-listener_new(struct event_base *base, int fd, struct clients *clients,
-    struct stats *stats)
+listener_new(struct event_base *base, int fd, unsigned int kept,
+    struct clients *clients, struct stats *stats)
 {
 	struct listener *listener = calloc(1, sizeof(*listener));
 
@@ -122,6 +163,7 @@ listener_new(struct event_base *base, int fd, struct clients *clients,
 	if (listener == NULL)
 		return NULL;
 	listener->fd = fd;
+	listener->kept = kept;
 	listener->clients = clients;
 	listener->stats = stats;
 	listener->readable = event_new(base, fd, EV_READ | EV_PERSIST,

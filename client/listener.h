@@ -10,10 +10,12 @@ struct stats;
 
 /*
  * Accept clients from fd, one of sockets_fd(); fd, clients and stats are
- * borrowed.  stats counts the pauses.  Returns NULL when out of memory.
+ * borrowed.  stats counts the pauses.  Of the descriptors that the process may
+ * have, kept ones are left for servers, or half of them if these are fewer.
+ * Returns NULL when out of memory.
  */
 struct listener *listener_new(struct event_base *base, int fd,
-    struct clients *clients, struct stats *stats);
+    unsigned int kept, struct clients *clients, struct stats *stats);
 
 /* Accept nothing more; clients that were accepted stay.  NULL is fine. */
 void listener_free(struct listener *listener);
