@@ -3,9 +3,11 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import socket
 import stat
 import subprocess
+import threading
 import time
 
 import pytest
@@ -233,3 +235,42 @@ def test_scripts_are_executable_where_they_must_be():
                              ("keepalived.conf", False)):
         mode = (ROOT / "scripts" / name).stat().st_mode
         assert bool(mode & stat.S_IXUSR) == executable
+
+
+def test_ready_comes_after_the_port_and_the_first_answer_of_each_server(
+        run, notify, stage):
+    """A server that is slow to say who it is delays it, and nothing else."""
+    name, receiver = notify
+    answer = threading.Event()
+    slow = stage.fake()
+    identity = slow.identity
+    slow.identity = lambda line: answer.wait(20) and identity(line)
+    magent = run("-s", slow.address, "-t", "20000",
+                 env={**os.environ, "NOTIFY_SOCKET": name})
+    wait_for(lambda: slow.links, "the server to be connected to")
+    with Client(magent.port) as client:
+        assert client.ask(b"version\r\n").startswith(b"VERSION ")
+    receiver.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        receiver.recv(4096)
+    answer.set()
+    receiver.settimeout(20)
+    assert receiver.recv(4096) == b"READY=1"
+    assert magent.terminate() == 0
+
+
+def test_watchdog_gets_nothing_while_the_loop_stands_still(run, notify):
+    """So the service manager ends it, and starts another."""
+    name, receiver = notify
+    magent = run(env={**os.environ, "NOTIFY_SOCKET": name,
+                      "WATCHDOG_USEC": "2000000"})
+    assert receiver.recv(4096) == b"READY=1"
+    next_state(receiver, "WATCHDOG=1")
+    magent.process.send_signal(signal.SIGSTOP)
+    receiver.settimeout(5)
+    with pytest.raises(TimeoutError):
+        while True:
+            receiver.recv(4096)
+    magent.process.send_signal(signal.SIGCONT)
+    next_state(receiver, "WATCHDOG=1")
+    assert magent.terminate() == 0

@@ -2,6 +2,8 @@
 import os
 import pathlib
 import signal
+import socket
+import time
 
 import pytest
 
@@ -127,3 +129,69 @@ def stat_of(magent, name):
         lines = client.read_until(b"END\r\n").split(b"\r\n")
     return dict(line.split(b" ", 2)[1:] for line in lines
                 if line.startswith(b"STAT "))[name]
+
+
+def test_large_reply_on_its_way_at_sigterm_arrives_whole(stage):
+    """The output is flushed: 20 MB to a client that begins to read late."""
+    memcached = stage.memcached()
+    magent = stage.add(Run("-D", "-s", memcached.address))
+    magent.ready()
+    value = os.urandom(1000000)
+    with Client(magent.port, receive_buffer=4096) as client:
+        assert client.talk(b"set k 0 0 %d\r\n%s\r\n" % (len(value), value)
+                           ) == b"STORED\r\n"
+        client.send(b"get %s\r\n" % (b"k " * 20))
+        wait_for(lambda: client.socket.recv(1, socket.MSG_PEEK), "its begin")
+        magent.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: refuses(magent.port), "the port to close")
+        assert client.read_to_end() == (
+            (b"VALUE k 0 %d\r\n%s\r\n" % (len(value), value)) * 20 + b"END\r\n")
+    assert magent.wait() == 0
+
+
+def test_client_that_reads_nothing_delays_the_end_for_5_s_at_most(stage):
+    memcached = stage.memcached()
+    magent = stage.add(Run("-D", "-s", memcached.address))
+    magent.ready()
+    with Client(magent.port, receive_buffer=4096) as client:
+        client.talk(b"set k 0 0 1000000\r\n%s\r\n" % bytes(1000000))
+        client.send(b"get %s\r\n" % (b"k " * 20))
+        wait_for(lambda: client.socket.recv(1, socket.MSG_PEEK), "its begin")
+        start = time.monotonic()
+        magent.process.send_signal(signal.SIGTERM)
+        assert magent.process.wait(20) == 0
+        assert time.monotonic() - start < 8
+
+
+def test_sigterm_during_a_rebuild_ends_magent_in_order(stage):
+    primary, backup = stage.memcacheds(2)
+    magent = stage.add(Run("-D", "-s", primary.address, "-b", backup.address))
+    magent.ready()
+    with Client(magent.port) as client:
+        client.talk(b"".join(b"set k%d 0 0 1 noreply\r\nx\r\n" % i
+                             for i in range(30000)))
+    primary.restart()
+    wait_for(lambda: int(primary.stats()["curr_items"]) > 100, "some copies",
+             pause=0)
+    assert stat_of(magent, b"0:state") == b"rebuild"
+    with Client(magent.port) as client:
+        client.send(b"set k 0 0 1\r\nx\r\nget k\r\n")
+        magent.process.send_signal(signal.SIGTERM)
+        assert client.read_to_end() in (
+            b"", b"STORED\r\nVALUE k 0 1\r\nx\r\nEND\r\n")
+    assert magent.process.wait(20) == 0, magent.output()
+
+
+def test_storm_of_signals_under_load_changes_no_answer(stage, tmp_path):
+    magent = stage.add(Run("-D", "-s", stage.memcached().address, "-b",
+                           stage.memcached().address, "--log-file",
+                           tmp_path / "log"))
+    magent.ready()
+    numbers = (signal.SIGUSR2, signal.SIGPIPE, signal.SIGUSR1, signal.SIGHUP)
+    with Client(magent.port) as client:
+        for i in range(500):
+            for number in numbers:
+                magent.process.send_signal(number)
+            assert client.talk(b"set k 0 0 3\r\n%03d\r\nget k\r\n" % i) == (
+                b"STORED\r\nVALUE k 0 3\r\n%03d\r\nEND\r\n" % i)
+    assert magent.terminate() == 0
