@@ -8,8 +8,8 @@
 
 enum { LARGE = 1 << 20, MANY = 3000 };
 
-/* More than any system has. */
-static volatile size_t impossible = PTRDIFF_MAX / 2;
+/* More than malloc() gives on any system. */
+static volatile size_t impossible = PTRDIFF_MAX;
 
 const char *__asan_default_options(void);
 

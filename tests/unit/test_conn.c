@@ -1347,7 +1347,7 @@ test_write_to_peer_that_left_fails_once(void)
 static void
 test_write_without_memory_fails_the_conn_after_the_call(void)
 {
-	static volatile size_t impossible = PTRDIFF_MAX / 2;
+	static volatile size_t impossible = PTRDIFF_MAX;
 	struct end end;
 
 	open_end(&end, NULL);

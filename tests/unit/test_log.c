@@ -100,7 +100,8 @@ end(void)
 static void
 pass_ms(int ms)
 {
-	steady.tv_nsec += (long)ms * 1000000;
+	steady.tv_sec += ms / 1000;
+	steady.tv_nsec += ms % 1000 * 1000000;
 	steady.tv_sec += steady.tv_nsec / 1000000000;
 	steady.tv_nsec %= 1000000000;
 }

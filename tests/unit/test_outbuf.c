@@ -16,7 +16,7 @@ enum {
 };
 
 /* More than any system has. */
-static const size_t impossible = PTRDIFF_MAX / 2;
+static const size_t impossible = PTRDIFF_MAX;
 
 const char *__asan_default_options(void);
 
