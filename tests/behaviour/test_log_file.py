@@ -4,6 +4,7 @@ import os
 import pathlib
 import pwd
 import re
+import shutil
 import signal
 import subprocess
 
@@ -204,6 +205,7 @@ def test_full_disk_loses_lines_and_nothing_else(run, small_disk):
 
 
 @needs_root
+@pytest.mark.skipif(shutil.which("logrotate") is None, reason="no logrotate")
 def test_logrotate_example_renames_and_loses_no_line(
         daemon, open_directory, tmp_path):
     directory = open_directory / "log"
