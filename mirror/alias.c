@@ -3,8 +3,8 @@
  *
  *   alias_check() -> set at the other -> delete here -> delete at the other
  *
- * Pid and start time only say which two may be: in containers each memcached
- * has pid 1, and many start in the same second.  So one of the two is given an
+ * Pid, start time and port only say which two may be: in containers each
+ * memcached has pid 1 and port 11211, and many start in the same second.  So one of the two is given an
  * item with a random key, and the other is to delete it.  What it can delete is
  * in it, so nobody is warned of without a proof.
  *
@@ -100,7 +100,7 @@ on_item_set(struct call *call, const struct answer *answer)
 static bool
 may_be_one(const struct peer *one, const struct peer *other)
 {
-	return one != other && is_connected(other) && one->identity.pid != 0 &&
+	return one != other && is_connected(other) &&
 	    identity_may_be_one(&one->identity, &other->identity);
 }
 

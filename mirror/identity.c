@@ -56,6 +56,7 @@ identity_stat(struct identity *identity, const char *name, size_t n,
 		{ "cmd_set", &identity->sets },
 		{ "total_items", &identity->items },
 		{ "curr_items", &identity->stored },
+		{ "tcpport", &identity->port },
 		{ "item_size_max", &identity->item_size_max },
 	};
 	static const char file[] = "memory_file", none[] = "(null)";
@@ -74,7 +75,8 @@ bool
 identity_may_be_one(const struct identity *one, const struct identity *other)
 {
 	assert(one->known && other->known);
-	return one->pid == other->pid &&
+	return one->pid != 0 && one->pid == other->pid && one->port != 0 &&
+	    one->port == other->port &&
 	    one->time - one->uptime == other->time - other->uptime &&
 	    memcmp(one->version, other->version, sizeof(one->version)) == 0;
 }

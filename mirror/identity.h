@@ -22,6 +22,8 @@ struct identity {
 	uint64_t connections, gets, sets, items;
 	/* Items that are in it, when it answered. */
 	uint64_t stored;
+	/* The TCP port that it listens on; 0: none, or not known. */
+	uint64_t port;
 	/* The largest item in bytes; 0: not known. */
 	uint64_t item_size_max;
 	/* It keeps its items over a restart. */
@@ -48,8 +50,8 @@ enum identity_change {
 enum identity_change identity_compare(const struct identity *before,
     const struct identity *now);
 
-/* Whether two servers may be one process: pid, start and version are the same.
-   Two containers may say the same, too. */
+/* Whether two servers may be one process: pid, start, version and port are
+   known and the same.  Two containers may say the same, too. */
 bool identity_may_be_one(const struct identity *one,
     const struct identity *other);
 
