@@ -4,9 +4,9 @@
  *   alias_check() -> set at the other -> delete here -> delete at the other
  *
  * Pid, start time and port only say which two may be: in containers each
- * memcached has pid 1 and port 11211, and many start in the same second.  So one of the two is given an
- * item with a random key, and the other is to delete it.  What it can delete is
- * in it, so nobody is warned of without a proof.
+ * memcached has pid 1 and port 11211, and many start in the same second.  So
+ * one of the two is given an item with a random key, and the other is to delete
+ * it.  What it can delete is in it, so nobody is warned of without a proof.
  *
  * Invariant: while other is set, one call has no answer, or is being made.  The
  * item, if it is left behind, is gone after some seconds.
