@@ -14,6 +14,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -88,9 +89,13 @@ is_kept(const struct listener *listener, int fd)
 static bool
 has_descriptor(const struct listener *listener)
 {
-	int fd = fcntl(listener->fd, F_DUPFD_CLOEXEC, 0);
-	bool is_good = fd != -1 && !is_kept(listener, fd);
+	bool is_good;
+	int fd;
 
+	if (!is_kept(listener, INT_MAX))
+		return true; /* there is no limit */
+	fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
+	is_good = fd != -1 && !is_kept(listener, fd);
 	if (fd != -1)
 		close(fd);
 	return is_good;
