@@ -334,13 +334,36 @@ void
 command_delete(struct command *c, const struct proto_request *r,
     const char *bytes)
 {
-	if (r->base64) {
+	struct proto_request plain = { .base64 = false };
+	char key[PROTO_KEY_MAX];
+
+	if (r->base64)
+		plain.key.length = (uint32_t)proto_base64_decode(bytes +
+			r->key.at,
+		    r->key.length, key);
+	if (r->base64 && proto_base64_is_needed(key, plain.key.length)) {
 		begin_line(c, "md", r, bytes, PROTO_EXPECT_META_DELETE);
 		put_text(c, " b");
+	} else if (r->base64) {
+		begin_line(c, "delete", &plain, key, PROTO_EXPECT_DELETED);
 	} else {
 		begin_line(c, "delete", r, bytes, PROTO_EXPECT_DELETED);
 	}
 	end_line(c);
+}
+
+bool
+command_has_deleted(const struct proto_request *r, enum proto_result result)
+{
+	switch (result) {
+	case PROTO_ERROR:
+	case PROTO_CLIENT_ERROR:
+		return r->base64;
+	case PROTO_SERVER_ERROR:
+		return false;
+	default:
+		return true;
+	}
 }
 
 static void

@@ -71,9 +71,15 @@ void command_mirror(struct command *command, const struct proto_request *r,
     const char *bytes, enum command_effect effect);
 
 /* Write a delete of the key of r, which is at r->key of bytes: an md if it is
-   base64.  No other field of r is read. */
+   base64 and could not be written otherwise.  No other field of r is read. */
 void command_delete(struct command *command, const struct proto_request *r,
     const char *bytes);
+
+/* Whether a server that replied so to this delete of the key of r does not have
+   the key.  One that knows no base64 refuses the delete of a key that needs it,
+   and cannot have such a key. */
+bool command_has_deleted(const struct proto_request *r,
+    enum proto_result result);
 
 /*
  * Write the start of a command of the get family: its word and, of a gat or

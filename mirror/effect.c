@@ -113,6 +113,8 @@ is_number(const struct proto_reply *reply)
 static bool
 agrees(const struct effect *effect, const struct proto_reply *reply)
 {
+	if (effect->is_repair)
+		return command_has_deleted(&effect->request, reply->result);
 	switch (reply->result) {
 	case PROTO_ERROR:
 	case PROTO_CLIENT_ERROR:

@@ -115,6 +115,7 @@ on_deleted(struct call *call, const struct answer *answer)
 	struct deletion *deletion = CONTAINER_OF(call, struct deletion, call);
 	struct invalidation *invalidation = deletion->invalidation;
 	struct peer *peer = invalidation->peer;
+	const struct proto_request r = { .base64 = deletion->base64 };
 
 	assert(deletion->length > 0);
 	deletion->next_idle = invalidation->idle;
@@ -125,17 +126,12 @@ on_deleted(struct call *call, const struct answer *answer)
 		invalidation->is_running = false;
 		return;
 	}
-	switch (answer->last.result) {
-	case PROTO_ERROR:
-	case PROTO_CLIENT_ERROR:
-	case PROTO_SERVER_ERROR:
+	if (!command_has_deleted(&r, answer->last.result)) {
 		peer_add_dirty(peer, deletion->key, deletion->length,
 		    deletion->base64);
 		server_fail(peer->server, "refuses a delete");
-		break;
-	default:
-		if (invalidation->is_running)
-			delete_more(invalidation);
+	} else if (invalidation->is_running) {
+		delete_more(invalidation);
 	}
 }
 

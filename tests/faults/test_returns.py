@@ -342,6 +342,32 @@ def test_old_servers_without_metadump_are_rebuilt_by_reads(stage):
     scene.check(late=False)
 
 
+def test_old_server_with_a_dirty_base64_key_returns(stage):
+    """A server without meta commands refuses the delete of a base64 key, which
+    it cannot hold, and comes back all the same."""
+    def slow_meta(line):
+        if line.startswith(b"mg"):
+            time.sleep(1)
+        return old(line)
+
+    scene = Scene(stage, [functools.partial(Fronted, slow_meta)],
+                  [functools.partial(Fronted, old)], "-t", 5000, control=False)
+    primary, = scene.primaries
+    before = scene.connects(primary)
+    with scene.proxy.client() as client:
+        # With T it is a write; "k0 b" needs base64, and "k0" does not.
+        client.send(b"mg azAgYg== b T30\r\nmg azA= b T30\r\n")
+        wait_for(lambda: scene.each("waiting")[primary.address] != "0",
+                 "the command")
+        primary.restart()
+        assert client.read_line() == b"ERROR\r\n"
+        assert client.read_line() == b"ERROR\r\n"
+    wait_for(lambda: scene.connects(primary) > before, "the return")
+    wait_for(lambda: scene.states()[primary.address] == "rebuild",
+             "the end of the invalidation")
+    assert scene.each("dirty_keys")[primary.address] == "0"
+
+
 def test_metadump_refused_as_busy_is_asked_for_again(stage):
     """A metadump that is refused for now is asked for again."""
     busy = Busy(2)

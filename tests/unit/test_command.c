@@ -10,7 +10,7 @@ enum { VALUE_MAX = 1048576 };
 
 #define TEN(x) x x x x x x x x x x
 #define K250 TEN("abcdefghijklmnopqrstuvwxy")
-#define B64_248 TEN("QUJDREVGR0hJSktM") TEN("QUJDREVG") "QUJDREVG"
+#define B64_248 TEN("QUJDREVGR0hJSktM") TEN("QUJDREVG") "QUJDREUg"
 #define O31 "O" TEN("123")
 #define CAS_MAX UINT64_C(18446744073709551615)
 
@@ -146,7 +146,8 @@ static const struct forward_case forwards[] = {
 	TELL(DELETED, "set k 0 0 1048577\r\n", "delete k"),
 	TELL(DELETED, "  set  k 0 0 2147483645 noreply\n", "delete k"),
 	TELL(DELETED, "ms k 1048577 q T5\r\n", "delete k"),
-	TELL(META_DELETE, "ms Zm9v 1048577 q b\r\n", "md Zm9v b"),
+	TELL(META_DELETE, "ms ZiA= 1048577 q b\r\n", "md ZiA= b"),
+	TELL(DELETED, "ms Zm9v 1048577 q b\r\n", "delete foo"),
 };
 
 static void
@@ -238,13 +239,13 @@ static const struct mirror_case mirrors[] = {
 
 	{ COMMAND_DELETE, TELL(DELETED, "delete k 0 noreply\r\n", "delete k") },
 	{ COMMAND_DELETE, TELL(DELETED, "md k q O1 C5\r\n", "delete k") },
-	{ COMMAND_DELETE, TELL(META_DELETE, "md Zm9v q b k\r\n", "md Zm9v b") },
+	{ COMMAND_DELETE, TELL(META_DELETE, "md ZiA= q b k\r\n", "md ZiA= b") },
 	{ COMMAND_DELETE, TELL(DELETED, "set k 1 2 1\r\nx\r\n", "delete k") },
 	{ COMMAND_DELETE, TELL(DELETED, "incr k 1\r\n", "delete k") },
 	{ COMMAND_DELETE, TELL(DELETED, "set k 0 0 1048577\r\n", "delete k") },
 	{ COMMAND_DELETE,
-	    TELL(META_DELETE, "ms Zm9v 2 b\r\nhi\r\n", "md Zm9v b") },
-	{ COMMAND_DELETE, TELL(META_DELETE, "ma Zm9v b\r\n", "md Zm9v b") },
+	    TELL(DELETED, "ms Zm9v 2 b\r\nhi\r\n", "delete foo") },
+	{ COMMAND_DELETE, TELL(META_DELETE, "ma ZgA= b\r\n", "md ZgA= b") },
 };
 
 static void
@@ -276,7 +277,7 @@ test_delete_is_made_of_any_command_about_a_key(void)
 		TELL(DELETED, "set k 1 2 1\r\nx\r\n", "delete k"),
 		TELL(DELETED, "get k l\r\n", "delete k"),
 		TELL(DELETED, "mg k v q\r\n", "delete k"),
-		TELL(META_DELETE, "mg Zm9v q v b\r\n", "md Zm9v b"),
+		TELL(META_DELETE, "mg DQ== q v b\r\n", "md DQ== b"),
 		TELL(META_DELETE, "ma " B64_248 " b\r\n", "md " B64_248 " b"),
 	};
 	struct command command;

@@ -331,9 +331,7 @@ make_meta(const struct client *client, struct script *script, struct bytes *out)
 	bool is_quiet = script_pick(script, 6) == 5;
 	char name[NAME_SIZE];
 
-	/* An old server refuses the delete of such a key for ever. */
-	if (script_pick(script, 16) == 15 && !client->is_exact &&
-	    !servers_are_old())
+	if (script_pick(script, 16) == 15 && !client->is_exact)
 		strcpy(name, "azAgYg== b");
 	else
 		pick_key(client, script, name);
