@@ -58,7 +58,8 @@ $U/test_proto_base64: $(call OF,proto_base64)
 $U/test_resolver: $(call OF,server/resolver)
 $U/test_siphash: $(call OF,siphash)
 $U/test_zombie: $(call OF,server/zombie)
-UNITS_OF_LOOP = budget conn dirty endpoint gate link pair resolver zombie
+$U/test_unfinished: $(call OF,client/unfinished client/budget block)
+UNITS_OF_LOOP = unfinished budget conn dirty endpoint gate link pair resolver zombie
 $(UNITS_OF_LOOP:%=$U/test_%): UNIT_LIBS = -levent_core -pthread
 
 $U/test_%: tests/unit/test_%.c

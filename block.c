@@ -36,12 +36,11 @@ take_pooled(void)
 }
 
 struct block *
-block_new(size_t size)
+block_fit(size_t size)
 {
 	struct block *block;
 
-	if (size < BLOCK_SMALL)
-		size = BLOCK_SMALL;
+	assert(size > 0);
 	if (size == BLOCK_SMALL && pool != NULL)
 		block = take_pooled();
 	else
@@ -53,6 +52,12 @@ block_new(size_t size)
 	block->next = NULL;
 	total += size;
 	return block;
+}
+
+struct block *
+block_new(size_t size)
+{
+	return block_fit(size < BLOCK_SMALL ? BLOCK_SMALL : size);
 }
 
 struct block *

@@ -39,6 +39,7 @@ enum {
 	SCRATCH = 64 << 10, /* bytes of a read without a block */
 	READ_MIN = 4096,    /* least room for a read to a block */
 	VECTOR_MAX = 64,    /* most pieces of a write */
+	SPARSE = 8, /* kept bytes are moved if they fill less of a block */
 	RANKS = 2,
 };
 
@@ -228,24 +229,35 @@ roomy(size_t n)
 	return n + (n / 4 > SCRATCH ? n / 4 : SCRATCH);
 }
 
+/* The size of a block for the n bytes that input() has left.  Few of them are
+   copied to the scratch area before the next read, so they need no room for
+   more, and an unfinished command of few bytes takes little memory. */
+static size_t
+size_kept(const struct conn *conn, size_t n)
+{
+	size_t room = roomy(n);
+
+	if (n <= BLOCK_SMALL)
+		return n;
+	return conn->wanted > n && conn->wanted < room ? conn->wanted : room;
+}
+
 /* Keep the n bytes that input() has left: in place, if nobody else refers to
-   their block, or else as a copy. */
+   their block and they fill a good part of it, or else as a copy. */
 static void
 keep_input(struct conn *conn, const char *rest, size_t n)
 {
 	struct block *block;
-	size_t room = roomy(n);
 
-	if (conn->in != NULL && n > 0 && conn->in->references == 1) {
+	if (conn->in != NULL && conn->in->references == 1 &&
+	    n > conn->in->size / SPARSE) {
 		assert(rest + n == conn->in->bytes + conn->end);
 		conn->start = (size_t)(rest - conn->in->bytes);
 		return;
 	}
 	block = NULL;
 	if (n > 0) {
-		if (conn->wanted > n && conn->wanted < room)
-			room = conn->wanted;
-		block = block_new(room);
+		block = block_fit(size_kept(conn, n));
 		if (block == NULL)
 			fail_later(conn);
 		else
@@ -512,6 +524,13 @@ conn_resume(struct conn *conn)
 		schedule_offer(conn);
 }
 
+void
+conn_offer_kept(struct conn *conn)
+{
+	if (conn->in != NULL && !is_paused(conn) && !is_offered(conn))
+		schedule_offer(conn);
+}
+
 /*
  * Output
  */
@@ -595,6 +614,14 @@ is_input_left(const struct conn *conn, int error)
 	    !has_ended(conn);
 }
 
+static void
+await_writable(struct conn *conn)
+{
+	conn->output = OUTPUT_BLOCKED;
+	if (conn->handler->blocked != NULL)
+		conn->handler->blocked(conn->owner);
+}
+
 /* Send until the queue is empty, the socket is full or the conn has failed. */
 static void
 write_out(struct conn *conn)
@@ -614,7 +641,7 @@ write_out(struct conn *conn)
 		else if (event_add(&conn->writable, NULL) == -1)
 			fail(conn, ENOMEM);
 		else
-			conn->output = OUTPUT_BLOCKED;
+			await_writable(conn);
 		return;
 	}
 }

@@ -64,6 +64,8 @@ struct conn_handler {
 	/* The socket was full, and has taken output again: conn_sent() was
 	   sent_before until now.  May be NULL. */
 	void (*unblocked)(void *owner, uint64_t sent_before);
+	/* The socket takes no more output for now.  May be NULL. */
+	void (*blocked)(void *owner);
 	/* Each end is reported once at most; CONN_FAILED once for each socket
 	   that the conn gets. */
 	void (*ended)(void *owner, enum conn_end end);
@@ -113,6 +115,10 @@ void conn_pause(struct conn *conn);
 void conn_resume(struct conn *conn);
 
 bool conn_is_paused(const struct conn *conn);
+
+/* Offer what is kept once more, though nothing has come, but not from inside
+   this call.  Nothing happens if nothing is kept, or if conn is paused. */
+void conn_offer_kept(struct conn *conn);
 
 /* In input(): the first message that input() is going to leave has n bytes in
    all.  The next reads make room for it at once. */

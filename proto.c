@@ -453,10 +453,12 @@ is_long_get(const char *bytes, size_t n)
 
 /*
  * Find the LF of the line at the start of n bytes.  A limit counts the bytes
- * before the LF, so it does not matter in which pieces they arrive.
+ * before the LF, so it does not matter in which pieces they arrive.  In a long
+ * line the bytes that were tried before are passed over; in any other one that
+ * would save nothing.
  */
 static enum proto_status
-find_line(const char *bytes, size_t n, const char **lf)
+find_line(const char *bytes, size_t n, size_t tried, const char **lf)
 {
 	size_t done = n;
 
@@ -469,6 +471,8 @@ find_line(const char *bytes, size_t n, const char **lf)
 		return PROTO_MORE;
 	if (!is_long_get(bytes, n))
 		return PROTO_TOO_LONG;
+	if (done < tried && tried <= n)
+		done = tried < PROTO_GET_LINE_MAX ? tried : PROTO_GET_LINE_MAX;
 	*lf = memchr(bytes + done, '\n',
 	    (n > PROTO_GET_LINE_MAX ? PROTO_GET_LINE_MAX + 1 : n) - done);
 	if (*lf != NULL)
@@ -493,6 +497,13 @@ enum proto_status
 proto_request(const char *bytes, size_t n, size_t value_max,
     struct proto_request *r)
 {
+	return proto_request_again(bytes, n, 0, value_max, r);
+}
+
+enum proto_status
+proto_request_again(const char *bytes, size_t n, size_t tried, size_t value_max,
+    struct proto_request *r)
+{
 	enum proto_status status;
 	struct line line;
 	const char *lf;
@@ -503,7 +514,7 @@ proto_request(const char *bytes, size_t n, size_t value_max,
 	assert(bytes != NULL);
 	if ((bytes[0] & 0xfe) == 0x80)
 		return PROTO_BAD;
-	status = find_line(bytes, n, &lf);
+	status = find_line(bytes, n, tried, &lf);
 	if (status != PROTO_OK)
 		return status;
 	hot_assert(lf >= bytes && lf < bytes + n);

@@ -139,6 +139,14 @@ enum proto_status proto_request(const char *bytes, size_t n, size_t value_max,
     struct proto_request *r);
 
 /*
+ * As proto_request(), for bytes of which the first ones were tried before: this
+ * many, with the result PROTO_MORE.  They are not searched for the end of a
+ * line again.
+ */
+enum proto_status proto_request_again(const char *bytes, size_t n, size_t tried,
+    size_t value_max, struct proto_request *r);
+
+/*
  * Find the next token, which is a run of bytes other than space, in
  * bytes[*at .. end).  Returns false if there is none.  Otherwise *token is set,
  * and *at is moved behind it.

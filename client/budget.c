@@ -1,6 +1,20 @@
 /*
  * Decide who may use memory for buffers now; budget.h has the picture.
  *
+ * A command of which a part has come holds memory for as long as its client
+ * likes, and a byte now and then is no progress.  So it is its age that counts.
+ * The one that was begun first is given up, and then the next one,
+ *
+ *   at once,              while more than -m is held, and unfinished commands
+ *                         hold more than a quarter of -m
+ *   two seconds after     while more than -m is held; or while -m is held or
+ *   it was begun,         expected, and they hold more than a quarter of -m
+ *
+ * Its data is thrown away as it comes, and the client gets "SERVER_ERROR out of
+ * memory storing object", as from a memcached without memory.  As there, the
+ * old value of a set or ms is deleted.  A client that has sent a part of a line
+ * cannot be answered in step: it gets an error and is closed.
+ *
  * Invariant: while anybody waits, the timer is set.  Memory is also freed where
  * nobody calls budget_wake(); the timer bounds how long a waiter misses that.
  */
@@ -25,6 +39,11 @@ enum {
 	/* Bytes that a value counts at least: small ones may all become large
 	   at once. */
 	VALUE_MIN = 16 << 10,
+	/* Unfinished commands may hold the limit divided by this, when others
+	   need memory. */
+	UNFINISHED = 4,
+	/* An unfinished command is old after this. */
+	UNFINISHED_MS = 2000,
 	/* Times the limit: above this, what comes is thrown away. */
 	SPENT = 3,
 };
@@ -67,6 +86,18 @@ bool
 budget_is_spent(const struct budget *budget)
 {
 	return block_total() > SPENT * budget->limit;
+}
+
+bool
+budget_gives_up(const struct budget *budget, size_t bytes, size_t leaving,
+    int64_t age_ms)
+{
+	bool is_short = block_total() > budget->limit + leaving;
+	bool are_many = bytes > budget->limit / UNFINISHED;
+
+	if (age_ms < UNFINISHED_MS)
+		return is_short && are_many;
+	return is_short || (are_many && !budget_is_ample(budget));
 }
 
 size_t

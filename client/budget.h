@@ -45,11 +45,11 @@
  *                                    BUDGET_ROUND if it is the only one
  *                    up to 2 x -m    BUDGET_SMALL begins
  *                    above 2 x -m    nothing begins
- *   held             above -m        short: a command that is not whole, of
- *                                    which more than 64 KiB have come, is
- *                                    refused; a client without progress for
- *                                    2 s is closed (await_message(),
- *                                    client_check_progress())
+ *   held             above -m        short: unfinished commands are given up,
+ *                                    see budget_gives_up(); a client that
+ *                                    has taken less than a quarter of its
+ *                                    replies for 2 s is closed, see
+ *                                    client_check_progress()
  *                    above 3 x -m    spent: a reply of more than 4000 bytes
  *                                    becomes an error, when it comes
  *                                    (exec_close_subrequest())
@@ -61,6 +61,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/queue.h>
 
 struct budget;
@@ -104,6 +105,15 @@ bool budget_is_short(const struct budget *budget);
 
 /* Whether the blocks take so much more that replies must be thrown away. */
 bool budget_is_spent(const struct budget *budget);
+
+/*
+ * Whether the command that was begun first of those that are not whole is to be
+ * given up: its client gets an error in place of it.  It was begun age_ms
+ * milliseconds ago; all of them hold this many bytes, without those that
+ * are leaving memory already.
+ */
+bool budget_gives_up(const struct budget *budget, size_t bytes, size_t leaving,
+    int64_t age_ms);
 
 /* The share of each of n clients, n > 0: bytes of its requests and replies. */
 size_t budget_share(const struct budget *budget, unsigned int n);

@@ -42,15 +42,14 @@ enum {
 	WINDOW_MAX = 512,
 	/* Bytes of requests and replies that close the window. */
 	WINDOW_BYTES = 2 << 20,
-	/* Input of a command that is not whole is large above this. */
-	INPUT_LARGE = 64 << 10,
 	/* A reply, or a backlog, is small up to this. */
 	SMALL_BYTES = 16 << 10,
 	/* A client that takes none of its output for this long is closed. */
 	STUCK_SECONDS = 30,
-	/* While memory is short, a client is closed that takes no output, or
-	   sends no more of a command, for this long. */
+	/* While memory is short, a client is closed that has not taken its part
+	   of its output for this long: all of it divided by SHORT_PART. */
 	SHORT_SECONDS = 2,
+	SHORT_PART = 4,
 	/* A client has this long to close after we have sent the end. */
 	LINGER_SECONDS = 2,
 	/* Bytes of the header of a message of the binary protocol. */
@@ -81,14 +80,19 @@ struct client {
 	bool is_finished; /* all output is sent; it is to close its side */
 	struct gate_waiter gate_waiter;     /* waits for the gate to open */
 	struct budget_waiter memory_waiter; /* waits for memory */
+	struct unfinished unfinished; /* the command at the end of its input */
 
 	uint64_t received; /* conn_received(), as counted in the stats */
 	uint64_t queued;   /* conn_queued(), as counted in the stats */
 	int64_t heard_ms;  /* when something came from it last */
-	/* What count_idle_seconds() saw last: bytes received if the client held
-	   input, else bytes sent.  Any change of it counts as progress. */
-	uint64_t progress_bytes;
-	unsigned int idle_seconds; /* seconds without progress */
+
+	/* Those that are watched only: */
+	TAILQ_ENTRY(client) watched_entry; /* of env->watched */
+	bool is_watched;
+	uint64_t sent; /* conn_sent() a second ago */
+	uint64_t goal; /* of conn_sent(), at which its part is taken */
+	unsigned int idle_seconds; /* in which it took nothing */
+	unsigned int slow_seconds; /* in which it did not reach the goal */
 };
 
 static void resume(struct client *client);
@@ -128,6 +132,28 @@ client_name(const struct client *client)
  * Ending
  */
 
+/* Look at the client each second until it has nothing to take. */
+static void
+watch(struct client *client)
+{
+	if (client->is_watched)
+		return;
+	client->is_watched = true;
+	client->sent = conn_sent(client->conn);
+	client->goal = client->sent + 1;
+	client->idle_seconds = client->slow_seconds = 0;
+	TAILQ_INSERT_TAIL(&client->env->watched, client, watched_entry);
+}
+
+static void
+unwatch(struct client *client)
+{
+	if (!client->is_watched)
+		return;
+	client->is_watched = false;
+	TAILQ_REMOVE(&client->env->watched, client, watched_entry);
+}
+
 static void
 close_client(struct client *client)
 {
@@ -140,6 +166,8 @@ close_client(struct client *client)
 	}
 	gate_wait_cancel(gate_of(client), &client->gate_waiter);
 	budget_cancel(budget_of(client), &client->memory_waiter);
+	unfinished_end(&client->env->unfinished, &client->unfinished);
+	unwatch(client);
 	conn_close(client->conn, false);
 	TAILQ_REMOVE(&client->env->list, client, entry);
 	assert(stats_of(client)->connections > 0);
@@ -352,13 +380,51 @@ answer(struct client *client, const struct proto_request *r, const char *bytes)
 	local_answer(&client->env->local, request, r, bytes);
 }
 
+/* Make an error of the message r at the start of n bytes, which is given up: of
+   all that has come of a line, or of the line before data, which is thrown
+   away. */
+static void
+turn_into_error(struct proto_request *r, size_t n)
+{
+	if (r->length == 0) {
+		r->command = PROTO_REFUSED;
+		r->error = "SERVER_ERROR out of memory reading request";
+		r->length = n;
+		return;
+	}
+	assert(r->data.at > 0 && r->data.at <= n);
+	r->error = "SERVER_ERROR out of memory storing object";
+	r->too_large = true;
+	r->swallow = r->length - r->data.at;
+	r->length = r->data.at;
+	r->data.at = r->data.length = 0;
+}
+
+/* request_start(); but if there is no memory for the new value of a set or ms,
+   its old one is deleted at least, and the reply is an error. */
+static struct request *
+start_or_delete(struct client *client, const struct proto_request *r,
+    const char *bytes)
+{
+	struct request_env *env = &client->env->requests;
+	struct request *request = request_start(env, client, client->conn, r,
+	    bytes);
+	struct proto_request deletes = *r;
+
+	if (request != NULL || r->too_large ||
+	    (r->command != PROTO_SET && r->command != PROTO_MS))
+		return request;
+	stats_of(client)->memory_errors++;
+	turn_into_error(&deletes, r->length);
+	return request_start(env, client, client->conn, &deletes, bytes);
+}
+
 /* Carry out a command about keys. */
 static void
 start_request(struct client *client, const struct proto_request *r,
     const char *bytes)
 {
-	struct request *request = request_start(&client->env->requests, client,
-	    client->conn, r, bytes);
+	struct request *request = start_or_delete(client, r, bytes);
 
 	if (request == NULL) {
 		stats_of(client)->memory_errors++;
@@ -487,34 +553,10 @@ reject(struct client *client, enum proto_status status, const char *bytes,
 	client_stop(client);
 }
 
-/* The message at the start of n bytes is not whole: tell the conn how long it
-   will be, or give it up if memory is short.  Returns how many bytes are done
-   with. */
-static size_t
-await_message(struct client *client, const struct proto_request *r, size_t n)
+static bool
+is_given_up(const struct client *client)
 {
-	bool is_short = n > INPUT_LARGE && budget_is_short(budget_of(client));
-
-	assert(r->length == 0 || r->length > n);
-	if (is_short && r->length == 0) {
-		stats_of(client)->memory_errors++;
-		reply(client, "SERVER_ERROR out of memory reading request",
-		    "\r\n");
-		client_stop(client);
-		return n;
-	}
-	if (is_short && r->length > INPUT_LARGE) {
-		stats_of(client)->memory_errors++;
-		if (!r->noreply)
-			reply(client,
-			    "SERVER_ERROR out of memory storing object",
-			    "\r\n");
-		client->swallow = r->length - n;
-		return n;
-	}
-	if (r->length > 0)
-		conn_want(client->conn, r->length);
-	return 0;
+	return client->unfinished.state == UNFINISHED_LEAVING;
 }
 
 /* Whether r is carried out by start_request(). */
@@ -534,40 +576,21 @@ is_held(const struct client *client, const struct proto_request *r,
 	    !request_may_start(&client->env->requests, r, bytes);
 }
 
-/* Deal with the message at the start of n bytes.  Returns its length, or 0 if
-   it is not whole, or is held by the gate. */
-static size_t
-read_message(struct client *client, const char *bytes, size_t n)
+/* Give up unfinished commands while memory is short.  Their clients are offered
+   what they keep once more, all but reader, which is looking at it. */
+static void
+relieve(struct client_env *env, const struct client *reader)
 {
-	struct proto_request r;
-	enum proto_status status = proto_request(bytes, n,
-	    client->env->value_max, &r);
+	struct unfinished *command;
+	struct client *client;
 
-	if (status == PROTO_MORE)
-		return await_message(client, &r, n);
-	if (status != PROTO_OK) {
-		reject(client, status, bytes, n);
-		return n;
+	while ((command = unfinished_to_give_up(&env->unfinished,
+		    env->requests.budget, conn_loop_now(env->loop))) != NULL) {
+		unfinished_give_up(&env->unfinished, command);
+		client = CONTAINER_OF(command, struct client, unfinished);
+		if (client != reader)
+			conn_offer_kept(client->conn);
 	}
-	hot_assert(client->swallow == 0 && r.length > 0 && r.length <= n);
-	if (is_held(client, &r, bytes)) {
-		wait_at_gate(client);
-		return 0;
-	}
-	client->swallow = r.swallow;
-	handle(client, &r, bytes);
-	return r.length;
-}
-
-/* Throw away what is to be swallowed of n bytes.  Returns how many. */
-static size_t
-swallow(struct client *client, size_t n)
-{
-	assert(client->swallow > 0);
-	if (n > client->swallow)
-		n = (size_t)client->swallow;
-	client->swallow -= n;
-	return n;
 }
 
 /* Whether resume() will be called: each of these causes calls it at its end. */
@@ -587,6 +610,94 @@ pause_client(struct client *client)
 	assert(will_resume(client));
 }
 
+/* Reply with an error to the message r, which is given up.  Returns as
+   read_message(). */
+static size_t
+refuse_message(struct client *client, struct proto_request *r,
+    const char *bytes, size_t n)
+{
+	assert(is_given_up(client) && client->swallow == 0);
+	turn_into_error(r, n);
+	if (is_held(client, r, bytes)) {
+		wait_at_gate(client);
+		pause_client(client);
+		return 0;
+	}
+	stats_of(client)->memory_errors++;
+	unfinished_end(&client->env->unfinished, &client->unfinished);
+	client->swallow = r->swallow;
+	handle(client, r, bytes);
+	if (r->command == PROTO_REFUSED)
+		client_stop(client);
+	return r->length;
+}
+
+/* The message r at the start of n bytes is not whole.  Returns as
+   read_message(). */
+static size_t
+await_message(struct client *client, struct proto_request *r, const char *bytes,
+    size_t n)
+{
+	struct client_env *env = client->env;
+
+	assert(r->length == 0 || r->length > n);
+	if (!is_given_up(client)) {
+		unfinished_note(&env->unfinished, &client->unfinished, n,
+		    conn_loop_now(env->loop));
+		if (budget_is_short(budget_of(client)))
+			relieve(env, client);
+	}
+	if (is_given_up(client))
+		return refuse_message(client, r, bytes, n);
+	if (r->length > 0)
+		conn_want(client->conn, r->length);
+	return 0;
+}
+
+/* Deal with the message at the start of n bytes.  Returns its length, or 0 if
+   it is not whole, or if it has to wait. */
+static size_t
+read_message(struct client *client, const char *bytes, size_t n)
+{
+	struct proto_request r;
+	enum proto_status status = proto_request_again(bytes, n,
+	    client->unfinished.bytes, client->env->value_max, &r);
+
+	if (status == PROTO_MORE)
+		return await_message(client, &r, bytes, n);
+	if (client->unfinished.bytes > 0)
+		unfinished_end(&client->env->unfinished, &client->unfinished);
+	if (status != PROTO_OK) {
+		reject(client, status, bytes, n);
+		return n;
+	}
+	if (is_full(client) || !may_begin_or_wait(client)) {
+		pause_client(client);
+		return 0;
+	}
+	budget_admitted(budget_of(client), &client->memory_waiter);
+	hot_assert(client->swallow == 0 && r.length > 0 && r.length <= n);
+	if (is_held(client, &r, bytes)) {
+		wait_at_gate(client);
+		pause_client(client);
+		return 0;
+	}
+	client->swallow = r.swallow;
+	handle(client, &r, bytes);
+	return r.length;
+}
+
+/* Throw away what is to be swallowed of n bytes.  Returns how many. */
+static size_t
+swallow(struct client *client, size_t n)
+{
+	assert(client->swallow > 0);
+	if (n > client->swallow)
+		n = (size_t)client->swallow;
+	client->swallow -= n;
+	return n;
+}
+
 static size_t
 on_client_input(void *owner, const char *bytes, size_t n)
 {
@@ -604,29 +715,26 @@ on_client_input(void *owner, const char *bytes, size_t n)
 			used += swallow(client, n - used);
 			continue;
 		}
-		if (is_full(client) || !may_begin_or_wait(client)) {
-			pause_client(client);
-			return used;
-		}
-		budget_admitted(budget_of(client), &client->memory_waiter);
 		length = read_message(client, bytes + used, n - used);
 		assert(length <= n - used);
-		if (length == 0) {
-			if (client->gate_waiter.waiting)
-				pause_client(client);
+		if (length == 0)
 			return used;
-		}
 		used += length;
 	}
-	return client->is_closing ? n : used;
+	if (!client->is_closing)
+		return used;
+	unfinished_end(&client->env->unfinished, &client->unfinished);
+	return n;
 }
 
 /* Something that the client may have waited for has happened. */
 static void
 resume(struct client *client)
 {
-	if (conn_is_paused(client->conn) && !is_full(client) &&
-	    may_begin_or_wait(client))
+	if (conn_is_paused(client->conn) &&
+	    (is_given_up(client) ?
+		    !client->gate_waiter.waiting :
+		    !is_full(client) && may_begin_or_wait(client)))
 		conn_resume(client->conn);
 	assert(!conn_is_paused(client->conn) || will_resume(client));
 }
@@ -636,6 +744,12 @@ on_output_drained(void *owner)
 {
 	deliver(owner);
 	resume(owner);
+}
+
+static void
+on_output_blocked(void *owner)
+{
+	watch(owner);
 }
 
 static void
@@ -667,7 +781,8 @@ on_client_ended(void *owner, enum conn_end end)
 	case CONN_FINISHED:
 		assert(client->is_closing && STAILQ_EMPTY(&client->requests));
 		client->is_finished = true;
-		client->idle_seconds = 0;
+		unwatch(client);
+		watch(client);
 		if (client->has_ended || client->env->are_stopping)
 			close_client(client);
 		break;
@@ -680,6 +795,7 @@ on_client_ended(void *owner, enum conn_end end)
 static const struct conn_handler client_conn_handler = {
 	.input = on_client_input,
 	.drained = on_output_drained,
+	.blocked = on_output_blocked,
 	.ended = on_client_ended,
 };
 
@@ -687,52 +803,63 @@ static const struct conn_handler client_conn_handler = {
  * Time
  */
 
-/* Whether the client holds much of a command that is not whole, or that only
-   the lack of memory keeps from being begun. */
-static bool
-holds_input(const struct client *client)
-{
-	return conn_input_bytes(client->conn) > INPUT_LARGE &&
-	    client->count == 0 && conn_backlog(client->conn) == 0;
-}
-
-/* Count the seconds in which the client neither took output nor went on with
-   its input, whichever of the two is to be expected. */
+/* Count the seconds in which a client takes none of its output, and those in
+   which it has not taken its part of what it was owed at the last time that it
+   had. */
 static void
-count_idle_seconds(struct client *client, bool holds)
+count_seconds(struct client *client)
 {
-	uint64_t bytes = holds ? conn_received(client->conn) :
-				 conn_sent(client->conn);
-	bool owes_nothing = !client->is_finished && !holds &&
-	    conn_backlog(client->conn) == 0;
+	uint64_t sent = conn_sent(client->conn);
+	size_t backlog = conn_backlog(client->conn);
 
-	if (bytes != client->progress_bytes || owes_nothing)
-		client->idle_seconds = 0;
-	else
-		client->idle_seconds++;
-	client->progress_bytes = bytes;
+	client->idle_seconds = sent == client->sent ?
+	    client->idle_seconds + 1 :
+	    0;
+	client->sent = sent;
+	client->slow_seconds++;
+	if (sent >= client->goal || backlog == 0) {
+		client->slow_seconds = 0;
+		client->goal = sent + backlog / SHORT_PART + 1;
+	}
 }
 
-void
-client_check_progress(struct client *client)
+/* Close a client that does not take its output.  One that has nothing to take
+   is not looked at any more. */
+static void
+check_progress(struct client *client)
 {
 	bool is_short = budget_is_short(budget_of(client));
-	bool holds = holds_input(client);
 
-	count_idle_seconds(client, holds);
-	if (client->is_finished && client->idle_seconds >= LINGER_SECONDS) {
-		close_client(client);
-	} else if (holds && is_short && client->idle_seconds >= SHORT_SECONDS) {
-		log_info("%s: closed, has sent no more of a command for %u s",
-		    client_name(client), client->idle_seconds);
-		close_client(client);
-	} else if (!holds &&
-	    (client->idle_seconds >= STUCK_SECONDS ||
-		(client->idle_seconds >= SHORT_SECONDS && is_short))) {
-		log_info("%s: closed, has read nothing for %u s",
-		    client_name(client), client->idle_seconds);
+	if (!client->is_finished && conn_backlog(client->conn) == 0) {
+		unwatch(client);
+		return;
+	}
+	count_seconds(client);
+	if (client->is_finished) {
+		if (client->idle_seconds >= LINGER_SECONDS)
+			close_client(client);
+	} else if (client->idle_seconds >= STUCK_SECONDS ||
+	    (client->slow_seconds >= SHORT_SECONDS && is_short)) {
+		log_info("%s: closed, has read %s for %u s",
+		    client_name(client),
+		    client->idle_seconds > 0 ? "nothing" : "too little",
+		    client->slow_seconds);
 		close_client(client);
 	}
+}
+
+/* A client may end while it is looked at, but no other one does. */
+void
+clients_check_progress(struct client_env *env)
+{
+	struct client *client, *next;
+
+	for (client = TAILQ_FIRST(&env->watched); client != NULL;
+	     client = next) {
+		next = TAILQ_NEXT(client, watched_entry);
+		check_progress(client);
+	}
+	relieve(env, NULL);
 }
 
 /*

@@ -13,6 +13,7 @@
 
 #include "client/local.h"
 #include "client/request.h"
+#include "client/unfinished.h"
 
 struct client;
 struct conn_loop;
@@ -28,7 +29,11 @@ struct client_env {
 	/* No client is accepted any more; one that is finished is closed. */
 	bool are_stopping;
 	struct client_list list; /* those that are connected, oldest first */
-	uint64_t last_number;    /* the number of the youngest client */
+	/* Those that had output which their socket did not take, or that were
+	   told the end: see clients_check_progress(). */
+	struct client_list watched;
+	struct unfinished_list unfinished; /* commands that are not whole */
+	uint64_t last_number; /* the number of the youngest client */
 };
 
 /* Take over the connected socket fd, which is nonblocking.  Returns NULL when
@@ -45,9 +50,9 @@ void client_answered(struct request *request);
    sent.  That happens later: the client does not end in here. */
 void client_stop(struct client *client);
 
-/* To be called once a second: close a client that takes none of its output, or
-   does not go on with its input.  The client may end in here. */
-void client_check_progress(struct client *client);
+/* To be called once a second: close clients that do not take their output, and
+   give up unfinished commands if memory is short.  Clients may end in here. */
+void clients_check_progress(struct client_env *env);
 
 /* Why nothing is read from a client. */
 enum client_pause {

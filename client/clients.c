@@ -27,20 +27,14 @@ struct clients {
 	struct event *tick; /* owned; once a second */
 };
 
-/* A client may end while it is looked at, but no other one does. */
 static void
 on_clients_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct clients *clients = arg;
-	struct client *client, *next;
 
 	(void)fd;
 	(void)what;
-	for (client = TAILQ_FIRST(&clients->env.list); client != NULL;
-	     client = next) {
-		next = client_next(client);
-		client_check_progress(client);
-	}
+	clients_check_progress(&clients->env);
 }
 
 /* There are too many clients: say so to this one, and close fd. */
@@ -115,6 +109,8 @@ init_env(struct client_env *env, struct conn_loop *loop, struct pairs *pairs,
 	};
 	env->value_max = settings->value_max;
 	TAILQ_INIT(&env->list);
+	TAILQ_INIT(&env->watched);
+	unfinished_list_init(&env->unfinished);
 }
 
 struct clients *

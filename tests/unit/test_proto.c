@@ -1142,6 +1142,42 @@ check_base64(const char *input, const char *want)
 	free(copy);
 }
 
+/* However much of it was tried before, the end of a long line is found. */
+static void
+test_long_line_tried_before_gives_the_same_result(void)
+{
+	static const size_t sizes[] = {
+		PROTO_LINE_MAX - 1,
+		PROTO_LINE_MAX + 2,
+		9000,
+		PROTO_GET_LINE_MAX - 1,
+		PROTO_GET_LINE_MAX,
+	};
+	char *bytes = malloc(PROTO_GET_LINE_MAX + 2);
+	struct proto_request r;
+	size_t i, tried;
+
+	unit_need(bytes != NULL, "malloc");
+	for (i = 0; i < COUNT(sizes); i++) {
+		memset(bytes, ' ', sizes[i]);
+		memcpy(bytes, "get k", 5);
+		bytes[sizes[i]] = '\n';
+		for (tried = 0; tried <= sizes[i]; tried += sizes[i] / 7 + 1) {
+			check(proto_request_again(bytes, sizes[i], tried, 1000,
+				  &r) == PROTO_MORE);
+			check(proto_request_again(bytes, sizes[i] + 1, tried,
+				  1000, &r) == PROTO_OK &&
+			    r.length == sizes[i] + 1 && r.key_count == 1);
+		}
+		check(proto_request_again(bytes, sizes[i] + 1, sizes[i], 1000,
+			  &r) == PROTO_OK);
+	}
+	memset(bytes + 5, ' ', PROTO_GET_LINE_MAX - 4);
+	check(proto_request_again(bytes, PROTO_GET_LINE_MAX + 1,
+		  PROTO_GET_LINE_MAX, 1000, &r) == PROTO_TOO_LONG);
+	free(bytes);
+}
+
 static void
 test_base64_key_is_decoded_or_refused(void)
 {
@@ -1192,6 +1228,7 @@ main(void)
 {
 	RUN(test_request_and_reply_of_each_table_line_parse_as_written);
 	RUN(test_get_line_up_to_the_limit_is_parsed_and_longer_refused);
+	RUN(test_long_line_tried_before_gives_the_same_result);
 	RUN(test_base64_key_is_decoded_or_refused);
 	RUN(test_token_ends_at_spaces_and_keeps_other_bytes);
 	return unit_end();
