@@ -26,8 +26,8 @@ struct block {
    NULL when out of memory. */
 struct block *block_new(size_t size);
 
-/* As block_new(), but with room for size bytes and no more, so that it is never
-   of the pool unless it has the size of those: for what may be kept for long. */
+/* As block_new(), but with room for size bytes and no more, size > 0: for what
+   may be kept for long. */
 struct block *block_fit(size_t size);
 
 /* As block_new(), with a copy of n bytes in it. */

@@ -213,9 +213,10 @@ enum proto_result {
 	PROTO_ERROR,        /* ERROR, or ERROR with a text */
 	PROTO_CLIENT_ERROR, /* CLIENT_ERROR ... */
 	PROTO_SERVER_ERROR, /* SERVER_ERROR ... */
-	/* Never of proto_reply(): link.c says so of a VALUE that it has thrown
-	   away. */
+	/* Never of proto_reply(): link.c says so of a VALUE that it throws away,
+	   because it is too large, or because there is no room for it now. */
 	PROTO_LARGE_VALUE,
+	PROTO_LATER_VALUE,
 };
 
 /* One element of a reply.  The reply ends with the first element that is

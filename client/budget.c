@@ -39,6 +39,9 @@ enum {
 	/* Bytes that a value counts at least: small ones may all become large
 	   at once. */
 	VALUE_MIN = 16 << 10,
+	/* Bytes of a reply with several values, whatever the limit: offsets in
+	   it have 32 bits. */
+	REPLY_MAX = 1 << 30,
 	/* Unfinished commands may hold the limit divided by this, when others
 	   need memory. */
 	UNFINISHED = 4,
@@ -122,6 +125,16 @@ budget_round(const struct budget *budget, unsigned int n)
 	if (most == 0)
 		most = 1;
 	return n < most ? n : (unsigned int)most;
+}
+
+bool
+budget_keeps(const struct budget *budget, size_t held, size_t more)
+{
+	size_t most = budget->limit / 4 < REPLY_MAX ?
+	    budget->limit / 4 :
+	    REPLY_MAX;
+
+	return held + more <= most && block_total() + more <= budget->limit;
 }
 
 void

@@ -55,7 +55,9 @@
  *                                    (exec_close_subrequest())
  *
  * So that a round finds room, it has no more keys than fit in a quarter of -m,
- * but at least one (budget_round()).  The section Back-pressure in
+ * but at least one (budget_round()).  That is a guess.  If more comes, the first
+ * value of each reply is kept, and others while they fit in a quarter of -m, and
+ * all that is held in -m (budget_keeps()).  The rest is asked for again.  The section Back-pressure in
  * doc/architecture.md has the reasons.
  */
 
@@ -142,6 +144,10 @@ void budget_wake(struct budget *budget);
 /* How many of the next n keys of a get, n > 0, its next round may ask for: 1 to
    n. */
 unsigned int budget_round(const struct budget *budget, unsigned int n);
+
+/* Whether the reply to a round, of which so many bytes are held, may have this
+   number of bytes more. */
+bool budget_keeps(const struct budget *budget, size_t held, size_t more);
 
 /*
  * The values of a number of keys are expected, which were asked for in rounds,

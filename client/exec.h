@@ -31,15 +31,20 @@ enum {
 	EXEC_SMALL = 256,
 };
 
+/* A length that no value has. */
+#define EXEC_LATER UINT32_MAX
+
 struct subrequest;
 struct exec;
 
 /* One key of a get, and where its VALUE is. */
 struct get_key {
-	struct proto_span name;  /* in the command, exec->bytes */
-	struct proto_span value; /* in the reply to sub; length 0: a miss */
-	struct subrequest *sub;  /* it asks for the key; NULL: none does */
-	struct get_key *next;    /* the next key of sub, in command order */
+	struct proto_span name; /* in the command, exec->bytes */
+	/* In the reply to sub.  Length 0: a miss; EXEC_LATER: there was no room
+	   for it, a later round asks again. */
+	struct proto_span value;
+	struct subrequest *sub; /* it asks for the key; NULL: none does */
+	struct get_key *next;   /* the next key of sub, in command order */
 };
 
 /*
@@ -103,6 +108,7 @@ struct exec {
 	bool inline_sub_is_used; /* inline_sub is in subrequests */
 	bool round_is_written;   /* at least one round has been written */
 	bool is_held; /* request_hold() was called, and it is not finished */
+	bool round_is_cut; /* some key of the round is EXEC_LATER */
 	/* What the client gets in place of END, because a key was not asked
 	   for, or its reply was lost.  Static, with its CRLF; NULL: END. */
 	const char *error_line;

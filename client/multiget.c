@@ -32,7 +32,7 @@ enum {
 	   Each round may have twice as many as the last one had. */
 	ROUND_FIRST = BLOCK_SMALL / sizeof(struct get_key),
 	/* No round has more keys than this. */
-	ROUND_MAX = 1000,
+	ROUND_MAX = 250,
 	/* Rounds do not grow after one that brought this number of bytes. */
 	ROUND_BYTES = 256 << 10,
 };
@@ -62,12 +62,28 @@ on_value(struct call *call, const struct proto_reply *value, const char *bytes,
 			sub->exec->error_line = exec_too_large;
 			return true;
 		}
+		if (value->result == PROTO_LATER_VALUE) {
+			key->value.length = EXEC_LATER;
+			sub->exec->round_is_cut = true;
+			return true;
+		}
 		key->value.at = (uint32_t)at;
 		key->value.length = (uint32_t)value->length;
 		sub->hits++;
 		return true;
 	}
 	return false;
+}
+
+/* Whether a VALUE is to be kept that begins to arrive.  The first one of a reply
+   is, so that each round brings the value of its first key. */
+static bool
+keeps_value(struct call *call, size_t at, size_t n)
+{
+	const struct subrequest *sub = CONTAINER_OF(call, struct subrequest,
+	    call);
+
+	return at == 0 || budget_keeps(sub->exec->env->budget, at, n);
 }
 
 static void on_values(struct call *call, const struct answer *answer);
@@ -109,6 +125,7 @@ subrequest_for(struct exec *exec, struct peer *peer, uint32_t hash,
 	sub->line_length = command_get(line, &exec->r) + 2;
 	sub->call.done = on_values;
 	sub->call.element = on_value;
+	sub->call.keeps = keeps_value;
 	return sub;
 }
 
@@ -126,7 +143,6 @@ leave_key_out(struct exec *exec, const char *why)
 	struct stats *stats = exec->env->stats;
 
 	assert(why == exec_no_server || why == exec_no_memory);
-	stats_count_get(stats, exec->r.command, 1, 0);
 	if (why == exec_no_server)
 		stats->no_server_errors++;
 	else if (exec->error_line != why)
@@ -258,7 +274,7 @@ warm_partners(struct exec *exec, const struct subrequest *sub,
 	struct pair pair;
 
 	for (key = sub->first_key; key != NULL; key = key->next) {
-		if (key->value.length == 0)
+		if (key->value.length == 0 || key->value.length == EXEC_LATER)
 			continue;
 		pair = pair_of_key(exec, key);
 		effect_warm(&pair, sub->peer, sub->call.expect,
@@ -301,8 +317,6 @@ on_values(struct call *call, const struct answer *answer)
 			send_touches(exec, sub);
 		if (pairs_are_warming(exec->env->pairs))
 			warm_partners(exec, sub, answer);
-		stats_count_get(exec->env->stats, exec->r.command,
-		    sub->key_count, sub->hits);
 	}
 	exec_close_subrequest(sub, answer);
 }
@@ -383,6 +397,7 @@ multiget_start(struct exec *exec)
 	}
 	exec->get_key_count = n;
 	exec->keys_left -= n;
+	exec->round_is_cut = false;
 	for (i = 0; i < n; i += PAIRS_BATCH)
 		route_keys(exec, &exec->get_keys[i],
 		    n - i < PAIRS_BATCH ? n - i : PAIRS_BATCH);
@@ -421,6 +436,7 @@ is_whole_reply(const struct exec *exec)
 	return sub != NULL && STAILQ_NEXT(sub, entry) == NULL &&
 	    sub->key_count == exec->get_key_count && !exec->round_is_written &&
 	    exec->error_line == NULL && exec->keys_left == 0 &&
+	    !exec->round_is_cut &&
 	    (sub->hits == 0 || exec->r.command == PROTO_GET ||
 		exec->r.command == PROTO_GAT ||
 		!pairs_are_mirrored(exec->env->pairs)) &&
@@ -438,26 +454,51 @@ end_round(struct exec *exec)
 	exec->get_keys_block = NULL;
 }
 
+/* Values of the round were thrown away: end it ahead of the first one of these,
+   and have the keys from there on asked again by smaller rounds. */
+static void
+cut_round(struct exec *exec)
+{
+	unsigned int n = 0;
+
+	while (exec->get_keys[n].value.length != EXEC_LATER)
+		n++;
+	assert(n > 0 && n < exec->get_key_count);
+	exec->keys_left += exec->get_key_count - n;
+	exec->key_at = exec->get_keys[n].name.at;
+	exec->get_key_count = n;
+	exec->round_max = n;
+}
+
 void
 multiget_write(struct exec *exec, struct conn *conn)
 {
 	const struct subrequest *sub = STAILQ_FIRST(&exec->subrequests);
+	struct stats *stats = exec->env->stats;
+	unsigned int i, hits = 0;
 	size_t bytes = 0;
-	unsigned int i;
 
 	if (is_whole_reply(exec)) {
+		stats_count_get(stats, exec->r.command, sub->key_count,
+		    sub->hits);
 		exec_reply(exec, sub, &bytes);
 		exec_put(exec, conn, sub, 0, bytes);
 		return;
 	}
+	if (exec->round_is_cut)
+		cut_round(exec);
 	for (i = 0; i < exec->get_key_count; i++) {
-		if (exec->get_keys[i].value.length > 0)
-			write_value(exec, conn, &exec->get_keys[i]);
+		if (exec->get_keys[i].value.length == 0)
+			continue;
+		write_value(exec, conn, &exec->get_keys[i]);
 		bytes += exec->get_keys[i].value.length;
+		hits++;
 	}
-	end_round(exec);
-	if (bytes < ROUND_BYTES && exec->round_max <= ROUND_MAX / 2)
+	stats_count_get(stats, exec->r.command, exec->get_key_count, hits);
+	if (bytes < ROUND_BYTES && exec->round_max <= ROUND_MAX / 2 &&
+	    !exec->round_is_cut)
 		exec->round_max *= 2;
+	end_round(exec);
 	if (exec->keys_left > 0)
 		return;
 	if (exec->error_line != NULL)

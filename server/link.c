@@ -314,10 +314,11 @@ pass_element(struct link *link, struct call *call,
 	return false;
 }
 
-/* The reply to the first call has a value that is too large. */
+/* The reply to the first call has a value that is too large, or that is not to
+   be kept; result says which. */
 static void
-skip_large(struct link *link, struct call *call, struct proto_reply *value,
-    const char *bytes)
+skip_value(struct link *link, struct call *call, struct proto_reply *value,
+    enum proto_result result, const char *bytes)
 {
 	if (!discard_value(link, call, value))
 		return;
@@ -325,7 +326,7 @@ skip_large(struct link *link, struct call *call, struct proto_reply *value,
 		finish_with_large(link);
 		return;
 	}
-	value->result = PROTO_LARGE_VALUE;
+	value->result = result;
 	pass_element(link, call, value, bytes, link->scanned);
 }
 
@@ -344,6 +345,17 @@ use_up_stat(struct link *link, size_t length)
 	return 0;
 }
 
+/* Whether the element is a VALUE, of which the line has come at least, that is
+   not to be kept. */
+static bool
+is_for_later(const struct link *link, struct call *call,
+    const struct proto_reply *element)
+{
+	return element->result == PROTO_VALUE && element->length > 0 &&
+	    call->element != NULL && call->keeps != NULL &&
+	    !call->keeps(call, link->scanned, element->length);
+}
+
 /* Go on to read the reply to the first call, which begins at bytes.  Returns
    how many bytes are used up; 0: more are needed, or the link has failed. */
 static size_t
@@ -360,8 +372,15 @@ read_reply(struct link *link, const char *bytes, size_t n)
 		answer.last_at = link->scanned;
 		status = read_element(link, bytes + link->scanned,
 		    n - link->scanned, call->expect, last);
-		if (status == ELEMENT_LARGE)
-			skip_large(link, call, last, bytes);
+		if (status == ELEMENT_LARGE) {
+			skip_value(link, call, last, PROTO_LARGE_VALUE, bytes);
+			return 0;
+		}
+		if (link->conn == answer.conn &&
+		    is_for_later(link, call, last)) {
+			skip_value(link, call, last, PROTO_LATER_VALUE, bytes);
+			return 0;
+		}
 		if (status != ELEMENT_WHOLE)
 			return 0;
 		if (!was_asked(link, call, last->result)) {

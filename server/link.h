@@ -46,6 +46,11 @@ struct call {
 	   is not called for a call of link_get(). */
 	bool (*element)(struct call *call, const struct proto_reply *element,
 	    const char *bytes, size_t at);
+	/* If element is set and VALUEs are expected: a VALUE of n bytes begins
+	   to arrive, at offset at of the reply.  Returns whether it is to be
+	   kept.  If not, it is thrown away as it comes, and element() is called
+	   with PROTO_LATER_VALUE.  NULL: all are kept. */
+	bool (*keeps)(struct call *call, size_t at, size_t n);
 	const char *key;     /* of link_get(); borrowed; NULL: link_submit() */
 	size_t key_length;   /* bytes of key */
 	bool shares_command; /* its key is in the command of the call before */

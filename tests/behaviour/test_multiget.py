@@ -4,6 +4,7 @@ import re
 import pytest
 
 from lib.net import wait_for
+from lib.servers import sanitized
 
 
 @pytest.fixture(scope="module", params=[1, 5])
@@ -122,3 +123,39 @@ def test_lines_of_gat_have_at_most_1024_bytes(stage):
     assert b" ".join(b" ".join(line.split()[2:]) for line in lines) == \
         b" ".join(keys)
     assert max(map(len, lines)) > 980       # and they are filled
+
+
+@pytest.mark.parametrize("name", [b"get", b"gets", b"gat 0"])
+def test_round_of_values_larger_than_those_before_is_cut(stage, name):
+    """Small values and misses, then large ones in their places: what has no
+    room is asked for again, in order, and counted once."""
+    primaries, backups = stage.memcacheds(2), stage.memcacheds(1)
+    proxy = stage.magent(primaries, backups, "-m", 16, "-t", 5000)
+    values = {b"big%d" % i: b"%d" % (i % 10) * 400000 for i in range(20)}
+    values.update({b"small%d" % i: b"s" for i in range(20)})
+    store(proxy, values)
+    small = [b"small%d" % (i % 20) for i in range(1000)]
+    proxy.talk(b"get " + b" ".join(small) + b"\r\n")
+    keys = [b"none%d" % i for i in range(300)] + [
+        b"%s%d" % (kind, i) for _ in range(3) for i in range(20)
+        for kind in (b"big", b"small", b"none", b"big")]
+    before, peak = proxy.stats(), proxy.peak_rss()
+    clients = [stage.client(proxy, timeout=60) for _ in range(3)]
+    for client in clients:
+        client.send(name + b" " + b" ".join(keys) + b"\r\n")
+    for client in clients:
+        for key in keys:
+            if key in values:
+                head = client.read_line().split()
+                assert head[1] == key and (len(head) == 5) == (name == b"gets")
+                right = client.read_exactly(int(head[3])) == values[key]
+                assert right        # without showing the value
+                assert client.read_line() == b"\r\n"
+        assert client.read_line() == b"END\r\n"
+    assert proxy.peak_rss() - peak < 3 * (16 << 20) or sanitized()
+    after = proxy.stats()
+    kind = "touch" if name.startswith(b"gat") else "get"
+    for counter, want in (("_hits", True), ("_misses", False)):
+        assert int(after[kind + counter]) - int(before[kind + counter]) == (
+            3 * sum((key in values) == want for key in keys))
+    assert after["server_timeouts"] == "0"

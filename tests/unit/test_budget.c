@@ -213,6 +213,30 @@ test_round_takes_a_quarter_of_the_limit_or_less(void)
 	end();
 }
 
+/* What of a round is kept fits in a quarter of the limit, and with all that is
+   held in the limit. */
+static void
+test_values_of_a_round_are_kept_while_they_fit(void)
+{
+	struct block *block;
+
+	make(MB);
+	check(budget_keeps(budget, 0, LIMIT / 4));
+	check(!budget_keeps(budget, 1, LIMIT / 4));
+	check(!budget_keeps(budget, LIMIT / 4, 1));
+	block = hold(LIMIT - MB);
+	check(budget_keeps(budget, 0, MB));
+	check(!budget_keeps(budget, 0, MB + 1));
+	block_release(block);
+	end();
+	base = event_base_new();
+	budget = budget_new(base, (size_t)100 << 30, MB);
+	unit_need(base != NULL && budget != NULL, "budget_new");
+	check(budget_keeps(budget, MB, 1023 * MB));
+	check(!budget_keeps(budget, MB, 1023 * (size_t)MB + 1));
+	end();
+}
+
 /* The estimate follows quickly when values are large and slowly when they are
    small; gets of one key do not change that of gets of many. */
 static void
@@ -313,6 +337,7 @@ main(void)
 	RUN(test_memory_kept_by_waiters_does_not_count_as_held);
 	RUN(test_expected_bytes_count_but_leave_room_for_little_ones);
 	RUN(test_round_takes_a_quarter_of_the_limit_or_less);
+	RUN(test_values_of_a_round_are_kept_while_they_fit);
 	RUN(test_estimate_grows_fast_and_shrinks_slowly_by_kind_of_get);
 	RUN(test_waiters_are_woken_one_by_one_in_their_order);
 	RUN(test_waiter_of_long_patience_may_use_half_as_much_again);
