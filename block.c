@@ -3,7 +3,7 @@
  *
  * Invariant: a block is in the pool exactly when it has no references; the
  * pool holds blocks of the small size only; total is the sum of the sizes of
- * all others.
+ * all others, and of what others have counted.
  */
 
 #include "block.h"
@@ -22,6 +22,7 @@ static_assert(BLOCK_REFERENCE_MIN <= BLOCK_SMALL,
 static struct block *pool; /* owned; linked by next */
 static size_t pooled;      /* blocks in the pool */
 static size_t total;       /* bytes, as block_total() says */
+static uint64_t made;      /* bytes, as block_made() says */
 
 static struct block *
 take_pooled(void)
@@ -35,6 +36,13 @@ take_pooled(void)
 	return block;
 }
 
+static struct block *
+make(size_t size)
+{
+	made += size;
+	return malloc(sizeof(struct block) + size);
+}
+
 struct block *
 block_fit(size_t size)
 {
@@ -44,7 +52,7 @@ block_fit(size_t size)
 	if (size == BLOCK_SMALL && pool != NULL)
 		block = take_pooled();
 	else
-		block = malloc(sizeof(*block) + size);
+		block = make(size);
 	if (block == NULL)
 		return NULL;
 	block->size = size;
@@ -83,6 +91,7 @@ block_grow(struct block *block, size_t size)
 	if (grown == NULL)
 		return NULL;
 	total += size - grown->size;
+	made += size - grown->size;
 	grown->size = size;
 	return grown;
 }
@@ -121,9 +130,30 @@ block_total(void)
 }
 
 void
+block_count(ptrdiff_t n)
+{
+	assert(n > 0 || total >= (size_t)-n);
+	total += (size_t)n;
+	if (n > 0)
+		made += (uint64_t)n;
+}
+
+uint64_t
+block_made(void)
+{
+	return made;
+}
+
+void
+block_pool_trim(size_t keep)
+{
+	while (pooled > keep / BLOCK_SMALL)
+		free(take_pooled());
+}
+
+void
 block_pool_free(void)
 {
-	while (pool != NULL)
-		free(take_pooled());
-	assert(pooled == 0);
+	block_pool_trim(0);
+	assert(pooled == 0 && pool == NULL);
 }

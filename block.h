@@ -8,6 +8,7 @@
  */
 
 #include <stddef.h>
+#include <stdint.h>
 
 enum {
 	BLOCK_SMALL = 4000, /* bytes in a block of the pool */
@@ -46,8 +47,18 @@ struct block *block_reference(struct block *block);
 /* Take a reference away; the last one frees the block.  block may be NULL. */
 void block_release(struct block *block);
 
-/* The sum of the sizes of all blocks that have references, in bytes. */
+/* The sum of the sizes of all blocks that have references, and of what was
+   counted by block_count(), in bytes. */
 size_t block_total(void);
+
+/* Count n bytes that are held elsewhere, or, if n < 0, are so no longer. */
+void block_count(ptrdiff_t n);
+
+/* How many bytes were taken from the system since the start. */
+uint64_t block_made(void);
+
+/* Free the blocks of the pool but the first keep bytes. */
+void block_pool_trim(size_t keep);
 
 /* Give the pool back to the system. */
 void block_pool_free(void);

@@ -34,6 +34,7 @@
 #include "block.h"
 #include "hot_assert.h"
 #include "outbuf.h"
+#include "pool.h"
 
 enum {
 	SCRATCH = 64 << 10, /* bytes of a read without a block */
@@ -123,6 +124,8 @@ struct conn_loop {
 	int64_t now; /* -1: not read in this turn */
 	char scratch[SCRATCH];
 };
+
+static struct pool conns = POOL_APART(struct conn);
 
 struct conn_loop *
 conn_loop_new(struct event_base *base)
@@ -803,12 +806,13 @@ struct conn *
 conn_new(struct conn_loop *loop, enum conn_rank rank,
     const struct conn_handler *handler, void *owner)
 {
-	struct conn *conn = calloc(1, sizeof(*conn));
+	struct conn *conn = pool_take(&conns);
 
 	assert(rank <= CONN_FLUSHED_LAST);
 	assert(handler->input != NULL && handler->ended != NULL);
 	if (conn == NULL)
 		return NULL;
+	memset(conn, 0, sizeof(*conn));
 	conn->loop = loop;
 	conn->fd = -1;
 	conn->rank = rank;
@@ -938,7 +942,7 @@ free_dead(struct conn_loop *loop)
 		assert(conn->life == LIFE_CLOSED && conn->fd == -1);
 		TAILQ_REMOVE(&loop->dead, conn, pending_entry);
 		block_release(conn->in);
-		free(conn);
+		pool_give(&conns, conn);
 	}
 }
 

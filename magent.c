@@ -28,7 +28,6 @@
 #include "client/clients.h"
 #include "client/listener.h"
 #include "client/report.h"
-#include "client/request.h"
 #include "client/sockets.h"
 #include "client/stats.h"
 #include "conn.h"
@@ -38,7 +37,7 @@
 #include "mirror/pair.h"
 #include "mirror/recovery.h"
 #include "options.h"
-#include "outbuf.h"
+#include "pool.h"
 #include "server/resolver.h"
 #include "server/server.h"
 
@@ -360,8 +359,7 @@ demolish(struct magent *magent)
 		conn_loop_free(magent->loop);
 	if (magent->base != NULL)
 		event_base_free(magent->base);
-	request_pool_free();
-	outbuf_pool_free();
+	pool_trim(0);
 	block_pool_free();
 }
 

@@ -10,15 +10,14 @@
 #include "outbuf.h"
 
 #include <assert.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
 
 #include "block.h"
 #include "hot_assert.h"
+#include "pool.h"
 
-static STAILQ_HEAD(,
-    outbuf_segment) spare_segments = STAILQ_HEAD_INITIALIZER(spare_segments);
+static struct pool segments = POOL(struct outbuf_segment);
 
 void
 outbuf_init(struct outbuf *out)
@@ -33,14 +32,11 @@ outbuf_init(struct outbuf *out)
 static struct outbuf_segment *
 append_segment(struct outbuf *out, struct block *block)
 {
-	struct outbuf_segment *segment = STAILQ_FIRST(&spare_segments);
+	struct outbuf_segment *segment;
 
 	hot_assert(block->references > 0);
 	hot_assert(out->last == NULL || out->last->length > 0);
-	if (segment != NULL)
-		STAILQ_REMOVE_HEAD(&spare_segments, entry);
-	else
-		segment = malloc(sizeof(*segment));
+	segment = pool_take(&segments);
 	if (segment == NULL)
 		return NULL;
 	segment->block = block;
@@ -63,7 +59,7 @@ drop_segment(struct outbuf *out)
 	if (STAILQ_EMPTY(&out->segments))
 		out->last = NULL;
 	block_release(segment->block);
-	STAILQ_INSERT_HEAD(&spare_segments, segment, entry);
+	pool_give(&segments, segment);
 }
 
 void
@@ -179,15 +175,4 @@ outbuf_drop(struct outbuf *out, size_t n)
 		drop_segment(out);
 	}
 	assert(n == 0);
-}
-
-void
-outbuf_pool_free(void)
-{
-	struct outbuf_segment *segment;
-
-	while ((segment = STAILQ_FIRST(&spare_segments)) != NULL) {
-		STAILQ_REMOVE_HEAD(&spare_segments, entry);
-		free(segment);
-	}
 }

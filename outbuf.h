@@ -81,7 +81,4 @@ unsigned int outbuf_peek(const struct outbuf *out, struct iovec *vector,
 /* Remove the first n bytes of the queue, which must have as many. */
 void outbuf_drop(struct outbuf *out, size_t n);
 
-/* Give the segments that no queue uses back to the system. */
-void outbuf_pool_free(void);
-
 #endif

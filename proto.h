@@ -213,8 +213,8 @@ enum proto_result {
 	PROTO_ERROR,        /* ERROR, or ERROR with a text */
 	PROTO_CLIENT_ERROR, /* CLIENT_ERROR ... */
 	PROTO_SERVER_ERROR, /* SERVER_ERROR ... */
-	/* Never of proto_reply(): link.c says so of a VALUE that it throws away,
-	   because it is too large, or because there is no room for it now. */
+	/* Never of proto_reply(): link.c says so of a VALUE that it throws
+	   away, because it is too large, or because there is no room now. */
 	PROTO_LARGE_VALUE,
 	PROTO_LATER_VALUE,
 };

@@ -28,6 +28,7 @@
 
 #include "block.h"
 #include "hot_assert.h"
+#include "pool.h"
 
 enum {
 	/* Time between two looks at those that wait. */
@@ -79,23 +80,33 @@ flow_of(struct budget *budget, bool in_rounds)
 	return in_rounds ? &budget->rounds : &budget->single;
 }
 
+/* What is held.  If that is too much, what is spare is freed before it is
+   counted. */
+static size_t
+held_bytes(const struct budget *budget)
+{
+	if (block_total() > budget->limit)
+		pool_trim(0);
+	return block_total();
+}
+
 bool
 budget_is_short(const struct budget *budget)
 {
-	return block_total() > budget->limit;
+	return held_bytes(budget) > budget->limit;
 }
 
 bool
 budget_is_spent(const struct budget *budget)
 {
-	return block_total() > SPENT * budget->limit;
+	return held_bytes(budget) > SPENT * budget->limit;
 }
 
 bool
 budget_gives_up(const struct budget *budget, size_t bytes, size_t leaving,
     int64_t age_ms)
 {
-	bool is_short = block_total() > budget->limit + leaving;
+	bool is_short = held_bytes(budget) > budget->limit + leaving;
 	bool are_many = bytes > budget->limit / UNFINISHED;
 
 	if (age_ms < UNFINISHED_MS)
@@ -134,7 +145,8 @@ budget_keeps(const struct budget *budget, size_t held, size_t more)
 	    budget->limit / 4 :
 	    REPLY_MAX;
 
-	return held + more <= most && block_total() + more <= budget->limit;
+	return held + more <= most &&
+	    held_bytes(budget) + more <= budget->limit;
 }
 
 void
@@ -212,7 +224,7 @@ fits(const struct budget *budget, const struct budget_waiter *waiter,
 	const struct flow *single = &budget->single, *rounds = &budget->rounds;
 	size_t own = budget->own_bytes +
 	    (waiter->waiting ? 0 : waiter->own_bytes);
-	size_t total = block_total(), limit = budget->limit;
+	size_t total = held_bytes(budget), limit = budget->limit;
 	size_t held = total > own ? total - own : 0;
 	size_t coming = expected_bytes(single) + expected_bytes(rounds);
 

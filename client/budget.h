@@ -37,7 +37,8 @@
  * also said of share and rounds), backlog, gate or memory (the budget).
  *
  * The steps of the budget, from the limit -m upwards.  Held is what all blocks
- * take.  Expected is what the values will take that have not come yet.
+ * take, and the requests, effects and the like (pool.h).  Expected is what the
+ * values will take that have not come yet.
  *
  *   held + expected  up to -m        ample: everything begins
  *                    up to 1.5 x -m  BUDGET_SMALL begins; so does what has
@@ -55,10 +56,10 @@
  *                                    (exec_close_subrequest())
  *
  * So that a round finds room, it has no more keys than fit in a quarter of -m,
- * but at least one (budget_round()).  That is a guess.  If more comes, the first
- * value of each reply is kept, and others while they fit in a quarter of -m, and
- * all that is held in -m (budget_keeps()).  The rest is asked for again.  The section Back-pressure in
- * doc/architecture.md has the reasons.
+ * but at least one (budget_round()).  That is a guess.  If more comes, the
+ * first value of each reply is kept, and others while they fit in a quarter of
+ * -m, and all that is held in -m (budget_keeps()).  The rest is asked for
+ * again.  The section Back-pressure in doc/architecture.md has the reasons.
  */
 
 #include <stdbool.h>
@@ -102,10 +103,10 @@ struct budget *budget_new(struct event_base *base, size_t limit,
 /* Nobody waits any more.  NULL is fine. */
 void budget_free(struct budget *budget);
 
-/* Whether the blocks take more than the limit. */
+/* Whether more than the limit is held. */
 bool budget_is_short(const struct budget *budget);
 
-/* Whether the blocks take so much more that replies must be thrown away. */
+/* Whether so much more is held that replies must be thrown away. */
 bool budget_is_spent(const struct budget *budget);
 
 /*

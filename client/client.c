@@ -20,7 +20,6 @@
 
 #include <assert.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "client/budget.h"
@@ -31,6 +30,7 @@
 #include "log.h"
 #include "mirror/gate.h"
 #include "mirror/pair.h"
+#include "pool.h"
 #include "proto.h"
 
 enum {
@@ -94,6 +94,8 @@ struct client {
 	unsigned int idle_seconds; /* in which it took nothing */
 	unsigned int slow_seconds; /* in which it did not reach the goal */
 };
+
+static struct pool all_clients = POOL_APART(struct client);
 
 static void resume(struct client *client);
 
@@ -172,7 +174,7 @@ close_client(struct client *client)
 	TAILQ_REMOVE(&client->env->list, client, entry);
 	assert(stats_of(client)->connections > 0);
 	stats_of(client)->connections--;
-	free(client);
+	pool_give(&all_clients, client);
 }
 
 /* Read no more commands: close when all replies are written. */
@@ -869,17 +871,18 @@ clients_check_progress(struct client_env *env)
 struct client *
 client_new(struct client_env *env, int fd)
 {
-	struct client *client = calloc(1, sizeof(*client));
+	struct client *client = pool_take(&all_clients);
 
 	assert(fd != -1 && !env->are_stopping);
 	if (client == NULL)
 		return NULL;
+	memset(client, 0, sizeof(*client));
 	client->conn = conn_new(env->loop, CONN_FLUSHED_LAST,
 	    &client_conn_handler, client);
 	if (client->conn == NULL || !conn_attach(client->conn, fd)) {
 		if (client->conn != NULL)
 			conn_close(client->conn, false);
-		free(client);
+		pool_give(&all_clients, client);
 		return NULL;
 	}
 	client->env = env;

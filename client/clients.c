@@ -20,6 +20,7 @@
 #include "client/stats.h"
 #include "conn.h"
 #include "log.h"
+#include "pool.h"
 
 struct clients {
 	struct client_env env;
@@ -35,6 +36,7 @@ on_clients_tick(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	clients_check_progress(&clients->env);
+	pool_relax();
 }
 
 /* There are too many clients: say so to this one, and close fd. */
@@ -133,6 +135,7 @@ clients_new(struct conn_loop *loop, struct pairs *pairs, struct stats *stats,
 		clients_free(clients);
 		return NULL;
 	}
+	pool_relax();
 	return clients;
 }
 

@@ -11,7 +11,6 @@
 #include "client/exec.h"
 
 #include <assert.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "block.h"
@@ -20,6 +19,7 @@
 #include "conn.h"
 #include "hot_assert.h"
 #include "mirror/command.h"
+#include "pool.h"
 
 const char exec_no_server[] = "SERVER_ERROR no server is up for this key\r\n";
 const char exec_no_memory[] = "SERVER_ERROR out of memory\r\n";
@@ -37,9 +37,8 @@ static_assert(offsetof(struct subrequest, reply) <
 	offsetof(struct subrequest, end),
     "a subrequest has no reply at first");
 
-static struct exec *spare_execs; /* linked by next_spare */
-static struct subrequest_list spare_subrequests =
-    STAILQ_HEAD_INITIALIZER(spare_subrequests);
+static struct pool execs = POOL(struct exec);
+static struct pool subrequests = POOL(struct subrequest);
 
 /*
  * Memory
@@ -48,12 +47,8 @@ static struct subrequest_list spare_subrequests =
 struct exec *
 exec_new(struct request_env *env, void *owner)
 {
-	struct exec *exec = spare_execs;
+	struct exec *exec = pool_take(&execs);
 
-	if (exec != NULL)
-		spare_execs = exec->next_spare;
-	else
-		exec = malloc(sizeof(*exec));
 	if (exec == NULL)
 		return NULL;
 	/* What is behind r is large, and is written before it is read. */
@@ -73,11 +68,7 @@ exec_add_subrequest(struct exec *exec)
 	hot_assert(exec->inline_sub_is_used ==
 	    !STAILQ_EMPTY(&exec->subrequests));
 	if (exec->inline_sub_is_used) {
-		sub = STAILQ_FIRST(&spare_subrequests);
-		if (sub != NULL)
-			STAILQ_REMOVE_HEAD(&spare_subrequests, entry);
-		else
-			sub = malloc(sizeof(*sub));
+		sub = pool_take(&subrequests);
 		if (sub == NULL)
 			return NULL;
 	}
@@ -97,7 +88,7 @@ exec_free_subrequests(struct exec *exec)
 		STAILQ_REMOVE_HEAD(&exec->subrequests, entry);
 		block_release(sub->reply);
 		if (sub != &exec->inline_sub)
-			STAILQ_INSERT_HEAD(&spare_subrequests, sub, entry);
+			pool_give(&subrequests, sub);
 	}
 	exec->inline_sub_is_used = false;
 }
@@ -110,24 +101,7 @@ exec_end(struct exec *exec)
 	block_release(exec->message);
 	block_release(exec->get_keys_block);
 	block_release(exec->text_block);
-	exec->next_spare = spare_execs;
-	spare_execs = exec;
-}
-
-void
-exec_pool_free(void)
-{
-	struct exec *exec;
-	struct subrequest *sub;
-
-	while ((exec = spare_execs) != NULL) {
-		spare_execs = exec->next_spare;
-		free(exec);
-	}
-	while ((sub = STAILQ_FIRST(&spare_subrequests)) != NULL) {
-		STAILQ_REMOVE_HEAD(&spare_subrequests, entry);
-		free(sub);
-	}
+	pool_give(&execs, exec);
 }
 
 void

@@ -146,7 +146,6 @@ struct exec {
 	struct subrequest *in_place_sub;
 	/* The first subrequest; most requests need no other one. */
 	struct subrequest inline_sub;
-	struct exec *next_spare; /* of those that are not in use */
 	char small[EXEC_SMALL];
 };
 
@@ -206,8 +205,5 @@ void exec_put(struct exec *exec, struct conn *conn,
    keys are mirrored.  cas: where it is, from offset at; length 0: none. */
 void exec_put_tagged(struct exec *exec, struct conn *conn,
     const struct subrequest *sub, size_t at, size_t n, struct proto_span cas);
-
-/* Give unused memory back to the system. */
-void exec_pool_free(void);
 
 #endif

@@ -75,8 +75,8 @@ on_value(struct call *call, const struct proto_reply *value, const char *bytes,
 	return false;
 }
 
-/* Whether a VALUE is to be kept that begins to arrive.  The first one of a reply
-   is, so that each round brings the value of its first key. */
+/* Whether a VALUE is to be kept that begins to arrive.  The first one of a
+   reply is, so that each round brings the value of its first key. */
 static bool
 keeps_value(struct call *call, size_t at, size_t n)
 {

@@ -562,10 +562,3 @@ request_free(struct request *request)
 		exec_end(exec);
 	}
 }
-
-void
-request_pool_free(void)
-{
-	exec_pool_free();
-	effect_pool_free();
-}

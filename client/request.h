@@ -106,7 +106,4 @@ bool request_is_sent(const struct request *request);
    server owes it an answer. */
 void request_free(struct request *request);
 
-/* Give unused memory back to the system. */
-void request_pool_free(void);
-
 #endif

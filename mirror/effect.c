@@ -17,13 +17,13 @@
 
 #include <assert.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "container_of.h"
 #include "mirror/command.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
+#include "pool.h"
 #include "server/server.h"
 
 /* How long a value lives on a server that is warming: its TTL is not known. */
@@ -32,8 +32,6 @@ enum { WARM_VALUE_SECONDS = 30 };
 /* An effect, from its submission until the mirror has replied. */
 struct effect {
 	struct call call;
-	/* The next of the spare effects, if this is one of them. */
-	struct effect *next_spare;
 	/* The mirror of the key, borrowed. */
 	struct peer *peer;
 	/* Of the key. */
@@ -49,8 +47,7 @@ struct effect {
 	char key[PROTO_KEY_MAX];
 };
 
-/* Effects without a call, linked by next_spare: for later ones. */
-static struct effect *spare_effects;
+static struct pool effects = POOL(struct effect);
 
 /* Whether r may change something on a server. */
 static bool
@@ -131,8 +128,7 @@ agrees(const struct effect *effect, const struct proto_reply *reply)
 static void
 effect_free(struct effect *effect)
 {
-	effect->next_spare = spare_effects;
-	spare_effects = effect;
+	pool_give(&effects, effect);
 }
 
 static void
@@ -160,12 +156,8 @@ static struct effect *
 effect_new(struct peer *peer, uint32_t hash, const struct proto_request *r,
     const char *bytes)
 {
-	struct effect *effect = spare_effects;
+	struct effect *effect = pool_take(&effects);
 
-	if (effect != NULL)
-		spare_effects = effect->next_spare;
-	else
-		effect = malloc(sizeof(*effect));
 	if (effect == NULL)
 		return NULL;
 	assert(r->key.length > 0 && r->key.length <= sizeof(effect->key));
@@ -262,15 +254,4 @@ effect_lost(const struct pair *pair, struct peer *asked,
 	if (is_write(r) && pair_authority(pair) != NULL)
 		peer_add_dirty(asked, bytes + r->key.at, r->key.length,
 		    r->base64);
-}
-
-void
-effect_pool_free(void)
-{
-	struct effect *effect;
-
-	while ((effect = spare_effects) != NULL) {
-		spare_effects = effect->next_spare;
-		free(effect);
-	}
 }

@@ -45,7 +45,4 @@ void effect_warm(const struct pair *pair, struct peer *asked,
 void effect_lost(const struct pair *pair, struct peer *asked,
     const struct proto_request *r, const char *bytes);
 
-/* Free the memory that is kept for later effects. */
-void effect_pool_free(void);
-
 #endif

@@ -1,0 +1,156 @@
+/*
+ * Pieces of memory of one size.
+ *
+ * Invariant: each pool that has pieces is on the list of pools.  The bytes of
+ * all pieces are counted in block_total(), or apart.
+ *
+ * free() leaves memory with malloc(), and much of it with the process, because
+ * pages between pieces that live on are not given back.  malloc_trim() does
+ * that, but it takes long, and what is needed again soon has to be fetched
+ * again.  So it is called only when the process has become much larger than
+ * what it holds, compared with the last time, and when less memory than half of
+ * that was asked for within the last second.
+ */
+
+#include "pool.h"
+
+#include <assert.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "block.h"
+
+enum {
+	/* Bytes of spare pieces that each pool keeps. */
+	KEEP = 256 << 10,
+	/* Bytes of spare blocks that are kept. */
+	KEEP_BLOCKS = 1 << 20,
+	/* Bytes that malloc() may keep. */
+	KEEP_FREE = 2 << 20,
+};
+
+static struct pool *pools; /* the list, linked by next */
+static size_t apart;       /* bytes of pieces that are counted apart */
+static size_t least_excess = SIZE_MAX; /* the least that was seen, bytes */
+static uint64_t made_before;           /* block_made() a second ago */
+
+static void
+count(const struct pool *pool, ptrdiff_t bytes)
+{
+	if (pool->is_apart)
+		apart += (size_t)bytes;
+	else
+		block_count(bytes);
+}
+
+void *
+pool_make(struct pool *pool)
+{
+	void *piece = malloc(pool->size);
+
+	assert(pool->size >= sizeof(struct pool_piece));
+	if (piece == NULL)
+		return NULL;
+	if (pool->pieces++ == 0) {
+		pool->next = pools;
+		pools = pool;
+	}
+	count(pool, (ptrdiff_t)pool->size);
+	return piece;
+}
+
+/* Free the spare pieces from *at on. */
+static void
+free_spare(struct pool *pool, struct pool_piece **at)
+{
+	struct pool_piece *piece;
+
+	while ((piece = *at) != NULL) {
+		assert(pool->pieces > 0);
+		*at = piece->next;
+		free(piece);
+		pool->pieces--;
+		count(pool, -(ptrdiff_t)pool->size);
+	}
+}
+
+void
+pool_trim(size_t keep)
+{
+	struct pool **next = &pools;
+	struct pool_piece **at;
+	struct pool *pool;
+	size_t bytes;
+
+	while ((pool = *next) != NULL) {
+		at = &pool->spare;
+		for (bytes = 0; *at != NULL && bytes + pool->size <= keep;
+		     bytes += pool->size)
+			at = &(*at)->next;
+		free_spare(pool, at);
+		if (pool->pieces == 0)
+			*next = pool->next;
+		else
+			next = &pool->next;
+	}
+}
+
+/* Bytes of the process that are in memory; 0: not known. */
+static size_t
+resident(void)
+{
+	char text[64];
+	unsigned long pages = 0;
+	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd == -1)
+		return 0;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	if (sscanf(text, "%*u %lu", &pages) != 1)
+		return 0;
+	return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Bytes of the process beyond those that are counted. */
+static size_t
+excess(void)
+{
+	size_t bytes = resident(), held = block_total() + apart;
+
+	return bytes > held ? bytes - held : 0;
+}
+
+/* Whether so many bytes that are free are not needed again at once. */
+static bool
+are_left(size_t bytes)
+{
+	uint64_t made = block_made();
+	uint64_t lately = made - made_before;
+
+	made_before = made;
+	return lately < bytes / 2;
+}
+
+void
+pool_relax(void)
+{
+	size_t now;
+
+	pool_trim(KEEP);
+	block_pool_trim(KEEP_BLOCKS);
+	now = excess();
+	if (now < least_excess)
+		least_excess = now;
+	if (!are_left(now - least_excess) || now < least_excess + KEEP_FREE)
+		return;
+	malloc_trim(0);
+	least_excess = excess();
+}
