@@ -102,6 +102,21 @@ budget_is_spent(const struct budget *budget)
 	return held_bytes(budget) > SPENT * budget->limit;
 }
 
+/* About how many bytes are to come. */
+static size_t
+expected_bytes(const struct flow *flow)
+{
+	return flow->keys * flow->value;
+}
+
+/* What is held or expected. */
+static inline size_t
+used_bytes(const struct budget *budget)
+{
+	return block_total() + expected_bytes(&budget->single) +
+	    expected_bytes(&budget->rounds);
+}
+
 bool
 budget_gives_up(const struct budget *budget, size_t bytes, size_t leaving,
     int64_t age_ms)
@@ -114,11 +129,18 @@ budget_gives_up(const struct budget *budget, size_t bytes, size_t leaving,
 	return is_short || (are_many && !budget_is_ample(budget));
 }
 
+/*
+ * Half of what is neither held nor expected.  If n clients use their shares as
+ * far as they can, each has the limit divided by n + 2, and twice that is left
+ * for those that come.  Clients that ask for nothing do not matter, however
+ * many they are.
+ */
 size_t
-budget_share(const struct budget *budget, unsigned int n)
+budget_share(const struct budget *budget)
 {
-	assert(n > 0);
-	return budget->limit / 2 / n;
+	size_t used = used_bytes(budget);
+
+	return used < budget->limit ? (budget->limit - used) / 2 : 0;
 }
 
 /* Half of the limit is for the values of all rounds; one round takes half of
@@ -189,20 +211,11 @@ budget_arrived(struct budget *budget, bool in_rounds, unsigned int keys,
  * Waiting
  */
 
-/* About how many bytes are to come. */
-static size_t
-expected_bytes(const struct flow *flow)
-{
-	return flow->keys * flow->value;
-}
-
 /* The first test of fits() without a waiter: nearly all need no other one. */
 bool
 budget_is_ample(const struct budget *budget)
 {
-	return block_total() + expected_bytes(&budget->single) +
-	    expected_bytes(&budget->rounds) <=
-	    budget->limit;
+	return used_bytes(budget) <= budget->limit;
 }
 
 /*

@@ -18,8 +18,8 @@
  *                 requests; 2 may be in flight at first,    WINDOW_MAX
  *                 512 later
  *   a client      share: such a reply, while requests or    is_full(), share(),
- *                 replies take half of -m / clients, 2 MiB  budget_share(),
- *                 at most; a first request is let in        WINDOW_BYTES
+ *                 replies take half of what is free of -m,  budget_share(),
+ *                 2 MiB at most; a first request is let in  WINDOW_BYTES
  *   a client      rounds: the last one of its get of many   is_full(),
  *                 keys, which nothing may overtake          request_is_sent()
  *   a client      backlog: its own reading; nothing begins  CONN_HIGH, CONN_LOW
@@ -118,8 +118,8 @@ bool budget_is_spent(const struct budget *budget);
 bool budget_gives_up(const struct budget *budget, size_t bytes, size_t leaving,
     int64_t age_ms);
 
-/* The share of each of n clients, n > 0: bytes of its requests and replies. */
-size_t budget_share(const struct budget *budget, unsigned int n);
+/* The share of each client: bytes of its requests and replies. */
+size_t budget_share(const struct budget *budget);
 
 /* Whether anything may begin, also what is not asked about. */
 bool budget_is_ample(const struct budget *budget);

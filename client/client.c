@@ -482,13 +482,11 @@ handle(struct client *client, const struct proto_request *r, const char *bytes)
  * Input
  */
 
-/* How many bytes the requests of a client, and their replies, may take: at
-   most its share of half of the memory. */
+/* How many bytes the requests of a client, and their replies, may take. */
 static size_t
 share(const struct client *client)
 {
-	size_t bytes = budget_share(budget_of(client),
-	    stats_of(client)->connections);
+	size_t bytes = budget_share(budget_of(client));
 
 	return bytes < WINDOW_BYTES ? bytes : WINDOW_BYTES;
 }

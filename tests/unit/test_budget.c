@@ -133,8 +133,15 @@ test_budget_with_memory_held_admits_fewer_kinds(void)
 	block_release(third);
 	check(!budget_is_short(budget) && !budget_is_spent(budget));
 	check_may("LMR");
-	check(budget_share(budget, 1) == LIMIT / 2);
-	check(budget_share(budget, 8) == LIMIT / 16);
+	check(budget_share(budget) == LIMIT / 2);
+	first = hold(LIMIT / 2);
+	check(budget_share(budget) == LIMIT / 4);
+	budget_expect(budget, false, 256); /* 64 KB each */
+	check(budget_share(budget) == LIMIT / 8);
+	budget_expect(budget, false, 1000);
+	check(budget_share(budget) == 0);
+	budget_unexpect(budget, false, 1256);
+	block_release(first);
 	end();
 }
 
