@@ -33,6 +33,7 @@
 #include "conn.h"
 #include "daemon.h"
 #include "ketama.h"
+#include "lasting.h"
 #include "log.h"
 #include "mirror/pair.h"
 #include "mirror/recovery.h"
@@ -483,6 +484,7 @@ main(int argc, char *argv[])
 		return status;
 	magent.options = &options;
 	log_open(false, options.verbose > 0 ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+	lasting_install();
 	event_set_log_callback(on_libevent_log);
 	seed_random();
 	signal(SIGHUP, SIG_IGN);
