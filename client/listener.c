@@ -40,6 +40,10 @@ enum {
 	KEEPALIVE_INTERVAL = 10,
 	/* Questions without an answer before the connection has failed. */
 	KEEPALIVE_COUNT = 3,
+	/* Bytes that the system takes for a client ahead of what it sends.
+	   More would wait in its memory instead of ours, and nobody would count
+	   it. */
+	UNSENT_MAX = 128 << 10,
 };
 
 struct listener {
@@ -118,12 +122,14 @@ on_pause_over(evutil_socket_t fd, short what, void *arg)
 		pause_listener(listener, "out of memory");
 }
 
-/* Send at once, and notice when the host of a client is gone. */
+/* Send at once, but do not take more than that, and notice when the host of a
+   client is gone. */
 static void
 set_options(int fd)
 {
 	int one = 1, idle = KEEPALIVE_IDLE;
 	int interval = KEEPALIVE_INTERVAL, count = KEEPALIVE_COUNT;
+	int unsent = UNSENT_MAX;
 
 	/* On a unix socket these fail, and are not needed. */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
@@ -131,6 +137,7 @@ set_options(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 }
 
 static void

@@ -272,3 +272,24 @@ def test_commands_without_end_over_the_limit_stop_nobody(stage, proxy):
     wait_for(lambda: int(proxy.stats()["buffer_bytes"]) < 32 * MIB,
              "memory to be free again")
     assert others_are_served(proxy)
+
+
+def kernel_queues(proxy):
+    """Bytes that the kernel holds of what magent has sent to clients."""
+    with open("/proc/net/tcp") as table:
+        rows = [line.split() for line in list(table)[1:]]
+    return sum(int(row[4].split(":")[0], 16) for row in rows
+               if int(row[1].split(":")[1], 16) == proxy.port)
+
+
+@pytest.mark.parametrize("ask", [b"get big\r\n" * 8, b"get%s\r\n" % (
+    b" big" * 8)], ids=["pipeline", "rounds"])
+def test_little_waits_in_the_kernel_for_clients_that_do_not_read(
+        stage, proxy, ask):
+    clients = [stage.client(proxy, receive_buffer=4096) for _ in range(40)]
+    for client in clients:
+        client.send(ask)
+    wait_for(lambda: int(proxy.stats()["buffer_bytes"]) > 16 * MIB,
+             "values to wait for them")
+    assert kernel_queues(proxy) < 40 * (300 << 10)
+    assert others_are_served(proxy)
