@@ -216,31 +216,29 @@ pairs_version(const struct pairs *pairs, char *out, size_t size)
 	snprintf(out, size, "%u.%u.%u", lowest[0], lowest[1], lowest[2]);
 }
 
-/* Whether some backup is another server than this primary. */
-static bool
-has_backup(const struct pairs *pairs, const struct peer *primary)
-{
-	return pairs->backup_count > 1 ||
-	    (pairs->backup_count == 1 && pairs->backups[0] != primary);
-}
-
+/*
+ * A pair has no authority exactly if neither of its servers is a mirror; so
+ * each primary that is none counts with each other backup that is none.  This
+ * walks over each list once: with 500 servers, there are 60,000 pairs.
+ */
 size_t
 pairs_uncovered(const struct pairs *pairs)
 {
-	struct pair pair = { .hash = 0 };
-	size_t uncovered = 0;
-	size_t i, j;
+	const struct peer *primary;
+	size_t backups_down = 0, uncovered = 0;
+	size_t i;
 
+	for (i = 0; i < pairs->backup_count; i++)
+		backups_down += !peer_is_mirror(pairs->backups[i]);
 	for (i = 0; i < pairs->primary_count; i++) {
-		pair.primary = pairs->primaries[i];
-		pair.backup = NULL;
-		if (!has_backup(pairs, pair.primary))
-			uncovered += pair_authority(&pair) == NULL;
-		for (j = 0; j < pairs->backup_count; j++) {
-			pair.backup = pairs->backups[j];
-			if (pair.backup != pair.primary)
-				uncovered += pair_authority(&pair) == NULL;
-		}
+		primary = pairs->primaries[i];
+		if (peer_is_mirror(primary))
+			continue;
+		assert(!primary->is_backup || backups_down > 0);
+		if (pairs->backup_count == primary->is_backup)
+			uncovered++; /* it has no backup */
+		else
+			uncovered += backups_down - primary->is_backup;
 	}
 	return uncovered;
 }

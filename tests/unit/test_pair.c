@@ -416,6 +416,64 @@ test_uncovered_pairs_are_those_whose_servers_are_all_down(void)
 	}
 }
 
+/* Pick some of the first letters. */
+static void
+pick(char *letters, unsigned int least)
+{
+	char *to = letters;
+	char c;
+
+	do {
+		for (to = letters, c = 'A'; c < 'A' + SERVERS_MAX; c++)
+			if (unit_random(2) == 0)
+				*to++ = c;
+	} while (to < letters + least);
+	*to = '\0';
+}
+
+/* What pairs_uncovered() says, counted pair by pair. */
+static size_t
+count_uncovered(const char *primaries, const char *backups, const char *down)
+{
+	size_t uncovered = 0, others;
+	const char *p, *b;
+
+	for (p = primaries; *p != '\0'; p++) {
+		for (others = 0, b = backups; *b != '\0'; b++) {
+			if (*b == *p)
+				continue;
+			others++;
+			uncovered += strchr(down, *p) != NULL &&
+			    strchr(down, *b) != NULL;
+		}
+		uncovered += others == 0 && strchr(down, *p) != NULL;
+	}
+	return uncovered;
+}
+
+static void
+test_uncovered_pairs_of_random_layouts_are_as_counted_one_by_one(void)
+{
+	char primaries[SERVERS_MAX + 1], backups[SERVERS_MAX + 1];
+	char down[SERVERS_MAX + 1];
+	struct layout layout;
+	size_t want;
+	int i;
+
+	for (i = 0; i < 300; i++) {
+		pick(primaries, 1);
+		pick(backups, 0);
+		pick(down, 0);
+		lay_out(&layout, primaries, backups);
+		set_down(&layout, down);
+		want = count_uncovered(primaries, backups, down);
+		check_case(pairs_uncovered(layout.pairs) == want,
+		    "primaries %s, backups %s, down %s: %zu uncovered",
+		    primaries, backups, down, pairs_uncovered(layout.pairs));
+		tear_down(&layout);
+	}
+}
+
 static void
 test_a_pair_is_uncovered_in_each_two_states_that_have_no_authority(void)
 {
@@ -643,6 +701,7 @@ main(void)
 	RUN(test_authority_of_two_mirrors_does_not_change_with_a_handback);
 	RUN(test_partner_of_one_server_of_a_pair_is_the_other);
 	RUN(test_uncovered_pairs_are_those_whose_servers_are_all_down);
+	RUN(test_uncovered_pairs_of_random_layouts_are_as_counted_one_by_one);
 	RUN(test_a_pair_is_uncovered_in_each_two_states_that_have_no_authority);
 	RUN(test_a_server_in_both_lists_is_one_peer_with_both_roles);
 	RUN(test_key_has_a_primary_and_a_backup_that_is_another_server);
