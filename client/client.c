@@ -403,22 +403,26 @@ turn_into_error(struct proto_request *r, size_t n)
 }
 
 /* request_start(); but if there is no memory for the new value of a set or ms,
-   its old one is deleted at least, and the reply is an error. */
+   its old one is deleted at least, and the reply is an error.  One call, which
+   is inlined. */
 static struct request *
 start_or_delete(struct client *client, const struct proto_request *r,
     const char *bytes)
 {
 	struct request_env *env = &client->env->requests;
-	struct request *request = request_start(env, client, client->conn, r,
-	    bytes);
-	struct proto_request deletes = *r;
+	struct proto_request deletes;
+	struct request *request;
 
-	if (request != NULL || r->too_large ||
-	    (r->command != PROTO_SET && r->command != PROTO_MS))
-		return request;
-	stats_of(client)->memory_errors++;
-	turn_into_error(&deletes, r->length);
-	return request_start(env, client, client->conn, &deletes, bytes);
+	for (;;) {
+		request = request_start(env, client, client->conn, r, bytes);
+		if (request != NULL || r->too_large ||
+		    (r->command != PROTO_SET && r->command != PROTO_MS))
+			return request;
+		stats_of(client)->memory_errors++;
+		deletes = *r;
+		turn_into_error(&deletes, r->length);
+		r = &deletes;
+	}
 }
 
 /* Carry out a command about keys. */
@@ -448,8 +452,9 @@ drops_value(const struct proto_request *r)
 	    (r->command == PROTO_SET || r->command == PROTO_MS);
 }
 
-/* Carry out the command r, or reply with its error. */
-static void
+/* Carry out the command r, or reply with its error.  It is called for each
+   request at one place, and for a command that is given up at another. */
+static inline __attribute__((always_inline)) void
 handle(struct client *client, const struct proto_request *r, const char *bytes)
 {
 	if (r->error != NULL && !drops_value(r)) {
