@@ -452,9 +452,8 @@ drops_value(const struct proto_request *r)
 	    (r->command == PROTO_SET || r->command == PROTO_MS);
 }
 
-/* Carry out the command r, or reply with its error.  It is called for each
-   request at one place, and for a command that is given up at another. */
-static inline __attribute__((always_inline)) void
+/* Carry out the command r, or reply with its error. */
+static void
 handle(struct client *client, const struct proto_request *r, const char *bytes)
 {
 	if (r->error != NULL && !drops_value(r)) {
@@ -615,33 +614,28 @@ pause_client(struct client *client)
 	assert(will_resume(client));
 }
 
-/* Reply with an error to the message r, which is given up.  Returns as
-   read_message(). */
-static size_t
-refuse_message(struct client *client, struct proto_request *r,
-    const char *bytes, size_t n)
+/* The message r at the start of n bytes is given up.  Returns true if it is an
+   error to be dealt with now; else r->length bytes are used up. */
+static bool
+refuse_message(struct client *client, struct proto_request *r, size_t n)
 {
+	bool is_line = r->length == 0;
+
 	assert(is_given_up(client) && client->swallow == 0);
 	turn_into_error(r, n);
-	if (is_held(client, r, bytes)) {
-		wait_at_gate(client);
-		pause_client(client);
-		return 0;
-	}
+	if (!is_line)
+		return true;
 	stats_of(client)->memory_errors++;
 	unfinished_end(&client->env->unfinished, &client->unfinished);
-	client->swallow = r->swallow;
-	handle(client, r, bytes);
-	if (r->command == PROTO_REFUSED)
-		client_stop(client);
-	return r->length;
+	reply(client, r->error, "\r\n");
+	client_stop(client);
+	return false;
 }
 
 /* The message r at the start of n bytes is not whole.  Returns as
-   read_message(). */
-static size_t
-await_message(struct client *client, struct proto_request *r, const char *bytes,
-    size_t n)
+   refuse_message(). */
+static bool
+await_message(struct client *client, struct proto_request *r, size_t n)
 {
 	struct client_env *env = client->env;
 
@@ -653,10 +647,27 @@ await_message(struct client *client, struct proto_request *r, const char *bytes,
 			relieve(env, client);
 	}
 	if (is_given_up(client))
-		return refuse_message(client, r, bytes, n);
+		return refuse_message(client, r, n);
 	if (r->length > 0)
 		conn_want(client->conn, r->length);
-	return 0;
+	r->length = 0;
+	return false;
+}
+
+/* Whether a message that has come, or was given up, may be dealt with now.  If
+   not, the client is paused. */
+static inline bool
+may_handle(struct client *client, const struct proto_request *r,
+    const char *bytes)
+{
+	if (is_given_up(client) ||
+	    (!is_full(client) && may_begin_or_wait(client))) {
+		if (!is_held(client, r, bytes))
+			return true;
+		wait_at_gate(client);
+	}
+	pause_client(client);
+	return false;
 }
 
 /* Deal with the message at the start of n bytes.  Returns its length, or 0 if
@@ -668,24 +679,23 @@ read_message(struct client *client, const char *bytes, size_t n)
 	enum proto_status status = proto_request_again(bytes, n,
 	    client->unfinished.bytes, client->env->value_max, &r);
 
-	if (status == PROTO_MORE)
-		return await_message(client, &r, bytes, n);
-	if (client->unfinished.bytes > 0)
+	if (status == PROTO_MORE) {
+		if (!await_message(client, &r, n))
+			return r.length;
+	} else if (client->unfinished.bytes > 0) {
 		unfinished_end(&client->env->unfinished, &client->unfinished);
-	if (status != PROTO_OK) {
+	}
+	if (status != PROTO_OK && status != PROTO_MORE) {
 		reject(client, status, bytes, n);
 		return n;
 	}
-	if (is_full(client) || !may_begin_or_wait(client)) {
-		pause_client(client);
+	if (!may_handle(client, &r, bytes))
 		return 0;
-	}
 	budget_admitted(budget_of(client), &client->memory_waiter);
 	hot_assert(client->swallow == 0 && r.length > 0 && r.length <= n);
-	if (is_held(client, &r, bytes)) {
-		wait_at_gate(client);
-		pause_client(client);
-		return 0;
+	if (is_given_up(client)) {
+		stats_of(client)->memory_errors++;
+		unfinished_end(&client->env->unfinished, &client->unfinished);
 	}
 	client->swallow = r.swallow;
 	handle(client, &r, bytes);
