@@ -59,8 +59,8 @@ def steps():
 
 def refused(data, reply):
     """Also a miss, or no server, when the links had no memory to read with."""
-    return b"SERVER_ERROR out of memory" in reply or reply.startswith(
-        b"SERVER_ERROR no server is up") or (
+    return b"SERVER_ERROR out of memory" in reply or (
+        b"_ERROR no server is up" in reply) or (
             re.search(b"^(get|gat|mg) ", data, re.M) is not None and
             reply.endswith((b"END\r\nMN\r\n", b"EN\r\nMN\r\n")) and
             b"VALUE" not in reply)

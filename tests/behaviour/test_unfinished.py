@@ -123,7 +123,7 @@ def test_readers_of_a_little_now_and_then_stop_nobody(stage, proxy):
         wait_for(lambda: held(proxy) < 1.1 * LIMIT * MIB, "memory to be free")
         # It takes up to two looks until those who read too little are closed.
         for _ in range(10):
-            assert is_served(proxy, seconds=3)
+            assert is_served(proxy, seconds=6)
             time.sleep(.2)
     finally:
         over.set()
