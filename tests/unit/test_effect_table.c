@@ -24,23 +24,23 @@ static const struct source {
 	const char *start;  /* the line up to its flags or its length */
 	const char *behind; /* what follows the length; NULL: it has no data */
 } sources[] = {
-	{ PROTO_GAT, "gat", " ", "", "gat 9 Zm9v", NULL },
-	{ PROTO_GATS, "gats", " ", "", "gats 9 Zm9v", NULL },
-	{ PROTO_SET, "set", " ", "Lq", "set Zm9v 0 0 ", "" },
-	{ PROTO_ADD, "add", " ", "q", "add Zm9v 0 0 ", "" },
-	{ PROTO_REPLACE, "replace", " ", "q", "replace Zm9v 0 0 ", "" },
-	{ PROTO_APPEND, "append", " ", "q", "append Zm9v 0 0 ", "" },
-	{ PROTO_PREPEND, "prepend", " ", "q", "prepend Zm9v 0 0 ", "" },
-	{ PROTO_CAS, "cas", " ", "q", "cas Zm9v 0 0 ", " 5" },
-	{ PROTO_INCR, "incr", " ", "q", "incr Zm9v 1", NULL },
-	{ PROTO_DECR, "decr", " ", "q", "decr Zm9v 1", NULL },
-	{ PROTO_TOUCH, "touch", " ", "q", "touch Zm9v 9", NULL },
-	{ PROTO_DELETE, "delete", " ", "q", "delete Zm9v", NULL },
-	{ PROTO_MG, "mg", " ", META, "mg Zm9v", NULL },
-	{ PROTO_MS, "ms", " SERAP", META "L", "ms Zm9v ", "" },
-	{ PROTO_MD, "md", " ", META, "md Zm9v", NULL },
-	{ PROTO_MA, "ma", " ID", META, "ma Zm9v", NULL },
-	{ PROTO_ME, "me", " ", "b", "me Zm9v", NULL },
+	{ PROTO_GAT, "gat", " ", "", "gat 9 ZiA=", NULL },
+	{ PROTO_GATS, "gats", " ", "", "gats 9 ZiA=", NULL },
+	{ PROTO_SET, "set", " ", "Lq", "set ZiA= 0 0 ", "" },
+	{ PROTO_ADD, "add", " ", "q", "add ZiA= 0 0 ", "" },
+	{ PROTO_REPLACE, "replace", " ", "q", "replace ZiA= 0 0 ", "" },
+	{ PROTO_APPEND, "append", " ", "q", "append ZiA= 0 0 ", "" },
+	{ PROTO_PREPEND, "prepend", " ", "q", "prepend ZiA= 0 0 ", "" },
+	{ PROTO_CAS, "cas", " ", "q", "cas ZiA= 0 0 ", " 5" },
+	{ PROTO_INCR, "incr", " ", "q", "incr ZiA= 1", NULL },
+	{ PROTO_DECR, "decr", " ", "q", "decr ZiA= 1", NULL },
+	{ PROTO_TOUCH, "touch", " ", "q", "touch ZiA= 9", NULL },
+	{ PROTO_DELETE, "delete", " ", "q", "delete ZiA=", NULL },
+	{ PROTO_MG, "mg", " ", META, "mg ZiA=", NULL },
+	{ PROTO_MS, "ms", " SERAP", META "L", "ms ZiA= ", "" },
+	{ PROTO_MD, "md", " ", META, "md ZiA=", NULL },
+	{ PROTO_MA, "ma", " ID", META, "ma ZiA=", NULL },
+	{ PROTO_ME, "me", " ", "b", "me ZiA=", NULL },
 };
 
 /*
@@ -93,8 +93,8 @@ static const struct reply {
 	const char *text;
 	const char *text_cas; /* in a reply with cas tokens, if it differs */
 } replies[] = {
-	{ PROTO_VALUE, "VALUE", "VALUE Zm9v 0 1\r\nx\r\n",
-	    "VALUE Zm9v 0 1 7\r\nx\r\n" },
+	{ PROTO_VALUE, "VALUE", "VALUE ZiA= 0 1\r\nx\r\n",
+	    "VALUE ZiA= 0 1 7\r\nx\r\n" },
 	{ PROTO_STAT, "STAT", "STAT a b\r\n", NULL },
 	{ PROTO_END, "END", "END\r\n", NULL },
 	{ PROTO_STORED, "STORED", "STORED\r\n", NULL },
@@ -112,7 +112,7 @@ static const struct reply {
 	{ PROTO_META_NS, "NS", "NS\r\n", NULL },
 	{ PROTO_META_EX, "EX", "EX\r\n", NULL },
 	{ PROTO_META_NF, "NF", "NF\r\n", NULL },
-	{ PROTO_META_DEBUG, "ME", "ME Zm9v exp=-1\r\n", NULL },
+	{ PROTO_META_DEBUG, "ME", "ME ZiA= exp=-1\r\n", NULL },
 	{ PROTO_ERROR, "ERROR", "ERROR\r\n", NULL },
 	{ PROTO_CLIENT_ERROR, "CLIENT_ERROR", "CLIENT_ERROR x\r\n", NULL },
 	{ PROTO_SERVER_ERROR, "SERVER_ERROR", "SERVER_ERROR x\r\n", NULL },
