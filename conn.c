@@ -99,7 +99,8 @@ struct conn {
 	enum input input;
 	enum output output;
 	enum life life;
-	bool was_blocked;      /* until this flush */
+	bool was_blocked;      /* it was, until the next flush */
+	uint64_t blocked_at;   /* conn_sent() then; valid if was_blocked */
 	bool backlog_was_high; /* it was, and has not been low since */
 	int error;             /* 0, or why it has failed or is about to fail */
 
@@ -660,18 +661,16 @@ finish_output(struct conn *conn)
 }
 
 static void
-report_unblocked(struct conn *conn, uint64_t sent_before)
+report_unblocked(struct conn *conn)
 {
 	conn->was_blocked = false;
 	if (conn->handler->unblocked != NULL)
-		conn->handler->unblocked(conn->owner, sent_before);
+		conn->handler->unblocked(conn->owner, conn->blocked_at);
 }
 
 static void
 flush(struct conn *conn)
 {
-	uint64_t sent = conn_sent(conn);
-
 	if (conn->error != 0) {
 		fail(conn, conn->error);
 		return;
@@ -682,7 +681,7 @@ flush(struct conn *conn)
 	if (conn->error != 0 || conn->life == LIFE_CLOSED)
 		return;
 	if (conn->was_blocked)
-		report_unblocked(conn, sent);
+		report_unblocked(conn);
 	hot_assert(conn->output != OUTPUT_IDLE || conn_backlog(conn) == 0);
 	if (conn->backlog_was_high && conn_backlog(conn) < CONN_LOW) {
 		conn->backlog_was_high = false;
@@ -702,6 +701,7 @@ on_writable(evutil_socket_t fd, short what, void *arg)
 	assert(fd == conn->fd && conn->output == OUTPUT_BLOCKED);
 	conn->output = OUTPUT_IDLE;
 	conn->was_blocked = true;
+	conn->blocked_at = conn_sent(conn);
 	schedule_flush(conn);
 }
 

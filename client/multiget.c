@@ -191,7 +191,6 @@ submit_subrequest(struct subrequest *sub, const struct subrequest *failed)
 	const struct proto_request *r = &exec->r;
 	const struct get_key *key;
 	char *to = line + command_get(line, r);
-	struct link *link = NULL;
 
 	assert(!sub->is_sent && sub->key_count > 0 &&
 	    sub->key_count <= ROUND_MAX);
@@ -208,14 +207,9 @@ submit_subrequest(struct subrequest *sub, const struct subrequest *failed)
 	    PROTO_EXPECT_VALUES;
 	exec_open_subrequest(sub);
 	if (failed != NULL)
-		link = suspect_begin(failed->peer, sub->peer,
-		    failed->call.is_suspect);
-	if (link != NULL)
-		link_submit(link, &sub->call, line, (size_t)(to - line), NULL,
-		    0, NULL);
-	else
-		peer_submit(sub->peer, sub->link, &sub->call, line,
-		    (size_t)(to - line), NULL, 0, NULL);
+		suspect_begin(failed->peer, sub->peer, failed->call.is_suspect);
+	peer_submit(sub->peer, sub->link, &sub->call, line, (size_t)(to - line),
+	    NULL, 0, NULL);
 }
 
 static void

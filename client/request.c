@@ -201,11 +201,7 @@ submit_single(struct exec *exec, struct subrequest *sub, uint64_t cas,
     struct peer *returned_by, bool is_suspect)
 {
 	const struct proto_request *r = &exec->r;
-	const char *key = exec->bytes + r->key.at;
-	const char *data = exec->bytes + r->data.at;
-	struct link *link = NULL;
 	struct command command;
-	size_t length = 0;
 
 	hot_assert(sub == &exec->inline_sub && sub->peer != NULL);
 	sub->call.done = on_single_reply;
@@ -213,28 +209,20 @@ submit_single(struct exec *exec, struct subrequest *sub, uint64_t cas,
 	sub->key_count = is_get(r) || r->command == PROTO_MG;
 	exec_open_subrequest(sub);
 	if (returned_by != NULL)
-		link = suspect_begin(returned_by, sub->peer, is_suspect);
+		suspect_begin(returned_by, sub->peer, is_suspect);
 	if (is_get(r)) {
 		sub->call.expect = r->command == PROTO_GET ?
 		    PROTO_EXPECT_VALUES :
 		    PROTO_EXPECT_VALUES_CAS;
-		if (link != NULL)
-			link_get(link, &sub->call, key, r->key.length);
-		else
-			peer_get(sub->peer, exec->pair.hash, &sub->call, key,
-			    r->key.length);
+		peer_get(sub->peer, exec->pair.hash, &sub->call,
+		    exec->bytes + r->key.at, r->key.length);
 		return;
 	}
 	command_forward(&command, r, exec->bytes, cas);
 	sub->call.expect = command.expect;
-	if (command.has_data)
-		length = r->data.length + 2;
-	if (link != NULL)
-		link_submit(link, &sub->call, command.line, command.length,
-		    data, length, exec->message);
-	else
-		peer_submit(sub->peer, exec->pair.hash, &sub->call,
-		    command.line, command.length, data, length, exec->message);
+	peer_submit(sub->peer, exec->pair.hash, &sub->call, command.line,
+	    command.length, exec->bytes + r->data.at,
+	    command.has_data ? r->data.length + 2 : 0, exec->message);
 }
 
 /* Ask the authority of the key; or make the reply, if none is to be asked.
@@ -279,7 +267,7 @@ on_single_reply(struct call *call, const struct answer *answer)
 	struct peer *peer = sub->peer;
 	bool hit;
 
-	assert(exec->owed == 1 && sub == STAILQ_FIRST(&exec->subrequests));
+	hot_assert(exec->owed == 1 && sub == STAILQ_FIRST(&exec->subrequests));
 	if (answer == NULL) {
 		if (call->was_sent)
 			effect_lost(&exec->pair, peer, &exec->r, exec->bytes);

@@ -174,7 +174,7 @@ peer_submit(struct peer *peer, uint32_t hash, struct call *call,
     const char *line, size_t line_length, const char *data, size_t length,
     struct block *block)
 {
-	assert(peer_is_mirror(peer) && call->done != NULL);
+	hot_assert(peer_is_mirror(peer) && call->done != NULL);
 	server_submit(peer->server, hash, call, line, line_length, data, length,
 	    block);
 }
@@ -183,6 +183,6 @@ void
 peer_get(struct peer *peer, uint32_t hash, struct call *call, const char *key,
     size_t length)
 {
-	assert(peer_is_mirror(peer) && call->done != NULL);
+	hot_assert(peer_is_mirror(peer) && call->done != NULL);
 	server_get(peer->server, hash, call, key, length);
 }

@@ -245,17 +245,14 @@ open_trial(const struct peer *from, const struct peer *to)
 	return trial;
 }
 
-struct link *
-suspect_begin(struct peer *from, struct peer *to, bool is_suspect)
+/* A trial for a call.  Returns NULL if there can be none. */
+static struct trial *
+begin_trial(struct peer *from, struct peer *to, bool is_suspect)
 {
-	struct trial *trial = is_suspect ? NULL : open_trial(from, to);
+	struct trial *trial = NULL;
 
-	assert(from != to && peer_is_mirror(to));
-	if (trial != NULL)
-		return trial->link;
-	if (to->state == PEER_STARTING)
-		return NULL;
-	trial = trial_new(from, to);
+	if (to->state != PEER_STARTING)
+		trial = trial_new(from, to);
 	if (trial == NULL)
 		return NULL;
 	LIST_INSERT_HEAD(&trials, trial, entry);
@@ -263,5 +260,17 @@ suspect_begin(struct peer *from, struct peer *to, bool is_suspect)
 	if (is_suspect)
 		server_hold_returns(from->server);
 	gate_hold(from->gate, from);
-	return trial->link;
+	return trial;
+}
+
+void
+suspect_begin(struct peer *from, struct peer *to, bool is_suspect)
+{
+	struct trial *trial = is_suspect ? NULL : open_trial(from, to);
+
+	assert(from != to && peer_is_mirror(to));
+	if (trial == NULL)
+		trial = begin_trial(from, to, is_suspect);
+	if (trial != NULL)
+		server_divert(to->server, trial->link);
 }

@@ -14,8 +14,6 @@
 
 #include <stdbool.h>
 
-struct call;
-struct link;
 struct peer;
 
 /* The reply to a call that its second server has failed of, with its CRLF.  The
@@ -25,16 +23,16 @@ extern const char suspect_error[];
 /*
  * Begin to carry out a call that from, which has failed, returns, on its
  * partner to, a mirror.  is_suspect: alone.  Called inside the done() of the
- * call.  The caller submits the call on the link that is returned, once.  Then
- * done() gets the reply; or suspect_error, if the connection fails before that;
- * or no answer, if the server itself fails.
+ * call.  The next call that the caller submits to the partner, at once, is that
+ * call.  Then done() gets the reply; or suspect_error, if the connection fails
+ * before that; or no answer, if the server itself fails.
  *
  * Until then, and until all that from returns has been dealt with, the gate
  * holds the keys of from: what follows must not overtake these calls.
  *
- * Returns NULL if this cannot be done, because there is no memory or the server
- * is not known yet.  Then the call is submitted like any other.
+ * If this cannot be done, because there is no memory or the server is not known
+ * yet, the call is carried out like any other.
  */
-struct link *suspect_begin(struct peer *from, struct peer *to, bool is_suspect);
+void suspect_begin(struct peer *from, struct peer *to, bool is_suspect);
 
 #endif

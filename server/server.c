@@ -97,6 +97,7 @@ struct server {
 	/* The calls that are to be returned.  None, unless DOWN. */
 	struct call_list returned;
 	unsigned int return_holds; /* see server_hold_returns() */
+	struct link *diverted;     /* see server_divert(); NULL: none */
 
 	struct server_counters counters;
 };
@@ -531,6 +532,23 @@ server_links(const struct server *server)
 	return server->settings.links;
 }
 
+void
+server_divert(struct server *server, struct link *link)
+{
+	assert(server->diverted == NULL);
+	server->diverted = link;
+}
+
+static __attribute__((noinline)) struct link *
+take_diverted(struct server *server)
+{
+	struct link *link = server->diverted;
+
+	server->counters.requests++;
+	server->diverted = NULL;
+	return link;
+}
+
 /* The link for one more call with this hash.  Sets the timer for its reply. */
 static struct link *
 link_for(struct server *server, uint32_t hash)
@@ -538,6 +556,8 @@ link_for(struct server *server, uint32_t hash)
 	struct link *link = server->links[hash % server->settings.links];
 
 	assert(server->state != SERVER_DOWN);
+	if (server->diverted != NULL)
+		return take_diverted(server);
 	server->counters.requests++;
 	if (!server->timer_is_set)
 		set_server_timer(server, server->settings.timeout_ms);

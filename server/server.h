@@ -96,6 +96,10 @@ void server_release_returns(struct server *server);
 struct link *server_new_link(struct server *server,
     const struct link_handler *handler, void *owner);
 
+/* Give the next call that is submitted to the server to this link of
+   server_new_link() instead of one of its own. */
+void server_divert(struct server *server, struct link *link);
+
 /* The age at which the server is given up now, in milliseconds. */
 unsigned int server_age_limit(const struct server *server);
 
