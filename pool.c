@@ -15,7 +15,6 @@
 #include "pool.h"
 
 #include <assert.h>
-#include <fcntl.h>
 #include <malloc.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -104,18 +103,14 @@ pool_trim(size_t keep)
 static size_t
 resident(void)
 {
-	char text[64];
+	FILE *statm = fopen("/proc/self/statm", "re");
 	unsigned long pages = 0;
-	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-	ssize_t n;
 
-	if (fd == -1)
+	if (statm == NULL)
 		return 0;
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	text[n > 0 ? n : 0] = '\0';
-	if (sscanf(text, "%*u %lu", &pages) != 1)
-		return 0;
+	if (fscanf(statm, "%*u %lu", &pages) != 1)
+		pages = 0;
+	fclose(statm);
 	return pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
@@ -147,6 +142,8 @@ pool_relax(void)
 	pool_trim(KEEP);
 	block_pool_trim(KEEP_BLOCKS);
 	now = excess();
+	if (now == 0)
+		return;
 	if (now < least_excess)
 		least_excess = now;
 	if (!are_left(now - least_excess) || now < least_excess + KEEP_FREE)

@@ -298,6 +298,16 @@ event_set_log_callback(event_log_cb callback)
 	(void)callback;
 }
 
+/* Nothing is allocated in the place of libevent. */
+void
+event_set_mem_functions(void *(*allocate)(size_t size),
+    void *(*change)(void *bytes, size_t size), void (*release)(void *bytes))
+{
+	(void)allocate;
+	(void)change;
+	(void)release;
+}
+
 const char *
 event_get_version(void)
 {
