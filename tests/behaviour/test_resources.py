@@ -59,7 +59,8 @@ def test_1000_clients_that_ask_for_10_gb_each_and_read_nothing(stage):
     with proxy.client(timeout=90) as other:
         for _ in range(10):
             assert other.talk(b"set s 0 0 1\r\nx\r\n") == b"STORED\r\n"
-    assert proxy.peak_rss() - before < 3 * 64 * MIB or sanitized()
+    # Replies become errors at three times -m; each client takes some besides.
+    assert proxy.peak_rss() - before < 4 * 64 * MIB or sanitized()
     for client in clients:
         client.close()
     wait_for(lambda: proxy.stats()["curr_connections"] == "1", "their end")
