@@ -116,12 +116,22 @@ def ip(*words):
     subprocess.run(["ip", *words], check=True)
 
 
+def may_bind(address):
+    with socket.socket(socket.AF_INET6) as tried:
+        try:
+            tried.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
 @case
 def ipv6_address_that_comes_later_is_used(stage, port):
     ip("addr", "del", "::1/128", "dev", "lo")
     proxy = stage.magent([At("[::1]:%d" % port)])
     assert state(proxy) in ("down", "starting")
-    ip("addr", "add", "::1/128", "dev", "lo")
+    ip("addr", "add", "::1/128", "dev", "lo", "nodad")
+    wait_for(lambda: may_bind("::1"), "the address")
     started = subprocess.Popen(["memcached", "-l", "::1", "-p", str(port),
                                 "-u", "root"])
     stage.callback(started.wait)
