@@ -374,11 +374,10 @@ make_other(const struct client *client, struct script *script,
 	size_t n = sizeof(texts) / sizeof(texts[0]) - 1;
 	unsigned int i = script_pick(script, (unsigned int)n);
 
-	/* What others have under way is not known. */
-	if (client->is_exact && i >= 9 && i <= 11 && total > 1)
+	/* A client may be gone when its flush_all is carried out, and others
+	   may have come. */
+	if (all_exact && i >= 9 && i <= 11)
 		return;
-	if (client->is_exact && i >= 9 && i <= 11)
-		i = 9;
 	bytes_print(out, "%s", texts[i]);
 }
 
