@@ -35,11 +35,14 @@
  * A server is as old as its oldest call without an answer.  That a server sends
  * something from time to time proves little: with many calls in the FIFO each
  * of them would wait for long.  On the other hand a server with much to do is
- * no dead one.  So the clock of a link, which measures ages, stops while the
- * server works at a fair rate: FAIR_BYTES of input, or FAIR_BYTES / REPLY_BYTES
- * replies, set it back by a millisecond.  While the first call is not sent, its
- * bytes that the socket takes count as well, so a large value may take long to
- * send.  Lines of stats do not count, because they may come without end.
+ * no dead one.  So the clock of a link, which measures ages, stands still while
+ * the server works at a fair rate: FAIR_BYTES of input, or FAIR_BYTES /
+ * REPLY_BYTES replies, earn a millisecond for which it does so.  It never goes
+ * back, and AHEAD_MS are the most that can be earned ahead: however much a
+ * server has done, its silence is noticed that much later at most.  While the
+ * first call is not sent, its bytes that the socket takes count as well, so a
+ * large value may take long to send.  Lines of stats do not count, because they
+ * may come without end.
  *
  * done() and failed() may close the link and open it again.  A function that
  * goes on after calling them compares link->conn with what it was before.  This
@@ -67,6 +70,9 @@ enum {
 	FAIR_BYTES = 4096,
 	/* A reply counts as so many bytes more than it has. */
 	REPLY_BYTES = 256,
+	/* For so many milliseconds the clock may stand still after the work
+	   that has earned them. */
+	AHEAD_MS = 50,
 	/* The most bytes of a reply to stats.  A connection takes about 200
 	   bytes in the reply to stats conns. */
 	STATS_MAX = 32 << 20,
@@ -93,8 +99,13 @@ struct link {
 	bool first_is_large;
 	/* Bytes of lines of stats that the first call has got. */
 	size_t stats_bytes;
-	/* What sets the clock back besides the bytes that have arrived, in
-	   bytes. */
+	/* The clock, and the time at which it was counted: milliseconds. */
+	int64_t clock_ms, counted_ms;
+	/* Milliseconds for which it is to stand still from then on. */
+	int64_t ahead_ms;
+	/* Bytes that were turned into such milliseconds. */
+	uint64_t counted;
+	/* What counts besides the bytes that have arrived, in bytes. */
 	uint64_t earned;
 	/* The last call, if it is of link_get(), or NULL. */
 	const struct call *last_get;
@@ -112,17 +123,42 @@ answer_reference(const struct answer *answer, const char *at, size_t n,
  * Age
  */
 
-/* The time by which the link measures ages, in milliseconds. */
-static int64_t
-link_clock(const struct link *link)
+/* Bring the clock forward to the time now, but for what was earned. */
+static __attribute__((noinline)) void
+count_time(struct link *link, int64_t now)
 {
-	uint64_t done = conn_received(link->conn) + link->earned;
+	/* It is negative while lines of stats come. */
+	int64_t done = (int64_t)(conn_received(link->conn) + link->earned -
+	    link->counted);
+	int64_t elapsed = now - link->counted_ms;
+	int64_t stands;
 
-	return conn_loop_now(link->loop) - (int64_t)(done / FAIR_BYTES);
+	assert(elapsed > 0 && link->ahead_ms <= AHEAD_MS);
+	if (done >= FAIR_BYTES) {
+		link->ahead_ms += done / FAIR_BYTES;
+		link->counted += (uint64_t)(done / FAIR_BYTES * FAIR_BYTES);
+	}
+	if (link->ahead_ms > AHEAD_MS)
+		link->ahead_ms = AHEAD_MS;
+	stands = link->ahead_ms < elapsed ? link->ahead_ms : elapsed;
+	link->clock_ms += elapsed - stands;
+	link->ahead_ms -= stands;
+	link->counted_ms = now;
+}
+
+/* The time by which the link measures ages, in milliseconds. */
+static inline int64_t
+link_clock(struct link *link)
+{
+	int64_t now = conn_loop_now(link->loop);
+
+	if (now != link->counted_ms)
+		count_time(link, now);
+	return link->clock_ms;
 }
 
 int64_t
-link_age(const struct link *link)
+link_age(struct link *link)
 {
 	const struct call *first = TAILQ_FIRST(&link->calls);
 	int64_t age;
@@ -137,7 +173,8 @@ void
 link_excuse(struct link *link, int64_t ms)
 {
 	assert(ms > 0);
-	link->earned += (uint64_t)ms * FAIR_BYTES;
+	if (link->conn != NULL)
+		link->clock_ms = link_clock(link) - ms;
 }
 
 /* The socket was full, and now it takes output again.  Calls that are wholly
@@ -153,8 +190,7 @@ on_link_unblocked(void *owner, uint64_t sent_before)
 	assert(sent >= sent_before);
 	if (first != NULL && first->end > sent_before)
 		link->earned += sent - sent_before;
-	TAILQ_FOREACH_REVERSE(call, &link->calls, call_list, entry)
-	{
+	TAILQ_FOREACH_REVERSE(call, &link->calls, call_list, entry) {
 		if (call->end <= sent_before)
 			break;
 		if (call->end <= sent)
@@ -599,6 +635,8 @@ on_link_input(void *owner, const char *bytes, size_t n)
 	const struct call *call;
 	size_t used = 0, length;
 
+	link_clock(
+	    link); /* what has come is counted now, not with later silence */
 	link->handler->heard(link->owner);
 	while (link->conn == conn && used < n) {
 		call = TAILQ_FIRST(&link->calls);
@@ -641,6 +679,7 @@ link_open(struct link *link)
 	assert(link->conn == NULL && link->waiting == 0);
 	link->conn = conn_new(link->loop, CONN_FLUSHED_FIRST,
 	    &link_conn_handler, link);
+	link->counted_ms = conn_loop_now(link->loop);
 	return link->conn != NULL;
 }
 
@@ -688,7 +727,8 @@ link_close(struct link *link, struct call_list *calls)
 	link->scanned = 0;
 	link->first_is_large = false;
 	link->stats_bytes = 0;
-	link->earned = 0;
+	link->earned = link->counted = 0;
+	link->ahead_ms = 0;
 	link->last_get = NULL;
 	TAILQ_CONCAT(calls, &link->calls, entry);
 }

@@ -148,7 +148,7 @@ bool link_is_idle(const struct link *link);
  * byte was sent, however many replies come before its own.  What the server
  * does at a fair rate meanwhile is not counted: see link.c.
  */
-int64_t link_age(const struct link *link);
+int64_t link_age(struct link *link);
 
 /* The link could not be read for so many milliseconds: they are not counted. */
 void link_excuse(struct link *link, int64_t ms);
