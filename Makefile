@@ -45,12 +45,12 @@ $U/test_endpoint: $(call OF,server/endpoint server/address log)
 $U/test_gate: $(call OF,mirror/gate)
 $U/test_identity: $(call OF,mirror/identity proto_reply)
 $U/test_ketama: $(call OF,ketama md5)
-$U/test_keys: $(call OF,mirror/keys)
+$U/test_keys: $(call OF,mirror/keys block)
 $U/test_link: $(call OF,server/link conn outbuf pool block log $(PROTO))
 $U/test_log: $(call OF,log)
 $U/test_md5: $(call OF,md5)
 $U/test_outbuf: $(call OF,outbuf pool block)
-$U/test_pair: $(call OF,mirror/pair mirror/peer mirror/dirty \
+$U/test_pair: $(call OF,mirror/pair mirror/peer mirror/blame mirror/dirty \
 	mirror/identity server/address ketama md5 siphash proto_base64 \
 	proto_reply)
 $U/test_pool: $(call OF,pool block)

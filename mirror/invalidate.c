@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #include "container_of.h"
+#include "mirror/blame.h"
 #include "mirror/command.h"
 #include "mirror/dirty.h"
 #include "mirror/pair.h"
@@ -109,6 +110,21 @@ flush_everything(struct invalidation *invalidation)
  * Key by key
  */
 
+/* The server has failed, and it may be because of this delete.  If that has
+   happened before, it is emptied instead. */
+static void
+blame_deletion(const struct deletion *deletion)
+{
+	struct peer *peer = deletion->invalidation->peer;
+	struct blame *blame = pairs_blame(peer->pairs);
+
+	if (!deletion->call.is_suspect)
+		return;
+	blame_key(blame, deletion->key, deletion->length);
+	if (blame_is_clear(blame, deletion->key, deletion->length))
+		peer_add_all_dirty(peer);
+}
+
 static void
 on_deleted(struct call *call, const struct answer *answer)
 {
@@ -123,6 +139,7 @@ on_deleted(struct call *call, const struct answer *answer)
 	if (answer == NULL) {
 		peer_add_dirty(peer, deletion->key, deletion->length,
 		    deletion->base64);
+		blame_deletion(deletion);
 		invalidation->is_running = false;
 		return;
 	}

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "block.h"
 #include "proto.h"
 
 enum {
@@ -67,6 +68,7 @@ drop_first(struct keys *keys)
 	if (STAILQ_EMPTY(&keys->pieces))
 		keys->last = NULL;
 	*keys->held -= sizeof(*piece);
+	block_count(-(ptrdiff_t)sizeof(*piece));
 	free(piece);
 }
 
@@ -95,6 +97,7 @@ keys_add(struct keys *keys, const char *key, size_t length, bool base64)
 		STAILQ_INSERT_TAIL(&keys->pieces, piece, entry);
 		keys->last = piece;
 		*keys->held += sizeof(*piece);
+		block_count(sizeof(*piece));
 	}
 	piece->bytes[piece->end] = (char)length;
 	piece->bytes[piece->end + 1] = base64;

@@ -20,6 +20,7 @@
 
 #include "conn.h"
 #include "hot_assert.h"
+#include "mirror/blame.h"
 #include "mirror/gate.h"
 #include "mirror/peer.h"
 #include "proto.h"
@@ -41,7 +42,8 @@ struct pairs {
 	bool has_choice;
 	/* How many peers are warming. */
 	unsigned int warming_peers;
-	struct gate *gate; /* owned */
+	struct gate *gate;   /* owned */
+	struct blame *blame; /* owned */
 	/* See pairs_set_flush(). */
 	int64_t flush_at_ms;
 	struct pairs_counters counters;
@@ -178,6 +180,12 @@ struct gate *
 pairs_gate(struct pairs *pairs)
 {
 	return pairs->gate;
+}
+
+struct blame *
+pairs_blame(const struct pairs *pairs)
+{
+	return pairs->blame;
 }
 
 struct pairs_counters *
@@ -357,15 +365,16 @@ pairs_new(struct conn_loop *loop, struct resolver *resolver,
 	pairs->has_choice = servers->primary_count > 1 ||
 	    servers->backup_count > 1 || settings->links > 1;
 	pairs->gate = gate_new(loop, pairs);
+	pairs->blame = blame_new();
 	args.gate = pairs->gate;
 	args.warming_peers = &pairs->warming_peers;
 	pairs->primaries = calloc(servers->primary_count, sizeof(void *));
 	pairs->backups = calloc(servers->backup_count + 1, sizeof(void *));
 	pairs->peers = calloc(servers->primary_count + servers->backup_count,
 	    sizeof(*pairs->peers));
-	if (pairs->gate == NULL || pairs->primaries == NULL ||
-	    pairs->backups == NULL || pairs->peers == NULL ||
-	    !build_rings(pairs, servers) ||
+	if (pairs->gate == NULL || pairs->blame == NULL ||
+	    pairs->primaries == NULL || pairs->backups == NULL ||
+	    pairs->peers == NULL || !build_rings(pairs, servers) ||
 	    !build_peers(pairs, servers, &args)) {
 		pairs_free(pairs);
 		return NULL;
@@ -383,6 +392,7 @@ pairs_free(struct pairs *pairs)
 	for (i = 0; i < pairs->peer_count; i++)
 		peer_destroy(&pairs->peers[i]);
 	gate_free(pairs->gate);
+	blame_free(pairs->blame);
 	ketama_free(pairs->primary_ring);
 	ketama_free(pairs->backup_ring);
 	free(pairs->primaries);

@@ -13,6 +13,7 @@
 #include "ketama.h"
 
 struct address;
+struct blame;
 struct conn_loop;
 struct resolver;
 struct gate;
@@ -95,6 +96,9 @@ struct peer *pairs_peer(struct pairs *pairs, size_t i);
 
 /* The gate of all peers. */
 struct gate *pairs_gate(struct pairs *pairs);
+
+/* The keys at which servers fail. */
+struct blame *pairs_blame(const struct pairs *pairs);
 
 struct pairs_counters *pairs_counters(struct pairs *pairs);
 

@@ -26,6 +26,7 @@
 #include "block.h"
 #include "conn.h"
 #include "container_of.h"
+#include "mirror/blame.h"
 #include "mirror/gate.h"
 #include "mirror/keys.h"
 #include "mirror/listing.h"
@@ -202,6 +203,15 @@ finish_copy(struct copy *copy)
 		rebuild_free(rebuild);
 }
 
+/* The server of its call has failed; it may be because of this key. */
+static void
+blame_copy(const struct copy *copy)
+{
+	if (copy->call.is_suspect)
+		blame_key(pairs_blame(copy->rebuild->all->pairs), copy->key,
+		    copy->length);
+}
+
 static void
 on_added(struct call *call, const struct answer *answer)
 {
@@ -210,6 +220,8 @@ on_added(struct call *call, const struct answer *answer)
 
 	/* If the server failed, the recovery has stopped the rebuild. */
 	assert(answer != NULL || rebuild->is_stopped);
+	if (answer == NULL)
+		blame_copy(copy);
 	if (answer != NULL &&
 	    (answer->last.result == PROTO_STORED ||
 		answer->last.result == PROTO_META_HD))
@@ -377,6 +389,7 @@ on_read(struct call *call, const struct answer *answer)
 	} else if (rebuild->is_stopped) {
 		finish_copy(copy);
 	} else if (answer == NULL) {
+		blame_copy(copy);
 		/* The key is copied from the authority that follows. */
 		if (!rebuild_add(rebuild, copy->key, copy->length,
 			copy->base64))
@@ -443,6 +456,7 @@ is_complete(const struct rebuild *rebuild)
 static void
 start_copies(struct rebuild *rebuild)
 {
+	const struct blame *blame = pairs_blame(rebuild->all->pairs);
 	struct copy *copy;
 
 	while ((copy = rebuild->idle) != NULL &&
@@ -454,7 +468,10 @@ start_copies(struct rebuild *rebuild)
 		rebuild->idle = copy->next_idle;
 		copy->is_in_flight = true;
 		rebuild->in_flight++;
-		if (!submit_read(copy)) {
+		if (blame_is_clear(blame, copy->key, copy->length)) {
+			rebuild->refused++;
+			release_copy(copy);
+		} else if (!submit_read(copy)) {
 			rebuild->is_partial = true;
 			rebuild->gone++;
 			release_copy(copy);
@@ -611,12 +628,6 @@ rebuilds_free(struct rebuilds *all)
 	listings_free(all->listings);
 	pace_free(all->pace);
 	free(all);
-}
-
-size_t
-rebuilds_held(const struct rebuilds *all)
-{
-	return all->held;
 }
 
 struct rebuild *

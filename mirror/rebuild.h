@@ -38,7 +38,7 @@ struct rebuild_progress {
 	   was no other server to read them from. */
 	uint64_t gone;
 	/* Keys that were not copied: the authority said SERVER_ERROR, or their
-	   values are larger than -I. */
+	   values are larger than -I, or servers fail of them. */
 	uint64_t refused;
 	/* Keys that wait or are being copied. */
 	uint64_t left;
@@ -61,9 +61,6 @@ struct rebuilds *rebuilds_new(struct conn_loop *loop, struct pairs *pairs,
 
 /* All rebuilds were stopped.  NULL is fine. */
 void rebuilds_free(struct rebuilds *rebuilds);
-
-/* How many bytes of keys wait in all rebuilds. */
-size_t rebuilds_held(const struct rebuilds *rebuilds);
 
 /*
  * A rebuild of the peer to, which collects keys until it is started.  The

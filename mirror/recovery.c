@@ -607,7 +607,7 @@ take_stock(struct recovery *recovery)
 	if (progress.refused > 0)
 		log_warning(
 		    "s %s: %llu keys were not copied: they cannot be read, "
-		    "or are larger than -I",
+		    "are larger than -I, or servers fail at them",
 		    peer_name(recovery->peer),
 		    (unsigned long long)progress.refused);
 	counters->copied += progress.copied;

@@ -191,3 +191,50 @@ def test_commands_that_were_not_sent_make_no_key_dirty(stage):
             assert client.read_line() == b"STORED\r\n"
     # Written after it was down, all of them; but none twice.
     assert int(proxy.stats("servers")["0:dirty_keys"]) <= 12
+
+
+@pytest.mark.parametrize("command", [b"add", b"delete"])
+def test_server_that_fails_at_one_key_in_its_return_comes_back(stage, command):
+    """It fails at the copy, or at the delete, of one key each time: the second
+    failure is the last one, and the other keys are there."""
+    primary = stage.fake(poisoned(closes, b"poison", command))
+    backup = stage.memcached()
+    proxy = stage.magent([primary], [backup])
+    state = lambda: proxy.stats("servers")["0:state"]
+    with proxy.client() as client:
+        for link in primary.links:
+            link.socket.shutdown(socket.SHUT_RDWR)
+        for key in b"poison", b"k1", b"k2":
+            assert client.ask(b"set %s 0 0 1\r\nv\r\n" % key) == b"STORED\r\n"
+    wait_for(lambda: "1 keys were not copied" in proxy.output() and
+             state() == "up", "its return")
+    added = {line.split()[1] for line in primary.commands
+             if line.startswith(b"add ")}
+    assert {b"k1", b"k2"} <= added
+    assert b"poison" not in added or command == b"add"
+
+
+def test_survivor_that_fails_at_one_key_is_read_without_it(stage):
+    """The survivor fails each time it is asked for one key by the rebuild of
+    its partner: after the second time the key is left out."""
+    primary, backup = stage.memcached(), stage.fake(
+        poisoned(closes, b"poison", b"mg"))
+    keys = [b"poison", b"k1", b"k2"]
+    proxy = stage.magent([primary], [backup])
+    states = lambda: [proxy.stats("servers")["%d:state" % i] for i in range(2)]
+    with proxy.client() as client:
+        primary.kill()
+        wait_for(lambda: states()[0] == "down", "the end of the primary")
+        for key in keys:
+            assert client.ask(b"set %s 0 0 1\r\nv\r\n" % key) == b"STORED\r\n"
+        plain = backup.script
+
+        def lists(link, line, data):
+            if line.startswith(b"lru_crawler"):
+                return b"".join(b"key=%s exp=-1 la=1 cas=1 fetch=no cls=1 "
+                                b"size=70\r\n" % key for key in keys
+                                ) + b"END\r\n"
+            return plain(link, line, data)
+        backup.script = lists
+        primary.start(primary.port)
+    wait_for(lambda: states() == ["up", "up"], "both servers", timeout=40)
