@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "mirror/identity.h"
 
@@ -17,13 +18,15 @@ struct block;
 struct call;
 struct conn_loop;
 struct dirty;
-struct resolver;
+struct fence;
 struct gate;
 struct pairs;
 struct recovery;
+struct resolver;
 struct server;
 struct server_handler;
 struct server_settings;
+struct trial;
 
 /*
  * The order is that of a return, but for the first two.  A trusted peer may be
@@ -64,6 +67,8 @@ struct peer {
 	int64_t changed_ms;
 	struct fence *gate_fence; /* of the gate's job; NULL: none waits */
 	unsigned int gate_holds;  /* of gate_hold() */
+	/* Of the calls that it has returned: see suspect.c. */
+	LIST_HEAD(, trial) trials;
 	/* How many partners are not trusted now. */
 	unsigned int away_partners;
 	/* The number of its last rebuild, of those of all peers; 0: it had

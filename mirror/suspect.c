@@ -38,19 +38,17 @@ const char suspect_error[] =
 
 /* Calls of one failed server to one partner. */
 struct trial {
-	LIST_ENTRY(trial) entry;
-	struct peer *from, *to; /* borrowed */
-	struct link *link;      /* owned */
-	struct fence *fence;    /* NULL: it has passed, and no call is added */
-	struct call last;       /* behind the calls: its reply is the end */
-	bool is_suspect;        /* one call, which is */
-	bool is_broken;         /* the connection has failed, or was late */
-	bool is_over;           /* no call is left; it ends in the next turn */
+	LIST_ENTRY(trial) entry; /* of from->trials */
+	struct peer *from, *to;  /* borrowed */
+	struct link *link;       /* owned */
+	struct fence *fence;     /* NULL: it has passed, and no call is added */
+	struct call last;        /* behind the calls: its reply is the end */
+	bool is_suspect;         /* one call, which is */
+	bool is_broken;          /* the connection has failed, or was late */
+	bool is_over;            /* no call is left; it ends in the next turn */
 	/* Owned: looks whether a reply is late; or ends the trial. */
 	struct event *timer;
 };
-
-static LIST_HEAD(trial_list, trial) trials = LIST_HEAD_INITIALIZER(trials);
 
 /* The partner may still carry calls out: if it fails later, it is drained of
    these, too. */
@@ -238,10 +236,10 @@ open_trial(const struct peer *from, const struct peer *to)
 {
 	struct trial *trial;
 
-	LIST_FOREACH(trial, &trials, entry)
-	if (trial->from == from && trial->to == to && !trial->is_suspect &&
-	    trial->fence != NULL)
-		break;
+	LIST_FOREACH(trial, &from->trials, entry)
+		if (trial->to == to && !trial->is_suspect &&
+		    trial->fence != NULL)
+			break;
 	return trial;
 }
 
@@ -255,7 +253,7 @@ begin_trial(struct peer *from, struct peer *to, bool is_suspect)
 		trial = trial_new(from, to);
 	if (trial == NULL)
 		return NULL;
-	LIST_INSERT_HEAD(&trials, trial, entry);
+	LIST_INSERT_HEAD(&from->trials, trial, entry);
 	trial->is_suspect = is_suspect;
 	if (is_suspect)
 		server_hold_returns(from->server);

@@ -2,6 +2,7 @@
 import ctypes
 import os
 import pathlib
+import resource
 import signal
 import tempfile
 
@@ -22,6 +23,15 @@ def reaper():
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     ctypes.CDLL(None).prctl(set_child_subreaper, 0, 0, 0, 0)
+
+
+@pytest.fixture
+def enough_files():
+    """For thousands of clients of this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20000), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Thousands of clients, the limit of -n, and what an idle one costs."""
 import pathlib
 import re
-import resource
 
 import pytest
 
@@ -12,12 +11,7 @@ COUNT = 2000
 FULL = b"ERROR Too many open connections\r\n"
 
 
-@pytest.fixture(autouse=True)
-def enough_files():
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20000), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+pytestmark = pytest.mark.usefixtures("enough_files")
 
 
 def open_files(server):

@@ -283,15 +283,8 @@ def main(name):
     tests = pathlib.Path(__file__).resolve().parents[1]
     sys.path.insert(0, str(tests))
     from lib.net import free_port
-    from lib.stage import Stage
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    with Stage() as stage:
-        try:
-            CASES[name](stage, Files(), free_port())
-        except BaseException:
-            for section in stage.evidence():
-                print(*section, sep="\n")
-            raise
+    from lib.stage import run_in_network
+    run_in_network(CASES[name], Files(), free_port())
 
 
 if __name__ == "__main__":

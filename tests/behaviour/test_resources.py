@@ -21,12 +21,7 @@ TOO_MANY = b"ERROR Too many open connections\r\n"
 SLOW = 4 if sanitized() else 1      # times that it takes, about
 
 
-@pytest.fixture(autouse=True)
-def enough_files():
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20000), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+pytestmark = pytest.mark.usefixtures("enough_files")
 
 
 def slowest(proxy, rounds=300):

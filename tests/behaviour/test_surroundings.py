@@ -14,7 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from lib.daemon import Run, needs_root  # noqa: E402
 from lib.net import Client, free_port, wait_for  # noqa: E402
 from lib.servers import Memcached  # noqa: E402
-from lib.stage import Stage  # noqa: E402
+from lib.stage import run_in_network  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("reaper")
 TRANSCRIPT = (b"set k 0 0 3\r\n\xff\xfe\x00\r\nget k\r\nset k\xc3\xa9 1 0 1\r\n1\r\n"
@@ -223,14 +223,7 @@ def connection_that_is_cut_in_the_middle_of_its_making_is_given_up(
 
 
 def main(name):
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    with Stage() as stage:
-        try:
-            CASES[name](stage, free_port())
-        except BaseException:
-            for section in stage.evidence():
-                print(*section, sep="\n")
-            raise
+    run_in_network(CASES[name], free_port())
 
 
 if __name__ == "__main__":

@@ -257,8 +257,7 @@ drop(void)
 {
 	struct link *link;
 
-	LIST_FOREACH(link, &links, entry)
-	{
+	LIST_FOREACH(link, &links, entry) {
 		link->reset = true;
 		shutdown(link->client, SHUT_RD);
 		shutdown(link->server, SHUT_RDWR);

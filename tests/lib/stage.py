@@ -1,5 +1,6 @@
 """Starts servers and clients and ends them all."""
 import contextlib
+import subprocess
 
 from lib import evidence
 from lib.fake import FakeServer
@@ -59,3 +60,16 @@ class Stage(contextlib.ExitStack):
     def client(self, server, **options):
         """A client of a server, or of the unix socket at a path."""
         return self.add(Client(getattr(server, "port", server), **options))
+
+
+def run_in_network(case, *arguments):
+    """Run a case, a function of a stage and these, in the new network that this
+    process is alone in.  What the stage knows is printed if it fails."""
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    with Stage() as stage:
+        try:
+            case(stage, *arguments)
+        except BaseException:
+            for section in stage.evidence():
+                print(*section, sep="\n")
+            raise

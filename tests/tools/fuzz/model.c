@@ -411,6 +411,27 @@ say_short(struct run *run, const char *word, const char *allowed)
 	say(run, "");
 }
 
+/* The beginning of the reply to an mg or ma: flags follow it. */
+static void
+begin_meta(struct run *run, const struct item *item)
+{
+	if (run->r->has_value)
+		bytes_print(run->out, "VA %zu", item->value.length);
+	else
+		bytes_print(run->out, "HD");
+}
+
+/* What follows the flags. */
+static void
+end_meta(struct run *run, const struct item *item)
+{
+	say(run, "");
+	if (!run->r->has_value)
+		return;
+	bytes_add(run->out, item->value.at, item->value.length);
+	say(run, "");
+}
+
 static int64_t
 number_of_flag(const struct run *run, char flag)
 {
@@ -445,20 +466,13 @@ run_mg(struct run *run)
 	}
 	if (r->has_ttl)
 		touch_item(run, item, r->exptime);
-	if (r->has_value)
-		bytes_print(run->out, "VA %zu", item->value.length);
-	else
-		bytes_print(run->out, "HD");
+	begin_meta(run, item);
 	say_flags(run, item, "Okbcfst");
 	wins |= item->is_stale && !item->is_awaited;
 	bytes_print(run->out, "%s%s%s", wins ? " W" : "",
 	    item->is_stale ? " X" : "", item->is_awaited && !wins ? " Z" : "");
 	item->is_awaited |= wins;
-	say(run, "");
-	if (!r->has_value)
-		return;
-	bytes_add(run->out, item->value.at, item->value.length);
-	say(run, "");
+	end_meta(run, item);
 }
 
 static void
@@ -559,16 +573,9 @@ run_ma(struct run *run)
 		say(run, error);
 		return;
 	}
-	if (r->has_value)
-		bytes_print(run->out, "VA %zu", item->value.length);
-	else
-		bytes_print(run->out, "HD");
+	begin_meta(run, item);
 	say_flags(run, item, "Okbct");
-	say(run, "");
-	if (!r->has_value)
-		return;
-	bytes_add(run->out, item->value.at, item->value.length);
-	say(run, "");
+	end_meta(run, item);
 }
 
 static void
