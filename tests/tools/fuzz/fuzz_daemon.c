@@ -298,6 +298,7 @@ change_knobs(struct script *script)
 	world_knobs.room = rooms[script_pick(script, 5)];
 	world_knobs.piece = pieces[script_pick(script, 5)];
 	world_knobs.narrow = 300;
+	world_knobs.signals = script_pick(script, 3);
 	if (run_.is_exact)
 		return;
 	world_knobs.no_files = script_pick(script, 4) == 3;
@@ -314,15 +315,29 @@ lack_memory(struct script *script)
 	world_knobs.countdown = n < 200 ? n : 0;
 }
 
-static void
-stop_daemon(struct script *script)
+/* As at the end of run(): otherwise the process ends without freeing. */
+static bool
+may_demolish(void)
 {
-	if (run_.is_exact || run_.magent.stops > 0 ||
-	    script_pick(script, 4) != 3)
-		return;
+	return clients_count(run_.magent.clients) == 0 &&
+	    pairs_are_idle(run_.magent.pairs);
+}
+
+/* The second signal to stop ends the script where it is. */
+static void
+send_signal(struct script *script)
+{
+	bool stop = script_pick(script, 4) == 3 && !run_.is_exact &&
+	    (run_.magent.stops == 0 || may_demolish());
+
 	world_enter();
-	on_stop(-1, EV_SIGNAL, &run_.magent);
+	if (stop)
+		on_stop(-1, EV_SIGNAL, &run_.magent);
+	else
+		on_rename(-1, EV_SIGNAL, &run_.magent);
 	world_leave();
+	if (run_.magent.stops > 1)
+		script->left = 0;
 }
 
 static void
@@ -401,7 +416,7 @@ step(struct script *script)
 		lack_memory(script);
 		break;
 	case 29:
-		stop_daemon(script);
+		send_signal(script);
 		break;
 	default:
 		client_command(pick_client(script), script);
@@ -459,6 +474,7 @@ heal(void)
 	world_refuse_silent();
 	world_knobs.no_memory = world_knobs.no_files = false;
 	world_knobs.countdown = 0;
+	world_knobs.signals = 0;
 	world_knobs.room = world_knobs.piece = 1 << 20;
 	for (i = 0; i < CLIENTS_MAX; i++) {
 		client_be_deaf(i, false);
@@ -607,7 +623,8 @@ play(struct script *script)
 	client_connect();
 	while (script->left > 0)
 		step(script);
-	finish();
+	if (run_.magent.stops < 2)
+		finish();
 }
 
 static void

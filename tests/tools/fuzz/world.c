@@ -467,6 +467,17 @@ fails_with(int error)
 	return -1;
 }
 
+/* Whether a signal comes before the call has done anything. */
+static bool
+is_interrupted(void)
+{
+	if (world_knobs.signals == 0)
+		return false;
+	world_knobs.signals--;
+	errno = EINTR;
+	return true;
+}
+
 int
 __wrap_socket(int family, int type, int protocol)
 {
@@ -506,6 +517,8 @@ __wrap_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
 
 	assert(address == NULL && length == NULL && flags != 0);
 	assert(daemons(fd)->kind == KIND_LISTENER);
+	if (is_interrupted())
+		return -1;
 	if (end == NULL)
 		return fails_with(EAGAIN);
 	if (world_knobs.no_files)
@@ -576,10 +589,13 @@ ssize_t
 __wrap_recv(int fd, void *to, size_t n, int flags)
 {
 	struct end *end = daemons(fd);
-	int error = pending_error(end);
+	int error;
 
 	(void)flags;
 	assert(n > 0);
+	if (is_interrupted())
+		return -1;
+	error = pending_error(end);
 	if (error != 0)
 		return fails_with(error);
 	if (end->in.length == 0)
@@ -604,6 +620,8 @@ __wrap_send(int fd, const void *from, size_t n, int flags)
 	assert(flags & MSG_NOSIGNAL);
 	if (end->has_shut)
 		finding("the daemon sends behind its end");
+	if (is_interrupted())
+		return -1;
 	error = pending_error(end);
 	if (error != 0)
 		return fails_with(error);

@@ -25,6 +25,7 @@ struct world_knobs {
 	bool no_memory;    /* every allocation fails */
 	int64_t countdown; /* the allocation that makes it 0 fails */
 	bool no_files;     /* there are no descriptors left */
+	unsigned signals;  /* so many of the next calls are interrupted */
 };
 
 enum world_accept { WORLD_ACCEPTS, WORLD_REFUSES, WORLD_SILENT };
