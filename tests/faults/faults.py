@@ -205,6 +205,21 @@ class Relayed(Memcached):
         super().close()
 
 
+class Slow(Relayed):
+    """One that gets each piece of requests some ms late."""
+
+    kinds = (*Relayed.kinds, "limp")
+
+    def __init__(self, delay):
+        super().__init__()
+        self.delay = delay
+
+    def start(self, port=None):
+        super().start(port)
+        self.order("slow %d" % self.delay)
+        return self
+
+
 class Plain(Memcached):
     """A memcached on the loopback, broken by signals only."""
 
@@ -326,6 +341,10 @@ def inflict(server, kind, seconds, dice):
     elif kind in ("rst", "fin"):
         server.order("%s %d" % (kind, dice.choice((0, 1, dice.randrange(99),
                                                    dice.randrange(3000)))))
+    elif kind == "limp":
+        server.order("slow %d" % dice.randrange(TIMEOUT_MS + 50, 600))
+        time.sleep(seconds)
+        server.order("slow %d" % server.delay)
     elif kind in ("hold", "stall"):
         server.order("%s %d" % (kind, dice.randrange(300)))
         time.sleep(seconds)

@@ -12,6 +12,7 @@
  *     stall    pass nothing
  *     pass     let everything pass again
  *     drop     end all connections with RST (the server was killed)
+ *     slow MS  from now on each piece of requests passes so much later
  *
  * A connection that was cut has ended on the server's side first: whatever it
  * had been asked, it has done by then.  What a dead client had asked during a
@@ -29,6 +30,7 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { BUFFER = 64 << 10 };
@@ -47,6 +49,7 @@ static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static enum mode mode;
 static long left;    /* bytes of replies that may still pass */
 static bool cutting; /* a connection is being ended */
+static long delay;   /* of requests, ms */
 static LIST_HEAD(, link) links = LIST_HEAD_INITIALIZER(links);
 static struct sockaddr_in target;
 
@@ -82,6 +85,18 @@ is_alive(int fd)
 	    info.tcpi_state == TCP_ESTABLISHED;
 }
 
+static void
+wait_delay(void)
+{
+	struct timespec time;
+
+	pthread_mutex_lock(&lock);
+	time.tv_sec = delay / 1000;
+	time.tv_nsec = delay % 1000 * 1000000;
+	pthread_mutex_unlock(&lock);
+	nanosleep(&time, NULL);
+}
+
 static void *
 pass_requests(void *arg)
 {
@@ -91,6 +106,7 @@ pass_requests(void *arg)
 	ssize_t n;
 
 	while (alive && (n = recv(link->client, bytes, BUFFER, 0)) > 0) {
+		wait_delay();
 		pthread_mutex_lock(&lock);
 		for (waited = false; mode == STALL; waited = true)
 			pthread_cond_wait(&changed, &lock);
@@ -280,7 +296,10 @@ obey(const char *word, long number)
 	for (i = 0; i < sizeof(words) / sizeof(words[0]); i++)
 		if (strcmp(word, words[i]) == 0)
 			mode = (enum mode)i;
-	left = number;
+	if (strcmp(word, "slow") == 0)
+		delay = number;
+	else
+		left = number;
 	if (strcmp(word, "drop") == 0)
 		drop();
 	pthread_cond_broadcast(&changed);
