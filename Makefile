@@ -35,6 +35,7 @@ $(BUILD)/%.o: %.c
 PROTO = proto proto_base64 proto_meta proto_reply proto_scan
 OF = $(addprefix $(BUILD)/,$(1:=.o))
 $U/test_address: $(call OF,server/address)
+$U/test_blame: $(call OF,mirror/blame)
 $U/test_block: $(call OF,block)
 $U/test_budget: $(call OF,client/budget pool block)
 $U/test_command: $(call OF,mirror/command $(PROTO))
@@ -50,6 +51,7 @@ $U/test_link: $(call OF,server/link conn outbuf pool block log $(PROTO))
 $U/test_log: $(call OF,log)
 $U/test_md5: $(call OF,md5)
 $U/test_outbuf: $(call OF,outbuf pool block)
+$U/test_pace: $(call OF,mirror/pace)
 $U/test_pair: $(call OF,mirror/pair mirror/peer mirror/blame mirror/dirty \
 	mirror/identity server/address ketama md5 siphash proto_base64 \
 	proto_reply)
@@ -60,7 +62,8 @@ $U/test_resolver: $(call OF,server/resolver)
 $U/test_siphash: $(call OF,siphash)
 $U/test_unfinished: $(call OF,client/unfinished client/budget pool block)
 $U/test_zombie: $(call OF,server/zombie)
-UNITS_OF_LOOP = unfinished budget conn dirty endpoint gate link pair resolver zombie
+UNITS_OF_LOOP = unfinished budget conn dirty endpoint gate link pace pair \
+	resolver zombie
 $(UNITS_OF_LOOP:%=$U/test_%): UNIT_LIBS = -levent_core -pthread
 
 $U/test_%: tests/unit/test_%.c
