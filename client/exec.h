@@ -108,7 +108,7 @@ struct exec {
 	bool inline_sub_is_used; /* inline_sub is in subrequests */
 	bool round_is_written;   /* at least one round has been written */
 	bool is_held; /* request_hold() was called, and it is not finished */
-	bool round_is_cut; /* some key of the round is EXEC_LATER */
+	bool round_is_cut; /* some key of the round is, or was, EXEC_LATER */
 	/* What the client gets in place of END, because a key was not asked
 	   for, or its reply was lost.  Static, with its CRLF; NULL: END. */
 	const char *error_line;

@@ -449,15 +449,19 @@ end_round(struct exec *exec)
 }
 
 /* Values of the round were thrown away: end it ahead of the first one of these,
-   and have the keys from there on asked again by smaller rounds. */
+   and have the keys from there on asked again by smaller rounds.  None is left
+   if their server failed after that, and its partner was asked for them. */
 static void
 cut_round(struct exec *exec)
 {
 	unsigned int n = 0;
 
-	while (exec->get_keys[n].value.length != EXEC_LATER)
+	while (n < exec->get_key_count &&
+	    exec->get_keys[n].value.length != EXEC_LATER)
 		n++;
-	assert(n > 0 && n < exec->get_key_count);
+	if (n == exec->get_key_count)
+		return;
+	assert(n > 0);
 	exec->keys_left += exec->get_key_count - n;
 	exec->key_at = exec->get_keys[n].name.at;
 	exec->get_key_count = n;

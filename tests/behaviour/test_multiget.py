@@ -1,5 +1,7 @@
 """A get of many keys: all shards, in the order asked for, one END."""
+import contextlib
 import re
+import socket
 
 import pytest
 
@@ -159,3 +161,28 @@ def test_round_of_values_larger_than_those_before_is_cut(stage, name):
         assert int(after[kind + counter]) - int(before[kind + counter]) == (
             3 * sum((key in values) == want for key in keys))
     assert after["server_timeouts"] == "0"
+
+
+def test_round_whose_server_fails_when_it_was_cut_is_whole(stage):
+    """Values had no room; then their server is lost, and its partner has small
+    ones."""
+    keys = [b"k%d" % i for i in range(8)]
+    large = b"".join(b"VALUE %s 0 1000000\r\n%s\r\n" % (key, bytes(1000000))
+                     for key in keys)
+
+    def breaks(link, line, data):
+        if not line.startswith(b"get k0 k1 "):
+            return None
+        with contextlib.suppress(OSError):
+            link.send(large)
+        link.socket.shutdown(socket.SHUT_WR)
+        return b""
+
+    primary, backup = stage.fake(breaks), stage.memcached()
+    store(backup, dict.fromkeys(keys, b"small"))
+    proxy = stage.magent([primary], [backup], "-m", 8, "-t", 5000)
+    # Now it expects little of a round.
+    assert proxy.talk(b"get none none\r\n" * 200) == b"END\r\n" * 200
+    assert proxy.talk(b"get " + b" ".join(keys) + b"\r\n") == b"".join(
+        b"VALUE %s 0 5\r\nsmall\r\n" % key for key in keys) + b"END\r\n"
+    assert proxy.stats()["failovers"] == "1"
