@@ -72,9 +72,9 @@ void gate_job_cancel(struct gate *gate, struct gate_job *job);
 void gate_open(struct gate *gate);
 
 /*
- * Hold the pairs of peer, which has failed, until gate_release() was called as
- * often.  Jobs wait meanwhile.  When nothing is held any more by these two,
- * waiters are woken inside gate_release().
+ * Hold the pairs of peer, which has failed or is not known yet, until
+ * gate_release() was called as often.  Jobs wait meanwhile.  When nothing is
+ * held any more by these two, waiters are woken inside gate_release().
  */
 void gate_hold(struct gate *gate, struct peer *peer);
 void gate_release(struct gate *gate, struct peer *peer);

@@ -44,7 +44,7 @@ struct trial;
  */
 enum peer_state {
 	PEER_DOWN,       /* there is no connection */
-	PEER_STARTING,   /* it has not answered since magent started */
+	PEER_STARTING,   /* it is not known yet: the gate holds its pairs */
 	PEER_IDENTIFY,   /* it has answered and is asked who it is */
 	PEER_DRAIN,      /* it may still carry out what it was sent before */
 	PEER_INVALIDATE, /* keys that may be old in it are being deleted */

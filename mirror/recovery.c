@@ -214,6 +214,7 @@ set_state(struct recovery *recovery, enum peer_state state)
 {
 	struct peer *peer = recovery->peer;
 	bool was_trusted = peer_is_trusted(peer);
+	bool was_starting = peer->state == PEER_STARTING;
 
 	if (peer->state == state)
 		return;
@@ -226,6 +227,9 @@ set_state(struct recovery *recovery, enum peer_state state)
 	if (peer_is_trusted(peer) != was_trusted)
 		tell_partners(peer, !was_trusted);
 	peer->changed_ms = conn_loop_now(recovery->all->loop);
+	/* Whoever has waited for it may begin, in here. */
+	if (was_starting)
+		gate_release(peer->gate, peer);
 }
 
 /* Log it when there are pairs without an authority, and when there are none
@@ -914,12 +918,16 @@ void
 recoveries_start(struct recoveries *all)
 {
 	struct timeval second = { .tv_sec = 1 };
+	struct peer *peer;
 	size_t i;
 
 	all->started_ms = all->steady_ms = conn_loop_now(all->loop);
 	event_add(all->steady, &second);
-	for (i = 0; i < pairs_peer_count(all->pairs); i++)
-		server_start(pairs_peer(all->pairs, i)->server);
+	for (i = 0; i < pairs_peer_count(all->pairs); i++) {
+		peer = pairs_peer(all->pairs, i);
+		gate_hold(peer->gate, peer);
+		server_start(peer->server);
+	}
 }
 
 void

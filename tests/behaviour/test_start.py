@@ -4,10 +4,12 @@ import os
 import socket
 import subprocess
 import tempfile
+import threading
 
 import pytest
 
 from lib.daemon import OSERR, Run, connection, last_line
+from lib.fake import FakeServer
 from lib.net import Client, free_port, wait_for
 from lib.servers import MAGENT
 
@@ -200,3 +202,35 @@ def test_name_that_is_unknown_is_refused_and_named(stage, memcached):
     magent = listening(stage, memcached, "-l", "no.such.host.invalid")
     assert magent.wait() == OSERR
     assert "-l no.such.host.invalid" in last_line(magent.output())
+
+
+class Unknown(FakeServer):
+    """Says late what it is, and notes what it was asked before that."""
+
+    def __init__(self):
+        self.early = b""
+        super().__init__()
+        self.may_answer = threading.Event()
+
+    def identity(self, line):
+        if line.split() == [b"stats", b"settings"] and self.links:
+            assert self.may_answer.wait(20)
+            with contextlib.suppress(BlockingIOError):
+                self.early += self.links[-1].socket.recv(
+                    100, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return super().identity(line)
+
+
+def test_server_is_asked_nothing_before_it_is_known(stage):
+    """What it may be asked depends on what it can."""
+    server, other = stage.add(Unknown()), stage.memcached()
+    proxy = stage.magent([server], [other], "-t", 10000)
+    wait_for(lambda: server.links, "the connection of magent")
+    with proxy.client() as client:
+        client.send(b"set k 0 0 1\r\nv\r\nget k\r\nversion\r\n")
+        # When another client is answered, this one has been read, too.
+        assert proxy.talk(b"version\r\n").startswith(b"VERSION ")
+        server.may_answer.set()
+        assert client.read_until(b"END\r\n") == b"STORED\r\nEND\r\n"
+        assert client.read_line().startswith(b"VERSION ")
+    assert server.early == b""
