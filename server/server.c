@@ -35,6 +35,12 @@ enum {
 	RETRY_FIRST_MS = 100,
 	/* The longest wait before a new connect, ms. */
 	RETRY_MAX_MS = 5000,
+	/* The least time that a connection may take. */
+	CONNECT_MIN_MS = 250,
+	/* Otherwise it may take so many times as long as the last one. */
+	CONNECT_FACTOR = 4,
+	/* Between two lookups of a name while a server is urgent. */
+	LOOKUP_PAUSE_MS = 1000,
 	/* A wait is longer or shorter by up to this many percent. */
 	RETRY_JITTER = 20,
 	/* Time between two probes of an idle link. */
@@ -80,7 +86,13 @@ struct server {
 	int64_t timer_due; /* when it was to fire, by conn_loop_now() */
 	/* Our own delay was already allowed for since the last reply. */
 	bool delay_allowed;
-	bool is_irreplaceable;       /* see server_set_irreplaceable() */
+	bool is_irreplaceable; /* see server_set_irreplaceable() */
+	bool is_urgent;        /* see server_set_urgent() */
+	/* When server_start() began to connect, and a name was looked up. */
+	int64_t started_ms, looked_up_ms;
+	/* How long the last connection took until it was heard of; -1: there
+	   was none. */
+	int64_t connect_ms;
 	struct event *tick;          /* probes idle links; set unless DOWN */
 	unsigned int retry_ms;       /* the wait before the next connect */
 	struct endpoints *endpoints; /* owned */
@@ -150,6 +162,22 @@ jittered(unsigned int ms)
 	unsigned int span = ms * 2 * RETRY_JITTER / 100;
 
 	return ms - span / 2 + (span ? (unsigned int)random() % span : 0);
+}
+
+/* The wait before the next connect. */
+static unsigned int
+retry_wait(struct server *server)
+{
+	int64_t took = conn_loop_now(server->loop) - server->started_ms;
+	unsigned int wait = jittered(server->is_urgent ? RETRY_FIRST_MS :
+							 server->retry_ms);
+
+	if (server->is_urgent)
+		return took < wait ? wait - (unsigned int)took : 0;
+	server->retry_ms *= 2;
+	if (server->retry_ms > RETRY_MAX_MS)
+		server->retry_ms = RETRY_MAX_MS;
+	return wait;
 }
 
 /* Close all links, and append their calls to *calls, in their order.  What was
@@ -236,10 +264,7 @@ server_fail(struct server *server, const char *why)
 	server->state = SERVER_DOWN;
 	server->fail_reason = NULL;
 	event_del(server->tick);
-	set_server_timer(server, jittered(server->retry_ms));
-	server->retry_ms *= 2;
-	if (server->retry_ms > RETRY_MAX_MS)
-		server->retry_ms = RETRY_MAX_MS;
+	set_server_timer(server, retry_wait(server));
 	server->handler->failed(server->owner);
 	return_calls(server);
 }
@@ -269,6 +294,9 @@ on_heard(void *owner)
 	struct server *server = owner;
 
 	assert(server->state != SERVER_DOWN);
+	if (server->state == SERVER_CONNECTING)
+		server->connect_ms = conn_loop_now(server->loop) -
+		    server->started_ms;
 	server->state = SERVER_CONNECTED;
 	server->delay_allowed = false;
 }
@@ -338,6 +366,19 @@ open_links(struct server *server)
 	return true;
 }
 
+/* A name of an urgent server is not looked up each time. */
+static void
+look_up(struct server *server)
+{
+	int64_t now = conn_loop_now(server->loop);
+
+	if (server->is_urgent && server->looked_up_ms != 0 &&
+	    now - server->looked_up_ms < LOOKUP_PAUSE_MS)
+		return;
+	server->looked_up_ms = now;
+	endpoints_look_up(server->endpoints);
+}
+
 void
 server_start(struct server *server)
 {
@@ -353,13 +394,14 @@ server_start(struct server *server)
 		return;
 	}
 	server->state = SERVER_CONNECTING;
+	server->started_ms = conn_loop_now(server->loop);
 	event_add(server->tick, &second);
 	server->handler->connecting(server->owner);
 	/* A name whose endpoints are known is looked up again for the next
 	   connect. */
 	if (endpoints_rewind(server->endpoints) && !try_next_endpoint(server))
 		fail_soon(server, strerror(errno));
-	endpoints_look_up(server->endpoints);
+	look_up(server);
 }
 
 /*
@@ -400,12 +442,32 @@ server_age_limit(const struct server *server)
 	return limit;
 }
 
+/*
+ * The age at which calls are given up that wait for a connection.  If the first
+ * packet of one is lost, the kernel repeats it after a second only.  So, while
+ * the server is urgent, another one is tried instead; but not if connections
+ * need their time.
+ */
+static int64_t
+connect_limit(const struct server *server)
+{
+	int64_t limit = server_age_limit(server);
+	int64_t usual = server->connect_ms * CONNECT_FACTOR;
+
+	if (!server->is_urgent || server->state != SERVER_CONNECTING ||
+	    server->connect_ms == -1 || link_has_sent(server->links[0]))
+		return limit;
+	if (usual < CONNECT_MIN_MS)
+		usual = CONNECT_MIN_MS;
+	return usual < limit ? usual : limit;
+}
+
 /* The milliseconds until the server may be too old, but not more than the
    timeout; 0: it is too old; -1: no call waits. */
 static int64_t
 time_left(const struct server *server)
 {
-	int64_t limit = server_age_limit(server);
+	int64_t limit = connect_limit(server);
 	int64_t left, least = server->settings.timeout_ms;
 	bool is_idle = true;
 	unsigned int i;
@@ -438,6 +500,25 @@ void
 server_set_irreplaceable(struct server *server, bool is_irreplaceable)
 {
 	server->is_irreplaceable = is_irreplaceable;
+}
+
+void
+server_set_urgent(struct server *server, bool is_urgent)
+{
+	int64_t wait;
+
+	if (server->is_urgent == is_urgent)
+		return;
+	server->is_urgent = is_urgent;
+	if (!is_urgent || !server->timer_is_set ||
+	    server->state == SERVER_CONNECTED || server->fail_reason != NULL)
+		return;
+	/* What the timer waits for is due earlier. */
+	wait = server->state == SERVER_DOWN ?
+	    jittered(RETRY_FIRST_MS) :
+	    time_left(server);
+	if (wait >= 0 && conn_loop_now(server->loop) + wait < server->timer_due)
+		set_server_timer(server, wait);
 }
 
 static void
@@ -634,6 +715,7 @@ server_new(struct conn_loop *loop, struct resolver *resolver,
 	server->handler = handler;
 	server->owner = owner;
 	server->retry_ms = RETRY_FIRST_MS;
+	server->connect_ms = -1;
 	TAILQ_INIT(&server->returned);
 	server->timer = event_new(base, -1, 0, on_server_timer, server);
 	server->tick = event_new(base, -1, EV_PERSIST, on_probe_tick, server);

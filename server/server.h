@@ -122,6 +122,10 @@ struct zombies *server_zombies(const struct server *server);
    when its age is four times the timeout. */
 void server_set_irreplaceable(struct server *server, bool is_irreplaceable);
 
+/* Whether nobody answers while this server does not: then it is connected to
+   every 100 ms, and a connection that takes long is begun anew. */
+void server_set_urgent(struct server *server, bool is_urgent);
+
 /* Reset the wait before the next connect to the shortest one.  Each failure
    doubles it. */
 void server_steady(struct server *server);

@@ -102,9 +102,12 @@ zombies_count(const struct zombies *zombies)
 	return zombies->count;
 }
 
-/* Whether bytes that were sent lie in the network: they were repeated, and
-   nothing was heard for ms.  A full socket of a server that hangs is something
-   else: its host answers, and takes nothing. */
+/*
+ * Whether bytes that were sent, or our end, lie in the network, or could not
+ * even leave: they were repeated, and nothing was heard for ms.  A full socket
+ * of a server that hangs is something else: its host answers, and takes
+ * nothing.  It may owe the answer to one probe at this moment.
+ */
 static bool
 is_unheard(const struct zombie *zombie, unsigned int ms)
 {
@@ -113,7 +116,8 @@ is_unheard(const struct zombie *zombie, unsigned int ms)
 
 	if (getsockopt(zombie->fd, IPPROTO_TCP, TCP_INFO, &info, &length) == -1)
 		return false;
-	return info.tcpi_state != TCP_FIN_WAIT2 && info.tcpi_retransmits > 0 &&
+	return info.tcpi_state != TCP_FIN_WAIT2 &&
+	    (info.tcpi_retransmits > 0 || info.tcpi_probes > 1) &&
 	    info.tcpi_last_ack_recv >= ms;
 }
 
