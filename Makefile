@@ -52,8 +52,8 @@ $U/test_log: $(call OF,log)
 $U/test_md5: $(call OF,md5)
 $U/test_outbuf: $(call OF,outbuf pool block)
 $U/test_pace: $(call OF,mirror/pace)
-$U/test_pair: $(call OF,mirror/pair mirror/peer mirror/blame mirror/dirty \
-	mirror/identity server/address ketama md5 siphash proto_base64 \
+$U/test_pair: $(call OF,mirror/pair mirror/peer mirror/behind mirror/blame \
+	mirror/dirty mirror/identity server/zombie server/address ketama md5 siphash proto_base64 \
 	proto_reply)
 $U/test_pool: $(call OF,pool block)
 $U/test_proto: $(call OF,$(PROTO))

@@ -33,6 +33,8 @@
 enum {
 	/* Connections of which nothing is heard are not waited for longer. */
 	UNHEARD_MS = 1200,
+	/* The same, while nobody answers in place of the server. */
+	UNHEARD_URGENT_MS = 300,
 	/* Between two looks. */
 	PAUSE_MS = 5,
 	/* When something between us keeps connections open, a drain ends. */
@@ -52,13 +54,16 @@ on_drain_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct drain *drain = arg;
 	struct zombies *zombies = server_zombies(drain->peer->server);
+	unsigned int unheard = drain->peer->is_uncovered ?
+	    UNHEARD_URGENT_MS :
+	    UNHEARD_MS;
 	int64_t waited = conn_loop_now(drain->loop) - drain->began_ms;
 
 	(void)fd;
 	(void)what;
 	assert(drain->peer->state == PEER_DRAIN);
-	if (waited >= UNHEARD_MS)
-		zombies_reset_unheard(zombies, UNHEARD_MS);
+	if (waited >= unheard)
+		zombies_reset_unheard(zombies, unheard);
 	if (waited >= DRAIN_MAX_MS && zombies_count(zombies) > 0) {
 		log_warning("s %s: does not close its old connections",
 		    peer_name(drain->peer));

@@ -355,7 +355,7 @@ connect_dump(struct dump *dump)
 	static const char line[] = "stats\r\n";
 	int fd;
 
-	assert(dump->conn == NULL && peer_is_trusted(dump->from));
+	assert(dump->conn == NULL && peer_is_mirror(dump->from));
 	dump->is_asked = false;
 	dump->items = dump->lines = 0;
 	dump->began_ms = conn_loop_now(dump->loop);
@@ -378,7 +378,7 @@ on_fence_passed(void *owner, bool was_reached)
 
 	assert(dump->conn == NULL && dump->fence != NULL);
 	dump->fence = NULL;
-	if (was_reached && dump->from->state == PEER_UP)
+	if (was_reached && peer_is_mirror(dump->from))
 		connect_dump(dump);
 	else
 		set_dump_timer(dump, 0);
@@ -401,7 +401,7 @@ on_dump_timer(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	assert(dump->fence == NULL);
-	if (!peer_is_trusted(dump->from))
+	if (!peer_is_mirror(dump->from))
 		end_dump(dump, DUMP_LOST);
 	else if (dump->conn != NULL)
 		retry_dump(dump, "it fell silent");

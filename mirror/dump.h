@@ -20,7 +20,7 @@ enum dump_end {
 	DUMP_WHOLE,
 	/* key() has returned false. */
 	DUMP_STOPPED,
-	/* The server is not trusted any more. */
+	/* The server is no mirror any more. */
 	DUMP_LOST,
 	/* The server has no such command, or refuses it; it fails each time; or
 	   its list has no end. */
@@ -42,7 +42,7 @@ struct dump_handler {
 };
 
 /*
- * Begin to list the keys that from has, which is trusted and is borrowed.
+ * Begin to list the keys that from has, a mirror, which is borrowed.
  * handler is borrowed, and is called from the loop with owner.  Returns NULL
  * when out of memory.
  */

@@ -56,9 +56,9 @@ struct listings *listings_new(struct conn_loop *loop, struct pairs *pairs,
 /* Nobody reads any more.  NULL is fine. */
 void listings_free(struct listings *listings);
 
-/* Read all keys that from, which is trusted, shares with reader->to.  A peer
-   reads from one survivor at a time.  No function of the reader is called from
-   inside this one. */
+/* Read all keys that from, a mirror that answers for them, shares with
+   reader->to.  A peer reads from one survivor at a time.  No function of the
+   reader is called from inside this one. */
 void listing_join(struct listings *listings, const struct peer *from,
     struct listing_reader *reader);
 

@@ -6,9 +6,9 @@
  *             `--> backup ring  -> backup ---'
  *
  * Invariant: a key always has the same pair, whatever its servers do.  The
- * authority of a pair is a function of the states of its two servers.  While
- * neither is trusted and both are mirrors, it also depends on which of them
- * became a mirror first.
+ * authority of a pair is a mirror, if one of them is; of two mirrors it is the
+ * primary, unless that yields to the backup: see behind.c.  A primary that is
+ * trusted does not yield to anybody.
  */
 
 #include "mirror/pair.h"
@@ -20,6 +20,7 @@
 
 #include "conn.h"
 #include "hot_assert.h"
+#include "mirror/behind.h"
 #include "mirror/blame.h"
 #include "mirror/gate.h"
 #include "mirror/peer.h"
@@ -38,6 +39,8 @@ struct pairs {
 	/* Owned; each server once. */
 	struct peer *peers;
 	size_t peer_count;
+	/* Owned: a row for each peer. */
+	struct standing *standings;
 	/* The hash of a key decides something: a server, or a link. */
 	bool has_choice;
 	/* How many peers are warming. */
@@ -114,25 +117,26 @@ pairs_are_mirrored(const struct pairs *pairs)
 	return pairs->backup_count > 0 && pairs->peer_count > 1;
 }
 
-struct peer *
-pair_authority(const struct pair *pair)
+/* The primary is not trusted.  What a mirror has is not old, and a miss is
+   better than an error. */
+static __attribute__((noinline)) struct peer *
+authority_in_return(const struct pair *pair)
 {
 	struct peer *primary = pair->primary, *backup = pair->backup;
 
-	if (peer_is_trusted(primary))
-		return primary;
-	if (backup != NULL && peer_is_trusted(backup))
-		return backup;
-	/*
-	 * What a mirror has is not old, and a miss is better than an error.  If
-	 * both are mirrors, it is the one that has got effects for longer.
-	 */
-	if (backup == NULL || !peer_is_mirror(backup))
-		return peer_is_mirror(primary) ? primary : NULL;
 	if (!peer_is_mirror(primary))
+		return backup != NULL && peer_is_mirror(backup) ? backup : NULL;
+	if (backup != NULL && behind_yields(primary, backup))
 		return backup;
-	assert(primary->mirror_since != backup->mirror_since);
-	return primary->mirror_since < backup->mirror_since ? primary : backup;
+	return primary;
+}
+
+struct peer *
+pair_authority(const struct pair *pair)
+{
+	if (peer_is_trusted(pair->primary))
+		return pair->primary;
+	return authority_in_return(pair);
 }
 
 struct peer *
@@ -251,6 +255,27 @@ pairs_uncovered(const struct pairs *pairs)
 	return uncovered;
 }
 
+void
+pairs_note_uncovered(struct pairs *pairs)
+{
+	size_t primaries_down = 0, backups_down = 0;
+	struct peer *peer, *end = pairs->peers + pairs->peer_count;
+	bool is_alone;
+
+	for (peer = pairs->peers; peer < end; peer++) {
+		primaries_down += peer->is_primary && !peer_is_mirror(peer);
+		backups_down += peer->is_backup && !peer_is_mirror(peer);
+	}
+	for (peer = pairs->peers; peer < end; peer++) {
+		is_alone = pairs->backup_count == peer->is_backup;
+		peer->is_uncovered = !peer_is_mirror(peer) &&
+		    ((peer->is_primary &&
+			 (is_alone || backups_down > peer->is_backup)) ||
+			(peer->is_backup && primaries_down > peer->is_primary));
+		server_set_urgent(peer->server, peer->is_uncovered);
+	}
+}
+
 bool
 pairs_are_idle(const struct pairs *pairs)
 {
@@ -283,7 +308,9 @@ peer_at(struct pairs *pairs, const struct address *address,
 		if (strcmp(peer_name(peer), address->name) == 0)
 			return peer;
 	assert(pairs->peer_count < pairs->primary_count + pairs->backup_count);
-	pairs->peer_count++;
+	peer->index = pairs->peer_count++;
+	peer->standings = pairs->standings +
+	    peer->index * (pairs->primary_count + pairs->backup_count);
 	return peer_init(peer, address, args) ? peer : NULL;
 }
 
@@ -347,6 +374,7 @@ pairs_new(struct conn_loop *loop, struct resolver *resolver,
     const struct pairs_servers *servers, const struct server_settings *settings,
     const struct server_handler *handler)
 {
+	size_t n = servers->primary_count + servers->backup_count;
 	struct pairs *pairs = calloc(1, sizeof(*pairs));
 	struct peer_args args = {
 		.loop = loop,
@@ -370,11 +398,12 @@ pairs_new(struct conn_loop *loop, struct resolver *resolver,
 	args.warming_peers = &pairs->warming_peers;
 	pairs->primaries = calloc(servers->primary_count, sizeof(void *));
 	pairs->backups = calloc(servers->backup_count + 1, sizeof(void *));
-	pairs->peers = calloc(servers->primary_count + servers->backup_count,
-	    sizeof(*pairs->peers));
+	pairs->peers = calloc(n, sizeof(*pairs->peers));
+	pairs->standings = calloc(n * n, sizeof(*pairs->standings));
 	if (pairs->gate == NULL || pairs->blame == NULL ||
 	    pairs->primaries == NULL || pairs->backups == NULL ||
-	    pairs->peers == NULL || !build_rings(pairs, servers) ||
+	    pairs->peers == NULL || pairs->standings == NULL ||
+	    !build_rings(pairs, servers) ||
 	    !build_peers(pairs, servers, &args)) {
 		pairs_free(pairs);
 		return NULL;
@@ -398,5 +427,6 @@ pairs_free(struct pairs *pairs)
 	free(pairs->primaries);
 	free(pairs->backups);
 	free(pairs->peers);
+	free(pairs->standings);
 	free(pairs);
 }

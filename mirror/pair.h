@@ -113,6 +113,10 @@ bool pairs_are_idle(const struct pairs *pairs);
    has no backup counts as a pair. */
 size_t pairs_uncovered(const struct pairs *pairs);
 
+/* A peer has become a mirror, or it is none any more.  Note which peers are
+   uncovered, and have these connect as soon as they can. */
+void pairs_note_uncovered(struct pairs *pairs);
+
 /* The peer that answers for the keys of this pair now; NULL: none does.  Calls
    can be submitted to it: see peer_is_mirror(). */
 struct peer *pair_authority(const struct pair *pair);

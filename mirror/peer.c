@@ -18,6 +18,7 @@
 #include "proto.h"
 #include "server/address.h"
 #include "server/server.h"
+#include "server/zombie.h"
 
 static const char *const state_names[] = {
 	[PEER_DOWN] = "down",
@@ -46,9 +47,11 @@ peer_init(struct peer *peer, const struct address *address,
 	peer->state = PEER_STARTING;
 	peer->changed_ms = conn_loop_now(args->loop);
 	peer->dirty = dirty_new();
+	peer->missing = dirty_new();
 	peer->server = server_new(args->loop, args->resolver, address,
 	    args->settings, args->handler, peer);
-	return peer->dirty != NULL && peer->server != NULL;
+	return peer->dirty != NULL && peer->missing != NULL &&
+	    peer->server != NULL;
 }
 
 void
@@ -57,6 +60,8 @@ peer_destroy(struct peer *peer)
 	if (peer->server != NULL)
 		server_free(peer->server);
 	dirty_free(peer->dirty);
+	dirty_free(peer->missing);
+	zombies_free(peer->lists);
 }
 
 const char *

@@ -26,7 +26,9 @@ struct resolver;
 struct server;
 struct server_handler;
 struct server_settings;
+struct standing;
 struct trial;
+struct zombies;
 
 /*
  * The order is that of a return, but for the first two.  A trusted peer may be
@@ -69,11 +71,17 @@ struct peer {
 	unsigned int gate_holds;  /* of gate_hold() */
 	/* Of the calls that it has returned: see suspect.c. */
 	LIST_HEAD(, trial) trials;
+	/* It is in a pair that nobody answers for. */
+	bool is_uncovered;
 	/* How many partners are not trusted now. */
 	unsigned int away_partners;
-	/* The number of its last rebuild, of those of all peers; 0: it had
-	   none.  If neither server of a pair is trusted and both are mirrors,
-	   the one with the lower number is the authority. */
+	/* Its place among the peers of pairs. */
+	size_t index;
+	/* With each peer of pairs, in their order, borrowed: see behind.c. */
+	struct standing *standings;
+	/* Grows with each peer that becomes a mirror: of two mirrors, the one
+	   with the lower number has been one for longer.  0: it has been one
+	   since magent started. */
 	uint64_t mirror_since;
 	/* It gets what clients read from its partners, too. */
 	bool warming;
@@ -82,7 +90,13 @@ struct peer {
 	/* Seconds by which its time of day is ahead of our monotonic clock. */
 	int64_t clock_ahead;
 	/* Keys whose copy on it may be old. */
-	struct dirty *dirty;       /* owned */
+	struct dirty *dirty; /* owned */
+	/* Keys that were dirty and have been deleted on it, and could not be
+	   copied back, because the partner that holds them was away. */
+	struct dirty *missing; /* owned */
+	/* Owned: connections on which it was asked for a list of its keys that
+	   it has not begun, and that nobody wants any more; NULL: none. */
+	struct zombies *lists;
 	struct recovery *recovery; /* borrowed: what brings it back */
 };
 

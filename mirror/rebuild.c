@@ -26,7 +26,9 @@
 #include "block.h"
 #include "conn.h"
 #include "container_of.h"
+#include "mirror/behind.h"
 #include "mirror/blame.h"
+#include "mirror/dirty.h"
 #include "mirror/gate.h"
 #include "mirror/keys.h"
 #include "mirror/listing.h"
@@ -78,17 +80,12 @@ struct rebuild {
 	struct peer *to;                       /* borrowed */
 	const struct rebuild_handler *handler; /* borrowed */
 	void *owner;
-	/* All keys that the server should hold are to be copied. */
-	bool copy_all;
 	bool is_started;
 	/* rebuild_stop() or a handler was called.  It is freed when no copy is
 	   in flight. */
 	bool is_stopped;
 	/* A survivor has no metadump, or no mg. */
 	bool survivor_cannot_list;
-	/* A partner was not trusted when its keys were to be listed, or a key
-	   had no other authority than the returned server. */
-	bool is_partial;
 
 	/* Owned: the keys that wait. */
 	struct keys *keys;
@@ -146,6 +143,42 @@ end_rebuild(struct rebuild *rebuild, void (*handler)(void *owner))
 		rebuild_free(rebuild);
 }
 
+/* The server of this key that is not the returned one. */
+static struct peer *
+holder_of(const struct rebuild *rebuild, const char *key, size_t length,
+    bool base64)
+{
+	struct pair pair = pairs_find_wire(rebuild->all->pairs, key, length,
+	    base64);
+
+	return pair_partner(&pair, rebuild->to);
+}
+
+/* Whether the key is found in the list of its holder. */
+static bool
+is_listed_key(const struct rebuild *rebuild, const char *key, size_t length,
+    bool base64)
+{
+	const struct peer *holder = holder_of(rebuild, key, length, base64);
+
+	return holder != NULL && behind_of(rebuild->to, holder) == BEHIND_ALL;
+}
+
+/* The holder of this key cannot be read now.  Note the key for the time when it
+   is back, unless it is listed then. */
+static void
+miss_key(struct rebuild *rebuild, const char *key, size_t length, bool base64)
+{
+	const struct peer *holder = holder_of(rebuild, key, length, base64);
+
+	rebuild->gone++;
+	if (holder == NULL || behind_of(rebuild->to, holder) == BEHIND_NOT)
+		return; /* nobody has it */
+	behind_unread(rebuild->to, holder);
+	if (behind_of(rebuild->to, holder) == BEHIND_KEYS)
+		dirty_add(rebuild->to->missing, key, length, base64);
+}
+
 void
 rebuild_stop(struct rebuild *rebuild)
 {
@@ -156,10 +189,10 @@ rebuild_stop(struct rebuild *rebuild)
 
 	assert(!rebuild->is_stopped);
 	rebuild->is_stopped = true;
-	/* If all keys were to be copied, they will be once more. */
-	while (!rebuild->copy_all &&
-	    keys_pop(rebuild->keys, key, &length, &base64))
-		peer_add_dirty(rebuild->to, key, length, base64);
+	/* What is listed will be listed once more. */
+	while (keys_pop(rebuild->keys, key, &length, &base64))
+		if (!is_listed_key(rebuild, key, length, base64))
+			peer_add_dirty(rebuild->to, key, length, base64);
 	/* A server that hangs may still add these when it goes on. */
 	for (i = 0; i < COPIES_MAX; i++)
 		if (rebuild->copies[i].is_in_flight)
@@ -440,8 +473,7 @@ submit_read(struct copy *copy)
 static bool
 is_searching(const struct rebuild *rebuild)
 {
-	return rebuild->copy_all &&
-	    rebuild->survivor < pairs_peer_count(rebuild->all->pairs);
+	return rebuild->survivor < pairs_peer_count(rebuild->all->pairs);
 }
 
 /* Whether all has been found and copied. */
@@ -472,8 +504,8 @@ start_copies(struct rebuild *rebuild)
 			rebuild->refused++;
 			release_copy(copy);
 		} else if (!submit_read(copy)) {
-			rebuild->is_partial = true;
-			rebuild->gone++;
+			miss_key(rebuild, copy->key, copy->length,
+			    copy->base64);
 			release_copy(copy);
 		}
 	}
@@ -494,8 +526,7 @@ pump(struct rebuild *rebuild)
 		return;
 	}
 	start_copies(rebuild);
-	if (rebuild->copy_all)
-		find_more(rebuild);
+	find_more(rebuild);
 	if (is_complete(rebuild))
 		event_active(rebuild->finish, EV_TIMEOUT, 0);
 }
@@ -515,17 +546,6 @@ on_gate_open(struct gate_waiter *waiter)
 /*
  * Finding keys
  */
-
-/* Whether the keys of peer are to be dumped.  A partner that is not trusted is
-   left out, and makes the rebuild partial. */
-static bool
-admit_survivor(struct rebuild *rebuild, const struct peer *peer)
-{
-	if (!peers_are_partners(rebuild->to, peer))
-		return false;
-	rebuild->is_partial |= !peer_is_trusted(peer);
-	return peer_is_trusted(peer);
-}
 
 /* The survivor has this key, and the returned server should have it, too.
    Returns false if there is no memory for it. */
@@ -558,7 +578,9 @@ on_read_all(struct listing_reader *reader, enum dump_end how)
 	struct rebuild *rebuild = CONTAINER_OF(reader, struct rebuild, reader);
 
 	assert(how != DUMP_STOPPED && !rebuild->is_stopped);
-	rebuild->is_partial |= how == DUMP_LOST;
+	if (how == DUMP_LOST)
+		behind_unread(rebuild->to,
+		    pairs_peer(rebuild->all->pairs, rebuild->survivor));
 	rebuild->survivor_cannot_list |= how == DUMP_UNABLE;
 	rebuild->survivor++;
 	pump(rebuild);
@@ -571,12 +593,13 @@ find_more(struct rebuild *rebuild)
 	struct pairs *pairs = rebuild->all->pairs;
 	size_t n = pairs_peer_count(pairs);
 
-	assert(rebuild->copy_all && !rebuild->is_stopped);
+	assert(!rebuild->is_stopped);
 	assert(rebuild->survivor <= n);
 	if (rebuild->reader.listing != NULL)
 		return;
 	while (rebuild->survivor < n &&
-	    !admit_survivor(rebuild, pairs_peer(pairs, rebuild->survivor)))
+	    !behind_is_listed(rebuild->to,
+		pairs_peer(pairs, rebuild->survivor)))
 		rebuild->survivor++;
 	if (rebuild->survivor < n)
 		listing_join(rebuild->all->listings,
@@ -592,11 +615,12 @@ on_rebuild_finish(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (is_complete(rebuild))
-		end_rebuild(rebuild,
-		    rebuild->survivor_cannot_list ?
-			rebuild->handler->impossible :
-			rebuild->handler->done);
+	if (!is_complete(rebuild))
+		return;
+	behind_end_reading(rebuild->to);
+	end_rebuild(rebuild,
+	    rebuild->survivor_cannot_list ? rebuild->handler->impossible :
+					    rebuild->handler->done);
 }
 
 /*
@@ -671,12 +695,30 @@ rebuild_add(struct rebuild *rebuild, const char *key, size_t length,
 	return keys_add(rebuild->keys, key, length, base64);
 }
 
+/* Add the keys that earlier rebuilds could not copy. */
+static void
+add_missing(struct rebuild *rebuild)
+{
+	struct dirty *missing = rebuild->to->missing;
+	char key[PROTO_KEY_MAX];
+	size_t length;
+	bool base64;
+	bool are_known = !dirty_is_all(missing);
+
+	while (are_known && dirty_pop(missing, key, &length, &base64))
+		are_known = rebuild_add(rebuild, key, length, base64);
+	if (!are_known)
+		behind_forget_keys(rebuild->to);
+	dirty_clear(missing);
+}
+
 void
-rebuild_start(struct rebuild *rebuild, bool copy_all)
+rebuild_start(struct rebuild *rebuild)
 {
 	assert(!rebuild->is_started && !rebuild->is_stopped);
 	assert(rebuild->to->state == PEER_REBUILD);
-	rebuild->copy_all = copy_all;
+	add_missing(rebuild);
+	behind_begin_reading(rebuild->to);
 	rebuild->is_started = true;
 	rebuild->began_ms = conn_loop_now(rebuild->all->loop);
 	pump(rebuild);
@@ -692,7 +734,6 @@ rebuild_progress(const struct rebuild *rebuild)
 		.gone = rebuild->gone,
 		.refused = rebuild->refused,
 		.searching = is_searching(rebuild),
-		.partial = rebuild->is_partial,
 		.left = keys_count(rebuild->keys) + rebuild->in_flight,
 	};
 

@@ -44,8 +44,6 @@ struct rebuild_progress {
 	uint64_t left;
 	/* More keys may be found. */
 	bool searching;
-	/* A partner could not be read: it was not trusted. */
-	bool partial;
 	/* Keys that were dealt with, per second since the start. */
 	uint64_t per_second;
 };
@@ -77,15 +75,17 @@ struct rebuild *rebuild_new(struct rebuilds *rebuilds, struct peer *to,
 bool rebuild_add(struct rebuild *rebuild, const char *key, size_t length,
     bool base64);
 
-/* Begin to copy; the peer is in the state REBUILD.  copy_all: find every key
-   that the server should hold, and copy it, too. */
-void rebuild_start(struct rebuild *rebuild, bool copy_all);
+/*
+ * Begin to copy; the peer is in the state REBUILD.  The keys that are missing
+ * on it are copied, too, and all keys of a partner that it is behind in any
+ * key.  What cannot be read, because a partner is away, is noted: see behind.h.
+ */
+void rebuild_start(struct rebuild *rebuild);
 
 /*
  * End a rebuild that has not called a handler; it is freed in here or when its
  * copies are answered.  Keys that are being copied become dirty.  So do keys
- * that wait, unless copy_all was set: then the next rebuild copies all keys
- * anyway.
+ * that wait, but for those that the next rebuild will list anyway.
  */
 void rebuild_stop(struct rebuild *rebuild);
 

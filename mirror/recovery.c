@@ -12,11 +12,11 @@
  *
  * Invariant: a server that was away is trusted only when every key whose write
  * it missed has been deleted from it, and it holds what those of its partners
- * hold that could be read.  The authority of a pair changes when a server goes
- * down, before its unanswered calls are returned, or in a job of the gate.
- * So the effects of all that the old authority has answered are in the FIFO of
- * the new one before anything else.  (A pair without an authority may get one
- * at any moment.)
+ * hold that could be read; behind.c knows which could not.  The authority of a
+ * pair changes when a server goes down, before its unanswered calls are
+ * returned, or in a job of the gate.  So the effects of all that the old
+ * authority has answered are in the FIFO of the new one before anything else.
+ * (A pair without an authority may get one at any moment.)
  */
 
 #include "mirror/recovery.h"
@@ -32,88 +32,35 @@
 #include "container_of.h"
 #include "log.h"
 #include "mirror/alias.h"
+#include "mirror/behind.h"
 #include "mirror/dirty.h"
 #include "mirror/drain.h"
+#include "mirror/fence.h"
 #include "mirror/gate.h"
 #include "mirror/identify.h"
 #include "mirror/invalidate.h"
+#include "mirror/judge.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "mirror/rebuild.h"
 #include "proto.h"
 #include "server/server.h"
-#include "server/zombie.h"
 
 enum {
 	/* A server that was up for this time does not come and go. */
 	STEADY_MS = 10000,
 	/* A server that cannot be rebuilt is warmed for this time. */
 	WARM_SECONDS = 20,
-	/* A memcached says that it is up for so many seconds when it starts. */
-	UPTIME_FIRST = 2,
-	/* A server that has failed may have done so for this time. */
-	UNNOTICED_MS = 300,
 	/* If on_steady() did not run for this time, this process was held up,
 	   and what it notices may have happened long before. */
 	HELD_UP_MS = 1200,
-	/* A server of unknown items waits so long for a partner that is up. */
-	STRANGER_WAIT_MS = 10000,
-};
-
-/*
- * What a returned server holds:
- *
- *	               its items from     may lack keys besides
- *	               before it went     its dirty ones
- *	WHOLE               -                   -     as it was started, or
- *	                                              handed back after LOST
- *	KEPT               yes                  -     the same process, or the
- *	                                              first one that is heard of
- *	LOST                -                  yes    a new process, or emptied
- *	KEPT_IN_PART       yes                 yes    KEPT, but its partners may
- *	                                              hold more
- *
- * It outlasts a failure: a server that fails in the middle of a rebuild still
- * lacks what it lacked.
- */
-enum contents {
-	CONTENTS_WHOLE,
-	CONTENTS_KEPT,
-	CONTENTS_LOST,
-	CONTENTS_KEPT_IN_PART,
-};
-
-/*
- * Whether the last rebuild could read all partners:
- *
- *	READ              yes, or there was none
- *	BACK              not known yet: the rebuild runs, and a partner that
- *	                  was away has come back meanwhile with its items
- *	MISSED            no: a partner was away, and still is
- *	MISSED_AND_BACK   no, but that partner has come back while the server
- *	                  waited for its handback: it is rebuilt once more
- *
- * Only MISSED lasts while the server is up.  While the next rebuild runs, it is
- * still about the one before.
- */
-enum partners {
-	PARTNERS_READ,
-	PARTNERS_BACK,
-	PARTNERS_MISSED,
-	PARTNERS_MISSED_AND_BACK,
 };
 
 struct recovery {
 	struct peer *peer;      /* borrowed */
 	struct recoveries *all; /* borrowed */
-	enum contents contents;
-	enum partners partners;
-	/* When its last connection that was identified ended; all times are
-	   milliseconds of the monotonic clock. */
-	int64_t lost_ms;
-	/* When it first had to wait as a stranger; 0: it does not. */
-	int64_t stranger_ms;
 	struct identify identify;
+	struct judge judge;
 	struct alias alias;
 	struct drain drain;
 	struct invalidation *invalidation; /* owned */
@@ -121,6 +68,9 @@ struct recovery {
 	   until it calls a handler. */
 	struct rebuild *rebuild;
 	struct event *warm_end; /* owned: ends the warming */
+	/* Waits for the first answer on each link; NULL: it does not.  Owned
+	   until it has passed. */
+	struct fence *links;
 	struct gate_job handback;
 	/* A flush_all whose time has not come yet, sent once more. */
 	struct call flush;
@@ -136,34 +86,24 @@ struct recoveries {
 	bool are_stopping;
 	/* Pairs without an authority, as it was logged last. */
 	size_t uncovered;
-	/* Rebuilds that began so far, of all peers. */
-	uint64_t rebuild_count;
+	/* How often a peer has become a mirror, or ceased to be one. */
+	uint64_t mirror_count;
 	struct event *steady; /* owned: calls on_steady() each second */
-	/* When recoveries_start() was called, and on_steady() ran last. */
-	int64_t started_ms, steady_ms;
+	/* When on_steady() ran last: milliseconds of the monotonic clock. */
+	int64_t steady_ms;
 };
 
 static void hand_back(struct recovery *recovery);
+static void await_links(struct recovery *recovery);
 static bool begin_rebuild(struct recovery *recovery);
 
 /*
  * State
  */
 
-static bool
-has_kept_items(enum contents contents)
-{
-	return contents == CONTENTS_KEPT || contents == CONTENTS_KEPT_IN_PART;
-}
-
-static bool
-may_lack_any_key(enum contents contents)
-{
-	return contents == CONTENTS_LOST || contents == CONTENTS_KEPT_IN_PART;
-}
-
 /* The arrows of the picture, and two more: a server without a partner has
-   nothing to get back, and one that is up may be rebuilt once more. */
+   nothing to get back, and one that has all but what a partner holds that is
+   back is rebuilt once more. */
 static bool
 may_become(enum peer_state from, enum peer_state to)
 {
@@ -179,7 +119,8 @@ may_become(enum peer_state from, enum peer_state to)
 	case PEER_INVALIDATE:
 		return from == PEER_DRAIN;
 	case PEER_REBUILD:
-		return from == PEER_INVALIDATE || from == PEER_UP;
+		return from == PEER_INVALIDATE || from == PEER_HANDBACK ||
+		    from == PEER_UP;
 	case PEER_HANDBACK:
 		return from == PEER_REBUILD;
 	case PEER_UP:
@@ -214,6 +155,7 @@ set_state(struct recovery *recovery, enum peer_state state)
 {
 	struct peer *peer = recovery->peer;
 	bool was_trusted = peer_is_trusted(peer);
+	bool was_mirror = peer_is_mirror(peer);
 	bool was_starting = peer->state == PEER_STARTING;
 
 	if (peer->state == state)
@@ -221,9 +163,12 @@ set_state(struct recovery *recovery, enum peer_state state)
 	assert(may_become(peer->state, state));
 	log_info("s %s: %s, was %s", peer_name(peer), peer_state_name(state),
 	    peer_state_name(peer->state));
-	if (state == PEER_REBUILD)
-		peer->mirror_since = ++recovery->all->rebuild_count;
 	peer->state = state;
+	if (peer_is_mirror(peer) != was_mirror) {
+		peer->mirror_since = ++recovery->all->mirror_count;
+		behind_mirror_changed(peer);
+		pairs_note_uncovered(peer->pairs);
+	}
 	if (peer_is_trusted(peer) != was_trusted)
 		tell_partners(peer, !was_trusted);
 	peer->changed_ms = conn_loop_now(recovery->all->loop);
@@ -268,135 +213,6 @@ on_heard_version(struct identify *identify)
 
 	if (recovery->peer->state == PEER_DOWN)
 		set_state(recovery, PEER_IDENTIFY);
-}
-
-/* Every item of the server may be old.  If it has none, no key is dirty. */
-static void
-distrust_all_items(struct peer *peer, const struct identity *found)
-{
-	dirty_clear(peer->dirty);
-	if (found->stored > 0)
-		peer_add_all_dirty(peer);
-}
-
-static bool
-has_trusted_partner(const struct peer *peer)
-{
-	size_t i;
-
-	for (i = 0; i < pairs_peer_count(peer->pairs); i++)
-		if (peers_are_partners(peer, pairs_peer(peer->pairs, i)) &&
-		    peer_is_trusted(pairs_peer(peer->pairs, i)))
-			return true;
-	return false;
-}
-
-/*
- * No incarnation at this address has been heard of since magent started.  It is
- * believed, as it is at the start: nobody knows that it has missed anything but
- * its dirty keys.  One that was started later than magent was empty then.
- */
-static void
-judge_first(struct recovery *recovery, const struct identity *found)
-{
-	int64_t ms = conn_loop_now(recovery->all->loop) -
-	    recovery->all->started_ms;
-
-	if (dirty_is_all(recovery->peer->dirty))
-		distrust_all_items(recovery->peer, found);
-	if (found->stored > 0 &&
-	    (found->uptime * 1000 >= (uint64_t)ms || found->restartable))
-		recovery->contents = CONTENTS_KEPT;
-	else
-		recovery->contents = CONTENTS_LOST;
-}
-
-/* Whether this incarnation ran already when the last one did: it is another
-   memcached, which the address has come to mean, and has items of its own.  One
-   that keeps its items over a restart keeps its uptime as well. */
-static bool
-is_stranger(const struct recovery *recovery, const struct identity *found)
-{
-	int64_t away = conn_loop_now(recovery->all->loop) - recovery->lost_ms;
-
-	assert(away >= 0);
-	return found->stored > 0 && !found->restartable &&
-	    found->uptime > UPTIME_FIRST &&
-	    (found->uptime - UPTIME_FIRST) * 1000 >
-	    (uint64_t)away + UNNOTICED_MS;
-}
-
-/*
- * The items of a stranger are not believed, so it must be emptied.  What is
- * thrown away should be on a partner that is up.  Returns whether one is, or
- * none has been for so long that it is better to go on.
- */
-static bool
-may_empty_stranger(struct recovery *recovery)
-{
-	const struct peer *peer = recovery->peer;
-	int64_t now = conn_loop_now(recovery->all->loop);
-
-	if (has_trusted_partner(peer) || peer->away_partners == 0)
-		return true;
-	if (recovery->stranger_ms == 0)
-		recovery->stranger_ms = now;
-	return now - recovery->stranger_ms >= STRANGER_WAIT_MS;
-}
-
-/*
- * This is another incarnation than the last one.  It is empty, but for what
- * other proxies have put there since.  That may be old as well, so dirty keys
- * stay dirty.  It is not empty if it keeps its items over a restart, which is
- * believed only if nobody else can have them.  Returns false if it has to wait.
- */
-static bool
-judge_new(struct recovery *recovery, const struct identity *found)
-{
-	struct peer *peer = recovery->peer;
-	bool are_all_up = peer->away_partners == 0;
-
-	if (is_stranger(recovery, found)) {
-		if (!may_empty_stranger(recovery))
-			return false;
-		distrust_all_items(peer, found);
-	}
-	recovery->contents = CONTENTS_LOST;
-	zombies_reset(server_zombies(peer->server));
-	if (dirty_is_all(peer->dirty) || (found->restartable && are_all_up))
-		distrust_all_items(peer, found);
-	else if (found->restartable)
-		recovery->contents = CONTENTS_KEPT_IN_PART;
-	return true;
-}
-
-/* Decide what the returned server still holds, and which of that may be old.
-   Nothing is thrown away on a doubt.  Returns false if it has to wait. */
-static bool
-judge_contents(struct recovery *recovery, const struct identity *found)
-{
-	struct peer *peer = recovery->peer;
-
-	assert(peer->state == PEER_IDENTIFY && found->known);
-	if (!peer->identity.known) {
-		judge_first(recovery, found);
-		return true;
-	}
-	switch (identity_compare(&peer->identity, found)) {
-	case IDENTITY_SAME:
-		recovery->contents = may_lack_any_key(recovery->contents) ?
-		    CONTENTS_LOST :
-		    CONTENTS_KEPT;
-		return true;
-	case IDENTITY_NEW:
-		return judge_new(recovery, found);
-	case IDENTITY_UNSURE:
-		/* If it is the same one, its items are those that it had; if it
-		   is a new one, it has none, or what others have put there. */
-		recovery->contents = CONTENTS_KEPT_IN_PART;
-		break;
-	}
-	return true;
 }
 
 /* Values that fit in a primary may be too large for its backup. */
@@ -446,12 +262,13 @@ on_identified(struct identify *identify)
 	    peer_name(peer), found->version[0], found->version[1],
 	    found->version[2], (unsigned long long)found->pid,
 	    (unsigned long long)found->uptime);
-	if (peer->state != PEER_STARTING && !judge_contents(recovery, found)) {
+	if (peer->state != PEER_STARTING &&
+	    !judge_contents(&recovery->judge, found,
+		conn_loop_now(recovery->all->loop))) {
 		server_fail(peer->server,
 		    "is another one than before, and no partner is up");
 		return;
 	}
-	recovery->stranger_ms = 0;
 	peer->identity = *found;
 	peer_set_clock(peer, (int64_t)found->time);
 	warn_of_item_sizes(recovery);
@@ -462,7 +279,7 @@ on_identified(struct identify *identify)
 		return;
 	}
 	server_attach_links(peer->server);
-	set_state(recovery, PEER_UP);
+	await_links(recovery);
 }
 
 /*
@@ -510,7 +327,6 @@ come_up_alone(struct recovery *recovery)
 	assert(recovery->peer->state == PEER_DRAIN);
 	assert(recovery->rebuild == NULL);
 	dirty_clear(recovery->peer->dirty);
-	recovery->contents = CONTENTS_WHOLE;
 	submit_flush_to_come(recovery);
 	set_state(recovery, PEER_UP);
 	log_coverage(recovery->all);
@@ -559,10 +375,10 @@ on_invalidated(void *owner, bool is_emptied)
 	assert(recovery->peer->state == PEER_INVALIDATE);
 	assert(recovery->rebuild != NULL);
 	if (is_emptied)
-		recovery->contents = CONTENTS_LOST;
+		behind_lost(recovery->peer);
 	submit_flush_to_come(recovery);
 	set_state(recovery, PEER_REBUILD);
-	rebuild_start(recovery->rebuild, may_lack_any_key(recovery->contents));
+	rebuild_start(recovery->rebuild);
 }
 
 static const struct invalidation_handler on_invalidation = {
@@ -574,32 +390,24 @@ static const struct invalidation_handler on_invalidation = {
  * REBUILD
  */
 
-/* Copy everything once more: a partner that was away has come back. */
+/* A partner that was away has come back, and holds what the server lacks. */
 static void
 rebuild_again(struct recovery *recovery)
 {
 	assert(recovery->rebuild == NULL && !recovery->handback.waiting);
-	if (recovery->all->are_stopping)
-		return;
-	recovery->partners = PARTNERS_READ;
-	recovery->contents = has_kept_items(recovery->contents) ?
-	    CONTENTS_KEPT_IN_PART :
-	    CONTENTS_LOST;
-	if (!begin_rebuild(recovery))
+	if (recovery->all->are_stopping || !begin_rebuild(recovery))
 		return;
 	set_state(recovery, PEER_REBUILD);
-	rebuild_start(recovery->rebuild, true);
+	rebuild_start(recovery->rebuild);
 }
 
-/* Log and count what the rebuild has done, and note whether it could read all
-   partners.  It ends when the caller has returned. */
+/* Log and count what the rebuild has done.  It ends when the caller has
+   returned. */
 static void
 take_stock(struct recovery *recovery)
 {
 	struct pairs_counters *counters = pairs_counters(recovery->all->pairs);
 	struct rebuild_progress progress = rebuild_progress(recovery->rebuild);
-	bool is_partner_back = recovery->partners == PARTNERS_BACK ||
-	    recovery->partners == PARTNERS_MISSED_AND_BACK;
 
 	assert(recovery->peer->state == PEER_REBUILD);
 	log_info(
@@ -617,12 +425,6 @@ take_stock(struct recovery *recovery)
 	counters->copied += progress.copied;
 	counters->overtaken += progress.overtaken;
 	recovery->rebuild = NULL;
-	if (!progress.partial)
-		recovery->partners = PARTNERS_READ;
-	else if (!is_partner_back)
-		recovery->partners = PARTNERS_MISSED;
-	else
-		recovery->partners = PARTNERS_MISSED_AND_BACK;
 }
 
 static void
@@ -631,10 +433,7 @@ on_rebuilt(void *owner)
 	struct recovery *recovery = owner;
 
 	take_stock(recovery);
-	if (recovery->partners == PARTNERS_MISSED_AND_BACK)
-		rebuild_again(recovery);
-	else
-		hand_back(recovery);
+	await_links(recovery);
 }
 
 /* What the server lacks cannot be listed: warm it with what clients read. */
@@ -662,7 +461,7 @@ on_warm_end(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	assert(recovery->peer->warming);
 	peer_set_warming(recovery->peer, false);
-	hand_back(recovery);
+	await_links(recovery);
 }
 
 static const struct rebuild_handler on_rebuild = {
@@ -678,10 +477,6 @@ begin_rebuild(struct recovery *recovery)
 	struct recoveries *all = recovery->all;
 
 	assert(recovery->rebuild == NULL);
-	if (recovery->partners == PARTNERS_BACK)
-		recovery->partners = PARTNERS_READ;
-	else if (recovery->partners == PARTNERS_MISSED_AND_BACK)
-		recovery->partners = PARTNERS_MISSED;
 	recovery->rebuild = rebuild_new(all->rebuilds, recovery->peer,
 	    &on_rebuild, recovery);
 	if (recovery->rebuild == NULL)
@@ -693,44 +488,52 @@ begin_rebuild(struct recovery *recovery)
  * HANDBACK
  */
 
-/* The server holds what its partners hold: trust it as soon as they have
-   answered what they were asked in its place. */
+static void
+on_links_answered(void *owner, bool was_reached)
+{
+	struct recovery *recovery = owner;
+
+	recovery->links = NULL;
+	assert(was_reached);
+	(void)was_reached;
+	if (recovery->peer->state == PEER_STARTING)
+		set_state(recovery, PEER_UP);
+	else
+		hand_back(recovery);
+}
+
+/* A server that only some links could reach would make clients wait: trust it
+   when all have been answered. */
+static void
+await_links(struct recovery *recovery)
+{
+	struct peer *peer = recovery->peer;
+
+	assert(recovery->links == NULL && peer_is_mirror(peer));
+	recovery->links = fence_new(peer, on_links_answered, recovery);
+	if (recovery->links == NULL)
+		server_fail(peer->server, "out of memory");
+}
+
+/* Copy once more, if a partner that could not be read is back.  Otherwise the
+   server holds what its partners hold: trust it as soon as they have answered
+   what they were asked in its place. */
 static void
 hand_back(struct recovery *recovery)
 {
 	assert(recovery->rebuild == NULL && !recovery->peer->warming);
-	recovery->contents = has_kept_items(recovery->contents) ?
-	    CONTENTS_KEPT :
-	    CONTENTS_WHOLE;
+	if (behind_may_read_more(recovery->peer)) {
+		rebuild_again(recovery);
+		return;
+	}
 	set_state(recovery, PEER_HANDBACK);
 	gate_quiesce(pairs_gate(recovery->all->pairs), &recovery->handback);
 }
 
-/* A partner is back with its items.  Note it; or, if the server is up, rebuild
-   it once more now. */
-static void
-note_partner_back(struct recovery *recovery)
-{
-	bool missed = recovery->partners == PARTNERS_MISSED ||
-	    recovery->partners == PARTNERS_MISSED_AND_BACK;
-
-	assert(recovery->rebuild == NULL ||
-	    recovery->peer->state == PEER_INVALIDATE ||
-	    recovery->peer->state == PEER_REBUILD);
-	if (recovery->rebuild != NULL)
-		recovery->partners = missed ? PARTNERS_MISSED_AND_BACK :
-					      PARTNERS_BACK;
-	else if (missed &&
-	    (recovery->peer->warming || recovery->peer->state == PEER_HANDBACK))
-		recovery->partners = PARTNERS_MISSED_AND_BACK;
-	else if (missed && recovery->peer->state == PEER_UP)
-		rebuild_again(recovery);
-}
-
 /*
- * A server is back with all items that it had.  A partner that came up or was
- * rebuilt while it was away may lack some of them.  Such a partner that is up
- * gives the authority back until it has been rebuilt once more.
+ * A server holds what is to be had.  A partner that was rebuilt while it was
+ * away may lack some of that: one that is up gives back the authority of the
+ * pairs that they share, until it has read that.
  */
 static void
 make_up_for_absence(struct recovery *recovery)
@@ -741,8 +544,10 @@ make_up_for_absence(struct recovery *recovery)
 
 	for (i = 0; i < pairs_peer_count(all->pairs); i++) {
 		other = &all->of_peers[i];
-		if (peers_are_partners(recovery->peer, other->peer))
-			note_partner_back(other);
+		if (peers_are_partners(recovery->peer, other->peer) &&
+		    other->peer->state == PEER_UP &&
+		    behind_yields(other->peer, recovery->peer))
+			rebuild_again(other);
 	}
 }
 
@@ -754,13 +559,12 @@ run_handback(struct gate_job *job)
 	    handback);
 
 	assert(recovery->peer->state == PEER_HANDBACK);
-	assert(!may_lack_any_key(recovery->contents));
-	set_state(recovery, PEER_UP);
-	if (recovery->partners == PARTNERS_MISSED_AND_BACK)
+	behind_become_whole(recovery->peer);
+	if (behind_may_read_more(recovery->peer))
 		rebuild_again(recovery);
-	else if (has_kept_items(recovery->contents) &&
-	    recovery->partners != PARTNERS_MISSED)
-		make_up_for_absence(recovery);
+	else
+		set_state(recovery, PEER_UP);
+	make_up_for_absence(recovery);
 	log_coverage(recovery->all);
 	gate_open(pairs_gate(recovery->all->pairs));
 }
@@ -801,7 +605,7 @@ note_loss(struct recovery *recovery)
 	const struct recoveries *all = recovery->all;
 	int64_t now = conn_loop_now(all->loop);
 
-	recovery->lost_ms = now - all->steady_ms > HELD_UP_MS ?
+	recovery->judge.lost_ms = now - all->steady_ms > HELD_UP_MS ?
 	    all->steady_ms :
 	    now;
 }
@@ -821,11 +625,15 @@ on_server_failed(void *owner)
 	set_state(recovery, PEER_DOWN);
 	event_del(recovery->warm_end);
 	drain_stop(&recovery->drain);
+	if (recovery->links != NULL)
+		fence_cancel(recovery->links);
+	recovery->links = NULL;
 	gate_job_cancel(pairs_gate(pairs), &recovery->handback);
 	peer_set_warming(peer, false);
 	if (recovery->rebuild != NULL)
 		rebuild_stop(recovery->rebuild);
 	recovery->rebuild = NULL;
+	behind_stop_reading(peer);
 	log_coverage(recovery->all);
 }
 
@@ -846,6 +654,7 @@ recovery_init(struct recovery *recovery, struct recoveries *all,
 	peer->recovery = recovery;
 	recovery->peer = peer;
 	recovery->all = all;
+	recovery->judge.peer = peer;
 	recovery->handback.run = run_handback;
 	recovery->handback.peer = peer;
 	identify_init(&recovery->identify, peer, on_heard_version,
@@ -921,10 +730,11 @@ recoveries_start(struct recoveries *all)
 	struct peer *peer;
 	size_t i;
 
-	all->started_ms = all->steady_ms = conn_loop_now(all->loop);
+	all->steady_ms = conn_loop_now(all->loop);
 	event_add(all->steady, &second);
 	for (i = 0; i < pairs_peer_count(all->pairs); i++) {
 		peer = pairs_peer(all->pairs, i);
+		all->of_peers[i].judge.started_ms = all->steady_ms;
 		gate_hold(peer->gate, peer);
 		server_start(peer->server);
 	}

@@ -229,6 +229,24 @@ def test_server_started_after_magent_is_used(stage):
         assert client.talk(b"get k\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
 
 
+def test_servers_of_a_pair_that_nobody_answers_for_are_tried_all_the_time(
+        stage):
+    """However long that lasts; one with a partner that is up has time."""
+    primary, backup = stage.memcacheds(2)
+    proxy = stage.magent([primary], [backup])
+    with proxy.client() as client:
+        assert client.talk(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
+        primary.kill()
+        backup.kill()
+        # With waits that double, the next try would be 3 s later.
+        time.sleep(8)
+        backup.start(backup.port)
+        started = time.monotonic()
+        wait_for(lambda: client.talk(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n",
+                 "the backup to be used")
+        assert time.monotonic() - started < 1
+
+
 @pytest.mark.parametrize("fault", ["kill", "stop"])
 def test_multiget_with_one_of_four_servers_lost_returns_the_others(
         stage, fault):

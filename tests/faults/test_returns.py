@@ -284,6 +284,133 @@ def test_survivor_failing_in_rebuild_leaves_misses_but_nothing_old(
     assert len(diverged) == 0
 
 
+def slow_list(line):
+    """A survivor that takes its time to list its keys."""
+    if line.startswith(b"lru_crawler metadump"):
+        time.sleep(1.5)
+
+
+def states(proxy):
+    found = proxy.stats("servers")
+    return [found[name] for name in found if name.endswith(":state")]
+
+
+def test_survivor_back_empty_is_filled_from_the_server_that_it_filled(stage):
+    """The one that was there in between goes on to answer: nothing that it has
+    got is undone."""
+    primary = stage.memcached()
+    backup = stage.add(Fronted(slow_list)).start()
+    proxy = stage.magent([primary], [backup], "-t", 5000)
+    fill(proxy, 1000)
+    primary.restart()
+    wait_for(lambda: states(proxy)[0] == "rebuild", "the rebuild")
+    client = stage.client(proxy)
+    assert client.ask(b"add lock 0 0 2\r\nme\r\n") == b"STORED\r\n"
+    backup.restart()
+    wait_for(lambda: states(proxy)[1] != "up", "the survivor to be missed")
+    seen = set()
+    while states(proxy) != ["up", "up"]:
+        client.send(b"get lock\r\n")
+        seen.add(client.read_until(b"END\r\n"))
+    assert seen <= {b"VALUE lock 0 2\r\nme\r\nEND\r\n"}
+    assert client.ask(b"add lock 0 0 3\r\nyou\r\n") == b"NOT_STORED\r\n"
+    for server in (primary, backup):
+        assert server.talk(b"get lock\r\n") == (
+            b"VALUE lock 0 2\r\nme\r\nEND\r\n")
+    assert (primary.stats()["curr_items"] == backup.stats()["curr_items"])
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_what_only_an_absent_partner_holds_is_copied_when_it_is_back(
+        stage, hangs):
+    """Also if the server that lacks it fails once more before that."""
+    primary, backup = stage.memcacheds(2)
+    proxy = stage.magent([primary], [backup])
+    fill(proxy, 200)
+    wait_for(lambda: backup.stats()["curr_items"] == "200", "all effects")
+    wait_for(lambda: proxy.stats("servers")["1:waiting"] == "0", "the replies")
+    backup.stop()
+    wait_for(lambda: states(proxy)[1] == "down", "the backup to be missed")
+    primary.restart()
+    wait_for(lambda: states(proxy) == ["up", "down"], "the primary")
+    if hangs:
+        primary.stop()
+        wait_for(lambda: states(proxy)[0] == "down", "it to be missed")
+        primary.cont()
+        wait_for(lambda: states(proxy) == ["up", "down"], "the primary")
+    assert missing(proxy, 200) == 200
+    backup.cont()
+    wait_for(lambda: states(proxy) == ["up", "up"] and
+             primary.stats()["curr_items"] == "200", "both")
+    assert missing(proxy, 200) == 0
+
+
+def test_returned_server_sets_nobody_back_but_those_that_lack_its_items(stage):
+    """Two backups; the primary was rebuilt while one of them was away."""
+    primary, first, second = stage.memcacheds(3)
+    proxy = stage.magent([primary], [first, second])
+    fill(proxy, 1000)
+    wait_for(lambda: int(first.stats()["curr_items"]) +
+             int(second.stats()["curr_items"]) == 1000, "all effects")
+    wait_for(lambda: proxy.stats("servers")["1:waiting"] == "0", "the replies")
+    first.stop()
+    wait_for(lambda: states(proxy)[1] == "down", "the first to be missed")
+    primary.restart()
+    wait_for(lambda: states(proxy) == ["up", "down", "up"], "the primary")
+    # It lacks what the first one has, and nothing of the second one.
+    second.stop()
+    wait_for(lambda: states(proxy)[2] == "down", "the second to be missed")
+    second.cont()
+    wait_for(lambda: states(proxy) == ["up", "down", "up"], "the second")
+    assert proxy.output().count("rebuild, was up") == 0
+    held = int(primary.stats()["curr_items"])
+    assert held == int(second.stats()["curr_items"])
+    first.cont()
+    wait_for(lambda: states(proxy) == ["up"] * 3 and
+             primary.stats()["curr_items"] == "1000", "all")
+    assert missing(proxy, 1000) == 0
+
+
+class OneLink(Front):
+    """Answers on the first of its connections only, until others may go on."""
+
+    def __init__(self, memcached):
+        self.goes_on = threading.Event()
+        self.goes_on.set()
+        self.first = None
+        super().__init__(memcached, lambda line: None)
+
+    def shut(self):
+        self.first = None
+        self.goes_on.clear()
+        self.drop()
+
+    def _pass(self, link, line, data):
+        if not self.goes_on.is_set():
+            self.first = self.first or link
+            if link is not self.first:
+                assert self.goes_on.wait(30)
+        return super()._pass(link, line, data)
+
+
+def test_server_that_answers_on_some_connections_only_is_not_up(stage):
+    """With -i, one that hangs on the others would be waited for."""
+    front = stage.add(OneLink(stage.memcached()))
+    proxy = stage.magent([front], [stage.memcached()], "-i", 4, "-t", 1000)
+    fill(proxy, 200)
+    front.shut()
+    wait_for(lambda: states(proxy)[0] == "rebuild", "the return")
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        assert states(proxy)[0] != "up"
+        started = time.monotonic()
+        assert missing(proxy, 200) == 0
+        assert time.monotonic() - started < 0.5
+    front.goes_on.set()
+    wait_for(lambda: states(proxy) == ["up", "up"], "both")
+    assert missing(proxy, 200) == 0
+
+
 def progress(scene, server):
     """How many keys were copied to a server that is being rebuilt."""
     stats = scene.stats("servers")

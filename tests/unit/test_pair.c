@@ -5,6 +5,7 @@
  */
 
 #include "conn.h"
+#include "mirror/behind.h"
 #include "mirror/gate.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
@@ -70,6 +71,13 @@ server_get(struct server *server, uint32_t hash, struct call *call,
 	(void)key;
 	(void)length;
 	check(false);
+}
+
+void
+server_set_urgent(struct server *server, bool is_urgent)
+{
+	(void)server;
+	(void)is_urgent;
 }
 
 const struct server_counters *
@@ -238,9 +246,9 @@ test_peer_is_trusted_or_a_mirror_in_the_states_that_its_table_says(void)
 }
 
 /*
- * Who answers: P, the primary; B, the backup; 1, the one of them that became a
- * mirror first; a dash, nobody.  A row for each state of the primary, a column
- * for each state of the backup, and a last one for no backup:
+ * Who answers: P, the primary; B, the backup; a dash, nobody; a question mark,
+ * both may.  A row for each state of the primary, a column for each state of
+ * the backup, and a last one for no backup:
  *
  *	down, starting, identify, drain, invalidate, rebuild, handback, up; none
  */
@@ -250,15 +258,29 @@ static const char authorities[STATES][STATES + 2] = {
 	[PEER_IDENTIFY] = "-B---BBB-",
 	[PEER_DRAIN] = "-B---BBB-",
 	[PEER_INVALIDATE] = "-B---BBB-",
-	[PEER_REBUILD] = "PBPPP11BP",
-	[PEER_HANDBACK] = "PBPPP11BP",
+	[PEER_REBUILD] = "P?PPP???P",
+	[PEER_HANDBACK] = "P?PPP???P",
 	[PEER_UP] = "PPPPPPPPP",
+};
+
+/* Who answers of those who may; 1, the one that became a mirror first.  A row
+   for each way in which the primary is behind the backup, a column for each way
+   in which the backup is behind the primary: not, by keys, by all. */
+static const char mirrors[BEHIND_ALL + 1][BEHIND_ALL + 2] = {
+	[BEHIND_NOT] = "PPP",
+	[BEHIND_KEYS] = "B11",
+	[BEHIND_ALL] = "B11",
 };
 
 static struct peer *
 expected_authority(struct peer *primary, struct peer *backup)
 {
-	switch (authorities[primary->state][backup->state]) {
+	char who = authorities[primary->state][backup->state];
+
+	if (who == '?')
+		who = mirrors[behind_of(primary, backup)]
+			     [behind_of(backup, primary)];
+	switch (who) {
 	case 'P':
 		return primary;
 	case 'B':
@@ -273,34 +295,36 @@ expected_authority(struct peer *primary, struct peer *backup)
 }
 
 static void
-check_authority(enum peer_state of_primary, enum peer_state of_backup,
-    uint64_t since_primary, uint64_t since_backup)
+check_authority(const struct pair *pair, unsigned int behind)
 {
-	struct peer primary = { .state = of_primary,
-		.mirror_since = since_primary };
-	struct peer backup = { .state = of_backup,
-		.mirror_since = since_backup };
-	const struct pair pair = { .primary = &primary, .backup = &backup };
+	struct peer *primary = pair->primary, *backup = pair->backup;
 
-	check_case(pair_authority(&pair) ==
-		expected_authority(&primary, &backup),
-	    "primary %s since %u, backup %s since %u",
-	    peer_state_name(of_primary), (unsigned int)since_primary,
-	    peer_state_name(of_backup), (unsigned int)since_backup);
+	primary->standings[backup->index].behind = (enum behind)(behind / 3);
+	backup->standings[primary->index].behind = (enum behind)(behind % 3);
+	check_case(pair_authority(pair) == expected_authority(primary, backup),
+	    "primary %s since %u, backup %s since %u, behind %u and %u",
+	    peer_state_name(primary->state),
+	    (unsigned int)primary->mirror_since, peer_state_name(backup->state),
+	    (unsigned int)backup->mirror_since, behind / 3, behind % 3);
 }
 
 static void
 test_authority_of_each_two_states_is_the_one_of_the_table(void)
 {
-	int i, j;
+	struct layout layout;
+	struct pair pair;
+	unsigned int i;
 
-	for (i = 0; i < STATES; i++)
-		for (j = 0; j < STATES; j++) {
-			check_authority((enum peer_state)i, (enum peer_state)j,
-			    1, 2);
-			check_authority((enum peer_state)i, (enum peer_state)j,
-			    2, 1);
-		}
+	lay_out(&layout, "A", "B");
+	pair = pairs_find(layout.pairs, "k", 1);
+	for (i = 0; i < STATES * STATES * 9 * 2; i++) {
+		pair.primary->state = (enum peer_state)(i / 18 / STATES);
+		pair.backup->state = (enum peer_state)(i / 18 % STATES);
+		pair.primary->mirror_since = i / 9 % 2 + 1;
+		pair.backup->mirror_since = 2 - i / 9 % 2;
+		check_authority(&pair, i % 9);
+	}
+	tear_down(&layout);
 }
 
 static void
@@ -318,25 +342,178 @@ test_authority_without_a_backup_is_the_primary_if_a_mirror(void)
 	}
 }
 
-/* While both are being rebuilt, the first one to begin keeps the authority. */
-static void
-test_authority_of_two_mirrors_does_not_change_with_a_handback(void)
-{
-	struct peer primary = { .state = PEER_REBUILD, .mirror_since = 8 };
-	struct peer backup = { .state = PEER_REBUILD, .mirror_since = 7 };
-	const struct pair pair = { .primary = &primary, .backup = &backup };
+/*
+ * Who is behind whom.  A layout of the primaries A and B and the backup C; the
+ * servers change as recovery.c has them change.
+ */
 
-	check(pair_authority(&pair) == &backup);
-	primary.state = PEER_HANDBACK;
-	check(pair_authority(&pair) == &backup);
-	primary.state = PEER_UP;
-	check(pair_authority(&pair) == &primary);
-	primary.state = PEER_DOWN;
-	check(pair_authority(&pair) == &backup);
-	backup.mirror_since = 9;
-	primary.state = PEER_REBUILD;
-	check(pair_authority(&pair) == &primary);
+static void
+become(struct peer *peer, enum peer_state state)
+{
+	static uint64_t count;
+	bool was_mirror = peer_is_mirror(peer);
+
+	peer->state = state;
+	if (peer_is_mirror(peer) == was_mirror)
+		return;
+	peer->mirror_since = ++count;
+	behind_mirror_changed(peer);
+	if (!peer_is_mirror(peer))
+		behind_stop_reading(peer);
 }
+
+/* Read what can be read, and hand back. */
+static void
+read_all(struct peer *peer)
+{
+	behind_begin_reading(peer);
+	behind_end_reading(peer);
+	behind_become_whole(peer);
+	become(peer, PEER_UP);
+}
+
+static void
+come_back(struct peer *peer, bool is_empty)
+{
+	if (is_empty)
+		behind_lost(peer);
+	become(peer, PEER_REBUILD);
+}
+
+/* The names of the peers, and of the pair of A and C. */
+struct trio {
+	struct layout layout;
+	struct peer *a, *b, *c;
+	struct pair ac, bc;
+};
+
+static void
+lay_out_trio(struct trio *trio)
+{
+	size_t i;
+
+	lay_out(&trio->layout, "AB", "C");
+	trio->a = pairs_peer(trio->layout.pairs, 0);
+	trio->b = pairs_peer(trio->layout.pairs, 1);
+	trio->c = pairs_peer(trio->layout.pairs, 2);
+	trio->ac = (struct pair){ .primary = trio->a, .backup = trio->c };
+	trio->bc = (struct pair){ .primary = trio->b, .backup = trio->c };
+	for (i = 0; i < 3; i++)
+		pairs_peer(trio->layout.pairs, i)->state = PEER_UP;
+}
+
+static void
+test_survivor_that_is_back_empty_is_filled_from_the_one_it_filled(void)
+{
+	struct trio trio;
+
+	lay_out_trio(&trio);
+	become(trio.a, PEER_DOWN);
+	come_back(trio.a, true);
+	behind_begin_reading(trio.a);
+	check(behind_is_listed(trio.a, trio.c));
+	check(pair_authority(&trio.ac) == trio.c);
+	become(trio.c, PEER_DOWN);
+	check(pair_authority(&trio.ac) == trio.a);
+	behind_unread(trio.a, trio.c);
+	come_back(trio.c, true);
+	check(behind_of(trio.a, trio.c) == BEHIND_NOT);
+	check(behind_of(trio.c, trio.a) == BEHIND_ALL);
+	check(behind_of(trio.c, trio.b) == BEHIND_ALL);
+	check(pair_authority(&trio.ac) == trio.a);
+	read_all(trio.c);
+	check(!behind_may_read_more(trio.a) && !behind_may_read_more(trio.c));
+	check(pair_authority(&trio.ac) == trio.a);
+	tear_down(&trio.layout);
+}
+
+/* A server that lacks what only one partner holds goes on to lack it, whatever
+   happens to it, until that one is back; and it is behind no other. */
+static void
+test_what_a_server_lacks_of_one_partner_outlasts_its_failures(void)
+{
+	struct trio trio;
+
+	lay_out_trio(&trio);
+	become(trio.c, PEER_DOWN);
+	become(trio.a, PEER_DOWN);
+	come_back(trio.a, true);
+	read_all(trio.a);
+	check(behind_of(trio.a, trio.c) == BEHIND_ALL);
+	become(trio.a, PEER_DOWN);
+	come_back(trio.a, false);
+	read_all(trio.a);
+	check(behind_of(trio.a, trio.c) == BEHIND_ALL);
+	come_back(trio.c, false);
+	/* Each is behind the other one: who answers goes on to do so. */
+	check(pair_authority(&trio.ac) == trio.a);
+	check(!behind_may_read_more(trio.a));
+	read_all(trio.c);
+	check(behind_may_read_more(trio.a) && !behind_may_read_more(trio.b));
+	become(trio.a, PEER_REBUILD);
+	check(pair_authority(&trio.ac) == trio.c);
+	check(pair_authority(&trio.bc) == trio.b);
+	read_all(trio.a);
+	check(behind_of(trio.a, trio.c) == BEHIND_NOT);
+	tear_down(&trio.layout);
+}
+
+static void
+test_servers_that_were_all_away_are_behind_the_first_that_is_back(void)
+{
+	struct trio trio;
+
+	lay_out_trio(&trio);
+	become(trio.a, PEER_DOWN);
+	become(trio.c, PEER_DOWN);
+	become(trio.b, PEER_DOWN);
+	check(behind_of(trio.a, trio.c) == BEHIND_KEYS);
+	check(behind_of(trio.c, trio.a) == BEHIND_NOT);
+	come_back(trio.a, false);
+	check(pair_authority(&trio.ac) == trio.a);
+	check(behind_of(trio.a, trio.c) == BEHIND_KEYS);
+	check(behind_of(trio.a, trio.b) == BEHIND_NOT);
+	/* Nothing is missing on it. */
+	read_all(trio.a);
+	check(behind_of(trio.a, trio.c) == BEHIND_NOT);
+	check(behind_of(trio.c, trio.a) == BEHIND_KEYS);
+	come_back(trio.c, false);
+	behind_begin_reading(trio.c);
+	check(!behind_is_listed(trio.c, trio.a));
+	behind_end_reading(trio.c);
+	behind_become_whole(trio.c);
+	become(trio.c, PEER_UP);
+	check(!behind_may_read_more(trio.a));
+	check(pair_authority(&trio.ac) == trio.a);
+	tear_down(&trio.layout);
+}
+
+static void
+test_key_that_is_missing_is_read_when_its_holder_is_back(void)
+{
+	struct trio trio;
+
+	lay_out_trio(&trio);
+	become(trio.a, PEER_DOWN);
+	become(trio.c, PEER_DOWN);
+	come_back(trio.a, false);
+	behind_begin_reading(trio.a);
+	behind_unread(trio.a, trio.c);
+	behind_end_reading(trio.a);
+	behind_become_whole(trio.a);
+	become(trio.a, PEER_UP);
+	check(behind_of(trio.a, trio.c) == BEHIND_KEYS);
+	come_back(trio.c, false);
+	read_all(trio.c);
+	check(behind_may_read_more(trio.a));
+	behind_forget_keys(trio.a);
+	check(behind_of(trio.a, trio.c) == BEHIND_ALL);
+	tear_down(&trio.layout);
+}
+
+/*
+ * Pairs
+ */
 
 static void
 test_partner_of_one_server_of_a_pair_is_the_other(void)
@@ -412,6 +589,32 @@ test_uncovered_pairs_are_those_whose_servers_are_all_down(void)
 		    "primaries %s, backups %s, down %s: %zu uncovered",
 		    coverage[i].primaries, coverage[i].backups,
 		    coverage[i].down, pairs_uncovered(layout.pairs));
+		tear_down(&layout);
+	}
+}
+
+/* A peer is uncovered if one of its pairs is. */
+static void
+test_peers_of_uncovered_pairs_are_noted(void)
+{
+	struct layout layout;
+	struct peer *peer;
+	size_t i, j, n;
+	bool any;
+
+	for (i = 0; i < COUNT(coverage); i++) {
+		lay_out(&layout, coverage[i].primaries, coverage[i].backups);
+		set_down(&layout, coverage[i].down);
+		pairs_note_uncovered(layout.pairs);
+		n = pairs_peer_count(layout.pairs);
+		for (any = false, j = 0; j < n; j++) {
+			peer = pairs_peer(layout.pairs, j);
+			any |= peer->is_uncovered;
+			check(!peer->is_uncovered || !peer_is_mirror(peer));
+		}
+		check_case(any == (coverage[i].uncovered > 0),
+		    "primaries %s, backups %s, down %s", coverage[i].primaries,
+		    coverage[i].backups, coverage[i].down);
 		tear_down(&layout);
 	}
 }
@@ -698,9 +901,13 @@ main(void)
 	RUN(test_peer_is_trusted_or_a_mirror_in_the_states_that_its_table_says);
 	RUN(test_authority_of_each_two_states_is_the_one_of_the_table);
 	RUN(test_authority_without_a_backup_is_the_primary_if_a_mirror);
-	RUN(test_authority_of_two_mirrors_does_not_change_with_a_handback);
+	RUN(test_survivor_that_is_back_empty_is_filled_from_the_one_it_filled);
+	RUN(test_what_a_server_lacks_of_one_partner_outlasts_its_failures);
+	RUN(test_servers_that_were_all_away_are_behind_the_first_that_is_back);
+	RUN(test_key_that_is_missing_is_read_when_its_holder_is_back);
 	RUN(test_partner_of_one_server_of_a_pair_is_the_other);
 	RUN(test_uncovered_pairs_are_those_whose_servers_are_all_down);
+	RUN(test_peers_of_uncovered_pairs_are_noted);
 	RUN(test_uncovered_pairs_of_random_layouts_are_as_counted_one_by_one);
 	RUN(test_a_pair_is_uncovered_in_each_two_states_that_have_no_authority);
 	RUN(test_a_server_in_both_lists_is_one_peer_with_both_roles);
