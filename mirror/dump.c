@@ -4,12 +4,20 @@
  *   dump_new() -> timer -> begins(), fence -> connect, stats -> metadump
  *                  ^                                |             |
  *                  |                                v             v
- *                  '--- BUSY, or the try fails -----+------ key() -> ended()
+ *                  '--- busy, or the try fails -----+------ key() -> ended()
  *
  * A dump has a connection of its own, which overtakes what is queued on the
  * links of the server.  An effect that is queued there was sent before the
  * returned server became a mirror, so nothing but the dump tells of its key.
  * That is why each try waits for a fence.
+ *
+ * memcached lists its keys for one reader at a time.  If that one does not
+ * read, each further metadump blocks a thread of the server for as long, and
+ * 1.6.18 hangs for good when the reader then goes away.  So the server is not
+ * asked while it says that its crawler runs.  If somebody else asks between its
+ * answer and our question, the question is not repeated: peer->lists keeps a
+ * connection on which nothing has come, whatever becomes of the dump, and there
+ * is no other one until the server goes on.
  *
  * Nothing that the server says is believed to have an end: it says in stats how
  * many items it has, and a list that is much longer, or takes much longer, than
@@ -37,16 +45,22 @@
 #include "mirror/peer.h"
 #include "proto.h"
 #include "server/server.h"
+#include "server/zombie.h"
 
 enum {
 	/* A try is given up when nothing has come for this time. */
 	SILENCE_MS = 2000,
+	/* A connection on which the server has not begun is given up when its
+	   host has not heard that we have, for this time. */
+	UNHEARD_MS = 1200,
 	/* Between two tries. */
 	RETRY_PAUSE_MS = 500,
 	/* A dump ends when this number of tries have failed. */
 	TRIES_MAX = 20,
-	/* A dump ends when the server has been busy for this time. */
-	BUSY_MAX_MS = 300000,
+	/* While the server is busy, this is logged so often. */
+	BUSY_TELL_MS = 300000,
+	/* If the server has more connections, it is not asked about them. */
+	CONNS_MAX = 5000,
 	/* A list may have twice as many lines as the server has items, and
 	   these besides. */
 	LINES_SPARE = 200000,
@@ -56,6 +70,13 @@ enum {
 	ITEMS_PER_MS = 10,
 	/* The longest time that a list may take, whatever the server says. */
 	LIST_MAX_MS = 600000,
+};
+
+/* What the server was asked last. */
+enum question {
+	ASKED_STATS,
+	ASKED_CONNS,
+	ASKED_LIST,
 };
 
 struct dump {
@@ -70,19 +91,23 @@ struct dump {
 	unsigned int tries;
 	/* Why the last try has failed, as it was logged; NULL: none has. */
 	const char *why;
-	/* When the server first said BUSY; 0: it has not since it last began to
-	   list.  All times are monotonic milliseconds. */
+	/* When it was logged that the server is busy; 0: it was not since the
+	   server last listed a key.  All times are monotonic milliseconds. */
 	int64_t busy_ms;
 
 	/* Of the present try: */
 
-	/* The metadump was sent, behind the answer to stats. */
-	bool is_asked;
-	/* How many items the server has. */
-	uint64_t items;
-	/* Lines of the list so far. */
+	enum question question;
+	/* How many items and connections the server has. */
+	uint64_t items, conns;
+	/* Its crawler runs. */
+	bool is_crawling;
+	/* The other end of the connection that its stats speak of, and of the
+	   one that a list is written to; may be empty. */
+	char address[64], reader[64];
+	/* Lines of the answer so far. */
 	uint64_t lines;
-	/* When the metadump was sent. */
+	/* When the question was sent, or the list began. */
 	int64_t began_ms;
 };
 
@@ -105,9 +130,36 @@ disconnect(struct dump *dump)
 	dump->conn = NULL;
 }
 
+/* Whether the server was asked for the list, and has not begun: then a thread
+   of it may be blocked. */
+static bool
+is_unanswered(const struct dump *dump)
+{
+	return dump->conn != NULL && dump->question == ASKED_LIST &&
+	    dump->lines == 0;
+}
+
+/* If the server has not begun, keep the connection until it goes on.  Its list
+   is thrown away then. */
+static void
+leave_question(struct dump *dump)
+{
+	struct peer *from = dump->from;
+	int fd;
+
+	if (!is_unanswered(dump))
+		return;
+	if (from->lists == NULL)
+		from->lists = zombies_new(conn_loop_base(dump->loop));
+	fd = from->lists == NULL ? -1 : conn_take_socket(dump->conn);
+	if (fd != -1)
+		zombies_add(from->lists, fd);
+}
+
 void
 dump_free(struct dump *dump)
 {
+	leave_question(dump);
 	disconnect(dump);
 	if (dump->fence != NULL)
 		fence_cancel(dump->fence);
@@ -121,7 +173,6 @@ static void
 end_dump(struct dump *dump, enum dump_end how)
 {
 	assert(dump->timer != NULL);
-	disconnect(dump);
 	event_del(dump->timer);
 	dump->handler->ended(dump->owner, how);
 	dump_free(dump);
@@ -151,16 +202,30 @@ retry_dump(struct dump *dump, const char *why)
 /* Somebody else lists the keys of the server, which is no failure.  That may
    take its time. */
 static void
-wait_while_busy(struct dump *dump)
+tell_busy(struct dump *dump)
 {
 	int64_t now = conn_loop_now(dump->loop);
 
-	if (dump->busy_ms == 0)
-		dump->busy_ms = now;
-	if (now - dump->busy_ms < BUSY_MAX_MS)
-		pause_dump(dump, "it is busy");
+	if (dump->busy_ms != 0 && now - dump->busy_ms < BUSY_TELL_MS)
+		return;
+	dump->busy_ms = now;
+	if (dump->reader[0] == '\0')
+		log_info("s %s: no list of its keys: %s", peer_name(dump->from),
+		    "it is busy");
 	else
-		end_dump(dump, DUMP_UNABLE);
+		log_warning(
+		    "s %s: no list of its keys: it is busy with one for %s",
+		    peer_name(dump->from), dump->reader);
+}
+
+static void
+wait_while_busy(struct dump *dump)
+{
+	tell_busy(dump);
+	dump->tries = 0;
+	leave_question(dump);
+	disconnect(dump);
+	set_dump_timer(dump, RETRY_PAUSE_MS);
 }
 
 /*
@@ -221,7 +286,7 @@ static bool
 ends_endless(struct dump *dump)
 {
 	int64_t took = conn_loop_now(dump->loop) - dump->began_ms;
-	uint64_t items = dump->is_asked ? dump->items : 0;
+	uint64_t items = dump->question == ASKED_LIST ? dump->items : 0;
 	uint64_t may_take = LIST_MS + items / ITEMS_PER_MS;
 
 	if (may_take > LIST_MAX_MS)
@@ -240,7 +305,8 @@ ends_endless(struct dump *dump)
 static bool
 read_dump_line(struct dump *dump, const char *line, size_t n)
 {
-	dump->lines++;
+	if (dump->lines++ == 0)
+		dump->began_ms = conn_loop_now(dump->loop);
 	if (n >= 4 && memcmp(line, "key=", 4) == 0) {
 		dump->busy_ms = 0;
 		if (read_dump_key(dump, line, n))
@@ -259,50 +325,129 @@ read_dump_line(struct dump *dump, const char *line, size_t n)
 	return false;
 }
 
-/* The answer to stats is over: ask for the list. */
 static void
-ask_for_list(struct dump *dump)
+ask(struct dump *dump, enum question question, const char *line)
 {
-	/* The list of the hash table is complete.  The lists of the LRU may
-	   lack keys that move in them meanwhile. */
-	const char *line = identity_is_since(&dump->from->identity, 1, 6, 9) ?
-	    "lru_crawler metadump hash\r\n" :
-	    "lru_crawler metadump all\r\n";
-
-	assert(!dump->is_asked);
-	dump->is_asked = true;
+	assert(dump->conn != NULL);
+	dump->question = question;
 	dump->lines = 0;
 	dump->began_ms = conn_loop_now(dump->loop);
 	conn_write(dump->conn, line, strlen(line));
 }
 
-/* Read a line of the answer to stats. */
 static void
+ask_for_list(struct dump *dump)
+{
+	/* The list of the hash table is complete.  The lists of the LRU may
+	   lack keys that move in them meanwhile. */
+	ask(dump, ASKED_LIST,
+	    identity_is_since(&dump->from->identity, 1, 6, 9) ?
+		"lru_crawler metadump hash\r\n" :
+		"lru_crawler metadump all\r\n");
+}
+
+/* If the n bytes of a line begin with name, return the rest of them, and their
+   number in *length.  Otherwise NULL. */
+static const char *
+value_of(const char *line, size_t n, const char *name, size_t *length)
+{
+	size_t prefix = strlen(name);
+
+	if (n < prefix || memcmp(line, name, prefix) != 0)
+		return NULL;
+	*length = n - prefix;
+	return line + prefix;
+}
+
+static bool
+is_stat(const char *line, size_t n)
+{
+	return n >= 5 && memcmp(line, "STAT ", 5) == 0;
+}
+
+/* Read a line of the answer to stats.  Returns false if this try has ended. */
+static bool
 read_stats_line(struct dump *dump, const char *line, size_t n)
 {
-	static const char items[] = "STAT curr_items ";
+	const char *value;
+	size_t length;
 
 	dump->lines++;
-	if (n >= sizeof(items) - 1 &&
-	    memcmp(line, items, sizeof(items) - 1) == 0)
-		dump->items = proto_number(line + sizeof(items) - 1,
-		    n - (sizeof(items) - 1));
-	else if (n < 5 || memcmp(line, "STAT ", 5) != 0)
+	if ((value = value_of(line, n, "STAT curr_items ", &length)) != NULL)
+		dump->items = proto_number(value, length);
+	else if ((value = value_of(line, n, "STAT curr_connections ",
+		      &length)) != NULL)
+		dump->conns = proto_number(value, length);
+	else if ((value = value_of(line, n, "STAT lru_crawler_running ",
+		      &length)) != NULL)
+		dump->is_crawling = proto_number(value, length) != 0;
+	if (is_stat(line, n))
+		return true;
+	if (!dump->is_crawling) {
 		ask_for_list(dump);
+	} else if (dump->busy_ms == 0 && dump->conns <= CONNS_MAX) {
+		ask(dump, ASKED_CONNS, "stats conns\r\n");
+	} else {
+		wait_while_busy(dump);
+		return false;
+	}
+	return true;
+}
+
+static void
+copy_address(char out[64], const char *bytes, size_t n)
+{
+	size_t i;
+
+	if (n > 63)
+		n = 63;
+	for (i = 0; i < n; i++)
+		out[i] = bytes[i] > ' ' && bytes[i] < 127 ? bytes[i] : '?';
+	out[n] = '\0';
+}
+
+/* Read a line of the answer to stats conns: STAT 7:addr ADDRESS, and then STAT
+   7:state STATE.  Returns false if this try has ended. */
+static bool
+read_conns_line(struct dump *dump, const char *line, size_t n)
+{
+	const char *colon = memchr(line, ':', n);
+	size_t left = colon == NULL ? 0 : n - (size_t)(colon - line);
+	const char *value;
+	size_t length;
+
+	dump->lines++;
+	if (!is_stat(line, n)) {
+		wait_while_busy(dump);
+		return false;
+	}
+	value = left == 0 ? NULL : value_of(colon, left, ":addr ", &length);
+	if (value != NULL)
+		copy_address(dump->address, value, length);
+	/* The state of a connection that a list is written to. */
+	else if (left > 0 &&
+	    value_of(colon, left, ":state conn_watch", &length) != NULL)
+		memcpy(dump->reader, dump->address, sizeof(dump->reader));
+	return true;
 }
 
 /* Read a line of whatever was asked for.  Returns as read_dump_line(). */
 static bool
 read_line(struct dump *dump, const char *line, size_t n)
 {
-	if (ends_endless(dump))
+	if (!is_unanswered(dump) && ends_endless(dump))
 		return false;
 	if (n > 0 && line[n - 1] == '\r')
 		n--;
-	if (dump->is_asked)
-		return read_dump_line(dump, line, n);
-	read_stats_line(dump, line, n);
-	return true;
+	switch (dump->question) {
+	case ASKED_STATS:
+		return read_stats_line(dump, line, n);
+	case ASKED_CONNS:
+		return read_conns_line(dump, line, n);
+	case ASKED_LIST:
+		break;
+	}
+	return read_dump_line(dump, line, n);
 }
 
 static size_t
@@ -321,7 +466,7 @@ on_dump_input(void *owner, const char *bytes, size_t n)
 			return n;
 		used += length + 1;
 	}
-	if (ends_endless(dump))
+	if (!is_unanswered(dump) && ends_endless(dump))
 		return n;
 	if (n - used <= PROTO_LINE_MAX)
 		return used;
@@ -352,13 +497,12 @@ static const struct conn_handler handler = {
 static void
 connect_dump(struct dump *dump)
 {
-	static const char line[] = "stats\r\n";
 	int fd;
 
 	assert(dump->conn == NULL && peer_is_mirror(dump->from));
-	dump->is_asked = false;
-	dump->items = dump->lines = 0;
-	dump->began_ms = conn_loop_now(dump->loop);
+	dump->items = dump->conns = 0;
+	dump->is_crawling = false;
+	dump->address[0] = dump->reader[0] = '\0';
 	dump->conn = conn_new(dump->loop, CONN_FLUSHED_FIRST, &handler, dump);
 	fd = dump->conn == NULL ? -1 : server_dial(dump->from->server);
 	if (fd == -1 || !conn_attach(dump->conn, fd)) {
@@ -367,7 +511,7 @@ connect_dump(struct dump *dump)
 		retry_dump(dump, "no connection");
 		return;
 	}
-	conn_write(dump->conn, line, sizeof(line) - 1);
+	ask(dump, ASKED_STATS, "stats\r\n");
 	set_dump_timer(dump, SILENCE_MS);
 }
 
@@ -387,6 +531,14 @@ on_fence_passed(void *owner, bool was_reached)
 static void
 try_dump(struct dump *dump)
 {
+	struct zombies *lists = dump->from->lists;
+
+	if (lists != NULL)
+		zombies_reset_unheard(lists, UNHEARD_MS);
+	if (lists != NULL && zombies_count(lists) > 0) {
+		wait_while_busy(dump);
+		return;
+	}
 	dump->handler->begins(dump->owner);
 	dump->fence = fence_new(dump->from, on_fence_passed, dump);
 	if (dump->fence == NULL)
@@ -403,6 +555,8 @@ on_dump_timer(evutil_socket_t fd, short what, void *arg)
 	assert(dump->fence == NULL);
 	if (!peer_is_mirror(dump->from))
 		end_dump(dump, DUMP_LOST);
+	else if (is_unanswered(dump))
+		wait_while_busy(dump);
 	else if (dump->conn != NULL)
 		retry_dump(dump, "it fell silent");
 	else if (dump->from->state == PEER_STARTING)

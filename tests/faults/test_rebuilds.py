@@ -299,3 +299,75 @@ def test_many_stale_items_are_passed_by_in_time(stage):
         reply = client.exchange([b"".join(
             b"mg k:%d\r\n" % i for i in range(n)) + b"mn\r\n"], b"MN\r\n")
     assert reply.count(b"HD X W\r\n") == n
+
+
+def stalled_list(stage, server):
+    """A client that asks a memcached for its list and does not read it."""
+    client = stage.client(server, receive_buffer=4096)
+    client.send(b"lru_crawler metadump all\r\n")
+    wait_for(lambda: server.stats()["lru_crawler_running"] == "1",
+             "the list to begin")
+    return client
+
+
+def test_survivor_is_not_asked_while_its_list_is_stalled_by_somebody(stage):
+    """Each metadump would block one of its threads, and 1.6.18 hangs for good
+    when the one who stalls it goes away meanwhile."""
+    keys = 100000
+    primary = stage.memcached("-m", "256")
+    backup = stage.memcached("-m", "256", "-t", "4")
+    proxy = stage.magent([primary], [backup], "-t", 2000)
+    fill(proxy, keys, size=8, prefix=b"k" * 60)
+    wait_for(lambda: count(backup) == keys, "all effects")
+    tool = stalled_list(stage, backup)
+    name = "tcp:%s:%d" % tool.socket.getsockname()
+    primary.restart()
+    wait_for(lambda: name in proxy.output(), "it to be named")
+    end = time.monotonic() + 4
+    while time.monotonic() < end:
+        assert states(proxy) == ["rebuild", "up"]
+        assert missing(proxy, 100, prefix=b"k" * 60) == 0
+        # A thread gets each fourth connection.
+        for _ in range(4):
+            assert backup.talk(b"version\r\n")
+    tool.close()
+    wait_up(proxy)
+    assert count(primary) == keys
+    assert backup.talk(b"version\r\n")
+
+
+def test_list_that_does_not_begin_is_waited_for_and_not_asked_for_again(stage):
+    """Also when the server that it is for fails meanwhile, and another one
+    wants it."""
+    backing = stage.memcached()
+    goes_on = threading.Event()
+    asked = []
+
+    def silent(link):
+        asked.append(link)
+        if not goes_on.is_set():
+            assert goes_on.wait(40)
+            return b"BUSY currently processing crawler request\r\n"
+        with backing.client() as client:
+            client.send(b"lru_crawler metadump hash\r\n")
+            return client.read_until(b"END\r\n")
+
+    primaries = stage.memcacheds(2)
+    proxy = stage.magent(primaries, [stage.add(Liar(backing, silent))],
+                         "-t", 5000)
+    fill(proxy, 100)
+    wait_for(lambda: count(backing) == 100, "all effects")
+    primaries[0].restart()
+    wait_for(lambda: "it is busy" in proxy.output(), "the silence", 20)
+    primaries[0].kill()
+    wait_for(lambda: states(proxy)[0] == "down", "the first to be missed")
+    primaries[1].restart()
+    wait_for(lambda: states(proxy)[1] == "rebuild", "the second")
+    primaries[0].start(primaries[0].port)
+    wait_for(lambda: states(proxy) == ["rebuild", "rebuild", "up"], "both")
+    time.sleep(3)
+    assert len(asked) == 1
+    assert states(proxy) == ["rebuild", "rebuild", "up"]
+    goes_on.set()
+    wait_up(proxy)
+    assert sum(map(count, primaries)) == 100

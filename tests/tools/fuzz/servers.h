@@ -25,7 +25,8 @@ enum lie {
 	LIE_CLIENT_ERROR,
 	LIE_SERVER_ERROR,
 	LIE_BUSY,
-	LIE_LARGE, /* a value of 2 MB */
+	LIE_LARGE,    /* a value of 2 MB */
+	LIE_CRAWLING, /* stats say that somebody else lists the keys */
 	LIES,
 };
 
