@@ -9,7 +9,8 @@
  * A dump has a connection of its own, which overtakes what is queued on the
  * links of the server.  An effect that is queued there was sent before the
  * returned server became a mirror, so nothing but the dump tells of its key.
- * That is why each try waits for a fence.
+ * That is why each try waits for a fence.  A server that is being invalidated
+ * gets no effects.
  *
  * memcached lists its keys for one reader at a time.  If that one does not
  * read, each further metadump blocks a thread of the server for as long, and
@@ -494,12 +495,18 @@ static const struct conn_handler handler = {
  * Tries
  */
 
+static bool
+may_be_listed(const struct peer *from)
+{
+	return peer_is_mirror(from) || from->state == PEER_INVALIDATE;
+}
+
 static void
 connect_dump(struct dump *dump)
 {
 	int fd;
 
-	assert(dump->conn == NULL && peer_is_mirror(dump->from));
+	assert(dump->conn == NULL && may_be_listed(dump->from));
 	dump->items = dump->conns = 0;
 	dump->is_crawling = false;
 	dump->address[0] = dump->reader[0] = '\0';
@@ -540,6 +547,11 @@ try_dump(struct dump *dump)
 		return;
 	}
 	dump->handler->begins(dump->owner);
+	if (dump->from->state == PEER_INVALIDATE) {
+		/* It gets no effects, so none is queued. */
+		connect_dump(dump);
+		return;
+	}
 	dump->fence = fence_new(dump->from, on_fence_passed, dump);
 	if (dump->fence == NULL)
 		retry_dump(dump, "no memory");
@@ -553,7 +565,7 @@ on_dump_timer(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	assert(dump->fence == NULL);
-	if (!peer_is_mirror(dump->from))
+	if (!may_be_listed(dump->from))
 		end_dump(dump, DUMP_LOST);
 	else if (is_unanswered(dump))
 		wait_while_busy(dump);

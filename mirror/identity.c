@@ -40,6 +40,26 @@ identity_version(struct identity *identity, const char *text, size_t n)
 	}
 }
 
+/* Whether text of n bytes is this word. */
+static bool
+is_text(const char *text, size_t n, const char *word)
+{
+	return strlen(word) == n && memcmp(word, text, n) == 0;
+}
+
+/* Take up a setting that is no number. */
+static void
+note_word(struct identity *identity, const char *name, size_t n,
+    const char *value, size_t length)
+{
+	if (is_text(name, n, "memory_file"))
+		identity->restartable = !is_text(value, length, "(null)");
+	else if (is_text(name, n, "flush_enabled"))
+		identity->refuses_flush = is_text(value, length, "no");
+	else if (is_text(name, n, "cas_enabled"))
+		identity->has_no_cas = is_text(value, length, "no");
+}
+
 void
 identity_stat(struct identity *identity, const char *name, size_t n,
     const char *value, size_t length)
@@ -59,16 +79,12 @@ identity_stat(struct identity *identity, const char *name, size_t n,
 		{ "tcpport", &identity->port },
 		{ "item_size_max", &identity->item_size_max },
 	};
-	static const char file[] = "memory_file", none[] = "(null)";
 	size_t i;
 
 	for (i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
-		if (strlen(fields[i].name) == n &&
-		    memcmp(fields[i].name, name, n) == 0)
+		if (is_text(name, n, fields[i].name))
 			*fields[i].field = proto_number(value, length);
-	if (n == sizeof(file) - 1 && memcmp(name, file, n) == 0)
-		identity->restartable = length != sizeof(none) - 1 ||
-		    memcmp(value, none, length) != 0;
+	note_word(identity, name, n, value, length);
 }
 
 bool

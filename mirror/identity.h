@@ -28,6 +28,11 @@ struct identity {
 	uint64_t item_size_max;
 	/* It keeps its items over a restart. */
 	bool restartable;
+	/* It refuses flush_all (-F). */
+	bool refuses_flush;
+	/* It has no cas uniques (-C): after a flush_all it also drops what it
+	   is given later in the same second. */
+	bool has_no_cas;
 };
 
 /* Take up the n bytes of text behind the word VERSION.  What cannot be read as

@@ -116,9 +116,10 @@ static bool
 judge_new(struct judge *judge, const struct identity *found, int64_t now_ms)
 {
 	struct peer *peer = judge->peer;
-	bool are_all_up = peer->away_partners == 0;
+	bool has_partners = pairs_are_mirrored(peer->pairs);
+	bool are_all_up = has_partners && peer->away_partners == 0;
 
-	if (is_stranger(judge, found, now_ms)) {
+	if (has_partners && is_stranger(judge, found, now_ms)) {
 		if (!may_empty_stranger(judge, now_ms))
 			return false;
 		distrust_all_items(peer, found);

@@ -36,6 +36,7 @@
 #include "mirror/dirty.h"
 #include "mirror/drain.h"
 #include "mirror/fence.h"
+#include "mirror/flush.h"
 #include "mirror/gate.h"
 #include "mirror/identify.h"
 #include "mirror/invalidate.h"
@@ -72,8 +73,6 @@ struct recovery {
 	   until it has passed. */
 	struct fence *links;
 	struct gate_job handback;
-	/* A flush_all whose time has not come yet, sent once more. */
-	struct call flush;
 };
 
 struct recoveries {
@@ -286,48 +285,13 @@ on_identified(struct identify *identify)
  * DRAIN
  */
 
-static void
-on_flush_answered(struct call *call, const struct answer *answer)
-{
-	const struct recovery *recovery = CONTAINER_OF(call, struct recovery,
-	    flush);
-
-	if (answer != NULL && answer->last.result != PROTO_OKAY)
-		log_warning("s %s: refuses a flush_all that is not due yet",
-		    peer_name(recovery->peer));
-}
-
-/* If a flush_all is still to come, it must also drop what the server gets from
-   now on, so it is sent once more.  memcached drops items a second before the
-   time that it is given. */
-static void
-submit_flush_to_come(struct recovery *recovery)
-{
-	struct recoveries *all = recovery->all;
-	struct peer *peer = recovery->peer;
-	int64_t seconds = pairs_flush_in(all->pairs, conn_loop_now(all->loop));
-	char line[40];
-
-	if (seconds == 0)
-		return;
-	snprintf(line, sizeof(line), "flush_all %lld\r\n",
-	    (long long)peer_exptime(peer, seconds + 1));
-	recovery->flush = (struct call){
-		.expect = PROTO_EXPECT_OK,
-		.done = on_flush_answered,
-	};
-	server_submit(peer->server, 0, &recovery->flush, line, strlen(line),
-	    NULL, 0, NULL);
-}
-
-/* Without partners there is nothing to invalidate or to rebuild. */
+/* Without partners nobody has written what the server should hold. */
 static void
 come_up_alone(struct recovery *recovery)
 {
 	assert(recovery->peer->state == PEER_DRAIN);
 	assert(recovery->rebuild == NULL);
 	dirty_clear(recovery->peer->dirty);
-	submit_flush_to_come(recovery);
 	set_state(recovery, PEER_UP);
 	log_coverage(recovery->all);
 }
@@ -343,7 +307,9 @@ on_server_drained(struct drain *drain)
 	if (recovery->all->are_stopping)
 		return;
 	server_attach_links(recovery->peer->server);
-	if (!pairs_are_mirrored(pairs)) {
+	/* It may have been away at a flush_all. */
+	if (!pairs_are_mirrored(pairs) &&
+	    !dirty_is_all(recovery->peer->dirty)) {
 		come_up_alone(recovery);
 		return;
 	}
@@ -376,7 +342,6 @@ on_invalidated(void *owner, bool is_emptied)
 	assert(recovery->rebuild != NULL);
 	if (is_emptied)
 		behind_lost(recovery->peer);
-	submit_flush_to_come(recovery);
 	set_state(recovery, PEER_REBUILD);
 	rebuild_start(recovery->rebuild);
 }
@@ -662,8 +627,8 @@ recovery_init(struct recovery *recovery, struct recoveries *all,
 	alias_init(&recovery->alias, peer, all->pairs);
 	recovery->warm_end = event_new(conn_loop_base(all->loop), -1, 0,
 	    on_warm_end, recovery);
-	recovery->invalidation = invalidation_new(peer, &on_invalidation,
-	    recovery);
+	recovery->invalidation = invalidation_new(all->loop, peer,
+	    &on_invalidation, recovery);
 	return drain_init(&recovery->drain, all->loop, peer,
 		   on_server_drained) &&
 	    recovery->warm_end != NULL && recovery->invalidation != NULL;
@@ -748,6 +713,7 @@ recoveries_stop(struct recoveries *all)
 
 	assert(!all->are_stopping);
 	all->are_stopping = true;
+	flushes_stop(pairs_flushes(all->pairs));
 	for (i = 0; i < pairs_peer_count(all->pairs); i++) {
 		recovery = &all->of_peers[i];
 		invalidation_stop(recovery->invalidation);
@@ -772,6 +738,16 @@ recoveries_free(struct recoveries *all)
 		event_free(all->steady);
 	free(all->of_peers);
 	free(all);
+}
+
+void
+recovery_refill(struct peer *peer)
+{
+	struct recovery *recovery = peer->recovery;
+
+	assert(peer->state == PEER_UP && gate_is_closed(peer->gate));
+	behind_lost(peer);
+	rebuild_again(recovery);
 }
 
 struct pairs *

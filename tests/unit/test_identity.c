@@ -170,6 +170,25 @@ test_server_with_memory_file_is_restartable(void)
 	check(!identity.restartable);
 }
 
+static void
+test_settings_say_what_flush_all_does(void)
+{
+	struct identity identity = { .known = false };
+
+	stat(&identity, "flush_enabled", "yes");
+	stat(&identity, "cas_enabled", "yes");
+	check(!identity.refuses_flush && !identity.has_no_cas);
+	stat(&identity, "flush_enabled", "no");
+	check(identity.refuses_flush && !identity.has_no_cas);
+	stat(&identity, "cas_enabled", "no");
+	check(identity.refuses_flush && identity.has_no_cas);
+	stat(&identity, "flush_enabled", "yes");
+	stat(&identity, "cas_enabled", "yes");
+	stat(&identity, "cas_enable", "no");
+	stat(&identity, "flush_enabled_", "no");
+	check(!identity.refuses_flush && !identity.has_no_cas);
+}
+
 static const struct identity before = {
 	.known = true,
 	.version = { 1, 6, 18 },
@@ -337,6 +356,7 @@ main(void)
 	RUN(test_stats_fill_in_the_identity);
 	RUN(test_stat_with_whole_name_counts_and_last_one_wins);
 	RUN(test_server_with_memory_file_is_restartable);
+	RUN(test_settings_say_what_flush_all_does);
 	RUN(test_identity_with_counters_grown_is_the_same);
 	RUN(test_identity_with_another_pid_or_start_is_new);
 	RUN(test_identity_with_counter_that_fell_is_unsure);
