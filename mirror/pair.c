@@ -22,6 +22,8 @@
 #include "hot_assert.h"
 #include "mirror/blame.h"
 #include "mirror/gate.h"
+#include "mirror/learn.h"
+#include "mirror/pace.h"
 #include "mirror/peer.h"
 #include "proto.h"
 #include "server/address.h"
@@ -42,8 +44,10 @@ struct pairs {
 	bool has_choice;
 	/* How many peers are warming. */
 	unsigned int warming_peers;
-	struct gate *gate;   /* owned */
-	struct blame *blame; /* owned */
+	struct gate *gate;       /* owned */
+	struct blame *blame;     /* owned */
+	struct pace *pace;       /* owned */
+	struct learner *learner; /* owned */
 	/* See pairs_set_flush(). */
 	int64_t flush_at_ms;
 	struct pairs_counters counters;
@@ -186,6 +190,18 @@ struct blame *
 pairs_blame(const struct pairs *pairs)
 {
 	return pairs->blame;
+}
+
+struct pace *
+pairs_pace(const struct pairs *pairs)
+{
+	return pairs->pace;
+}
+
+struct learner *
+pairs_learner(const struct pairs *pairs)
+{
+	return pairs->learner;
 }
 
 struct pairs_counters *
@@ -366,6 +382,8 @@ pairs_new(struct conn_loop *loop, struct resolver *resolver,
 	    servers->backup_count > 1 || settings->links > 1;
 	pairs->gate = gate_new(loop, pairs);
 	pairs->blame = blame_new();
+	pairs->pace = pace_new(loop);
+	pairs->learner = learner_new(pairs);
 	args.gate = pairs->gate;
 	args.warming_peers = &pairs->warming_peers;
 	pairs->primaries = calloc(servers->primary_count, sizeof(void *));
@@ -373,6 +391,7 @@ pairs_new(struct conn_loop *loop, struct resolver *resolver,
 	pairs->peers = calloc(servers->primary_count + servers->backup_count,
 	    sizeof(*pairs->peers));
 	if (pairs->gate == NULL || pairs->blame == NULL ||
+	    pairs->pace == NULL || pairs->learner == NULL ||
 	    pairs->primaries == NULL || pairs->backups == NULL ||
 	    pairs->peers == NULL || !build_rings(pairs, servers) ||
 	    !build_peers(pairs, servers, &args)) {
@@ -391,7 +410,9 @@ pairs_free(struct pairs *pairs)
 		return;
 	for (i = 0; i < pairs->peer_count; i++)
 		peer_destroy(&pairs->peers[i]);
+	learner_free(pairs->learner);
 	gate_free(pairs->gate);
+	pace_free(pairs->pace);
 	blame_free(pairs->blame);
 	ketama_free(pairs->primary_ring);
 	ketama_free(pairs->backup_ring);

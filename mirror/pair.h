@@ -17,6 +17,8 @@ struct blame;
 struct conn_loop;
 struct resolver;
 struct gate;
+struct learner;
+struct pace;
 struct pairs;
 struct peer;
 struct server_handler;
@@ -99,6 +101,12 @@ struct gate *pairs_gate(struct pairs *pairs);
 
 /* The keys at which servers fail. */
 struct blame *pairs_blame(const struct pairs *pairs);
+
+/* How fast copies may begin. */
+struct pace *pairs_pace(const struct pairs *pairs);
+
+/* Has mirrors learn single keys. */
+struct learner *pairs_learner(const struct pairs *pairs);
 
 struct pairs_counters *pairs_counters(struct pairs *pairs);
 

@@ -17,6 +17,7 @@ struct address;
 struct block;
 struct call;
 struct conn_loop;
+struct copy;
 struct dirty;
 struct fence;
 struct gate;
@@ -69,6 +70,8 @@ struct peer {
 	unsigned int gate_holds;  /* of gate_hold() */
 	/* Of the calls that it has returned: see suspect.c. */
 	LIST_HEAD(, trial) trials;
+	/* Those that give it back what their reads have won: see copy.c. */
+	LIST_HEAD(, copy) giving_back;
 	/* How many partners are not trusted now. */
 	unsigned int away_partners;
 	/* The number of its last rebuild, of those of all peers; 0: it had
