@@ -17,7 +17,7 @@
  * it back: md I makes the item once more one that nobody has won, unless it has
  * changed since.  That is right in any order with what others do, so no gate
  * matters to it.  With the flag u the read is no hit, and moves no item in the
- * LRU; each server that has mg knows it.
+ * LRU; each server that has mg in this form knows it.
  */
 
 #include "mirror/copy.h"
@@ -75,6 +75,13 @@ static bool
 knows_base64(const struct peer *peer)
 {
 	return identity_is_since(&peer->identity, 1, 6, 10);
+}
+
+/* Whether an md compares cas tokens (flag C): before, none are equal to it. */
+static bool
+compares_cas(const struct peer *peer)
+{
+	return identity_is_since(&peer->identity, 1, 6, 13);
 }
 
 /* Whether an md may say what the cas token becomes (flag E). */
@@ -403,24 +410,29 @@ on_given_back(struct call *call, const struct answer *answer)
 	close_call(copy);
 }
 
-/* The read has won a stale item.  Have the next client win it instead: make it
-   stale once more, with the cas token that it has, if it has not changed. */
+/*
+ * The read has won a stale item.  Have the next client win it instead: make it
+ * stale once more, with the cas token that it has, if it has not changed.
+ * Where that cannot be asked, a value that a client sets at this moment becomes
+ * stale, and is set once more; otherwise nobody would set it at all.
+ */
 static void
 give_back(struct copy *copy, const struct item *item)
 {
 	unsigned long long cas = item->cas;
-	char line[LINE_MAX], same[32] = "";
+	char line[LINE_MAX], same[64] = "";
 
 	if (knows_new_cas(copy->authority) && cas != 0)
-		snprintf(same, sizeof(same), " E%llu", cas);
+		snprintf(same, sizeof(same), " C%llu E%llu", cas, cas);
+	else if (compares_cas(copy->authority))
+		snprintf(same, sizeof(same), " C%llu", cas);
 	copy->gives_back = true;
 	LIST_INSERT_HEAD(&copy->authority->giving_back, copy, entry);
 	copy->source.expect = PROTO_EXPECT_META_DELETE;
 	copy->source.done = on_given_back;
 	submit_line(copy, copy->authority, &copy->source, line,
-	    snprintf(line, sizeof(line), "md %.*s%s I C%llu%s\r\n",
-		(int)copy->length, copy->key, copy->base64 ? " b" : "", cas,
-		same));
+	    snprintf(line, sizeof(line), "md %.*s%s I%s\r\n", (int)copy->length,
+		copy->key, copy->base64 ? " b" : "", same));
 }
 
 /* Whether the token of the item is out because of another copy of the key. */

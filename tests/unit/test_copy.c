@@ -277,6 +277,21 @@ test_token_is_given_back_with_the_same_cas_where_that_can_be_said(void)
 	check(ended == COPY_REFUSED && dirty[0] == '\0');
 }
 
+/* Before 1.6.13 md takes no two cas tokens for equal. */
+static void
+test_token_is_given_back_at_any_rate_where_cas_is_not_compared(void)
+{
+	struct copy copy;
+
+	begin_case(4, 24);
+	peers[A].identity.version[2] = 12;
+	begin_copy(&copy, "k", false);
+	reply(A, "VA 1 kk f5 t60 c9 X W\r\nx\r\n");
+	check_bytes(said, strlen(said), "A:md k I\r\n");
+	reply(A, "OK\r\n");
+	check(ended == COPY_REFUSED);
+}
+
 static void
 test_copy_ends_when_all_is_answered(void)
 {
@@ -404,6 +419,7 @@ main(void)
 {
 	RUN(test_each_item_is_written_as_it_is);
 	RUN(test_token_is_given_back_with_the_same_cas_where_that_can_be_said);
+	RUN(test_token_is_given_back_at_any_rate_where_cas_is_not_compared);
 	RUN(test_copy_ends_when_all_is_answered);
 	RUN(test_mirror_that_fails_in_the_middle_is_dirty);
 	RUN(test_mirror_that_fails_before_the_read_is_answered_gets_nothing);
