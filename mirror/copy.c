@@ -97,14 +97,13 @@ copy_can_read(const struct peer *peer)
 	return !peer->identity.known || knows_meta(peer);
 }
 
-/* Whether peer can hold this item. */
+/* Whether peer can hold the item of a copy. */
 static bool
-can_hold(const struct peer *peer, const struct item *item)
+can_hold(const struct peer *peer, const struct copy *copy,
+    const struct item *item)
 {
-	if (!peer->identity.known)
+	if (!peer->identity.known || (copy->is_binary && !knows_base64(peer)))
 		return false;
-	if (item->is_binary)
-		return knows_base64(peer);
 	return knows_meta(peer) || (!item->is_stale && !item->is_placeholder);
 }
 
@@ -146,23 +145,28 @@ submit_line(struct copy *copy, struct peer *peer, struct call *call,
 static int
 put_key(const struct copy *copy, char *out)
 {
+	assert(copy->is_binary || !copy->base64);
 	if (copy->is_binary && !copy->base64)
 		return (int)proto_base64_encode(copy->key, copy->length, out);
-	if (!copy->is_binary && copy->base64)
-		return (int)proto_base64_decode(copy->key, copy->length, out);
 	memcpy(out, copy->key, copy->length);
 	return (int)copy->length;
 }
 
-/* Whether the key can be written in base64 only. */
-static bool
-needs_base64(const struct copy *copy)
+/* From here on the key is base64 only if it cannot be written otherwise. */
+static void
+simplify_key(struct copy *copy)
 {
 	char key[PROTO_KEY_MAX];
+	size_t length;
 
-	return copy->base64 &&
-	    proto_base64_is_needed(key,
-		proto_base64_decode(copy->key, copy->length, key));
+	if (!copy->base64)
+		return;
+	length = proto_base64_decode(copy->key, copy->length, key);
+	if (proto_base64_is_needed(key, length))
+		return;
+	memcpy(copy->key, key, length);
+	copy->length = length;
+	copy->base64 = false;
 }
 
 /*
@@ -227,7 +231,7 @@ add_item(struct copy *copy, const struct answer *answer,
 	struct block *block = NULL;
 	size_t offset;
 
-	if (item->is_binary)
+	if (copy->is_binary)
 		n = snprintf(line, sizeof(line),
 		    "ms %.*s %u b ME F%llu T%lld\r\n", length, key, size, flags,
 		    expires);
@@ -239,7 +243,7 @@ add_item(struct copy *copy, const struct answer *answer,
 		block = answer_reference(answer, bytes, size + 2, &offset);
 	if (block != NULL)
 		bytes = block->bytes + offset;
-	copy->add.expect = item->is_binary ?
+	copy->add.expect = copy->is_binary ?
 	    PROTO_EXPECT_META_SET :
 	    PROTO_EXPECT_STORED;
 	copy->add.done = on_added;
@@ -261,7 +265,7 @@ make_placeholder(struct copy *copy, const struct item *item)
 	copy->add.done = on_added;
 	submit_line(copy, copy->to, &copy->add, line,
 	    snprintf(line, sizeof(line), "mg %.*s%s N%lld u\r\n", length, key,
-		item->is_binary ? " b" : "",
+		copy->is_binary ? " b" : "",
 		(long long)peer_exptime(copy->to, item->ttl)));
 }
 
@@ -309,7 +313,7 @@ write_item(struct copy *copy, const struct answer *answer,
 		copy->end = COPY_GONE;
 		return;
 	}
-	if (!can_hold(copy->to, item)) {
+	if (!can_hold(copy->to, copy, item)) {
 		copy->end = COPY_REFUSED;
 		return;
 	}
@@ -370,7 +374,7 @@ static struct item
 parse_item(const struct copy *copy, const struct answer *answer)
 {
 	const struct proto_span *meta = &answer->last.meta;
-	struct item item = { .ttl = -1, .is_binary = needs_base64(copy) };
+	struct item item = { .ttl = -1, .is_binary = copy->base64 };
 	struct proto_span token;
 	size_t at = meta->at;
 
@@ -470,7 +474,9 @@ on_read(struct call *call, const struct answer *answer)
 		copy->end = end_without_value(answer->last.result);
 	} else {
 		item = parse_item(copy, answer);
-		copy->is_binary = item.is_binary;
+		/* A text is kept as one where base64 is not known. */
+		copy->is_binary = copy->base64 ||
+		    (item.is_binary && knows_base64(copy->to));
 		if (item.is_won)
 			give_back(copy, &item);
 		else if (item.is_stale && is_given_back(copy))
@@ -490,7 +496,7 @@ submit_read(struct copy *copy)
 
 	n = snprintf(line, sizeof(line), "mg %.*s%s%s f t v c u\r\n",
 	    (int)copy->length, copy->key, copy->base64 ? " b" : "",
-	    needs_base64(copy) ? "" : " k");
+	    copy->base64 ? "" : " k");
 	assert(n > 0 && n < LINE_MAX && copy->owed == 0);
 	copy->source.expect = PROTO_EXPECT_META_GET;
 	copy->source.done = on_read;
@@ -510,6 +516,7 @@ copy_begin(struct copy *copy, struct pairs *pairs, const struct peer *to)
 	struct peer *mirror = NULL;
 
 	assert(copy->owed == 0 && copy->length > 0 && copy->ended != NULL);
+	simplify_key(copy);
 	if (blame_is_clear(pairs_blame(pairs), copy->key, copy->length))
 		return COPY_REFUSED;
 	if (authority != NULL)
@@ -519,6 +526,10 @@ copy_begin(struct copy *copy, struct pairs *pairs, const struct peer *to)
 		return COPY_NOBODY;
 	if (!copy_can_read(authority))
 		return COPY_UNABLE;
+	/* It cannot hold such a key. */
+	if (copy->base64 && authority->identity.known &&
+	    !knows_base64(authority))
+		return COPY_GONE;
 	copy->pairs = pairs;
 	copy->authority = authority;
 	copy->to = mirror;

@@ -76,8 +76,9 @@ struct copy {
 
 /*
  * Begin to copy the key, while no gate holds it.  to: the mirror that it is
- * for; NULL: whichever it has.  Returns COPY_UNDER_WAY; or why nothing was
- * begun: COPY_REFUSED, COPY_UNABLE or COPY_NOBODY.  Then ended() is not called.
+ * for; NULL: whichever it has.  A key that needs no base64 becomes plain in
+ * here.  Returns COPY_UNDER_WAY; or why nothing was begun: COPY_GONE,
+ * COPY_REFUSED, COPY_UNABLE or COPY_NOBODY.  Then ended() is not called.
  */
 enum copy_end copy_begin(struct copy *copy, struct pairs *pairs,
     const struct peer *to);

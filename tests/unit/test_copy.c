@@ -217,6 +217,8 @@ static const struct {
 	{ 6, 9, "AAEgDQo=", "VA 1 f5 t60 c9\r\nx\r\n", "" },
 	{ 6, 18, "k", "VA 1 kaw== b f5 t60 c9\r\nx\r\n",
 	    "M:ms aw== 1 b ME F5 T60\r\nx\r\n" },
+	{ 6, 9, "k", "VA 1 kaw== b f5 t60 c9\r\nx\r\n",
+	    "M:add k 5 60 1\r\nx\r\n" },
 	/* stale items: won by the read, and by a client before it */
 	{ 6, 18, "k", "VA 1 kk f5 t60 c9 X W\r\nx\r\n",
 	    "A:md k I C9\r\nM:add k 5 60 1\r\nx\r\nM:md k I\r\n" },
@@ -391,6 +393,27 @@ test_two_copies_of_a_key_take_no_token_from_each_other(void)
 }
 
 static void
+test_text_in_base64_is_plain_and_other_keys_need_who_knows_it(void)
+{
+	struct copy copy = { .ended = on_test_ended, .base64 = true };
+
+	begin_case(6, 18);
+	copy.length = 8;
+	memcpy(copy.key, "aGVsbG8=", copy.length);
+	check(copy_begin(&copy, NULL, NULL) == COPY_UNDER_WAY);
+	check_bytes(said, strlen(said), "A:mg hello k f t v c u\r\n");
+	memset(&copy, 0, sizeof(copy));
+	begin_case(6, 18);
+	peers[A].identity.version[2] = 9;
+	copy.ended = on_test_ended;
+	copy.base64 = true;
+	copy.length = 8;
+	memcpy(copy.key, "AAEgDQo=", copy.length);
+	check(copy_begin(&copy, NULL, NULL) == COPY_GONE);
+	check(call_count == 0);
+}
+
+static void
 test_what_cannot_be_copied_is_not_begun(void)
 {
 	struct copy copy = { .ended = on_test_ended, .key = "k", .length = 1 };
@@ -425,6 +448,7 @@ main(void)
 	RUN(test_mirror_that_fails_before_the_read_is_answered_gets_nothing);
 	RUN(test_authority_that_fails_before_it_has_its_token_is_dirty);
 	RUN(test_two_copies_of_a_key_take_no_token_from_each_other);
+	RUN(test_text_in_base64_is_plain_and_other_keys_need_who_knows_it);
 	RUN(test_what_cannot_be_copied_is_not_begun);
 	return unit_end();
 }
