@@ -4,7 +4,7 @@
  *   reply of the authority -> command_effect_of() -> FIFO of the mirror
  *
  *   The mirror replies, and agrees:    done
- *   The mirror replies otherwise:      repair: delete the key there
+ *   The mirror replies otherwise:      repair: delete the key there, copy it
  *   It replies to this with an error:  the mirror fails, the key is dirty
  *   It does not reply:                 the key is dirty
  *
@@ -21,12 +21,15 @@
 
 #include "container_of.h"
 #include "mirror/command.h"
+#include "mirror/copy.h"
+#include "mirror/learn.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "pool.h"
 #include "server/server.h"
 
-/* How long a value lives on a server that is warming: its TTL is not known. */
+/* How long a value lives on a server that is warming if its TTL is not known:
+   the authority has no mg. */
 enum { WARM_VALUE_SECONDS = 30 };
 
 /* An effect, from its submission until the mirror has replied. */
@@ -75,8 +78,8 @@ submit_effect(struct effect *effect, const struct command *command,
 	    command->length, data, length, block);
 }
 
-/* The mirror has not done what the authority did, so delete the key there.  If
-   it was this delete, the mirror fails in here. */
+/* The mirror has not done what the authority did, so delete the key there, and
+   copy it once more.  If it was this delete, the mirror fails in here. */
 static void
 repair_mirror(struct effect *effect)
 {
@@ -95,6 +98,8 @@ repair_mirror(struct effect *effect)
 	effect->has_number = false;
 	command_delete(&command, &effect->request, effect->key);
 	submit_effect(effect, &command, NULL, 0, NULL);
+	learn_again(pairs_learner(effect->peer->pairs), effect->key,
+	    effect->request.key.length, effect->request.base64);
 }
 
 /* Whether a reply is a number: that of incr or decr, or the VA of an ma. */
@@ -234,6 +239,11 @@ effect_warm(const struct pair *pair, struct peer *asked,
 	    proto_reply(value, length, expect, length, &parsed) != PROTO_OK)
 		return;
 	r.key = parsed.key;
+	if (copy_can_read(asked)) {
+		learn_read(pairs_learner(peer->pairs), peer, value + r.key.at,
+		    r.key.length);
+		return;
+	}
 	effect = effect_new(peer, pair->hash, &r, value);
 	if (effect == NULL)
 		return;

@@ -29,8 +29,9 @@ void effect_send(const struct pair *pair, struct peer *asked,
 
 /*
  * A client has read a VALUE, of length bytes, from asked.  If the other server
- * of the pair is warming, the value is added there, if it has none, for a short
- * time.  expect is what the VALUE was the reply to: PROTO_EXPECT_VALUES, or
+ * of the pair is warming, the key is copied there, unless too many wait; or, if
+ * asked has no mg, the value is added there for a short time, if it has none.
+ * expect is what the VALUE was the reply to: PROTO_EXPECT_VALUES, or
  * PROTO_EXPECT_VALUES_CAS.  When out of memory, nothing is sent.
  */
 void effect_warm(const struct pair *pair, struct peer *asked,

@@ -24,6 +24,8 @@
 #include "mirror/blame.h"
 #include "mirror/flush.h"
 #include "mirror/gate.h"
+#include "mirror/learn.h"
+#include "mirror/pace.h"
 #include "mirror/peer.h"
 #include "proto.h"
 #include "server/address.h"
@@ -49,6 +51,8 @@ struct pairs {
 	struct gate *gate;       /* owned */
 	struct flushes *flushes; /* owned */
 	struct blame *blame;     /* owned */
+	struct pace *pace;       /* owned */
+	struct learner *learner; /* owned */
 	struct pairs_counters counters;
 };
 
@@ -181,6 +185,18 @@ struct blame *
 pairs_blame(const struct pairs *pairs)
 {
 	return pairs->blame;
+}
+
+struct pace *
+pairs_pace(const struct pairs *pairs)
+{
+	return pairs->pace;
+}
+
+struct learner *
+pairs_learner(const struct pairs *pairs)
+{
+	return pairs->learner;
 }
 
 struct pairs_counters *
@@ -386,6 +402,8 @@ pairs_new(struct conn_loop *loop, struct resolver *resolver,
 	pairs->gate = gate_new(loop, pairs);
 	pairs->flushes = flushes_new(loop, pairs);
 	pairs->blame = blame_new();
+	pairs->pace = pace_new(loop);
+	pairs->learner = learner_new(pairs);
 	args.gate = pairs->gate;
 	args.warming_peers = &pairs->warming_peers;
 	pairs->primaries = calloc(servers->primary_count, sizeof(void *));
@@ -393,7 +411,8 @@ pairs_new(struct conn_loop *loop, struct resolver *resolver,
 	pairs->peers = calloc(n, sizeof(*pairs->peers));
 	pairs->standings = calloc(n * n, sizeof(*pairs->standings));
 	if (pairs->gate == NULL || pairs->flushes == NULL ||
-	    pairs->blame == NULL || pairs->primaries == NULL ||
+	    pairs->blame == NULL || pairs->pace == NULL ||
+	    pairs->learner == NULL || pairs->primaries == NULL ||
 	    pairs->backups == NULL || pairs->peers == NULL ||
 	    pairs->standings == NULL || !build_rings(pairs, servers) ||
 	    !build_peers(pairs, servers, &args)) {
@@ -412,8 +431,10 @@ pairs_free(struct pairs *pairs)
 		return;
 	for (i = 0; i < pairs->peer_count; i++)
 		peer_destroy(&pairs->peers[i]);
+	learner_free(pairs->learner);
 	flushes_free(pairs->flushes);
 	gate_free(pairs->gate);
+	pace_free(pairs->pace);
 	blame_free(pairs->blame);
 	ketama_free(pairs->primary_ring);
 	ketama_free(pairs->backup_ring);

@@ -18,6 +18,8 @@ struct conn_loop;
 struct flushes;
 struct resolver;
 struct gate;
+struct learner;
+struct pace;
 struct pairs;
 struct peer;
 struct server_handler;
@@ -103,6 +105,12 @@ struct flushes *pairs_flushes(struct pairs *pairs);
 
 /* The keys at which servers fail. */
 struct blame *pairs_blame(const struct pairs *pairs);
+
+/* How fast copies may begin. */
+struct pace *pairs_pace(const struct pairs *pairs);
+
+/* Has mirrors learn single keys. */
+struct learner *pairs_learner(const struct pairs *pairs);
 
 struct pairs_counters *pairs_counters(struct pairs *pairs);
 

@@ -17,6 +17,7 @@ struct address;
 struct block;
 struct call;
 struct conn_loop;
+struct copy;
 struct dirty;
 struct fence;
 struct gate;
@@ -73,6 +74,8 @@ struct peer {
 	LIST_HEAD(, trial) trials;
 	/* It is in a pair that nobody answers for. */
 	bool is_uncovered;
+	/* Those that give it back what their reads have won: see copy.c. */
+	LIST_HEAD(, copy) giving_back;
 	/* How many partners are not trusted now. */
 	unsigned int away_partners;
 	/* Its place among the peers of pairs. */

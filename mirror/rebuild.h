@@ -2,12 +2,8 @@
 #define REBUILD_H
 
 /*
- * Copy to a server that has returned what it lacks, from its partners.
- *
- * A copy reads its key through the FIFO of the authority, and adds it through
- * the FIFO of the returned server.  That server is a mirror again, so effects
- * go through the same FIFO.  The add is behind the effects of all writes that
- * came before the read, and ahead of the effects of all others.
+ * Copy to a server that has returned what it lacks, from its partners.  It is a
+ * mirror again: see copy.h.
  */
 
 #include <stdbool.h>

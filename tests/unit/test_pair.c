@@ -8,6 +8,8 @@
 #include "mirror/behind.h"
 #include "mirror/flush.h"
 #include "mirror/gate.h"
+#include "mirror/learn.h"
+#include "mirror/pace.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "proto.h"
@@ -18,10 +20,10 @@
 enum { STATES = PEER_UP + 1, SERVERS_MAX = 4, KEYS = 2000 };
 
 /*
- * Stand-ins for server.c, gate.c and conn.c
+ * Stand-ins for server.c, gate.c, pace.c, learn.c and conn.c
  */
 
-static char a_server, a_gate;
+static char a_server, a_gate, a_pace, a_learner;
 static unsigned int server_count;
 
 struct server *
@@ -123,6 +125,32 @@ void
 flushes_free(struct flushes *flushes)
 {
 	check(flushes == (struct flushes *)&a_gate);
+}
+
+struct pace *
+pace_new(struct conn_loop *loop)
+{
+	(void)loop;
+	return (struct pace *)&a_pace;
+}
+
+void
+pace_free(struct pace *pace)
+{
+	check(pace == (struct pace *)&a_pace);
+}
+
+struct learner *
+learner_new(struct pairs *pairs)
+{
+	(void)pairs;
+	return (struct learner *)&a_learner;
+}
+
+void
+learner_free(struct learner *learner)
+{
+	check(learner == (struct learner *)&a_learner);
 }
 
 int64_t

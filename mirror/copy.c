@@ -1,0 +1,539 @@
+/*
+ * Copy one key from its authority to the mirror.
+ *
+ *   authority: mg -----.-> mirror: add, or mg N   the item
+ *                      |           md I           it is stale
+ *                      |           mg, or mg R    its token is out
+ *                      '-> authority: md I C      gives back what mg has won
+ *
+ * Invariant: all that the mirror gets is queued at once, inside the done() of
+ * the read.  So it is one step in the FIFO of the mirror.  The effects ahead of
+ * it have made the mirror what the read has found, or the mirror lacks the key.
+ * In both cases each of these commands is right, whatever the one before it was
+ * answered, and there is nothing to compare.
+ *
+ * What memcached asks its clients for stays as it was.  A read with mg wins the
+ * right to set a stale item anew (flag W), as that of a client does, and gives
+ * it back: md I makes the item once more one that nobody has won, unless it has
+ * changed since.  That is right in any order with what others do, so no gate
+ * matters to it.  With the flag u the read is no hit, and moves no item in the
+ * LRU; each server that has mg in this form knows it.
+ */
+
+#include "mirror/copy.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "block.h"
+#include "container_of.h"
+#include "mirror/blame.h"
+#include "mirror/pair.h"
+#include "mirror/peer.h"
+#include "server/server.h"
+
+enum {
+	/* Bytes of a command with its key, which may be in base64. */
+	LINE_MAX = PROTO_BASE64_MAX + 128,
+	/* So much longer than it lives an item is to live to keep its token. */
+	RECACHE_SECONDS = 60,
+};
+
+/* What the reply to mg says of an item besides its value. */
+struct item {
+	/* The client's flags. */
+	uint64_t flags;
+	/* Seconds to live; -1: it does not expire; 0: it has just expired. */
+	int64_t ttl;
+	/* Its key was set in base64 (flag b). */
+	bool is_binary;
+	/* It was invalidated (flag X). */
+	bool is_stale;
+	/* This read has won the right to set it anew (flag W). */
+	bool is_won;
+	/* Another client was told to set it anew (flag Z): its token is out. */
+	bool is_awaited;
+	/* It was made by an mg with N for who sets it, and holds nothing. */
+	bool is_placeholder;
+	/* Its cas token; 0: the server gives none. */
+	uint64_t cas;
+};
+
+/*
+ * What servers know
+ */
+
+/* Those of 1.5 that have mg write it otherwise. */
+static bool
+knows_meta(const struct peer *peer)
+{
+	return identity_is_since(&peer->identity, 1, 6, 0);
+}
+
+static bool
+knows_base64(const struct peer *peer)
+{
+	return identity_is_since(&peer->identity, 1, 6, 10);
+}
+
+/* Whether an md compares cas tokens (flag C): before, none are equal to it. */
+static bool
+compares_cas(const struct peer *peer)
+{
+	return identity_is_since(&peer->identity, 1, 6, 13);
+}
+
+/* Whether an md may say what the cas token becomes (flag E). */
+static bool
+knows_new_cas(const struct peer *peer)
+{
+	return identity_is_since(&peer->identity, 1, 6, 27);
+}
+
+bool
+copy_can_read(const struct peer *peer)
+{
+	return !peer->identity.known || knows_meta(peer);
+}
+
+/* Whether peer can hold the item of a copy. */
+static bool
+can_hold(const struct peer *peer, const struct copy *copy,
+    const struct item *item)
+{
+	if (!peer->identity.known || (copy->is_binary && !knows_base64(peer)))
+		return false;
+	return knows_meta(peer) || (!item->is_stale && !item->is_placeholder);
+}
+
+/*
+ * Calls
+ */
+
+/* A call has its answer, or none.  If it was the last one, the copy ends; it
+   may be freed in here. */
+static void
+close_call(struct copy *copy)
+{
+	assert(copy->owed > 0 && copy->end != COPY_UNDER_WAY);
+	if (--copy->owed == 0)
+		copy->ended(copy, copy->end);
+}
+
+/* The server of a call has failed; it may be because of this key. */
+static void
+blame_copy(const struct copy *copy, const struct call *call)
+{
+	if (call->is_suspect)
+		blame_key(pairs_blame(copy->pairs), copy->key, copy->length);
+}
+
+/* Submit a command of n bytes, which is not the first one. */
+static void
+submit_line(struct copy *copy, struct peer *peer, struct call *call,
+    const char *line, int n)
+{
+	assert(n > 0 && n < LINE_MAX && copy->owed > 0);
+	call->element = NULL;
+	copy->owed++;
+	peer_submit(peer, copy->hash, call, line, (size_t)n, NULL, 0, NULL);
+}
+
+/* Write the key to out, in base64 if the key of the item is.  Returns its
+   length; out has room for PROTO_BASE64_MAX bytes. */
+static int
+put_key(const struct copy *copy, char *out)
+{
+	assert(copy->is_binary || !copy->base64);
+	if (copy->is_binary && !copy->base64)
+		return (int)proto_base64_encode(copy->key, copy->length, out);
+	memcpy(out, copy->key, copy->length);
+	return (int)copy->length;
+}
+
+/* From here on the key is base64 only if it cannot be written otherwise. */
+static void
+simplify_key(struct copy *copy)
+{
+	char key[PROTO_KEY_MAX];
+	size_t length;
+
+	if (!copy->base64)
+		return;
+	length = proto_base64_decode(copy->key, copy->length, key);
+	if (proto_base64_is_needed(key, length))
+		return;
+	memcpy(copy->key, key, length);
+	copy->length = length;
+	copy->base64 = false;
+}
+
+/*
+ * To the mirror
+ */
+
+/* The mirror has failed and may still carry a call out. */
+static void
+lose_mirror(struct copy *copy, const struct call *call)
+{
+	assert(!peer_is_mirror(copy->to));
+	blame_copy(copy, call);
+	peer_add_dirty(copy->to, copy->key, copy->length, copy->base64);
+}
+
+static void
+on_added(struct call *call, const struct answer *answer)
+{
+	struct copy *copy = CONTAINER_OF(call, struct copy, add);
+
+	if (answer == NULL)
+		lose_mirror(copy, call);
+	else if (answer->last.result == PROTO_STORED ||
+	    answer->last.result == PROTO_META_HD)
+		copy->end = COPY_ADDED;
+	else
+		copy->end = COPY_OVERTAKEN;
+	close_call(copy);
+}
+
+static void
+on_marked(struct call *call, const struct answer *answer)
+{
+	struct copy *copy = CONTAINER_OF(call, struct copy, mark);
+
+	if (answer == NULL)
+		lose_mirror(copy, call);
+	close_call(copy);
+}
+
+static void
+on_taken(struct call *call, const struct answer *answer)
+{
+	struct copy *copy = CONTAINER_OF(call, struct copy, take);
+
+	if (answer == NULL)
+		lose_mirror(copy, call);
+	close_call(copy);
+}
+
+/* Add the item, if the mirror lacks the key. */
+static void
+add_item(struct copy *copy, const struct answer *answer,
+    const struct item *item)
+{
+	unsigned int size = answer->last.data.length;
+	const char *bytes = answer->bytes + answer->last.data.at;
+	unsigned long long flags = item->flags;
+	long long expires = peer_exptime(copy->to, item->ttl);
+	char line[LINE_MAX], key[PROTO_BASE64_MAX];
+	int n, length = put_key(copy, key);
+	struct block *block = NULL;
+	size_t offset;
+
+	if (copy->is_binary)
+		n = snprintf(line, sizeof(line),
+		    "ms %.*s %u b ME F%llu T%lld\r\n", length, key, size, flags,
+		    expires);
+	else
+		n = snprintf(line, sizeof(line), "add %.*s %llu %lld %u\r\n",
+		    length, key, flags, expires, size);
+	assert(n > 0 && n < LINE_MAX && copy->owed > 0);
+	if (size >= BLOCK_SMALL)
+		block = answer_reference(answer, bytes, size + 2, &offset);
+	if (block != NULL)
+		bytes = block->bytes + offset;
+	copy->add.expect = copy->is_binary ?
+	    PROTO_EXPECT_META_SET :
+	    PROTO_EXPECT_STORED;
+	copy->add.done = on_added;
+	copy->add.element = NULL;
+	copy->owed++;
+	peer_submit(copy->to, copy->hash, &copy->add, line, (size_t)n, bytes,
+	    size + 2, block);
+	block_release(block);
+}
+
+/* Make an item that waits for who sets it, if the mirror lacks the key. */
+static void
+make_placeholder(struct copy *copy, const struct item *item)
+{
+	char line[LINE_MAX], key[PROTO_BASE64_MAX];
+	int length = put_key(copy, key);
+
+	copy->add.expect = PROTO_EXPECT_META_GET;
+	copy->add.done = on_added;
+	submit_line(copy, copy->to, &copy->add, line,
+	    snprintf(line, sizeof(line), "mg %.*s%s N%lld u\r\n", length, key,
+		copy->is_binary ? " b" : "",
+		(long long)peer_exptime(copy->to, item->ttl)));
+}
+
+static void
+mark_stale(struct copy *copy)
+{
+	char line[LINE_MAX], key[PROTO_BASE64_MAX];
+	int length = put_key(copy, key);
+
+	copy->mark.expect = PROTO_EXPECT_META_DELETE;
+	copy->mark.done = on_marked;
+	submit_line(copy, copy->to, &copy->mark, line,
+	    snprintf(line, sizeof(line), "md %.*s%s I\r\n", length, key,
+		copy->is_binary ? " b" : ""));
+}
+
+/* Take the token of the item: who reads a stale one gets it, or one that soon
+   expires. */
+static void
+take_token(struct copy *copy, const struct item *item)
+{
+	char line[LINE_MAX], key[PROTO_BASE64_MAX], recache[32] = "";
+	int length = put_key(copy, key);
+
+	if (!item->is_stale)
+		snprintf(recache, sizeof(recache), " R%lld",
+		    (long long)peer_exptime(copy->to,
+			item->ttl + RECACHE_SECONDS));
+	copy->take.expect = PROTO_EXPECT_META_GET;
+	copy->take.done = on_taken;
+	submit_line(copy, copy->to, &copy->take, line,
+	    snprintf(line, sizeof(line), "mg %.*s%s%s u\r\n", length, key,
+		copy->is_binary ? " b" : "", recache));
+}
+
+/* Have the mirror hold what the authority has answered. */
+static void
+write_item(struct copy *copy, const struct answer *answer,
+    const struct item *item)
+{
+	/* One that does not expire has no other token than that of X. */
+	bool has_token = item->is_awaited && (item->is_stale || item->ttl > 0);
+
+	if (!peer_is_mirror(copy->to) || item->ttl == 0) {
+		copy->end = COPY_GONE;
+		return;
+	}
+	if (!can_hold(copy->to, copy, item)) {
+		copy->end = COPY_REFUSED;
+		return;
+	}
+	copy->end = COPY_GONE; /* until the mirror has replied */
+	if (item->is_placeholder) {
+		make_placeholder(copy, item);
+		return;
+	}
+	add_item(copy, answer, item);
+	if (item->is_stale)
+		mark_stale(copy);
+	if (has_token && knows_meta(copy->to))
+		take_token(copy, item);
+}
+
+/*
+ * From the authority
+ */
+
+/* The seconds of a flag t; -1 if the item does not expire. */
+static int64_t
+parse_ttl(const char *bytes, size_t n)
+{
+	if (n > 0 && bytes[0] == '-')
+		return -1;
+	return (int64_t)proto_number(bytes, n);
+}
+
+static void
+parse_item_flag(struct item *item, const char *flag, size_t n)
+{
+	switch (flag[0]) {
+	case 'f':
+		item->flags = proto_number(flag + 1, n - 1);
+		break;
+	case 't':
+		item->ttl = parse_ttl(flag + 1, n - 1);
+		break;
+	case 'c':
+		item->cas = proto_number(flag + 1, n - 1);
+		break;
+	case 'b':
+		item->is_binary = true;
+		break;
+	case 'X':
+		item->is_stale = true;
+		break;
+	case 'W':
+		item->is_won = true;
+		break;
+	case 'Z':
+		item->is_awaited = true;
+		break;
+	}
+}
+
+static struct item
+parse_item(const struct copy *copy, const struct answer *answer)
+{
+	const struct proto_span *meta = &answer->last.meta;
+	struct item item = { .ttl = -1, .is_binary = copy->base64 };
+	struct proto_span token;
+	size_t at = meta->at;
+
+	while (proto_token(answer->bytes, meta->at + meta->length, &at, &token))
+		parse_item_flag(&item, answer->bytes + token.at, token.length);
+	item.is_placeholder = item.is_awaited && !item.is_stale &&
+	    answer->last.data.length == 0 && item.flags == 0;
+	return item;
+}
+
+/* A token is out at the authority, perhaps.  If others answer for the key, the
+   authority gets it back from them: a miss is better than a stale item that
+   nobody sets anew. */
+static void
+lose_token(struct copy *copy)
+{
+	struct pair pair = pairs_find_wire(copy->pairs, copy->key, copy->length,
+	    copy->base64);
+
+	if (pair_authority(&pair) != NULL)
+		peer_add_dirty(copy->authority, copy->key, copy->length,
+		    copy->base64);
+}
+
+static void
+on_given_back(struct call *call, const struct answer *answer)
+{
+	struct copy *copy = CONTAINER_OF(call, struct copy, source);
+
+	assert(copy->gives_back);
+	copy->gives_back = false;
+	LIST_REMOVE(copy, entry);
+	if (answer == NULL) {
+		blame_copy(copy, call);
+		lose_token(copy);
+	}
+	close_call(copy);
+}
+
+/*
+ * The read has won a stale item.  Have the next client win it instead: make it
+ * stale once more, with the cas token that it has, if it has not changed.
+ * Where that cannot be asked, a value that a client sets at this moment becomes
+ * stale, and is set once more; otherwise nobody would set it at all.
+ */
+static void
+give_back(struct copy *copy, const struct item *item)
+{
+	unsigned long long cas = item->cas;
+	char line[LINE_MAX], same[64] = "";
+
+	if (knows_new_cas(copy->authority) && cas != 0)
+		snprintf(same, sizeof(same), " C%llu E%llu", cas, cas);
+	else if (compares_cas(copy->authority))
+		snprintf(same, sizeof(same), " C%llu", cas);
+	copy->gives_back = true;
+	LIST_INSERT_HEAD(&copy->authority->giving_back, copy, entry);
+	copy->source.expect = PROTO_EXPECT_META_DELETE;
+	copy->source.done = on_given_back;
+	submit_line(copy, copy->authority, &copy->source, line,
+	    snprintf(line, sizeof(line), "md %.*s%s I%s\r\n", (int)copy->length,
+		copy->key, copy->base64 ? " b" : "", same));
+}
+
+/* Whether the token of the item is out because of another copy of the key. */
+static bool
+is_given_back(const struct copy *copy)
+{
+	const struct copy *other;
+
+	LIST_FOREACH(other, &copy->authority->giving_back, entry)
+		if (other->length == copy->length &&
+		    memcmp(other->key, copy->key, copy->length) == 0)
+			return true;
+	return false;
+}
+
+static enum copy_end
+end_without_value(enum proto_result result)
+{
+	if (result == PROTO_ERROR)
+		return COPY_UNABLE;
+	return result == PROTO_SERVER_ERROR ? COPY_REFUSED : COPY_GONE;
+}
+
+static void
+on_read(struct call *call, const struct answer *answer)
+{
+	struct copy *copy = CONTAINER_OF(call, struct copy, source);
+	struct item item;
+
+	assert(copy->owed == 1 && copy->authority != copy->to);
+	if (answer == NULL) {
+		blame_copy(copy, call);
+		copy->end = COPY_FAILED;
+	} else if (answer->last.result != PROTO_META_VALUE) {
+		copy->end = end_without_value(answer->last.result);
+	} else {
+		item = parse_item(copy, answer);
+		/* A text is kept as one where base64 is not known. */
+		copy->is_binary = copy->base64 ||
+		    (item.is_binary && knows_base64(copy->to));
+		if (item.is_won)
+			give_back(copy, &item);
+		else if (item.is_stale && is_given_back(copy))
+			item.is_awaited = false;
+		write_item(copy, answer, &item);
+	}
+	close_call(copy);
+}
+
+/* A key that can be written in base64 only is not asked for once more: some
+   servers write such a key as it is. */
+static void
+submit_read(struct copy *copy)
+{
+	char line[LINE_MAX];
+	int n;
+
+	n = snprintf(line, sizeof(line), "mg %.*s%s%s f t v c u\r\n",
+	    (int)copy->length, copy->key, copy->base64 ? " b" : "",
+	    copy->base64 ? "" : " k");
+	assert(n > 0 && n < LINE_MAX && copy->owed == 0);
+	copy->source.expect = PROTO_EXPECT_META_GET;
+	copy->source.done = on_read;
+	copy->source.element = NULL;
+	copy->end = COPY_UNDER_WAY;
+	copy->owed = 1;
+	peer_submit(copy->authority, copy->hash, &copy->source, line, (size_t)n,
+	    NULL, 0, NULL);
+}
+
+enum copy_end
+copy_begin(struct copy *copy, struct pairs *pairs, const struct peer *to)
+{
+	struct pair pair = pairs_find_wire(pairs, copy->key, copy->length,
+	    copy->base64);
+	struct peer *authority = pair_authority(&pair);
+	struct peer *mirror = NULL;
+
+	assert(copy->owed == 0 && copy->length > 0 && copy->ended != NULL);
+	simplify_key(copy);
+	if (blame_is_clear(pairs_blame(pairs), copy->key, copy->length))
+		return COPY_REFUSED;
+	if (authority != NULL)
+		mirror = pair_partner(&pair, authority);
+	if (mirror == NULL || !peer_is_mirror(mirror) ||
+	    (to != NULL && mirror != to))
+		return COPY_NOBODY;
+	if (!copy_can_read(authority))
+		return COPY_UNABLE;
+	/* It cannot hold such a key. */
+	if (copy->base64 && authority->identity.known &&
+	    !knows_base64(authority))
+		return COPY_GONE;
+	copy->pairs = pairs;
+	copy->authority = authority;
+	copy->to = mirror;
+	copy->hash = pair.hash;
+	submit_read(copy);
+	return COPY_UNDER_WAY;
+}

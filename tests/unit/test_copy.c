@@ -1,0 +1,454 @@
+/*
+ * What a copy says to both servers of its key, for each answer of the
+ * authority, and what is dirty when one of them fails.  The servers are played
+ * by the test.
+ */
+
+#include "mirror/blame.h"
+#include "mirror/copy.h"
+#include "mirror/pair.h"
+#include "mirror/peer.h"
+#include "unit.h"
+
+enum { A, M, PEERS, CALLS_MAX = 8, NONE = -1 };
+
+static struct peer peers[PEERS];
+
+/* What was submitted and has no answer: to whom, and the whole text of it. */
+static struct {
+	struct call *call;
+	int peer;
+} calls[CALLS_MAX];
+static size_t call_count;
+static char said[2000], dirty[64], blamed[64];
+static int authority = A;
+static bool is_to_blame;
+
+static int
+number_of(const struct peer *peer)
+{
+	return peer == &peers[M] ? M : A;
+}
+
+struct pair
+pairs_find_wire(const struct pairs *pairs, const char *key, size_t length,
+    bool base64)
+{
+	(void)pairs;
+	(void)key;
+	(void)length;
+	(void)base64;
+	return (struct pair){ .primary = &peers[A], .backup = &peers[M] };
+}
+
+struct peer *
+pair_authority(const struct pair *pair)
+{
+	(void)pair;
+	return authority == NONE ? NULL : &peers[authority];
+}
+
+struct peer *
+pair_partner(const struct pair *pair, const struct peer *peer)
+{
+	return peer == pair->primary ? pair->backup : pair->primary;
+}
+
+struct blame *
+pairs_blame(const struct pairs *pairs)
+{
+	(void)pairs;
+	return NULL;
+}
+
+void
+blame_key(struct blame *blame, const char *key, size_t length)
+{
+	(void)blame;
+	snprintf(blamed, sizeof(blamed), "%.*s", (int)length, key);
+}
+
+bool
+blame_is_clear(const struct blame *blame, const char *key, size_t length)
+{
+	(void)blame;
+	(void)key;
+	(void)length;
+	return is_to_blame;
+}
+
+bool
+peer_is_mirror(const struct peer *peer)
+{
+	return peer->state == PEER_UP;
+}
+
+int64_t
+peer_exptime(const struct peer *peer, int64_t seconds)
+{
+	check(peer == &peers[M]);
+	return seconds < 0 ? 0 : seconds;
+}
+
+void
+peer_add_dirty(struct peer *peer, const char *key, size_t length, bool base64)
+{
+	size_t n = strlen(dirty);
+
+	snprintf(dirty + n, sizeof(dirty) - n, "%c:%.*s%s ",
+	    "AM"[number_of(peer)], (int)length, key, base64 ? ":b" : "");
+}
+
+void
+peer_submit(struct peer *peer, uint32_t hash, struct call *call,
+    const char *line, size_t line_length, const char *data, size_t length,
+    struct block *block)
+{
+	size_t n = strlen(said);
+
+	(void)hash;
+	check(block == NULL && call_count < CALLS_MAX);
+	snprintf(said + n, sizeof(said) - n, "%c:%.*s%.*s",
+	    "AM"[number_of(peer)], (int)line_length, line, (int)length, data);
+	calls[call_count].call = call;
+	calls[call_count++].peer = number_of(peer);
+}
+
+struct block *
+answer_reference(const struct answer *answer, const char *at, size_t n,
+    size_t *offset)
+{
+	(void)answer;
+	(void)at;
+	(void)n;
+	(void)offset;
+	return NULL;
+}
+
+/* The oldest call of a server is answered, or is not: text is NULL. */
+static void
+reply(int peer, const char *text)
+{
+	struct answer answer = { .bytes = text };
+	struct call *call;
+	size_t i = 0;
+
+	while (i < call_count && calls[i].peer != peer)
+		i++;
+	check(i < call_count);
+	call = calls[i].call;
+	memmove(&calls[i], &calls[i + 1], (--call_count - i) * sizeof(*calls));
+	if (text == NULL) {
+		call->done(call, NULL);
+		return;
+	}
+	answer.length = strlen(text);
+	check(proto_reply(text, answer.length, call->expect, 1 << 20,
+		  &answer.last) == PROTO_OK);
+	call->done(call, &answer);
+}
+
+static enum copy_end ended; /* COPY_UNDER_WAY: it has not */
+
+static void
+on_test_ended(struct copy *copy, enum copy_end end)
+{
+	check(ended == COPY_UNDER_WAY && end != COPY_UNDER_WAY);
+	check(copy->owed == 0);
+	ended = end;
+}
+
+static void
+begin_case(unsigned int minor, unsigned int patch)
+{
+	static const struct identity known = { .known = true };
+	int i;
+
+	call_count = 0;
+	said[0] = dirty[0] = blamed[0] = '\0';
+	ended = COPY_UNDER_WAY;
+	authority = A;
+	for (i = 0; i < PEERS; i++) {
+		peers[i].state = PEER_UP;
+		peers[i].identity = known;
+		peers[i].identity.version[0] = 1;
+		peers[i].identity.version[1] = 6;
+		peers[i].identity.version[2] = 18;
+		LIST_INIT(&peers[i].giving_back);
+	}
+	peers[M].identity.version[1] = minor;
+	peers[M].identity.version[2] = patch;
+}
+
+/* Begin a copy; its mg is taken out of said. */
+static void
+begin_copy(struct copy *copy, const char *key, bool base64)
+{
+	char want[100];
+
+	memset(copy, 0, sizeof(*copy));
+	copy->ended = on_test_ended;
+	copy->length = strlen(key);
+	memcpy(copy->key, key, copy->length);
+	copy->base64 = base64;
+	check(copy_begin(copy, NULL, &peers[M]) == COPY_UNDER_WAY);
+	snprintf(want, sizeof(want), "A:mg %s%s f t v c u\r\n", key,
+	    base64 ? " b" : " k");
+	check_bytes(said, strlen(said), want);
+	said[0] = '\0';
+}
+
+/* What is said when the read of a key is answered so. */
+static const struct {
+	unsigned int minor, patch; /* of the mirror */
+	const char *key;           /* "=" at its end: in base64 */
+	const char *answer;
+	const char *says;
+} says[] = {
+	{ 6, 18, "k", "EN\r\n", "" },
+	{ 6, 18, "k", "SERVER_ERROR no\r\n", "" },
+	{ 6, 18, "k", "VA 1 kk f5 t60 c9\r\nx\r\n", "M:add k 5 60 1\r\nx\r\n" },
+	{ 6, 18, "k", "VA 0 kk f0 t-1 c9\r\n\r\n", "M:add k 0 0 0\r\n\r\n" },
+	{ 6, 18, "k", "VA 1 kk f0 t0 c9\r\nx\r\n", "" },
+	{ 4, 24, "k", "VA 1 kk f5 t60 c9\r\nx\r\n", "M:add k 5 60 1\r\nx\r\n" },
+	/* keys */
+	{ 6, 18, "AAEgDQo=", "VA 1 f5 t60 c9\r\nx\r\n",
+	    "M:ms AAEgDQo= 1 b ME F5 T60\r\nx\r\n" },
+	{ 6, 9, "AAEgDQo=", "VA 1 f5 t60 c9\r\nx\r\n", "" },
+	{ 6, 18, "k", "VA 1 kaw== b f5 t60 c9\r\nx\r\n",
+	    "M:ms aw== 1 b ME F5 T60\r\nx\r\n" },
+	{ 6, 9, "k", "VA 1 kaw== b f5 t60 c9\r\nx\r\n",
+	    "M:add k 5 60 1\r\nx\r\n" },
+	/* stale items: won by the read, and by a client before it */
+	{ 6, 18, "k", "VA 1 kk f5 t60 c9 X W\r\nx\r\n",
+	    "A:md k I C9\r\nM:add k 5 60 1\r\nx\r\nM:md k I\r\n" },
+	{ 6, 18, "k", "VA 1 kk f5 t60 c9 W X\r\nx\r\n",
+	    "A:md k I C9\r\nM:add k 5 60 1\r\nx\r\nM:md k I\r\n" },
+	{ 6, 18, "k", "VA 1 kk f5 t60 c9 Z X\r\nx\r\n",
+	    "M:add k 5 60 1\r\nx\r\nM:md k I\r\nM:mg k u\r\n" },
+	{ 6, 18, "AAEgDQo=", "VA 0 f0 t-1 c9 X Z\r\n\r\n",
+	    "M:ms AAEgDQo= 0 b ME F0 T0\r\n\r\nM:md AAEgDQo= b I\r\n"
+	    "M:mg AAEgDQo= b u\r\n" },
+	{ 4, 24, "k", "VA 1 kk f5 t60 c9 X W\r\nx\r\n", "A:md k I C9\r\n" },
+	{ 5, 22, "k", "VA 1 kk f5 t60 c9 X Z\r\nx\r\n", "" },
+	/* made by N */
+	{ 6, 18, "k", "VA 0 kk f0 t60 c9 Z\r\n\r\n", "M:mg k N60 u\r\n" },
+	{ 6, 18, "k", "VA 0 kk f0 t-1 c9 Z\r\n\r\n", "M:mg k N0 u\r\n" },
+	{ 6, 18, "AAEgDQo=", "VA 0 f0 t60 c9 Z\r\n\r\n",
+	    "M:mg AAEgDQo= b N60 u\r\n" },
+	{ 4, 24, "k", "VA 0 kk f0 t60 c9 Z\r\n\r\n", "" },
+	/* won by R */
+	{ 6, 18, "k", "VA 1 kk f0 t60 c9 Z\r\nx\r\n",
+	    "M:add k 0 60 1\r\nx\r\nM:mg k R120 u\r\n" },
+	{ 6, 18, "k", "VA 0 kk f1 t60 c9 Z\r\n\r\n",
+	    "M:add k 1 60 0\r\n\r\nM:mg k R120 u\r\n" },
+	{ 6, 18, "k", "VA 1 kk f0 t-1 c9 Z\r\nx\r\n",
+	    "M:add k 0 0 1\r\nx\r\n" },
+	{ 4, 24, "k", "VA 1 kk f0 t60 c9 Z\r\nx\r\n",
+	    "M:add k 0 60 1\r\nx\r\n" },
+};
+
+static void
+test_each_item_is_written_as_it_is(void)
+{
+	struct copy copy;
+	size_t i;
+
+	for (i = 0; i < COUNT(says); i++) {
+		begin_case(says[i].minor, says[i].patch);
+		begin_copy(&copy, says[i].key,
+		    says[i].key[strlen(says[i].key) - 1] == '=');
+		reply(A, says[i].answer);
+		check_case(strcmp(said, says[i].says) == 0, "%s: %s",
+		    says[i].answer, said);
+		check((ended == COPY_UNDER_WAY) == (call_count > 0));
+	}
+}
+
+static void
+test_token_is_given_back_with_the_same_cas_where_that_can_be_said(void)
+{
+	struct copy copy;
+
+	begin_case(4, 24);
+	peers[A].identity.version[2] = 27;
+	begin_copy(&copy, "k", false);
+	reply(A, "VA 1 kk f5 t60 c9 X W\r\nx\r\n");
+	check_bytes(said, strlen(said), "A:md k I C9 E9\r\n");
+	reply(A, "HD\r\n");
+	check(ended == COPY_REFUSED && dirty[0] == '\0');
+}
+
+/* Before 1.6.13 md takes no two cas tokens for equal. */
+static void
+test_token_is_given_back_at_any_rate_where_cas_is_not_compared(void)
+{
+	struct copy copy;
+
+	begin_case(4, 24);
+	peers[A].identity.version[2] = 12;
+	begin_copy(&copy, "k", false);
+	reply(A, "VA 1 kk f5 t60 c9 X W\r\nx\r\n");
+	check_bytes(said, strlen(said), "A:md k I\r\n");
+	reply(A, "OK\r\n");
+	check(ended == COPY_REFUSED);
+}
+
+static void
+test_copy_ends_when_all_is_answered(void)
+{
+	struct copy copy;
+
+	begin_case(6, 18);
+	begin_copy(&copy, "k", false);
+	reply(A, "VA 1 kk f5 t60 c9 X W\r\nx\r\n");
+	reply(M, "STORED\r\n");
+	reply(M, "HD\r\n");
+	check(ended == COPY_UNDER_WAY && call_count == 1);
+	reply(A, "EX\r\n");
+	check(ended == COPY_ADDED && dirty[0] == '\0');
+	begin_case(6, 18);
+	begin_copy(&copy, "k", false);
+	reply(A, "VA 1 kk f5 t60 c9 X Z\r\nx\r\n");
+	reply(M, "NOT_STORED\r\n");
+	reply(M, "HD\r\n");
+	reply(M, "HD X W\r\n");
+	check(ended == COPY_OVERTAKEN && call_count == 0);
+}
+
+static void
+test_mirror_that_fails_in_the_middle_is_dirty(void)
+{
+	struct copy copy;
+
+	begin_case(6, 18);
+	begin_copy(&copy, "k", false);
+	reply(A, "VA 1 kk f5 t60 c9 X Z\r\nx\r\n");
+	reply(M, "STORED\r\n");
+	peers[M].state = PEER_DOWN;
+	calls[0].call->is_suspect = true;
+	reply(M, NULL);
+	check_bytes(dirty, strlen(dirty), "M:k ");
+	check_bytes(blamed, strlen(blamed), "k");
+	reply(M, NULL);
+	check(ended == COPY_ADDED && call_count == 0);
+}
+
+static void
+test_mirror_that_fails_before_the_read_is_answered_gets_nothing(void)
+{
+	struct copy copy;
+
+	begin_case(6, 18);
+	begin_copy(&copy, "k", false);
+	peers[M].state = PEER_DOWN;
+	reply(A, "VA 1 kk f5 t60 c9 X W\r\nx\r\n");
+	check_bytes(said, strlen(said), "A:md k I C9\r\n");
+	reply(A, "HD\r\n");
+	check(ended == COPY_GONE);
+}
+
+static void
+test_authority_that_fails_before_it_has_its_token_is_dirty(void)
+{
+	struct copy copy;
+
+	begin_case(6, 18);
+	begin_copy(&copy, "k", false);
+	reply(A, "VA 1 kk f5 t60 c9 X W\r\nx\r\n");
+	authority = M;
+	reply(A, NULL);
+	check_bytes(dirty, strlen(dirty), "A:k ");
+	check(LIST_EMPTY(&peers[A].giving_back));
+	begin_case(6, 18);
+	begin_copy(&copy, "k", false);
+	reply(A, "VA 1 kk f5 t60 c9 X W\r\nx\r\n");
+	authority = NONE;
+	reply(A, NULL);
+	check(dirty[0] == '\0');
+	begin_case(6, 18);
+	begin_copy(&copy, "k", false);
+	reply(A, NULL);
+	check(ended == COPY_FAILED && dirty[0] == '\0');
+}
+
+/* The token is out because of the first one only. */
+static void
+test_two_copies_of_a_key_take_no_token_from_each_other(void)
+{
+	struct copy one, other, third;
+
+	begin_case(6, 18);
+	begin_copy(&one, "k", false);
+	begin_copy(&other, "k", false);
+	begin_copy(&third, "l", false);
+	reply(A, "VA 1 kk f5 t60 c9 X W\r\nx\r\n");
+	said[0] = '\0';
+	reply(A, "VA 1 kk f5 t60 c9 X Z\r\nx\r\n");
+	check_bytes(said, strlen(said), "M:add k 5 60 1\r\nx\r\nM:md k I\r\n");
+	said[0] = '\0';
+	reply(A, "VA 1 kl f5 t60 c8 X Z\r\nx\r\n");
+	check_bytes(said, strlen(said),
+	    "M:add l 5 60 1\r\nx\r\nM:md l I\r\nM:mg l u\r\n");
+}
+
+static void
+test_text_in_base64_is_plain_and_other_keys_need_who_knows_it(void)
+{
+	struct copy copy = { .ended = on_test_ended, .base64 = true };
+
+	begin_case(6, 18);
+	copy.length = 8;
+	memcpy(copy.key, "aGVsbG8=", copy.length);
+	check(copy_begin(&copy, NULL, NULL) == COPY_UNDER_WAY);
+	check_bytes(said, strlen(said), "A:mg hello k f t v c u\r\n");
+	memset(&copy, 0, sizeof(copy));
+	begin_case(6, 18);
+	peers[A].identity.version[2] = 9;
+	copy.ended = on_test_ended;
+	copy.base64 = true;
+	copy.length = 8;
+	memcpy(copy.key, "AAEgDQo=", copy.length);
+	check(copy_begin(&copy, NULL, NULL) == COPY_GONE);
+	check(call_count == 0);
+}
+
+static void
+test_what_cannot_be_copied_is_not_begun(void)
+{
+	struct copy copy = { .ended = on_test_ended, .key = "k", .length = 1 };
+
+	begin_case(6, 18);
+	check(copy_begin(&copy, NULL, &peers[A]) == COPY_NOBODY);
+	authority = M;
+	check(copy_begin(&copy, NULL, &peers[M]) == COPY_NOBODY);
+	authority = NONE;
+	check(copy_begin(&copy, NULL, NULL) == COPY_NOBODY);
+	authority = A;
+	peers[M].state = PEER_DOWN;
+	check(copy_begin(&copy, NULL, NULL) == COPY_NOBODY);
+	begin_case(6, 18);
+	peers[A].identity.version[1] = 5;
+	check(copy_begin(&copy, NULL, NULL) == COPY_UNABLE);
+	check(!copy_can_read(&peers[A]) && copy_can_read(&peers[M]));
+	is_to_blame = true;
+	check(copy_begin(&copy, NULL, NULL) == COPY_REFUSED);
+	is_to_blame = false;
+	check(call_count == 0);
+}
+
+int
+main(void)
+{
+	RUN(test_each_item_is_written_as_it_is);
+	RUN(test_token_is_given_back_with_the_same_cas_where_that_can_be_said);
+	RUN(test_token_is_given_back_at_any_rate_where_cas_is_not_compared);
+	RUN(test_copy_ends_when_all_is_answered);
+	RUN(test_mirror_that_fails_in_the_middle_is_dirty);
+	RUN(test_mirror_that_fails_before_the_read_is_answered_gets_nothing);
+	RUN(test_authority_that_fails_before_it_has_its_token_is_dirty);
+	RUN(test_two_copies_of_a_key_take_no_token_from_each_other);
+	RUN(test_text_in_base64_is_plain_and_other_keys_need_who_knows_it);
+	RUN(test_what_cannot_be_copied_is_not_begun);
+	return unit_end();
+}
