@@ -2,7 +2,7 @@
  * Answer the commands that are about no key.
  *
  * Invariant: each way through local_answer() gives the request its reply once,
- * or has a fanout do so later.
+ * or has a fanout or a flush_all do so later.
  */
 
 #include "client/local.h"
@@ -17,6 +17,7 @@
 #include "client/request.h"
 #include "client/stats.h"
 #include "conn.h"
+#include "mirror/flush.h"
 #include "mirror/pair.h"
 #include "proto.h"
 
@@ -42,6 +43,12 @@ answer_version(struct local *local, struct request *request)
 }
 
 static void
+on_flush_done(void *owner, const char *reply)
+{
+	finish_with_text(owner, reply);
+}
+
+static void
 answer_flush_all(struct local *local, struct request *request,
     const struct proto_request *r)
 {
@@ -52,7 +59,9 @@ answer_flush_all(struct local *local, struct request *request,
 		return;
 	}
 	local->env->stats->cmd_flush++;
-	if (!fanout_flush(local->env, request, r, conn_loop_now(local->loop)))
+	request_hold(request);
+	if (!flush_all(pairs_flushes(local->env->pairs),
+		r->has_exptime ? r->exptime : 0, on_flush_done, request))
 		request_fail(request);
 }
 

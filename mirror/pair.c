@@ -21,6 +21,7 @@
 #include "conn.h"
 #include "hot_assert.h"
 #include "mirror/blame.h"
+#include "mirror/flush.h"
 #include "mirror/gate.h"
 #include "mirror/peer.h"
 #include "proto.h"
@@ -42,10 +43,9 @@ struct pairs {
 	bool has_choice;
 	/* How many peers are warming. */
 	unsigned int warming_peers;
-	struct gate *gate;   /* owned */
-	struct blame *blame; /* owned */
-	/* See pairs_set_flush(). */
-	int64_t flush_at_ms;
+	struct gate *gate;       /* owned */
+	struct flushes *flushes; /* owned */
+	struct blame *blame;     /* owned */
 	struct pairs_counters counters;
 };
 
@@ -142,21 +142,6 @@ pair_partner(const struct pair *pair, const struct peer *peer)
 	return peer == pair->primary ? pair->backup : pair->primary;
 }
 
-void
-pairs_set_flush(struct pairs *pairs, int64_t at_ms)
-{
-	assert(at_ms >= 0);
-	pairs->flush_at_ms = at_ms;
-}
-
-int64_t
-pairs_flush_in(const struct pairs *pairs, int64_t now_ms)
-{
-	return pairs->flush_at_ms <= now_ms ?
-	    0 :
-	    (pairs->flush_at_ms - now_ms + 999) / 1000;
-}
-
 bool
 pairs_are_warming(const struct pairs *pairs)
 {
@@ -180,6 +165,12 @@ struct gate *
 pairs_gate(struct pairs *pairs)
 {
 	return pairs->gate;
+}
+
+struct flushes *
+pairs_flushes(struct pairs *pairs)
+{
+	return pairs->flushes;
 }
 
 struct blame *
@@ -365,6 +356,7 @@ pairs_new(struct conn_loop *loop, struct resolver *resolver,
 	pairs->has_choice = servers->primary_count > 1 ||
 	    servers->backup_count > 1 || settings->links > 1;
 	pairs->gate = gate_new(loop, pairs);
+	pairs->flushes = flushes_new(loop, pairs);
 	pairs->blame = blame_new();
 	args.gate = pairs->gate;
 	args.warming_peers = &pairs->warming_peers;
@@ -372,9 +364,10 @@ pairs_new(struct conn_loop *loop, struct resolver *resolver,
 	pairs->backups = calloc(servers->backup_count + 1, sizeof(void *));
 	pairs->peers = calloc(servers->primary_count + servers->backup_count,
 	    sizeof(*pairs->peers));
-	if (pairs->gate == NULL || pairs->blame == NULL ||
-	    pairs->primaries == NULL || pairs->backups == NULL ||
-	    pairs->peers == NULL || !build_rings(pairs, servers) ||
+	if (pairs->gate == NULL || pairs->flushes == NULL ||
+	    pairs->blame == NULL || pairs->primaries == NULL ||
+	    pairs->backups == NULL || pairs->peers == NULL ||
+	    !build_rings(pairs, servers) ||
 	    !build_peers(pairs, servers, &args)) {
 		pairs_free(pairs);
 		return NULL;
@@ -391,6 +384,7 @@ pairs_free(struct pairs *pairs)
 		return;
 	for (i = 0; i < pairs->peer_count; i++)
 		peer_destroy(&pairs->peers[i]);
+	flushes_free(pairs->flushes);
 	gate_free(pairs->gate);
 	blame_free(pairs->blame);
 	ketama_free(pairs->primary_ring);

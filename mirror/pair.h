@@ -15,6 +15,7 @@
 struct address;
 struct blame;
 struct conn_loop;
+struct flushes;
 struct resolver;
 struct gate;
 struct pairs;
@@ -97,6 +98,9 @@ struct peer *pairs_peer(struct pairs *pairs, size_t i);
 /* The gate of all peers. */
 struct gate *pairs_gate(struct pairs *pairs);
 
+/* The flush_alls of all peers. */
+struct flushes *pairs_flushes(struct pairs *pairs);
+
 /* The keys at which servers fail. */
 struct blame *pairs_blame(const struct pairs *pairs);
 
@@ -120,13 +124,6 @@ struct peer *pair_authority(const struct pair *pair);
 /* The other server of the pair than peer, which is one of them; NULL: there is
    none. */
 struct peer *pair_partner(const struct pair *pair, const struct peer *peer);
-
-/* A flush_all with a delay was sent: servers drop what they have at this time,
-   in milliseconds of the monotonic clock.  0: there is none to come. */
-void pairs_set_flush(struct pairs *pairs, int64_t at_ms);
-
-/* In how many seconds from now_ms that is, rounded up; 0 if it is over. */
-int64_t pairs_flush_in(const struct pairs *pairs, int64_t now_ms);
 
 /* Whether some peer is warming: see peer_set_warming(). */
 bool pairs_are_warming(const struct pairs *pairs);

@@ -22,9 +22,7 @@
 #include "mirror/recovery.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include <event2/event.h>
 
@@ -34,13 +32,13 @@
 #include "mirror/alias.h"
 #include "mirror/dirty.h"
 #include "mirror/drain.h"
+#include "mirror/flush.h"
 #include "mirror/gate.h"
 #include "mirror/identify.h"
 #include "mirror/invalidate.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "mirror/rebuild.h"
-#include "proto.h"
 #include "server/server.h"
 #include "server/zombie.h"
 
@@ -122,8 +120,6 @@ struct recovery {
 	struct rebuild *rebuild;
 	struct event *warm_end; /* owned: ends the warming */
 	struct gate_job handback;
-	/* A flush_all whose time has not come yet, sent once more. */
-	struct call flush;
 };
 
 struct recoveries {
@@ -354,9 +350,10 @@ static bool
 judge_new(struct recovery *recovery, const struct identity *found)
 {
 	struct peer *peer = recovery->peer;
-	bool are_all_up = peer->away_partners == 0;
+	bool has_partners = pairs_are_mirrored(peer->pairs);
+	bool are_all_up = has_partners && peer->away_partners == 0;
 
-	if (is_stranger(recovery, found)) {
+	if (has_partners && is_stranger(recovery, found)) {
 		if (!may_empty_stranger(recovery))
 			return false;
 		distrust_all_items(peer, found);
@@ -469,41 +466,7 @@ on_identified(struct identify *identify)
  * DRAIN
  */
 
-static void
-on_flush_answered(struct call *call, const struct answer *answer)
-{
-	const struct recovery *recovery = CONTAINER_OF(call, struct recovery,
-	    flush);
-
-	if (answer != NULL && answer->last.result != PROTO_OKAY)
-		log_warning("s %s: refuses a flush_all that is not due yet",
-		    peer_name(recovery->peer));
-}
-
-/* If a flush_all is still to come, it must also drop what the server gets from
-   now on, so it is sent once more.  memcached drops items a second before the
-   time that it is given. */
-static void
-submit_flush_to_come(struct recovery *recovery)
-{
-	struct recoveries *all = recovery->all;
-	struct peer *peer = recovery->peer;
-	int64_t seconds = pairs_flush_in(all->pairs, conn_loop_now(all->loop));
-	char line[40];
-
-	if (seconds == 0)
-		return;
-	snprintf(line, sizeof(line), "flush_all %lld\r\n",
-	    (long long)peer_exptime(peer, seconds + 1));
-	recovery->flush = (struct call){
-		.expect = PROTO_EXPECT_OK,
-		.done = on_flush_answered,
-	};
-	server_submit(peer->server, 0, &recovery->flush, line, strlen(line),
-	    NULL, 0, NULL);
-}
-
-/* Without partners there is nothing to invalidate or to rebuild. */
+/* Without partners nobody has written what the server should hold. */
 static void
 come_up_alone(struct recovery *recovery)
 {
@@ -511,7 +474,6 @@ come_up_alone(struct recovery *recovery)
 	assert(recovery->rebuild == NULL);
 	dirty_clear(recovery->peer->dirty);
 	recovery->contents = CONTENTS_WHOLE;
-	submit_flush_to_come(recovery);
 	set_state(recovery, PEER_UP);
 	log_coverage(recovery->all);
 }
@@ -527,7 +489,9 @@ on_server_drained(struct drain *drain)
 	if (recovery->all->are_stopping)
 		return;
 	server_attach_links(recovery->peer->server);
-	if (!pairs_are_mirrored(pairs)) {
+	/* It may have been away at a flush_all. */
+	if (!pairs_are_mirrored(pairs) &&
+	    !dirty_is_all(recovery->peer->dirty)) {
 		come_up_alone(recovery);
 		return;
 	}
@@ -560,7 +524,6 @@ on_invalidated(void *owner, bool is_emptied)
 	assert(recovery->rebuild != NULL);
 	if (is_emptied)
 		recovery->contents = CONTENTS_LOST;
-	submit_flush_to_come(recovery);
 	set_state(recovery, PEER_REBUILD);
 	rebuild_start(recovery->rebuild, may_lack_any_key(recovery->contents));
 }
@@ -938,6 +901,7 @@ recoveries_stop(struct recoveries *all)
 
 	assert(!all->are_stopping);
 	all->are_stopping = true;
+	flushes_stop(pairs_flushes(all->pairs));
 	for (i = 0; i < pairs_peer_count(all->pairs); i++) {
 		recovery = &all->of_peers[i];
 		invalidation_stop(recovery->invalidation);
@@ -962,6 +926,16 @@ recoveries_free(struct recoveries *all)
 		event_free(all->steady);
 	free(all->of_peers);
 	free(all);
+}
+
+void
+recovery_refill(struct peer *peer)
+{
+	struct recovery *recovery = peer->recovery;
+
+	assert(peer->state == PEER_UP && gate_is_closed(peer->gate));
+	recovery->contents = CONTENTS_LOST;
+	rebuild_again(recovery);
 }
 
 struct pairs *

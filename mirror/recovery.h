@@ -47,6 +47,10 @@ void recoveries_stop(struct recoveries *recoveries);
 /* The pairs, which the recoveries own. */
 struct pairs *recoveries_pairs(struct recoveries *recoveries);
 
+/* A peer that is up has lost all that it held: fill it from its partners.  They
+   answer in its place meanwhile.  To be called in a job of the gate. */
+void recovery_refill(struct peer *peer);
+
 /* Whether some server has neither answered nor failed since the start. */
 bool recoveries_are_starting(const struct recoveries *recoveries);
 
