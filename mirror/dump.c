@@ -9,7 +9,8 @@
  * A dump has a connection of its own, which overtakes what is queued on the
  * links of the server.  An effect that is queued there was sent before the
  * returned server became a mirror, so nothing but the dump tells of its key.
- * That is why each try waits for a fence.
+ * That is why each try waits for a fence.  A server that is being invalidated
+ * gets no effects.
  *
  * Nothing that the server says is believed to have an end: it says in stats how
  * many items it has, and a list that is much longer, or takes much longer, than
@@ -349,13 +350,19 @@ static const struct conn_handler handler = {
  * Tries
  */
 
+static bool
+may_be_listed(const struct peer *from)
+{
+	return peer_is_trusted(from) || from->state == PEER_INVALIDATE;
+}
+
 static void
 connect_dump(struct dump *dump)
 {
 	static const char line[] = "stats\r\n";
 	int fd;
 
-	assert(dump->conn == NULL && peer_is_trusted(dump->from));
+	assert(dump->conn == NULL && may_be_listed(dump->from));
 	dump->is_asked = false;
 	dump->items = dump->lines = 0;
 	dump->began_ms = conn_loop_now(dump->loop);
@@ -388,6 +395,11 @@ static void
 try_dump(struct dump *dump)
 {
 	dump->handler->begins(dump->owner);
+	if (dump->from->state == PEER_INVALIDATE) {
+		/* It gets no effects, so none is queued. */
+		connect_dump(dump);
+		return;
+	}
 	dump->fence = fence_new(dump->from, on_fence_passed, dump);
 	if (dump->fence == NULL)
 		retry_dump(dump, "no memory");
@@ -401,7 +413,7 @@ on_dump_timer(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	assert(dump->fence == NULL);
-	if (!peer_is_trusted(dump->from))
+	if (!may_be_listed(dump->from))
 		end_dump(dump, DUMP_LOST);
 	else if (dump->conn != NULL)
 		retry_dump(dump, "it fell silent");

@@ -2,9 +2,9 @@
 #define DUMP_H
 
 /*
- * List the keys of a server that is up: lru_crawler metadump, on a connection
- * of its own.  All that comes is read at once, because a reader that stalls
- * blocks a thread of that server.
+ * List the keys of a server that is up, or is being invalidated: lru_crawler
+ * metadump, on a connection of its own.  All that comes is read at once,
+ * because a reader that stalls blocks a thread of that server.
  */
 
 #include <stdbool.h>
@@ -20,7 +20,7 @@ enum dump_end {
 	DUMP_WHOLE,
 	/* key() has returned false. */
 	DUMP_STOPPED,
-	/* The server is not trusted any more. */
+	/* The server has failed. */
 	DUMP_LOST,
 	/* The server has no such command, or refuses it; it fails each time; or
 	   its list has no end. */
@@ -42,9 +42,10 @@ struct dump_handler {
 };
 
 /*
- * Begin to list the keys that from has, which is trusted and is borrowed.
- * handler is borrowed, and is called from the loop with owner.  Returns NULL
- * when out of memory.
+ * Begin to list the keys that from has, which is borrowed.  It is trusted, or
+ * it is in the state INVALIDATE and gets no keys meanwhile.  handler is
+ * borrowed, and is called from the loop with owner.  Returns NULL when out of
+ * memory.
  */
 struct dump *dump_new(struct conn_loop *loop, struct peer *from,
     const struct dump_handler *handler, void *owner);

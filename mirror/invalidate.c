@@ -5,9 +5,13 @@
  *        ^                                              |
  *        '--- an error, or no reply --------------------'
  *
+ *   All keys are dirty:  flush_all -> reply -> (-C) the end of the second
+ *   It refuses that:     dump -> listed keys -> deletion -> delete -> reply
+ *
  * Invariant: a key that may be old is dirty, or in a deletion whose delete has
  * no reply.  Writes of clients make more keys dirty until done() is called,
- * because the server gets no effects before that.
+ * because the server gets no effects before that.  All keys stay dirty until
+ * the server has been emptied.
  */
 
 #include "mirror/invalidate.h"
@@ -16,16 +20,25 @@
 #include <stdlib.h>
 
 #include "container_of.h"
+#include "log.h"
 #include "mirror/blame.h"
 #include "mirror/command.h"
 #include "mirror/dirty.h"
+#include "mirror/dump.h"
+#include "mirror/keys.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
+#include "mirror/second.h"
 #include "proto.h"
 #include "server/server.h"
 
-/* Deletes in flight. */
-enum { DELETIONS_MAX = 64 };
+enum {
+	/* Deletes in flight. */
+	DELETIONS_MAX = 64,
+	/* Memory of the keys of a server that refuses flush_all, bytes.  If it
+	   has more keys, they are listed again when these are deleted. */
+	LISTED_MAX = 16 << 20,
+};
 
 /* The delete of a dirty key. */
 struct deletion {
@@ -40,15 +53,25 @@ struct deletion {
 };
 
 struct invalidation {
+	struct conn_loop *loop;                     /* borrowed */
 	struct peer *peer;                          /* borrowed */
 	const struct invalidation_handler *handler; /* borrowed */
 	void *owner;
 	/* It was started and not stopped, and has neither called done() nor
 	   had a delete without a reply. */
 	bool is_running;
-	/* The flush_all, in flight while is_flushing. */
+	/* The flush_all.  is_flushing: it has no answer, or the second in which
+	   it was carried out is not over. */
 	struct call flush;
 	bool is_flushing;
+	/* The server refuses flush_all: the keys that it has listed are
+	   deleted. */
+	bool is_purging;
+	struct dump *dump;   /* owned; NULL: no list is being read */
+	enum dump_end list;  /* how the last list has ended */
+	size_t found;        /* keys of the last list */
+	struct keys *listed; /* owned: keys that wait to be deleted */
+	size_t held;         /* memory of listed, in bytes */
 	struct deletion deletions[DELETIONS_MAX];
 	/* Deletions that are not in flight, linked by next_idle. */
 	struct deletion *idle;
@@ -63,6 +86,7 @@ finish_invalidation(struct invalidation *invalidation, bool is_emptied)
 	assert(invalidation->peer->state == PEER_INVALIDATE);
 	assert(!dirty_is_all(invalidation->peer->dirty) &&
 	    dirty_count(invalidation->peer->dirty) == 0);
+	assert(invalidation->dump == NULL && !invalidation->is_purging);
 	invalidation->is_running = false;
 	invalidation->handler->done(invalidation->owner, is_emptied);
 }
@@ -70,6 +94,25 @@ finish_invalidation(struct invalidation *invalidation, bool is_emptied)
 /*
  * Everything
  */
+
+/* The server holds nothing. */
+static void
+finish_emptied(struct invalidation *invalidation)
+{
+	invalidation->is_purging = false;
+	dirty_clear(invalidation->peer->dirty);
+	finish_invalidation(invalidation, true);
+}
+
+static void
+on_emptied_second(void *owner, bool is_over)
+{
+	struct invalidation *invalidation = owner;
+
+	invalidation->is_flushing = false;
+	if (is_over && invalidation->is_running)
+		finish_emptied(invalidation);
+}
 
 static void
 on_emptied(struct call *call, const struct answer *answer)
@@ -82,11 +125,15 @@ on_emptied(struct call *call, const struct answer *answer)
 	if (answer == NULL || !invalidation->is_running)
 		return;
 	if (answer->last.result != PROTO_OKAY) {
-		server_fail(peer->server, "refuses flush_all");
-		return;
+		peer->identity.refuses_flush = true;
+		delete_more(invalidation);
+	} else if (!peer->identity.has_no_cas) {
+		finish_emptied(invalidation);
+	} else {
+		invalidation->is_flushing = true;
+		if (second_wait(peer, on_emptied_second, invalidation) == NULL)
+			server_fail(peer->server, "out of memory");
 	}
-	dirty_clear(peer->dirty);
-	finish_invalidation(invalidation, true);
 }
 
 static void
@@ -104,6 +151,111 @@ flush_everything(struct invalidation *invalidation)
 	};
 	server_submit(invalidation->peer->server, 0, &invalidation->flush, line,
 	    sizeof(line) - 1, NULL, 0, NULL);
+}
+
+/*
+ * Everything, of a server that refuses flush_all
+ */
+
+static void
+on_purge_list_begins(void *owner)
+{
+	(void)owner;
+}
+
+static bool
+on_key_to_purge(void *owner, const char *key, size_t length)
+{
+	struct invalidation *invalidation = owner;
+	char encoded[PROTO_BASE64_MAX];
+	bool base64 = proto_base64_is_needed(key, length);
+
+	if (base64) {
+		length = proto_base64_encode(key, length, encoded);
+		key = encoded;
+	}
+	/* No client can have set, or read, a key that is longer on a command
+	   line. */
+	if (length > PROTO_KEY_MAX)
+		return true;
+	invalidation->found++;
+	return keys_add(invalidation->listed, key, length, base64) &&
+	    invalidation->held <= LISTED_MAX;
+}
+
+static void
+on_purge_list_ended(void *owner, enum dump_end how)
+{
+	struct invalidation *invalidation = owner;
+
+	invalidation->dump = NULL;
+	invalidation->list = how;
+	if (!invalidation->is_running)
+		return;
+	if (how == DUMP_UNABLE)
+		server_fail(invalidation->peer->server,
+		    "refuses flush_all, and does not list its keys");
+	else if (how != DUMP_LOST)
+		delete_more(invalidation);
+}
+
+static const struct dump_handler on_purge_list = {
+	.begins = on_purge_list_begins,
+	.key = on_key_to_purge,
+	.ended = on_purge_list_ended,
+};
+
+static void
+list_everything(struct invalidation *invalidation)
+{
+	struct peer *peer = invalidation->peer;
+
+	assert(invalidation->dump == NULL);
+	invalidation->found = 0;
+	invalidation->dump = dump_new(invalidation->loop, peer, &on_purge_list,
+	    invalidation);
+	if (invalidation->dump == NULL)
+		server_fail(peer->server, "out of memory");
+}
+
+/* No key is left of the last list.  If that had them all, the server is empty:
+   it is given no other ones.  The lists of old servers may lack some. */
+static void
+purge_more(struct invalidation *invalidation)
+{
+	const struct identity *identity = &invalidation->peer->identity;
+
+	assert(keys_count(invalidation->listed) == 0);
+	if (invalidation->list == DUMP_WHOLE &&
+	    (invalidation->found == 0 || identity_is_since(identity, 1, 6, 9)))
+		finish_emptied(invalidation);
+	else
+		list_everything(invalidation);
+}
+
+static void
+begin_purge(struct invalidation *invalidation)
+{
+	log_info("s %s: refuses flush_all: its keys are deleted one by one",
+	    peer_name(invalidation->peer));
+	invalidation->is_purging = true;
+	list_everything(invalidation);
+}
+
+/* Forget an earlier try, which has failed. */
+static void
+reset_purge(struct invalidation *invalidation)
+{
+	struct deletion *deletion = invalidation->idle;
+
+	invalidation->is_purging = false;
+	if (invalidation->dump != NULL)
+		dump_free(invalidation->dump);
+	invalidation->dump = NULL;
+	assert(deletion != NULL);
+	while (keys_pop(invalidation->listed, deletion->key, &deletion->length,
+	    &deletion->base64))
+		;
 }
 
 /*
@@ -172,6 +324,36 @@ delete_key(struct invalidation *invalidation, struct deletion *deletion)
 	    command.length, NULL, 0, NULL);
 }
 
+/* Delete as many of the listed keys as may be in flight. */
+static void
+delete_listed(struct invalidation *invalidation)
+{
+	struct deletion *deletion;
+
+	while ((deletion = invalidation->idle) != NULL &&
+	    keys_pop(invalidation->listed, deletion->key, &deletion->length,
+		&deletion->base64)) {
+		invalidation->idle = deletion->next_idle;
+		delete_key(invalidation, deletion);
+	}
+	if (keys_count(invalidation->listed) == 0)
+		purge_more(invalidation);
+}
+
+/* All keys are dirty. */
+static void
+empty_server(struct invalidation *invalidation)
+{
+	if (invalidation->dump != NULL)
+		return;
+	if (invalidation->is_purging)
+		delete_listed(invalidation);
+	else if (invalidation->peer->identity.refuses_flush)
+		begin_purge(invalidation);
+	else
+		flush_everything(invalidation);
+}
+
 /* Delete as many dirty keys as may be in flight.  If all keys are dirty, empty
    the server.  If none is, finish. */
 static void
@@ -193,7 +375,7 @@ delete_more(struct invalidation *invalidation)
 		delete_key(invalidation, deletion);
 	}
 	if (dirty_is_all(dirty))
-		flush_everything(invalidation);
+		empty_server(invalidation);
 	else if (dirty_count(dirty) == 0)
 		finish_invalidation(invalidation, false);
 }
@@ -203,6 +385,7 @@ invalidation_start(struct invalidation *invalidation)
 {
 	assert(invalidation->peer->state == PEER_INVALIDATE);
 	assert(!invalidation->is_flushing && invalidation->idle != NULL);
+	reset_purge(invalidation);
 	invalidation->is_running = true;
 	delete_more(invalidation);
 }
@@ -214,8 +397,8 @@ invalidation_stop(struct invalidation *invalidation)
 }
 
 struct invalidation *
-invalidation_new(struct peer *peer, const struct invalidation_handler *handler,
-    void *owner)
+invalidation_new(struct conn_loop *loop, struct peer *peer,
+    const struct invalidation_handler *handler, void *owner)
 {
 	struct invalidation *invalidation = calloc(1, sizeof(*invalidation));
 	int i;
@@ -223,6 +406,7 @@ invalidation_new(struct peer *peer, const struct invalidation_handler *handler,
 	if (invalidation == NULL)
 		return NULL;
 	assert(handler->key != NULL && handler->done != NULL);
+	invalidation->loop = loop;
 	invalidation->peer = peer;
 	invalidation->handler = handler;
 	invalidation->owner = owner;
@@ -231,11 +415,21 @@ invalidation_new(struct peer *peer, const struct invalidation_handler *handler,
 		invalidation->deletions[i].next_idle = invalidation->idle;
 		invalidation->idle = &invalidation->deletions[i];
 	}
+	invalidation->listed = keys_new(&invalidation->held);
+	if (invalidation->listed == NULL) {
+		free(invalidation);
+		return NULL;
+	}
 	return invalidation;
 }
 
 void
 invalidation_free(struct invalidation *invalidation)
 {
+	if (invalidation == NULL)
+		return;
+	if (invalidation->dump != NULL)
+		dump_free(invalidation->dump);
+	keys_free(invalidation->listed);
 	free(invalidation);
 }

@@ -3,12 +3,14 @@
 
 /*
  * Remove from a server that is back what may be old in it: its dirty keys, or
- * all that it has, if all keys are dirty.
+ * all that it has, if all keys are dirty.  If it refuses flush_all then, its
+ * keys are listed and deleted.
  */
 
 #include <stdbool.h>
 #include <stddef.h>
 
+struct conn_loop;
 struct invalidation;
 struct peer;
 
@@ -22,8 +24,8 @@ struct invalidation_handler {
 	void (*done)(void *owner, bool is_emptied);
 };
 
-/* peer and handler are borrowed.  Returns NULL when out of memory. */
-struct invalidation *invalidation_new(struct peer *peer,
+/* The pointers are borrowed.  Returns NULL when out of memory. */
+struct invalidation *invalidation_new(struct conn_loop *loop, struct peer *peer,
     const struct invalidation_handler *handler, void *owner);
 void invalidation_free(struct invalidation *invalidation); /* NULL is fine */
 
@@ -31,7 +33,8 @@ void invalidation_free(struct invalidation *invalidation); /* NULL is fine */
  * Begin.  The peer is in the state INVALIDATE and stays in it until done(),
  * which is called once, from the loop or inside this function.  If the server
  * fails first, no handler is called, and the keys that were not deleted are
- * dirty again.  A server that refuses a delete or a flush_all is failed.
+ * dirty again.  A server that refuses a delete, or refuses flush_all and does
+ * not list its keys, is failed.
  */
 void invalidation_start(struct invalidation *invalidation);
 

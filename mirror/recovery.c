@@ -816,8 +816,8 @@ recovery_init(struct recovery *recovery, struct recoveries *all,
 	alias_init(&recovery->alias, peer, all->pairs);
 	recovery->warm_end = event_new(conn_loop_base(all->loop), -1, 0,
 	    on_warm_end, recovery);
-	recovery->invalidation = invalidation_new(peer, &on_invalidation,
-	    recovery);
+	recovery->invalidation = invalidation_new(all->loop, peer,
+	    &on_invalidation, recovery);
 	return drain_init(&recovery->drain, all->loop, peer,
 		   on_server_drained) &&
 	    recovery->warm_end != NULL && recovery->invalidation != NULL;

@@ -223,6 +223,22 @@ def hang(server, proxy, number):
     wait_for(lambda: states(proxy)[number] == "down", "it to be missed")
 
 
+def test_flush_during_invalidation_leaves_nothing_old(stage):
+    """A server without cas uniques is emptied for a second: time enough."""
+    primary, backup, proxy = pair_of(stage, "-C")
+    put(proxy)
+    hang(primary, proxy, 0)
+    assert proxy.talk(b"flush_all\r\n") == OK
+    put(proxy, value=b"o")
+    primary.cont()
+    wait_for(lambda: states(proxy)[0] == "invalidate", "the invalidation")
+    assert proxy.talk(b"flush_all\r\n") == OK
+    put(proxy, 10)
+    wait_for_states(proxy, "up", "up")
+    for server in primary, backup, proxy:
+        assert held(server) == FILLED[:10] + EMPTY[10:]
+
+
 def test_flush_during_a_handback_leaves_nothing_old(stage):
     """The partner does not answer the fence of the handback for a while."""
     released = threading.Event()
@@ -400,6 +416,22 @@ def test_refusal_of_one_server_is_known_before_anything_is_dropped(
         assert held(server) == FILLED
 
 
+def test_refused_flush_does_not_replace_the_one_to_come(stage):
+    """Nor does one that comes when a server refuses by now undo it."""
+    primary, backup, proxy = pair_of(stage)
+    put(proxy)
+    assert proxy.talk(b"flush_all 3\r\n") == OK
+    backup.options += ("-F",)
+    come_back(proxy, backup)
+    assert proxy.talk(b"flush_all 100\r\nflush_all\r\n") == NOT_ALLOWED * 2
+    assert held(backup) == FILLED, "too slow to say anything"
+    wait_for(lambda: flushes(primary) == [1], "its time")
+    put(proxy, 10, b"n")
+    wait_for_states(proxy, "up", "up")
+    for server in primary, backup, proxy:
+        assert held(server) == [[b"n"]] * 10 + EMPTY[10:]
+
+
 class Refusing:
     """A front refuses flush_all, although its memcached says otherwise."""
 
@@ -452,6 +484,103 @@ def test_surprising_refusal_of_some_servers_of_many(stage):
         assert held(proxy) == before
 
 
+def test_surprising_refusal_of_a_server_that_is_being_filled(stage):
+    """The one that was trusted has dropped all: so must the other one."""
+    primary, backup = stage.memcached(), stage.memcached()
+    refuse = Refusing()
+    released = threading.Event()
+
+    def hold(line):
+        if line.startswith(b"lru_crawler"):
+            assert released.wait(20)
+        return refuse(line)
+
+    primary = stage.add(Fronted(refuse)).start()
+    front = stage.add(Front(backup, lambda line: hold(line)
+                            if line.startswith(b"lru_") else None))
+    proxy = started(stage, [primary], [front])
+    put(proxy)
+    primary.restart()
+    wait_for(lambda: states(proxy) == ["rebuild", "up"], "the rebuild")
+    primary.talk(b"set k0 0 0 1\r\no\r\n")
+    assert proxy.talk(b"flush_all\r\n") == NOT_ALLOWED
+    released.set()
+    put(proxy, 10, b"n")
+    refuse.refuses = False
+    wait_for(lambda: states(proxy) == ["up", "up"], "both to be up")
+    for server in primary, backup, proxy:
+        assert held(server) == [[b"n"]] * 10 + EMPTY[10:]
+
+
+# Emptied without flush_all
+
+@pytest.mark.parametrize("surprise", [False, True])
+def test_server_that_refuses_is_emptied_key_by_key_when_it_returns(
+        stage, surprise):
+    """It was promised when the server did not refuse yet."""
+    refuse = Refusing()
+    refuse.refuses = False
+    primary = (stage.add(Fronted(refuse)).start() if surprise
+               else stage.memcached())
+    backup = stage.memcached()
+    proxy = started(stage, [primary], [backup])
+    for i in range(0, 20000, 1000):
+        proxy.talk(b"".join(b"set r%d 0 0 1 noreply\r\nv\r\n" % j
+                            for j in range(i, i + 1000)))
+    odd = (b"set \xff\xfe%\x01 0 0 1\r\nv\r\nms AAEC 1 b\r\nv\r\nset %s 0 0 1\r\n"
+           b"v\r\n").replace(b"%s", b"l" * 250)
+    assert proxy.talk(odd) == b"STORED\r\nHD\r\nSTORED\r\n"
+    assert proxy.talk(b"flush_all 3\r\n") == OK
+    if not surprise:
+        primary.options += ("-F",)
+        come_back(proxy, primary)
+        assert items(primary) == [20003], "too slow to say anything"
+    refuse.refuses = True
+    wait_for(lambda: flushes(backup) == [1], "its time")
+    put(proxy, 10, b"n")
+    wait_for(lambda: states(proxy) == ["up", "up"], "it to be back")
+    assert "its keys are deleted one by one" in proxy.output()
+    for server in primary, backup:
+        assert items(server) == [10]
+        assert held(server) == [[b"n"]] * 10 + EMPTY[10:]
+
+
+def test_stranger_that_refuses_is_emptied_key_by_key(stage):
+    """The address leads to another memcached, which was started with -F."""
+    other = stage.memcached("-F")
+    put(other, value=b"o")
+    other.talk(b"set own 0 0 1\r\no\r\n")
+    primary, backup = stage.memcacheds(2)
+    to_primary = way(stage, primary)
+    proxy = started(stage, [to_primary], [backup])
+    put(proxy)
+    wait_for(lambda: int(other.stats()["uptime"]) > 4, "it to run")
+    to_primary.lead_to(other)
+    wait_for(lambda: "its keys are deleted one by one" in proxy.output(),
+             "it to be emptied")
+    wait_for_states(proxy, "up", "up")
+    assert held(proxy) == held(other) == FILLED
+    assert other.talk(b"get own\r\n") == b"END\r\n"
+
+
+def test_server_that_refuses_and_lists_nothing_stays_away(stage):
+    """Nothing old is read from it; its reason is in the log."""
+    other = stage.memcached("-F", "-X")
+    put(other, value=b"o")
+    primary, backup = stage.memcacheds(2)
+    to_primary = way(stage, primary)
+    proxy = started(stage, [to_primary], [backup])
+    put(proxy)
+    wait_for(lambda: int(other.stats()["uptime"]) > 4, "it to run")
+    to_primary.lead_to(other)
+    wait_for(lambda: "refuses flush_all, and does not list its keys"
+             in proxy.output(), "the reason")
+    assert held(proxy) == FILLED
+    to_primary.lead_to(primary)
+    wait_for_states(proxy, "up", "up")
+    assert held(proxy) == FILLED
+
+
 # Servers without cas uniques
 
 @pytest.mark.parametrize("which", [[0], [1], [0, 1]])
@@ -476,6 +605,37 @@ def test_what_follows_a_flush_is_kept_without_cas_uniques(stage, which, delay):
         time.sleep(1.1)
         for server in *servers, proxy:
             assert held(server) == [[b"n"]] * COUNT
+
+
+def test_clock_that_stands_still_is_no_reason_to_wait_for_ever(stage):
+    """The server is given up, and emptied when it returns."""
+    born = time.time()
+
+    class Still(Front):
+        still = True
+
+        def identity(self, line):
+            if self.still and line == b"stats settings\r\n":
+                return b"STAT cas_enabled no\r\nEND\r\n"
+            if self.still and line == b"stats\r\n":
+                return b"STAT pid 7\r\nSTAT uptime 5\r\nSTAT time %d\r\n" \
+                    b"END\r\n" % born
+            return None
+
+    primary, backup = stage.memcacheds(2)
+    front = stage.add(Still(primary, lambda line: None))
+    proxy = started(stage, [front], [backup])
+    put(proxy)
+    began = time.monotonic()
+    assert proxy.talk(b"flush_all\r\n") == OK
+    assert time.monotonic() - began < 6
+    assert "its clock stands still" in proxy.output()
+    put(proxy, 10, b"n")
+    assert held(proxy) == [[b"n"]] * 10 + EMPTY[10:]
+    front.still = False
+    wait_for_states(proxy, "up", "up")
+    for server in primary, backup, proxy:
+        assert held(server) == [[b"n"]] * 10 + EMPTY[10:]
 
 
 # Turns
