@@ -605,6 +605,21 @@ finish(void)
 	stop_well();
 }
 
+static enum server_option
+options_of_servers(unsigned int kind)
+{
+	switch (kind & 60) {
+	case 60:
+		return run_.is_exact ? OPTION_NONE : OPTION_OLD;
+	case 56:
+		return OPTION_F;
+	case 52:
+		return OPTION_C;
+	default:
+		return OPTION_NONE;
+	}
+}
+
 static void
 play(struct script *script)
 {
@@ -614,7 +629,7 @@ play(struct script *script)
 	run_.is_eager = kind & 2;
 	choose_options(script);
 	choose_servers(script);
-	servers_begin(run_.servers, !run_.is_exact && (kind & 60) == 60);
+	servers_begin(run_.servers, options_of_servers(kind));
 	clients_begin(run_.is_exact, run_.options.item_size);
 	if (!start())
 		return;

@@ -32,6 +32,7 @@ struct server {
 	enum lie lie;
 	unsigned int pid, connections;
 	int64_t started;
+	int64_t flushed_s; /* second of its last flush_all */
 };
 
 static struct server servers[SERVERS_MAX];
@@ -39,16 +40,18 @@ static unsigned int count;
 static unsigned int pids = 100;
 static const char *version;
 static bool told_twice;
+static enum server_option option;
 
 void
-servers_begin(unsigned int n, bool are_old)
+servers_begin(unsigned int n, enum server_option with)
 {
 	unsigned int i, j;
 
 	assert(n <= SERVERS_MAX);
 	count = n;
 	told_twice = false;
-	version = are_old ? "1.4.5" : "1.6.18";
+	option = with;
+	version = option == OPTION_OLD ? "1.4.5" : "1.6.18";
 	for (i = 0; i < n; i++) {
 		servers[i] = (struct server){
 			.pid = pids++,
@@ -148,6 +151,23 @@ is_argument(const struct proto_request *r, const char *bytes, const char *text)
 	    memcmp(bytes + r->argument.at, text, strlen(text)) == 0;
 }
 
+static bool
+refuses_flush(const struct server *server)
+{
+	return option == OPTION_F && (server - servers) % 2 == 0;
+}
+
+static void
+say_settings(const struct server *server, struct bytes *out)
+{
+	bytes_print(out,
+	    "STAT item_size_max 1048576\r\n"
+	    "STAT memory_file (null)\r\n"
+	    "STAT cas_enabled %s\r\nSTAT flush_enabled %s\r\nEND\r\n",
+	    option == OPTION_C ? "no" : "yes",
+	    refuses_flush(server) ? "no" : "yes");
+}
+
 static void
 say_about_itself(const struct server *server, const struct proto_request *r,
     const char *bytes, struct bytes *out)
@@ -155,9 +175,7 @@ say_about_itself(const struct server *server, const struct proto_request *r,
 	if (is_argument(r, bytes, "conns"))
 		say_conns(server, out);
 	else if (is_argument(r, bytes, "settings"))
-		bytes_print(out,
-		    "STAT item_size_max 1048576\r\n"
-		    "STAT memory_file (null)\r\nEND\r\n");
+		say_settings(server, out);
 	else
 		say_stats(server, out);
 }
@@ -187,6 +205,20 @@ administer(struct server *server, const char *bytes, size_t n,
 }
 
 static void
+flush_server(struct server *server, const struct proto_request *r,
+    const char *bytes, struct bytes *out)
+{
+	if (r->has_exptime)
+		finding("a server is sent a flush_all with a time");
+	if (refuses_flush(server)) {
+		bytes_print(out, "CLIENT_ERROR flush_all not allowed\r\n");
+		return;
+	}
+	server->flushed_s = world_seconds();
+	model_execute(&server->model, r, bytes, world_seconds(), out);
+}
+
+static void
 execute(struct server *server, const struct proto_request *r, const char *bytes,
     struct bytes *out)
 {
@@ -203,8 +235,12 @@ execute(struct server *server, const struct proto_request *r, const char *bytes,
 	else if (servers_are_old() && r->command >= PROTO_MG &&
 	    r->command <= PROTO_ME)
 		bytes_print(out, "ERROR\r\n");
+	else if (r->command == PROTO_FLUSH_ALL)
+		flush_server(server, r, bytes, out);
 	else
 		model_execute(&server->model, r, bytes, world_seconds(), out);
+	if (option == OPTION_C && server->flushed_s == world_seconds())
+		model_clear(&server->model);
 }
 
 /*

@@ -29,7 +29,15 @@ enum lie {
 	LIES,
 };
 
-void servers_begin(unsigned int n, bool are_old);
+/* What they were started with. */
+enum server_option {
+	OPTION_NONE,
+	OPTION_OLD, /* a version without meta commands */
+	OPTION_F,   /* every second one refuses flush_all */
+	OPTION_C,   /* after a flush_all they drop what comes in its second */
+};
+
+void servers_begin(unsigned int n, enum server_option option);
 void servers_end(void);
 
 /* They have no meta commands. */
