@@ -22,9 +22,7 @@
 #include "mirror/recovery.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include <event2/event.h>
 
@@ -44,7 +42,6 @@
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "mirror/rebuild.h"
-#include "proto.h"
 #include "server/server.h"
 
 enum {
