@@ -48,11 +48,12 @@ servers_begin(unsigned int n, bool are_old)
 	assert(n <= SERVERS_MAX);
 	count = n;
 	told_twice = false;
-	version = are_old ? "1.4.5" : "1.6.18";
+	version = are_old ? "1.4.5" : "1.6.19";
 	for (i = 0; i < n; i++) {
 		servers[i] = (struct server){
 			.pid = pids++,
 			.started = world_seconds() - 100,
+			.model.makes_by_append = true,
 		};
 		for (j = 0; j < CONNS_MAX; j++)
 			servers[i].conns[j].end = -1;
@@ -401,7 +402,7 @@ servers_kill(unsigned int i)
 
 	servers_drop(i, false);
 	model_clear(&server->model);
-	server->model = (struct model){ .cas = 0 };
+	server->model = (struct model){ .makes_by_append = true };
 	server->is_dead = true;
 	server->hangs = false;
 	server->connections = 0;
