@@ -102,10 +102,11 @@ struct proto_request {
 	   as memcached 1.6.18 does.  Of flush_all: its delay.  Of meta
 	   commands: see has_ttl. */
 	int32_t exptime;
-	bool has_exptime; /* flush_all with a delay */
 	uint64_t cas;     /* the token of cas; C of ms, md and ma */
-	bool has_cas;     /* ms, md or ma with C */
 	uint64_t delta;   /* of incr, decr and ma */
+	uint64_t initial; /* J of ma */
+	int32_t vivify;   /* N: the exptime of an item that is made */
+	int32_t recache;  /* R: who is first below this many seconds wins */
 
 	/*
 	 * Meta commands: from the first flag to the end of the last one;
@@ -116,9 +117,12 @@ struct proto_request {
 	/* M of ms: E, A, P, R or S; S if there is none.  M of ma: I or D; I if
 	   there is none. */
 	char mode;
+	bool has_exptime;    /* flush_all with a delay */
+	bool has_cas;        /* ms, md or ma with C */
 	bool has_ttl;        /* T was given, and exptime is its argument */
 	bool has_value;      /* v was given */
 	bool has_vivify;     /* N was given */
+	bool has_recache;    /* R was given */
 	bool has_invalidate; /* I was given */
 
 	struct proto_span argument; /* first word behind stats; may be empty */
@@ -219,11 +223,19 @@ enum proto_result {
 	PROTO_LATER_VALUE,
 };
 
+/* What a reply to mg says of the item: flags without an argument. */
+enum proto_mark {
+	PROTO_WON = 1,     /* W: this client is to set it anew */
+	PROTO_AWAITED = 2, /* Z: another client was asked to */
+	PROTO_STALE = 4,   /* X: it was invalidated */
+};
+
 /* One element of a reply.  The reply ends with the first element that is
    neither PROTO_VALUE nor PROTO_STAT.  A field that the element does not have
    is 0. */
 struct proto_reply {
 	enum proto_result result;
+	unsigned int marks; /* of meta replies: of enum proto_mark */
 	/* Bytes of the element.  With PROTO_MORE: the length of the whole
 	   element, if its line is whole, or 0. */
 	size_t length;

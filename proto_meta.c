@@ -87,9 +87,6 @@ read_flag(const struct line *line, const struct proto_span *token,
 {
 	const char *text = line->bytes + token->at + 1;
 	size_t length = token->length - 1;
-	uint64_t number;
-	int32_t ignored;
-	bool given;
 
 	assert(token->length > 0);
 	switch (text[-1]) {
@@ -106,7 +103,7 @@ read_flag(const struct line *line, const struct proto_span *token,
 		r->has_invalidate = true;
 		return error;
 	case 'J':
-		return read_digits(text, length, &number) ?
+		return read_digits(text, length, &r->initial) ?
 		    error :
 		    "CLIENT_ERROR invalid numeric initial value";
 	case 'M':
@@ -115,9 +112,11 @@ read_flag(const struct line *line, const struct proto_span *token,
 		    error :
 		    "CLIENT_ERROR incorrect length for M token";
 	case 'N':
-		return read_time(text, length, error, &r->has_vivify, &ignored);
+		return read_time(text, length, error, &r->has_vivify,
+		    &r->vivify);
 	case 'R':
-		return read_time(text, length, error, &given, &ignored);
+		return read_time(text, length, error, &r->has_recache,
+		    &r->recache);
 	case 'T':
 		return read_time(text, length, error, &r->has_ttl, &r->exptime);
 	case 'b':

@@ -307,6 +307,24 @@ parse_version(const char *bytes, size_t end, struct proto_reply *r)
 	return PROTO_OK;
 }
 
+/* The mark that a flag of a meta reply is; 0: it is none. */
+static unsigned int
+mark_of(const char *flag, size_t length)
+{
+	if (length != 1)
+		return 0;
+	switch (flag[0]) {
+	case 'W':
+		return PROTO_WON;
+	case 'Z':
+		return PROTO_AWAITED;
+	case 'X':
+		return PROTO_STALE;
+	default:
+		return 0;
+	}
+}
+
 /* Read the flags of a meta reply.  They are in bytes[at .. end), behind a
    space, unless there are none. */
 static enum proto_status
@@ -324,6 +342,7 @@ parse_flags(const char *bytes, size_t at, size_t end, struct proto_reply *r)
 	while ((at = skip_spaces(bytes, at, end)) < end) {
 		start = at;
 		at = key_end(bytes, start, end);
+		r->marks |= mark_of(bytes + start, at - start);
 		if (bytes[start] != 'c')
 			continue;
 		set_span(&r->cas, start + 1, at);

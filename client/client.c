@@ -78,6 +78,7 @@ struct client {
 	bool has_ended;   /* its side of the connection is closed */
 	bool is_closing;  /* no input is looked at any more */
 	bool is_finished; /* all output is sent; it is to close its side */
+	bool has_steps;   /* some request may be in steps: see request.h */
 	struct gate_waiter gate_waiter;     /* waits for the gate to open */
 	struct budget_waiter memory_waiter; /* waits for memory */
 	struct unfinished unfinished; /* the command at the end of its input */
@@ -443,6 +444,16 @@ start_request(struct client *client, const struct proto_request *r,
 		deliver(client);
 }
 
+/* Carry out a meta command about a key. */
+static void
+start_meta(struct client *client, const struct proto_request *r,
+    const char *bytes)
+{
+	start_request(client, r, bytes);
+	client->has_steps |= client->count > 0 &&
+	    request_is_in_steps(client->last);
+}
+
 /* Whether an error is not all: memcached drops the old value of a key when the
    new one of a set or ms is too large. */
 static bool
@@ -476,6 +487,11 @@ handle(struct client *client, const struct proto_request *r, const char *bytes)
 		break;
 	case PROTO_QUIT:
 		client_stop(client);
+		break;
+	case PROTO_MG:
+	case PROTO_MS:
+	case PROTO_MA:
+		start_meta(client, r, bytes);
 		break;
 	default:
 		start_request(client, r, bytes);
@@ -580,6 +596,25 @@ is_held(const struct client *client, const struct proto_request *r,
 	    !request_may_start(&client->env->requests, r, bytes);
 }
 
+/* Whether r would overtake a request that is in steps; a flush_all would
+   overtake any.  If so, one that is in flight will be answered, and resume()
+   called. */
+static bool
+would_overtake(struct client *client, const struct proto_request *r,
+    const char *bytes)
+{
+	const struct request *request;
+	bool is_about = is_about_keys(r);
+
+	client->has_steps = false;
+	STAILQ_FOREACH(request, &client->requests, entry) {
+		client->has_steps |= request_is_in_steps(request);
+		if (is_about && request_would_overtake(request, r, bytes))
+			return true;
+	}
+	return client->has_steps && r->command == PROTO_FLUSH_ALL;
+}
+
 /* Give up unfinished commands while memory is short.  Their clients are offered
    what they keep once more, all but reader, which is looking at it. */
 static void
@@ -662,9 +697,13 @@ may_handle(struct client *client, const struct proto_request *r,
 {
 	if (is_given_up(client) ||
 	    (!is_full(client) && may_begin_or_wait(client))) {
-		if (!is_held(client, r, bytes))
-			return true;
-		wait_at_gate(client);
+		if (!is_held(client, r, bytes)) {
+			if (!client->has_steps ||
+			    !would_overtake(client, r, bytes))
+				return true;
+		} else {
+			wait_at_gate(client);
+		}
 	}
 	pause_client(client);
 	return false;

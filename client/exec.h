@@ -18,6 +18,7 @@
 #include <sys/queue.h>
 
 #include "client/request.h"
+#include "mirror/gate.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "proto.h"
@@ -109,6 +110,8 @@ struct exec {
 	bool round_is_written;   /* at least one round has been written */
 	bool is_held; /* request_hold() was called, and it is not finished */
 	bool round_is_cut; /* some key of the round is, or was, EXEC_LATER */
+	bool is_in_steps;  /* step, and not r, is sent to servers */
+	unsigned char step_count; /* steps that servers have replied to */
 	/* What the client gets in place of END, because a key was not asked
 	   for, or its reply was lost.  Static, with its CRLF; NULL: END. */
 	const char *error_line;
@@ -136,6 +139,10 @@ struct exec {
 	/* exec_new() sets all above to zero.  What is below is written before
 	   it is read. */
 	struct proto_request r; /* the command, as proto.c understood it */
+	/* Valid if is_in_steps: what is to be sent for r now, see
+	   command_begin_steps(). */
+	struct proto_request step;
+	struct gate_waiter step_waiter; /* the next step waits for the gate */
 	const char *bytes; /* what r was parsed from: in message or small */
 	struct pair pair;  /* request.c: the servers of the one key */
 	struct get_key *get_keys; /* the keys of this round, in their order */

@@ -259,7 +259,8 @@ send_touches(struct exec *exec, const struct subrequest *sub)
 	}
 }
 
-/* Give the values that have come to partners that are warming. */
+/* Give the values that have come to partners that are warming.  Those of a gat
+   are not, because their new TTL may be a short one. */
 static void
 warm_partners(struct exec *exec, const struct subrequest *sub,
     const struct answer *answer)
@@ -309,7 +310,7 @@ on_values(struct call *call, const struct answer *answer)
 			exec->error_line = suspect_error;
 		if (touches)
 			send_touches(exec, sub);
-		if (pairs_are_warming(exec->env->pairs))
+		else if (pairs_are_warming(exec->env->pairs))
 			warm_partners(exec, sub, answer);
 	}
 	exec_close_subrequest(sub, answer);

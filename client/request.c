@@ -2,6 +2,8 @@
  * Carry one command from parsed line to whole reply.
  *
  *   request_start() -> one key:   a subrequest -> effect -> its reply, as it is
+ *                        ^                           |
+ *                        '---- the next step <-------'
  *                   -> in rounds: multiget.c
  *
  * Invariant: when the owner is called because of a reply to a write, the effect
@@ -11,6 +13,7 @@
 #include "client/request.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "block.h"
@@ -30,6 +33,12 @@
 
 static_assert(PROTO_GET == 0 && PROTO_GATS == 3,
     "the family of get has the first four numbers");
+
+enum {
+	/* Steps of a request.  There are more than two only while other clients
+	   make and delete its item; after these it is sent as it is. */
+	STEPS_MAX = 8,
+};
 
 static struct exec *
 exec_of(struct request *request)
@@ -77,56 +86,111 @@ keep_message(struct exec *exec, struct conn *conn,
  * Replies that we make
  */
 
-/* Make a meta reply: word, then what memcached adds there for the flags O, k
-   (with b), and c of ms.  The parser lets no flag through twice. */
+/* Text that is being made. */
+struct text {
+	struct exec *exec;
+	char *to;
+	const char *cas; /* what flag c becomes */
+	/* The server on which an ma has made its item; or NULL. */
+	const struct peer *made_on;
+	/* Of that item, as far as the flags have been read. */
+	int32_t exptime;
+};
+
 static void
-set_meta_text(struct exec *exec, const char *word)
+add_text(struct text *text, const char *bytes, size_t n)
+{
+	text->to = mempcpy(text->to, bytes, n);
+}
+
+/* What memcached adds to a meta reply for a flag of the command: of all, for O
+   and k, of ms for c, and of ma for c and t.  N and T are carried out in their
+   order. */
+static void
+add_flag(struct text *text, const char *flag, size_t n)
+{
+	const struct proto_request *r = &text->exec->r;
+
+	switch (flag[0]) {
+	case 'O':
+		add_text(text, " ", 1);
+		add_text(text, flag, n);
+		break;
+	case 'k':
+		add_text(text, " k", 2);
+		add_text(text, text->exec->bytes + r->key.at, r->key.length);
+		add_text(text, " b", r->base64 ? 2 : 0);
+		break;
+	case 'c':
+		if (text->made_on != NULL || r->command == PROTO_MS)
+			text->to += sprintf(text->to, " c%s", text->cas);
+		break;
+	case 't':
+		if (text->made_on != NULL)
+			text->to += sprintf(text->to, " t%lld",
+			    (long long)peer_seconds_left(text->made_on,
+				text->exptime));
+		break;
+	case 'N':
+		text->exptime = r->vivify;
+		break;
+	case 'T':
+		text->exptime = r->exptime;
+		break;
+	}
+}
+
+/* Make a meta reply: word, what memcached adds for the flags, then value.  The
+   parser lets no flag through twice. */
+static void
+set_meta_text(struct exec *exec, const char *word, const char *cas,
+    const char *value, const struct peer *made_on)
 {
 	const struct proto_request *r = &exec->r;
 	size_t at = r->meta.at, end = r->meta.at + r->meta.length;
+	struct text text = { .exec = exec, .cas = cas, .made_on = made_on };
 	struct proto_span token;
-	char *to;
 
 	assert(exec->text_block == NULL);
-	exec->text_block = block_new(2 * r->meta.length + r->key.length + 16);
+	exec->text_block = block_new(2 * r->meta.length + r->key.length + 128);
 	if (exec->text_block == NULL) {
 		exec_set_text(exec, exec_no_memory);
 		return;
 	}
-	to = exec->text_block->bytes;
-	to = mempcpy(to, word, 2);
-	while (proto_token(exec->bytes, end, &at, &token)) {
-		if (exec->bytes[token.at] == 'O') {
-			*to++ = ' ';
-			to = mempcpy(to, exec->bytes + token.at, token.length);
-		} else if (exec->bytes[token.at] == 'c') {
-			to = mempcpy(to, " c0", r->command == PROTO_MS ? 3 : 0);
-		} else if (exec->bytes[token.at] == 'k') {
-			to = mempcpy(to, " k", 2);
-			to = mempcpy(to, exec->bytes + r->key.at,
-			    r->key.length);
-			to = mempcpy(to, " b", r->base64 ? 2 : 0);
-		}
-	}
-	to = mempcpy(to, "\r\n", 2);
-	assert(to <= exec->text_block->bytes + exec->text_block->size);
+	text.to = exec->text_block->bytes;
+	add_text(&text, word, strlen(word));
+	while (proto_token(exec->bytes, end, &at, &token))
+		add_flag(&text, exec->bytes + token.at, token.length);
+	add_text(&text, "\r\n", 2);
+	add_text(&text, value, strlen(value));
+	assert(text.to <= exec->text_block->bytes + exec->text_block->size);
 	exec->text = exec->text_block->bytes;
-	exec->text_length = (size_t)(to - exec->text);
+	exec->text_length = (size_t)(text.to - exec->text);
 }
 
-/* Whether the command is a mg with N, which would make its key on a miss. */
-static bool
-makes_key(const struct exec *exec)
+/* The reply to an ma that has made its item, for which a server has replied to
+   an ms. */
+static void
+set_made_text(struct exec *exec, const struct peer *peer,
+    const struct answer *answer)
 {
-	const struct proto_request *r = &exec->r;
-	size_t at = r->meta.at, end = r->meta.at + r->meta.length;
-	struct proto_span token;
+	const struct proto_span *token = &answer->last.cas;
+	char word[16] = "HD", value[32] = "", cas[24] = "0";
+	int n;
 
-	while (r->command == PROTO_MG &&
-	    proto_token(exec->bytes, end, &at, &token))
-		if (exec->bytes[token.at] == 'N')
-			return true;
-	return false;
+	if (exec->r.quiet) {
+		exec_set_text(exec, "");
+		return;
+	}
+	if (token->length > 0)
+		cas[command_tag(cas, answer->bytes + token->at, token->length,
+		    peer_tag(peer))] = '\0';
+	if (exec->r.has_value) {
+		n = sprintf(value, "%llu\r\n",
+		    (unsigned long long)exec->r.initial);
+		sprintf(word, "VA %d", n - 2);
+	}
+	set_meta_text(exec, word, cas, value, peer);
 }
 
 /*
@@ -158,14 +222,16 @@ refuse_key(struct exec *exec)
 		stats_count_get(stats, command, 1, 0);
 	else if (command == PROTO_MG)
 		stats_count(stats, &exec->r, PROTO_META_EN);
-	if (exec->env->error_on_down || makes_key(exec))
+	/* An mg with N would make its key on a miss. */
+	if (exec->env->error_on_down ||
+	    (command == PROTO_MG && exec->r.has_vivify))
 		exec_set_text(exec, no_server_error(command));
 	else if (is_get(&exec->r))
 		exec_set_text(exec, "END\r\n");
 	else if (command == PROTO_ME || (command == PROTO_MG && exec->r.quiet))
 		exec_set_text(exec, command == PROTO_ME ? "EN\r\n" : "");
 	else if (command == PROTO_MG)
-		set_meta_text(exec, "EN");
+		set_meta_text(exec, "EN", "0", "", NULL);
 	else
 		exec_set_text(exec, no_server_error(command));
 }
@@ -195,6 +261,50 @@ is_foreign_cas(struct exec *exec, const struct peer *peer, uint64_t *cas)
 
 static void on_single_reply(struct call *call, const struct answer *answer);
 
+/* What is to be sent now: the request, or a step of it. */
+static const struct proto_request *
+current_step(const struct exec *exec)
+{
+	return exec->is_in_steps ? &exec->step : &exec->r;
+}
+
+/* Without a second server nobody needs to know what was done. */
+static void
+begin_steps(struct exec *exec)
+{
+	exec->is_in_steps = exec->r.meta.length > 0 &&
+	    pairs_are_mirrored(exec->env->pairs) &&
+	    exec->step_count < STEPS_MAX &&
+	    command_begin_steps(&exec->step, &exec->r);
+}
+
+/* A server has replied.  Returns whether something else is to be sent;
+   otherwise this is the reply to the request. */
+static bool
+take_next_step(struct exec *exec, const struct peer *peer,
+    const struct answer *answer)
+{
+	bool can_vivify = identity_is_since(&peer->identity, 1, 6, 19);
+
+	assert(exec->is_in_steps);
+	switch (command_next_step(&exec->step, &exec->r, exec->bytes,
+	    &answer->last, can_vivify)) {
+	case COMMAND_IS_DONE:
+		if (exec->r.command == PROTO_MA &&
+		    exec->step.mode == COMMAND_MAKES &&
+		    answer->last.result == PROTO_META_HD)
+			set_made_text(exec, peer, answer);
+		return false;
+	case COMMAND_HAS_STEP:
+		exec->is_in_steps = ++exec->step_count < STEPS_MAX;
+		break;
+	case COMMAND_IS_WHOLE:
+		exec->is_in_steps = false;
+		break;
+	}
+	return true;
+}
+
 /* returned_by: the server that has returned it; or NULL. */
 static void
 submit_single(struct exec *exec, struct subrequest *sub, uint64_t cas,
@@ -218,14 +328,15 @@ submit_single(struct exec *exec, struct subrequest *sub, uint64_t cas,
 		    exec->bytes + r->key.at, r->key.length);
 		return;
 	}
-	command_forward(&command, r, exec->bytes, cas);
+	command_forward(&command, current_step(exec), exec->bytes, cas);
 	sub->call.expect = command.expect;
 	peer_submit(sub->peer, exec->pair.hash, &sub->call, command.line,
 	    command.length, exec->bytes + r->data.at,
 	    command.has_data ? r->data.length + 2 : 0, exec->message);
 }
 
-/* Ask the authority of the key; or make the reply, if none is to be asked.
+/* Ask the authority of the key; or make the reply, if none is to be asked.  A
+   subrequest that was answered, or returned, is to be closed behind this.
    tries: servers that were asked and failed; returned_by: the last of them, or
    NULL; is_suspect: see suspect.h. */
 static void
@@ -236,7 +347,8 @@ submit_to_authority(struct exec *exec, unsigned int tries,
 	struct subrequest *sub;
 	uint64_t cas;
 
-	hot_assert(tries <= EXEC_TRIES_MAX && exec->owed == (tries > 0));
+	hot_assert(tries <= EXEC_TRIES_MAX &&
+	    exec->owed == !STAILQ_EMPTY(&exec->subrequests));
 	if (peer == NULL || tries == EXEC_TRIES_MAX) {
 		refuse_key(exec);
 		return;
@@ -246,17 +358,51 @@ submit_to_authority(struct exec *exec, unsigned int tries,
 		if (exec->r.command == PROTO_CAS)
 			exec_set_text(exec, "EXISTS\r\n");
 		else
-			set_meta_text(exec, "EX");
+			set_meta_text(exec, "EX", "0", "", NULL);
 		return;
 	}
-	/* A subrequest that failed, inline_sub, becomes the new one in place:
-	   it is open twice until on_single_reply() closes it. */
+	/* A subrequest that failed, or was a step, becomes the new one in
+	   place: it is open twice until on_single_reply() closes it. */
 	if (!STAILQ_EMPTY(&exec->subrequests))
 		exec_free_subrequests(exec);
 	sub = exec_add_subrequest(exec);
 	sub->peer = peer;
 	sub->tries = tries;
 	submit_single(exec, sub, cas, returned_by, is_suspect);
+}
+
+static void
+submit_next_step(struct exec *exec)
+{
+	struct subrequest *sub = STAILQ_FIRST(&exec->subrequests);
+
+	submit_to_authority(exec, sub->tries, NULL, false);
+	exec_close_subrequest(sub, NULL);
+}
+
+static void go_on_or_wait(struct exec *exec);
+
+static void
+on_step_waiter(struct gate_waiter *waiter)
+{
+	go_on_or_wait(CONTAINER_OF(waiter, struct exec, step_waiter));
+}
+
+/* Submit the next step.  It is new to the authority, so it is held by the gate;
+   its subrequest stays open meanwhile. */
+static void
+go_on_or_wait(struct exec *exec)
+{
+	struct gate *gate = pairs_gate(exec->env->pairs);
+
+	assert(exec->owed == 1);
+	if (!gate_is_closed(gate) || !gate_holds(gate, &exec->pair)) {
+		submit_next_step(exec);
+		return;
+	}
+	exec->step_waiter = (struct gate_waiter){ .wake = on_step_waiter,
+		.waiting = false };
+	gate_wait(gate, &exec->step_waiter);
 }
 
 static void
@@ -271,6 +417,7 @@ on_single_reply(struct call *call, const struct answer *answer)
 	if (answer == NULL) {
 		if (call->was_sent)
 			effect_lost(&exec->pair, peer, &exec->r, exec->bytes);
+		begin_steps(exec);
 		submit_to_authority(exec, sub->tries + 1, peer,
 		    call->is_suspect);
 	} else if (is_get(&exec->r)) {
@@ -280,8 +427,12 @@ on_single_reply(struct call *call, const struct answer *answer)
 			    answer->bytes, answer->length);
 		stats_count_get(exec->env->stats, exec->r.command, 1, hit);
 	} else {
-		effect_send(&exec->pair, peer, &exec->r, exec->bytes,
+		effect_send(&exec->pair, peer, current_step(exec), exec->bytes,
 		    exec->message, &answer->last);
+		if (exec->is_in_steps && take_next_step(exec, peer, answer)) {
+			go_on_or_wait(exec);
+			return;
+		}
 		stats_count(exec->env->stats, &exec->r, answer->last.result);
 	}
 	/* Behind the effect: this may call the owner, and end exec and sub. */
@@ -295,6 +446,7 @@ start_single(struct exec *exec)
 
 	exec->pair = pairs_find_wire(exec->env->pairs, exec->bytes + r->key.at,
 	    r->key.length, r->base64);
+	begin_steps(exec);
 	submit_to_authority(exec, 0, NULL, false);
 }
 
@@ -532,6 +684,29 @@ request_is_sent(const struct request *request)
 	const struct exec *exec = CONTAINER_OF(request, struct exec, request);
 
 	return exec->keys_left == 0 && !exec->is_held;
+}
+
+bool
+request_is_in_steps(const struct request *request)
+{
+	const struct exec *exec = CONTAINER_OF(request, struct exec, request);
+
+	return exec->is_in_steps && exec->state == EXEC_WAITING;
+}
+
+bool
+request_would_overtake(const struct request *request,
+    const struct proto_request *r, const char *bytes)
+{
+	const struct exec *exec = CONTAINER_OF(request, struct exec, request);
+	const struct proto_span *key = &exec->r.key;
+
+	if (!request_is_in_steps(request))
+		return false;
+	if (has_rounds(r) || r->base64 != exec->r.base64)
+		return true;
+	return key->length == r->key.length &&
+	    memcmp(exec->bytes + key->at, bytes + r->key.at, key->length) == 0;
 }
 
 void

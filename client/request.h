@@ -102,6 +102,15 @@ void request_continue(struct request *request);
    follows it in the input of the client cannot overtake it. */
 bool request_is_sent(const struct request *request);
 
+/* Whether the request may have to be sent again after a reply, so that what
+   follows it could overtake it. */
+bool request_is_in_steps(const struct request *request);
+
+/* Whether r, a command about keys that was parsed from bytes, has to wait
+   because it would overtake such a request for the same key. */
+bool request_would_overtake(const struct request *request,
+    const struct proto_request *r, const char *bytes);
+
 /* The owner is done with the request, written or not.  It ends now, or when no
    server owes it an answer. */
 void request_free(struct request *request);

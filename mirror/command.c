@@ -11,8 +11,12 @@
 #include <assert.h>
 #include <string.h>
 
-/* Digits of the largest number, or of the smallest one with its sign. */
-enum { NUMBER_MAX = 20 };
+enum {
+	/* Digits of the largest number, or of the smallest with its sign. */
+	NUMBER_MAX = 20,
+	/* The TTLs of the copies of an item differ by less than this. */
+	TTL_SLACK = 5,
+};
 
 static const char *const command_names[] = {
 	[PROTO_GET] = "get",
@@ -125,14 +129,66 @@ is_meta(const struct proto_request *r)
 static bool
 takes_argument(char flag)
 {
-	return memchr("DFJMNORT", flag, 8) != NULL;
+	return memchr("DFJO", flag, 4) != NULL;
+}
+
+/* Put a flag with seconds. */
+static void
+put_seconds(struct command *c, const char *flag, int32_t seconds)
+{
+	put_text(c, flag);
+	assert(c->length + NUMBER_MAX <= sizeof(c->line));
+	c->length += format_signed(c->line + c->length, seconds);
 }
 
 /*
- * Put those meta flags for which chosen() is true.  The argument of a C becomes
- * cas.  Of a flag that takes no argument only the letter is put, because
- * memcached ignores what follows it.
+ * Put a meta flag as r has it now, which is not always as it was written.  The
+ * argument of a C becomes cas.  T of ms is put by its callers.  Of a flag that
+ * takes no argument only the letter is put, because memcached ignores what
+ * follows it.
  */
+static void
+put_flag(struct command *c, const struct proto_request *r, const char *text,
+    size_t length, uint64_t cas)
+{
+	switch (text[0]) {
+	case 'C':
+		put(c, " C", 2);
+		assert(c->length + NUMBER_MAX <= sizeof(c->line));
+		c->length += format_number(c->line + c->length, cas);
+		break;
+	case 'M':
+		if (r->mode == COMMAND_IS_STALE && r->command == PROTO_MS)
+			break;
+		put(c, " M", 2);
+		put(c, &r->mode, 1);
+		break;
+	case 'N':
+		if (r->has_vivify)
+			put_seconds(c, " N", r->vivify);
+		break;
+	case 'R':
+		if (r->has_recache)
+			put_seconds(c, " R", r->recache);
+		break;
+	case 'T':
+		if (r->command != PROTO_MS)
+			put_seconds(c, " T", r->exptime);
+		break;
+	case 'I':
+		put(c, " I", r->has_invalidate ? 2 : 0);
+		break;
+	case 'J':
+		if (!r->has_vivify)
+			break;
+		/* fall through */
+	default:
+		put(c, " ", 1);
+		put(c, text, takes_argument(text[0]) ? length : 1);
+	}
+}
+
+/* Put those meta flags for which chosen() is true. */
 static void
 put_flags(struct command *c, const struct proto_request *r, const char *bytes,
     bool (*chosen)(char flag), uint64_t cas)
@@ -141,19 +197,28 @@ put_flags(struct command *c, const struct proto_request *r, const char *bytes,
 	size_t end = at + r->meta.length;
 	struct proto_span token;
 
-	while (proto_token(bytes, end, &at, &token)) {
-		if (!chosen(bytes[token.at]))
-			continue;
-		if (bytes[token.at] == 'C') {
-			put(c, " C", 2);
-			assert(c->length + NUMBER_MAX <= sizeof(c->line));
-			c->length += format_number(c->line + c->length, cas);
-			continue;
-		}
-		put(c, " ", 1);
-		put(c, bytes + token.at,
-		    takes_argument(bytes[token.at]) ? token.length : 1);
-	}
+	while (proto_token(bytes, end, &at, &token))
+		if (chosen(bytes[token.at]))
+			put_flag(c, r, bytes + token.at, token.length, cas);
+}
+
+/* The key of r, without base64 if it can be written so: it is at key->key of
+   the bytes that are returned, which are those of r or in room. */
+static const char *
+plain_key(const struct proto_request *r, const char *bytes,
+    struct proto_request *key, char *room)
+{
+	size_t n;
+
+	*key = (struct proto_request){ .key = r->key, .base64 = r->base64 };
+	if (!r->base64)
+		return bytes;
+	n = proto_base64_decode(bytes + r->key.at, r->key.length, room);
+	if (proto_base64_is_needed(room, n))
+		return bytes;
+	key->base64 = false;
+	key->key = (struct proto_span){ 0, (uint32_t)n };
+	return room;
 }
 
 /*
@@ -169,6 +234,41 @@ put_storage(struct command *c, const char *name, const struct proto_request *r,
 	put_signed(c, r->exptime);
 	put_number(c, r->data.length);
 	c->has_data = true;
+}
+
+/* Whether a step is to add the item of J, which an ma makes. */
+static bool
+makes_number(const struct proto_request *r)
+{
+	return r->command == PROTO_MA && r->mode == COMMAND_MAKES;
+}
+
+/* Put the line end, and a number as data. */
+static void
+put_data_number(struct command *c, const char *digits, size_t n)
+{
+	end_line(c);
+	put(c, digits, n);
+	end_line(c);
+}
+
+/* Add the number of J, as memcached makes it for an ma.  The item is one of a
+   key in base64 only if the key cannot be written otherwise. */
+static void
+forward_made(struct command *c, const struct proto_request *r,
+    const char *bytes)
+{
+	char room[PROTO_KEY_MAX], digits[NUMBER_MAX];
+	size_t n = format_number(digits, r->initial);
+	struct proto_request key;
+
+	bytes = plain_key(r, bytes, &key, room);
+	begin_line(c, "ms", &key, bytes, PROTO_EXPECT_META_SET);
+	put_number(c, n);
+	put(c, " b", key.base64 ? 2 : 0);
+	put_text(c, " ME c");
+	put_seconds(c, " T", r->exptime);
+	put_data_number(c, digits, n);
 }
 
 /* Whether a flag is sent to servers.  q concerns the client only, and P and L
@@ -192,6 +292,10 @@ forward_meta(struct command *c, const struct proto_request *r,
 	};
 
 	assert(r->command != PROTO_MN);
+	if (makes_number(r)) {
+		forward_made(c, r, bytes);
+		return;
+	}
 	begin_line(c, command_names[r->command], r, bytes, expects[r->command]);
 	if (r->command == PROTO_MS) {
 		put_number(c, r->data.length);
@@ -201,6 +305,8 @@ forward_meta(struct command *c, const struct proto_request *r,
 		put(c, " b", r->base64 ? 2 : 0);
 	else
 		put_flags(c, r, bytes, is_forwarded, cas);
+	if (r->command == PROTO_MS && r->has_ttl)
+		put_seconds(c, " T", r->exptime);
 	if (r->command == PROTO_MA && !r->has_value)
 		put(c, " v", 2);
 	end_line(c);
@@ -255,22 +361,49 @@ command_forward(struct command *c, const struct proto_request *r,
  *
  *   STORED to set, add, replace, cas               SET
  *   STORED to append, prepend                      SAME
- *   a number to incr, decr; VA to ma               SAME
+ *   a number to incr, decr                         SAME
  *   TOUCHED to touch; a hit of gat, gats           TOUCH
- *   VA or HD to mg with T                          TOUCH
  *   DELETED or NOT_FOUND to delete                 DELETE
- *   HD or NF to md                                 DELETE
+ *   SERVER_ERROR to set                            DELETE
+ *
  *   HD to ms with mode S, E or R                   SET
- *   HD to ms with mode S, E or R, with C and I     DELETE
  *   HD to ms with mode A or P                      SAME
- *   HD to ms with mode A or P, with N              DELETE
- *   SERVER_ERROR to set or ms                      DELETE
+ *   SERVER_ERROR to ms                             DELETE
+ *   HD or NF to md                                 DELETE
+ *   HD to md with I                                STALE
+ *   VA to ma                                       SAME
+ *   VA or HD to mg with T                          TOUCH
+ *   W, with X                                      WIN
+ *   W, without X, to mg with R                     WIN
+ *   W, without X, to mg with N                     MAKE
+ *
  *   DELETED, NOT_FOUND, HD or NF to the delete
  *     for a set or ms whose value is too large     DELETE
  *   anything else                                  NOTHING
  *
- * Where a reply does not say enough, the effect is a delete: at worst it makes
- * a miss.
+ * W wins over T in the same reply: what the mirror gets then has T, too.  Other
+ * flags change nothing.  C is not for the mirror, whose tokens are others; q is
+ * not for servers.
+ *
+ * The table of steps: a command whose reply does not say what was done is
+ * carried out by others, each of which does one thing.
+ *
+ *   the command                first          then
+ *
+ *   ms, mode A or P, with N    without N      NS: with mode E, and T for N
+ *   ms, mode S or R, C and I   without I      EX: as it is; HD has SET_STALE
+ *   ma with N                  without N      NF: ms with mode E: SET
+ *   mg with N and R            without N      EN: without R
+ *
+ * When somebody else has made the item between the two steps (NS, or a hit
+ * without W), it begins again.  A command that is sent as a whole all the same
+ * has UNKNOWN where its reply is ambiguous.
+ *
+ * What the mirror gets depends on nothing but the command and the reply.  In
+ * each state of the mirror (it is up, being filled, or warming) the same is
+ * right, because its FIFO has the effects in the order of the replies, and a
+ * copy is one of the commands in that order.  A mirror that is down gets
+ * nothing: the key is dirty.
  */
 
 static bool
@@ -281,15 +414,65 @@ is_append(const struct proto_request *r)
 	return r->command == PROTO_APPEND || r->command == PROTO_PREPEND;
 }
 
+/* Whether an ms may store the value, or may store it as stale. */
+static bool
+may_be_stale(const struct proto_request *r)
+{
+	return r->has_cas && r->has_invalidate &&
+	    (r->mode == 'S' || r->mode == 'R');
+}
+
+static enum command_effect
+effect_of_hit(const struct proto_request *r, unsigned int marks)
+{
+	if ((marks & PROTO_WON) == 0)
+		return r->has_ttl ? COMMAND_TOUCH : COMMAND_NOTHING;
+	if ((marks & PROTO_STALE) != 0 || !r->has_vivify)
+		return COMMAND_WIN;
+	return r->has_recache ? COMMAND_UNKNOWN : COMMAND_MAKE;
+}
+
+static enum command_effect
+effect_of_ms(const struct proto_request *r)
+{
+	if (is_append(r))
+		return r->has_vivify ? COMMAND_UNKNOWN : COMMAND_SAME;
+	if (r->mode == COMMAND_IS_STALE)
+		return COMMAND_SET_STALE;
+	return may_be_stale(r) ? COMMAND_UNKNOWN : COMMAND_SET;
+}
+
+/* The effect of HD, or of VA, which says the same and more. */
+static enum command_effect
+effect_of_meta(const struct proto_request *r, unsigned int marks)
+{
+	if (r->too_large)
+		return COMMAND_DELETE;
+	switch (r->command) {
+	case PROTO_MG:
+		return effect_of_hit(r, marks);
+	case PROTO_MS:
+		return effect_of_ms(r);
+	case PROTO_MD:
+		return r->has_invalidate ? COMMAND_STALE : COMMAND_DELETE;
+	default:
+		assert(r->command == PROTO_MA);
+		if (makes_number(r))
+			return COMMAND_SET;
+		return r->has_vivify ? COMMAND_UNKNOWN : COMMAND_SAME;
+	}
+}
+
 enum command_effect
-command_effect_of(const struct proto_request *r, enum proto_result result)
+command_effect_of(const struct proto_request *r,
+    const struct proto_reply *reply)
 {
 	bool deletes = r->command == PROTO_DELETE || r->command == PROTO_MD ||
 	    r->too_large;
 	bool overwrites = r->command == PROTO_SET || r->command == PROTO_MS;
 
 	assert(r->command >= PROTO_GAT && r->command <= PROTO_ME);
-	switch (result) {
+	switch (reply->result) {
 	case PROTO_STORED:
 		return is_append(r) ? COMMAND_SAME : COMMAND_SET;
 	case PROTO_NUMBER:
@@ -302,28 +485,149 @@ command_effect_of(const struct proto_request *r, enum proto_result result)
 	case PROTO_NOT_FOUND:
 	case PROTO_META_NF:
 		return deletes ? COMMAND_DELETE : COMMAND_NOTHING;
-	case PROTO_META_VALUE:
-		if (r->command == PROTO_MA)
-			return COMMAND_SAME;
-		return r->has_ttl ? COMMAND_TOUCH : COMMAND_NOTHING;
 	case PROTO_META_HD:
-		if (deletes)
-			return COMMAND_DELETE;
-		if (r->command == PROTO_MG)
-			return r->has_ttl ? COMMAND_TOUCH : COMMAND_NOTHING;
-		/* With N, the reply does not say whether the item was made. */
-		if (is_append(r))
-			return r->has_vivify ? COMMAND_DELETE : COMMAND_SAME;
-		/* With C and I, the item may have been stored as stale. */
-		return r->has_invalidate && r->has_cas ?
-		    COMMAND_DELETE :
-		    COMMAND_SET;
+	case PROTO_META_VALUE:
+		return effect_of_meta(r, reply->marks);
 	case PROTO_SERVER_ERROR:
 		/* memcached has dropped the value that was to be replaced. */
 		return overwrites ? COMMAND_DELETE : COMMAND_NOTHING;
 	default:
 		return COMMAND_NOTHING;
 	}
+}
+
+/*
+ * Steps
+ */
+
+static bool
+has_steps(const struct proto_request *r)
+{
+	switch (r->command) {
+	case PROTO_MS:
+		return is_append(r) ? r->has_vivify : may_be_stale(r);
+	case PROTO_MA:
+		return r->has_vivify;
+	case PROTO_MG:
+		return r->has_vivify && r->has_recache;
+	default:
+		return false;
+	}
+}
+
+bool
+command_begin_steps(struct proto_request *step, const struct proto_request *r)
+{
+	if (r->too_large || !has_steps(r))
+		return false;
+	*step = *r;
+	step->has_vivify = false;
+	step->has_invalidate = false;
+	return true;
+}
+
+static enum command_progress
+begin_again(struct proto_request *step, const struct proto_request *r)
+{
+	command_begin_steps(step, r);
+	return COMMAND_HAS_STEP;
+}
+
+/* The exptime of what an ma makes: N and T are carried out in their order.
+   Returns false if the reply is to say how long it lives, and it does not live:
+   what memcached says then is no number of seconds. */
+static bool
+find_made_exptime(const struct proto_request *r, const char *bytes,
+    int32_t *exptime)
+{
+	size_t at = r->meta.at, end = r->meta.at + r->meta.length;
+	bool asks = false, lives = true;
+	struct proto_span token;
+
+	while (proto_token(bytes, end, &at, &token)) {
+		asks |= bytes[token.at] == 't';
+		if (bytes[token.at] == 'N')
+			*exptime = r->vivify;
+		else if (bytes[token.at] == 'T')
+			*exptime = r->exptime;
+		else
+			continue;
+		lives &= *exptime >= 0;
+	}
+	return lives || !asks;
+}
+
+static enum command_progress
+next_ma(struct proto_request *step, const struct proto_request *r,
+    const char *bytes, enum proto_result result)
+{
+	if (makes_number(step))
+		return result == PROTO_META_NS ?
+		    begin_again(step, r) :
+		    COMMAND_IS_DONE;
+	if (result != PROTO_META_NF)
+		return COMMAND_IS_DONE;
+	if (!find_made_exptime(r, bytes, &step->exptime))
+		return COMMAND_IS_WHOLE;
+	step->mode = COMMAND_MAKES;
+	return COMMAND_HAS_STEP;
+}
+
+static enum command_progress
+next_append(struct proto_request *step, const struct proto_request *r,
+    enum proto_result result, bool can_vivify)
+{
+	if (result != PROTO_META_NS)
+		return COMMAND_IS_DONE;
+	if (!is_append(step))
+		return begin_again(step, r);
+	if (!can_vivify)
+		return COMMAND_IS_WHOLE;
+	step->mode = 'E';
+	step->has_ttl = true;
+	step->exptime = r->vivify;
+	return COMMAND_HAS_STEP;
+}
+
+static enum command_progress
+next_stale(struct proto_request *step, enum proto_result result)
+{
+	if (step->mode == COMMAND_IS_STALE || result != PROTO_META_EX)
+		return COMMAND_IS_DONE;
+	step->mode = COMMAND_IS_STALE;
+	step->has_invalidate = true;
+	return COMMAND_HAS_STEP;
+}
+
+static enum command_progress
+next_mg(struct proto_request *step, const struct proto_request *r,
+    const struct proto_reply *reply)
+{
+	bool is_hit = reply->result == PROTO_META_HD ||
+	    reply->result == PROTO_META_VALUE;
+
+	if (step->has_vivify)
+		return is_hit && (reply->marks & PROTO_WON) == 0 ?
+		    begin_again(step, r) :
+		    COMMAND_IS_DONE;
+	if (reply->result != PROTO_META_EN)
+		return COMMAND_IS_DONE;
+	step->has_vivify = true;
+	step->has_recache = false;
+	return COMMAND_HAS_STEP;
+}
+
+enum command_progress
+command_next_step(struct proto_request *step, const struct proto_request *r,
+    const char *bytes, const struct proto_reply *reply, bool can_vivify)
+{
+	assert(step->command == r->command && has_steps(r));
+	if (r->command == PROTO_MG)
+		return next_mg(step, r, reply);
+	if (r->command == PROTO_MA)
+		return next_ma(step, r, bytes, reply->result);
+	return is_append(r) ? next_append(step, r, reply->result, can_vivify) :
+			      next_stale(step, reply->result);
 }
 
 /*
@@ -334,20 +638,15 @@ void
 command_delete(struct command *c, const struct proto_request *r,
     const char *bytes)
 {
-	struct proto_request plain = { .base64 = false };
-	char key[PROTO_KEY_MAX];
+	struct proto_request key;
+	char room[PROTO_KEY_MAX];
 
-	if (r->base64)
-		plain.key.length = (uint32_t)proto_base64_decode(bytes +
-			r->key.at,
-		    r->key.length, key);
-	if (r->base64 && proto_base64_is_needed(key, plain.key.length)) {
-		begin_line(c, "md", r, bytes, PROTO_EXPECT_META_DELETE);
+	bytes = plain_key(r, bytes, &key, room);
+	if (key.base64) {
+		begin_line(c, "md", &key, bytes, PROTO_EXPECT_META_DELETE);
 		put_text(c, " b");
-	} else if (r->base64) {
-		begin_line(c, "delete", &plain, key, PROTO_EXPECT_DELETED);
 	} else {
-		begin_line(c, "delete", r, bytes, PROTO_EXPECT_DELETED);
+		begin_line(c, "delete", &key, bytes, PROTO_EXPECT_DELETED);
 	}
 	end_line(c);
 }
@@ -366,9 +665,35 @@ command_has_deleted(const struct proto_request *r, enum proto_result result)
 	}
 }
 
+/* What forward_made() has added. */
+static void
+mirror_made(struct command *c, const struct proto_request *r, const char *bytes)
+{
+	char room[PROTO_KEY_MAX], digits[NUMBER_MAX];
+	size_t n = format_number(digits, r->initial);
+	struct proto_request key;
+
+	bytes = plain_key(r, bytes, &key, room);
+	if (key.base64) {
+		begin_line(c, "ms", &key, bytes, PROTO_EXPECT_META_SET);
+		put_number(c, n);
+		put_seconds(c, " b T", r->exptime);
+	} else {
+		begin_line(c, "set", &key, bytes, PROTO_EXPECT_STORED);
+		put_number(c, 0);
+		put_signed(c, r->exptime);
+		put_number(c, n);
+	}
+	put_data_number(c, digits, n);
+}
+
 static void
 mirror_set(struct command *c, const struct proto_request *r, const char *bytes)
 {
+	if (makes_number(r)) {
+		mirror_made(c, r, bytes);
+		return;
+	}
 	if (!r->base64) {
 		put_storage(c, "set", r, bytes);
 		end_line(c);
@@ -385,6 +710,22 @@ mirror_set(struct command *c, const struct proto_request *r, const char *bytes)
 	end_line(c);
 }
 
+/* With I, an item whose cas token is larger than the given one keeps its TTL,
+   and whether a client has won it, and becomes stale.  Tokens are 1 and up. */
+static void
+mirror_set_stale(struct command *c, const struct proto_request *r,
+    const char *bytes)
+{
+	begin_line(c, "ms", r, bytes, PROTO_EXPECT_META_SET);
+	put_number(c, r->data.length);
+	put(c, " b", r->base64 ? 2 : 0);
+	put_text(c, " C1 I F");
+	assert(c->length + NUMBER_MAX <= sizeof(c->line));
+	c->length += format_number(c->line + c->length, r->flags);
+	c->has_data = true;
+	end_line(c);
+}
+
 static void
 mirror_touch(struct command *c, const struct proto_request *r,
     const char *bytes)
@@ -394,23 +735,41 @@ mirror_touch(struct command *c, const struct proto_request *r,
 		put_signed(c, r->exptime);
 	} else {
 		begin_line(c, "mg", r, bytes, PROTO_EXPECT_META_GET);
-		put_text(c, " b T");
-		c->length += format_signed(c->line + c->length, r->exptime);
+		put_seconds(c, " b T", r->exptime);
 	}
 	end_line(c);
 }
 
-/* Whether the mirror needs a flag of an ma to do the same. */
+/* The flags of an ma that the mirror needs to do the same. */
 static bool
 is_arithmetic(char flag)
 {
-	return strchr("bNJDTM", flag) != NULL;
+	return strchr("bDTM", flag) != NULL;
 }
 
 static bool
 is_key_or_mode(char flag)
 {
 	return flag == 'b' || flag == 'M';
+}
+
+/* The flags of an mg that a client wins by, and of one that makes an item. */
+static bool
+is_winning(char flag)
+{
+	return strchr("bTR", flag) != NULL;
+}
+
+static bool
+is_making(char flag)
+{
+	return strchr("bTN", flag) != NULL;
+}
+
+static bool
+is_invalidating(char flag)
+{
+	return strchr("bTI", flag) != NULL;
 }
 
 /* The same command once more: an ms that appends or prepends, or an ma. */
@@ -432,6 +791,26 @@ mirror_meta(struct command *c, const struct proto_request *r, const char *bytes)
 	end_line(c);
 }
 
+/* The copy on the mirror may end a little later than that of the authority,
+   and is to be won as well. */
+static void
+mirror_win(struct command *c, const struct proto_request *r, const char *bytes)
+{
+	struct proto_request win = *r;
+
+	if (win.recache > PROTO_RELATIVE_MAX)
+		win.recache += win.recache < INT32_MAX - TTL_SLACK ?
+		    TTL_SLACK :
+		    0;
+	else if (win.recache > PROTO_RELATIVE_MAX - TTL_SLACK)
+		win.recache = PROTO_RELATIVE_MAX;
+	else if (win.recache > 0)
+		win.recache += TTL_SLACK;
+	begin_line(c, "mg", r, bytes, PROTO_EXPECT_META_GET);
+	put_flags(c, &win, bytes, is_winning, 0);
+	end_line(c);
+}
+
 void
 command_mirror(struct command *c, const struct proto_request *r,
     const char *bytes, enum command_effect effect)
@@ -441,18 +820,34 @@ command_mirror(struct command *c, const struct proto_request *r,
 	case COMMAND_SET:
 		mirror_set(c, r, bytes);
 		break;
+	case COMMAND_SET_STALE:
+		mirror_set_stale(c, r, bytes);
+		break;
 	case COMMAND_TOUCH:
 		mirror_touch(c, r, bytes);
 		break;
-	case COMMAND_DELETE:
-		command_delete(c, r, bytes);
+	case COMMAND_WIN:
+		mirror_win(c, r, bytes);
 		break;
-	default:
-		assert(effect == COMMAND_SAME);
+	case COMMAND_MAKE:
+		begin_line(c, "mg", r, bytes, PROTO_EXPECT_META_GET);
+		put_flags(c, r, bytes, is_making, 0);
+		end_line(c);
+		break;
+	case COMMAND_STALE:
+		begin_line(c, "md", r, bytes, PROTO_EXPECT_META_DELETE);
+		put_flags(c, r, bytes, is_invalidating, 0);
+		end_line(c);
+		break;
+	case COMMAND_SAME:
 		if (is_meta(r))
 			mirror_meta(c, r, bytes);
 		else
 			command_forward(c, r, bytes, 0);
+		break;
+	default:
+		assert(effect == COMMAND_DELETE || effect == COMMAND_UNKNOWN);
+		command_delete(c, r, bytes);
 	}
 }
 

@@ -24,14 +24,32 @@ enum {
    above them. */
 #define COMMAND_CAS_MASK (((uint64_t)1 << 48) - 1)
 
-/* What the mirror gets after the authority has answered a write. */
+/* What the mirror gets after the authority has answered a command. */
 enum command_effect {
 	COMMAND_NOTHING,
-	COMMAND_SET,    /* a set of the request's data */
-	COMMAND_SAME,   /* the same command */
-	COMMAND_TOUCH,  /* a touch with the request's exptime */
-	COMMAND_DELETE, /* a delete of the key */
+	COMMAND_SET,     /* a set of the request's data, or of J of ma */
+	COMMAND_SAME,    /* the same command */
+	COMMAND_TOUCH,   /* a touch with the request's exptime */
+	COMMAND_DELETE,  /* a delete of the key */
+	COMMAND_UNKNOWN, /* the same, because the reply does not say enough */
+	/* From here on they are meta commands for any key. */
+	COMMAND_SET_STALE, /* a new value for an item, which is stale then */
+	COMMAND_WIN,       /* an mg that wins the item, too */
+	COMMAND_MAKE,  /* a delete, and behind it an mg that makes the item */
+	COMMAND_STALE, /* an md that invalidates the item */
 };
+
+/* What follows from the reply to a step. */
+enum command_progress {
+	COMMAND_IS_DONE,  /* it is the reply to the command */
+	COMMAND_HAS_STEP, /* another step is to be sent */
+	COMMAND_IS_WHOLE, /* the command is to be sent as it is */
+};
+
+/* The mode of a step that is an ms or an ma, besides those of clients.  An ma
+   with COMMAND_MAKES adds the item of J; an ms with COMMAND_IS_STALE has C and
+   I, and its C does not match. */
+enum { COMMAND_MAKES = 'E', COMMAND_IS_STALE = 'I' };
 
 /* A command that is ready to be sent. */
 struct command {
@@ -46,7 +64,8 @@ struct command {
 
 /*
  * Write the command for the authority.  r is about one key, is not of the get
- * family, and was parsed from bytes.  Its error is NULL, or it is too_large.
+ * family, and was parsed from bytes, or it is a step of such a request.  Its
+ * error is NULL, or it is too_large.
  *
  * cas takes the place of the token that the client gave.  A value that is too
  * large becomes a delete, because memcached drops the old value then.  An ma
@@ -56,17 +75,33 @@ void command_forward(struct command *command, const struct proto_request *r,
     const char *bytes, uint64_t cas);
 
 /*
- * What the mirror gets after the authority has replied with result to request
- * r: see the table in command.c.  r is about a key and is not a get or gets,
- * which have no effect.  result is one that proto_reply() lets through for the
+ * Some commands do one of two things, and the reply does not say which: see
+ * the table of steps in command.c.  For such an r, make *step the first
+ * request of those that r is carried out by one after another.  Returns false
+ * if r is none.
+ */
+bool command_begin_steps(struct proto_request *step,
+    const struct proto_request *r);
+
+/* A server has replied to this step of r: make *step the next one.  can_vivify:
+   the server makes an item for an ms with mode A or P, and N. */
+enum command_progress command_next_step(struct proto_request *step,
+    const struct proto_request *r, const char *bytes,
+    const struct proto_reply *reply, bool can_vivify);
+
+/*
+ * What the mirror gets after the authority has replied to request r, or to this
+ * step: see the table in command.c.  r is about a key and is not a get or gets,
+ * which have no effect.  reply is one that proto_reply() lets through for the
  * command that command_forward() has made of r, or PROTO_VALUE for each hit of
- * a gat or gats.
+ * a gat or gats.  Of reply, the result and the marks are read.
  */
 enum command_effect command_effect_of(const struct proto_request *r,
-    enum proto_result result);
+    const struct proto_reply *reply);
 
 /* Write the command for the mirror.  effect is what command_effect_of() says of
-   r and of a reply to it, and is not COMMAND_NOTHING. */
+   r and of a reply to it, and is not COMMAND_NOTHING.  Of COMMAND_MAKE this is
+   the mg. */
 void command_mirror(struct command *command, const struct proto_request *r,
     const char *bytes, enum command_effect effect);
 

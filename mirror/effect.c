@@ -4,6 +4,7 @@
  *   reply of the authority -> command_effect_of() -> FIFO of the mirror
  *
  *   The mirror replies, and agrees:    done
+ *   It lacks the key:                  the key is copied
  *   The mirror replies otherwise:      repair: delete the key there, copy it
  *   It replies to this with an error:  the mirror fails, the key is dirty
  *   It does not reply:                 the key is dirty
@@ -39,6 +40,11 @@ struct effect {
 	struct peer *peer;
 	/* Of the key. */
 	uint32_t hash;
+	/* What it is; COMMAND_NOTHING: the value for a mirror that is warming,
+	   which may have another one. */
+	enum command_effect what;
+	/* What the authority has replied to an mg: of enum proto_mark. */
+	unsigned int marks;
 	/* A mirror that has the key must reply with the number. */
 	bool has_number;
 	uint64_t number;
@@ -52,7 +58,9 @@ struct effect {
 
 static struct pool effects = POOL(struct effect);
 
-/* Whether r may change something on a server. */
+/* Whether r may change something on a server.  Any other mg may win an item
+   that is stale; but if each were a write here, one that kills a server would
+   do so once more when its key is copied. */
 static bool
 is_write(const struct proto_request *r)
 {
@@ -62,10 +70,29 @@ is_write(const struct proto_request *r)
 	case PROTO_ME:
 		return false;
 	case PROTO_MG:
-		return r->has_ttl;
+		return r->has_ttl || r->has_vivify || r->has_recache;
 	default:
 		return true;
 	}
+}
+
+/* Whether the mirror can carry out the effect; if not, it gets a delete.
+   PLACE FOR abilities: what a server without meta commands gets. */
+static bool
+can_carry_out(const struct peer *peer, enum command_effect what)
+{
+	return what < COMMAND_SET_STALE || !peer->identity.known ||
+	    identity_is_since(&peer->identity, 1, 6, 0);
+}
+
+/* The mirror lacks a key that the authority has, or is about to delete it: have
+   the key copied, after what is in its FIFO now. */
+static void
+copy_effect_again(const struct effect *effect)
+{
+	assert(peer_is_mirror(effect->peer));
+	learn_again(pairs_learner(effect->peer->pairs), effect->key,
+	    effect->request.key.length, effect->request.base64);
 }
 
 static void
@@ -78,10 +105,11 @@ submit_effect(struct effect *effect, const struct command *command,
 	    command->length, data, length, block);
 }
 
-/* The mirror has not done what the authority did, so delete the key there, and
-   copy it once more.  If it was this delete, the mirror fails in here. */
+/* The mirror has not done what the authority did, so delete the key there; and
+   have it copied, unless the mirror refuses such values.  If it was this
+   delete, the mirror fails in here. */
 static void
-repair_mirror(struct effect *effect)
+repair_mirror(struct effect *effect, bool is_refused)
 {
 	struct pairs_counters *counters = pairs_counters(effect->peer->pairs);
 	struct command command;
@@ -98,8 +126,8 @@ repair_mirror(struct effect *effect)
 	effect->has_number = false;
 	command_delete(&command, &effect->request, effect->key);
 	submit_effect(effect, &command, NULL, 0, NULL);
-	learn_again(pairs_learner(effect->peer->pairs), effect->key,
-	    effect->request.key.length, effect->request.base64);
+	if (!is_refused)
+		copy_effect_again(effect);
 }
 
 /* Whether a reply is a number: that of incr or decr, or the VA of an ma. */
@@ -110,6 +138,32 @@ is_number(const struct proto_reply *reply)
 	    reply->result == PROTO_META_VALUE;
 }
 
+static bool
+is_error(const struct proto_reply *reply)
+{
+	return reply->result == PROTO_ERROR ||
+	    reply->result == PROTO_CLIENT_ERROR ||
+	    reply->result == PROTO_SERVER_ERROR;
+}
+
+/* Whether the mirror has replied that it lacks the key.  NOT_STORED and NS do
+   not say that: it may have the key, and no room for more. */
+static bool
+is_lacking(const struct proto_reply *reply)
+{
+	return reply->result == PROTO_NOT_FOUND ||
+	    reply->result == PROTO_META_NF || reply->result == PROTO_META_EN;
+}
+
+/* Whether the item on the mirror was won when that of the authority was.  Who
+   has won it does not matter. */
+static bool
+is_won_too(const struct effect *effect, const struct proto_reply *reply)
+{
+	return (reply->marks & (PROTO_WON | PROTO_AWAITED)) != 0 &&
+	    (reply->marks & PROTO_STALE) == (effect->marks & PROTO_STALE);
+}
+
 /* Whether the mirror did what the authority did, as far as its reply tells.  A
    mirror that lacks the key agrees: a miss is not a wrong value. */
 static bool
@@ -117,14 +171,22 @@ agrees(const struct effect *effect, const struct proto_reply *reply)
 {
 	if (effect->is_repair)
 		return command_has_deleted(&effect->request, reply->result);
-	switch (reply->result) {
-	case PROTO_ERROR:
-	case PROTO_CLIENT_ERROR:
-	case PROTO_SERVER_ERROR:
+	if (is_error(reply))
 		return false;
-	case PROTO_NUMBER:
-	case PROTO_META_VALUE:
-		return !effect->has_number || reply->number == effect->number;
+	if (is_lacking(reply))
+		return true;
+	switch (effect->what) {
+	case COMMAND_SET_STALE:
+		return reply->result == PROTO_META_HD;
+	case COMMAND_SAME:
+		if (is_number(reply))
+			return !effect->has_number ||
+			    reply->number == effect->number;
+		return reply->result == PROTO_STORED ||
+		    reply->result == PROTO_META_HD;
+	case COMMAND_WIN:
+	case COMMAND_MAKE:
+		return is_won_too(effect, reply);
 	default:
 		return true;
 	}
@@ -149,7 +211,10 @@ on_effect_reply(struct call *call, const struct answer *answer)
 		peer_add_dirty(peer, effect->key, effect->request.key.length,
 		    effect->request.base64);
 	else if (!agrees(effect, &answer->last))
-		repair_mirror(effect);
+		repair_mirror(effect, is_error(&answer->last));
+	else if (!effect->is_repair && effect->what != COMMAND_DELETE &&
+	    is_lacking(&answer->last))
+		copy_effect_again(effect);
 	/* repair_mirror() has sent it once more if this has changed. */
 	if (effect->is_repair == was_repair)
 		effect_free(effect);
@@ -170,6 +235,7 @@ effect_new(struct peer *peer, uint32_t hash, const struct proto_request *r,
 	effect->call.element = NULL;
 	effect->peer = peer;
 	effect->hash = hash;
+	effect->what = COMMAND_NOTHING;
 	effect->has_number = false;
 	effect->is_repair = false;
 	effect->request.key.at = 0;
@@ -179,18 +245,15 @@ effect_new(struct peer *peer, uint32_t hash, const struct proto_request *r,
 	return effect;
 }
 
-void
-effect_send(const struct pair *pair, struct peer *asked,
+/* Queue an effect, or note that the key is dirty. */
+static void
+send_one(const struct pair *pair, struct peer *peer,
     const struct proto_request *r, const char *bytes, struct block *block,
-    const struct proto_reply *reply)
+    const struct proto_reply *reply, enum command_effect what)
 {
-	enum command_effect what = command_effect_of(r, reply->result);
-	struct peer *peer = pair_partner(pair, asked);
 	struct effect *effect = NULL;
 	struct command command;
 
-	if (what == COMMAND_NOTHING || peer == NULL)
-		return;
 	if (peer_is_mirror(peer)) {
 		effect = effect_new(peer, pair->hash, r, bytes);
 		if (effect == NULL)
@@ -202,12 +265,65 @@ effect_send(const struct pair *pair, struct peer *asked,
 		return;
 	}
 	assert(!effect->is_repair && effect->peer == peer);
+	effect->what = what;
+	effect->marks = reply->marks;
 	effect->has_number = what == COMMAND_SAME && is_number(reply);
 	effect->number = reply->number;
 	pairs_counters(peer->pairs)->effects++;
 	command_mirror(&command, r, bytes, what);
 	submit_effect(effect, &command, bytes + r->data.at,
 	    command.has_data ? r->data.length + 2 : 0, block);
+}
+
+/* Send an effect that is more than one command, or whose command not every
+   server knows.  Returns what else is to be sent. */
+static enum command_effect
+prepare_mirror(const struct pair *pair, struct peer *peer,
+    const struct proto_request *r, const char *bytes, struct block *block,
+    const struct proto_reply *reply, enum command_effect what)
+{
+	if (!can_carry_out(peer, what))
+		return COMMAND_DELETE;
+	/* The mirror may still have an item that the authority has lost. */
+	if (what == COMMAND_MAKE)
+		send_one(pair, peer, r, bytes, block, reply, COMMAND_DELETE);
+	return what;
+}
+
+/* The times of day that r has, for the clock of the mirror. */
+static struct proto_request
+shift_dates(const struct proto_request *r, const struct peer *peer,
+    const struct peer *asked)
+{
+	struct proto_request shifted = *r;
+
+	shifted.exptime = peer_shift_date(peer, asked, r->exptime);
+	shifted.vivify = peer_shift_date(peer, asked, r->vivify);
+	shifted.recache = peer_shift_date(peer, asked, r->recache);
+	return shifted;
+}
+
+void
+effect_send(const struct pair *pair, struct peer *asked,
+    const struct proto_request *r, const char *bytes, struct block *block,
+    const struct proto_reply *reply)
+{
+	enum command_effect what = command_effect_of(r, reply);
+	struct peer *peer = pair_partner(pair, asked);
+	struct proto_request shifted;
+
+	if (what == COMMAND_NOTHING || peer == NULL)
+		return;
+	if (r->exptime > PROTO_RELATIVE_MAX || r->meta.length > 0) {
+		shifted = shift_dates(r, peer, asked);
+		r = &shifted;
+	}
+	if (what > COMMAND_DELETE)
+		what = prepare_mirror(pair, peer, r, bytes, block, reply, what);
+	send_one(pair, peer, r, bytes, block, reply, what);
+	if (what == COMMAND_UNKNOWN && peer_is_mirror(peer))
+		learn_again(pairs_learner(peer->pairs), bytes + r->key.at,
+		    r->key.length, r->base64);
 }
 
 /* Where in value its client flags are: the token behind the key. */

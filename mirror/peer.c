@@ -131,7 +131,7 @@ monotonic_seconds(void)
 void
 peer_set_clock(struct peer *peer, int64_t now)
 {
-	peer->clock_ahead = now - monotonic_seconds();
+	peer->clock_ahead = now > 0 ? now - monotonic_seconds() : 0;
 }
 
 int64_t
@@ -141,7 +141,38 @@ peer_exptime(const struct peer *peer, int64_t seconds)
 		return 0;
 	if (seconds <= PROTO_RELATIVE_MAX)
 		return seconds;
+	if (peer->clock_ahead == 0)
+		return PROTO_RELATIVE_MAX;
 	return seconds + monotonic_seconds() + peer->clock_ahead;
+}
+
+int64_t
+peer_seconds_left(const struct peer *peer, int32_t exptime)
+{
+	int64_t left = exptime;
+
+	assert(exptime >= 0);
+	if (exptime > PROTO_RELATIVE_MAX)
+		left -= monotonic_seconds() + peer->clock_ahead;
+	if (exptime == 0)
+		return -1;
+	return left > 0 ? left : 0;
+}
+
+int32_t
+peer_shift_date(const struct peer *peer, const struct peer *other,
+    int32_t exptime)
+{
+	int64_t shift = peer->clock_ahead - other->clock_ahead;
+	int64_t date = exptime + shift;
+
+	if (exptime <= PROTO_RELATIVE_MAX || peer->clock_ahead == 0 ||
+	    other->clock_ahead == 0 || (shift >= -1 && shift <= 1))
+		return exptime;
+	/* What is no date is long past. */
+	if (date <= PROTO_RELATIVE_MAX)
+		return -1;
+	return date < INT32_MAX ? (int32_t)date : INT32_MAX;
 }
 
 void

@@ -90,7 +90,8 @@ struct peer {
 	bool warming;
 	/* The incarnation that answered last. */
 	struct identity identity;
-	/* Seconds by which its time of day is ahead of our monotonic clock. */
+	/* Seconds by which its time of day is ahead of our monotonic clock; 0:
+	   it has not said yet. */
 	int64_t clock_ahead;
 	/* Keys whose copy on it may be old. */
 	struct dirty *dirty; /* owned */
@@ -148,12 +149,27 @@ bool peers_are_partners(const struct peer *one, const struct peer *other);
    bits are 0. */
 uint64_t peer_tag(const struct peer *peer);
 
-/* The server says that its time of day is now, in seconds since 1970. */
+/* The server says that its time of day is now, in seconds since 1970; 0: it
+   does not say. */
 void peer_set_clock(struct peer *peer, int64_t now);
 
 /* The exptime that lets an item on peer live for this number of seconds.
-   Negative seconds stand for an item that does not expire. */
+   Negative seconds stand for an item that does not expire.  Where the clock of
+   peer is not known, more than 30 days become 30 days. */
 int64_t peer_exptime(const struct peer *peer, int64_t seconds);
+
+/* How many seconds an item lives on peer that is given this exptime, which is
+   not negative; -1: it does not expire. */
+int64_t peer_seconds_left(const struct peer *peer, int32_t exptime);
+
+/*
+ * The exptime, which a client has given to other, for peer.  If it is a time of
+ * day, it is changed by what the clock of peer is ahead of that of other, so
+ * that an item lives for the same number of seconds on both.  It is not changed
+ * where the clocks are not known, or differ by a second, which may be rounding.
+ */
+int32_t peer_shift_date(const struct peer *peer, const struct peer *other,
+    int32_t exptime);
 
 /* Begin or end to give it what clients read from its partners.  It is in the
    state REBUILD when this begins.  Nothing happens if it is so already. */

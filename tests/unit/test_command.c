@@ -124,7 +124,7 @@ static const struct forward_case forwards[] = {
 	TELL(META_GET, "mg Zg== v b5 q\r\n", "mg Zg== v b"),
 	TELL(META_GET, "mg " B64_248 " b\r\n", "mg " B64_248 " b"),
 	META_SET("ms k 2\r\nhi\r\n", "ms k 2"),
-	META_SET("ms  k +2  c q F1 T10 MS\nhi\r\n", "ms k 2 c F1 T10 MS"),
+	META_SET("ms  k +2  c q F1 T10 MS\nhi\r\n", "ms k 2 c F1 MS T10"),
 	META_SET("ms k 2 C18446744073709551615 I\r\nhi\r\n", "ms k 2 C77 I"),
 	META_SET("ms Zm9v 002 bx ME T-1\r\nhi\r\n", "ms Zm9v 2 b ME T-1"),
 	META_SET("ms k 0 MA Oab q k\r\n\r\n", "ms k 0 MA Oab k"),
@@ -227,7 +227,29 @@ static const struct mirror_case mirrors[] = {
 	{ COMMAND_SAME,
 	    TELL(META_ARITHMETIC,
 		"ma Zm8= v t c q k b N60 J10 D5 MD T9 C5 O1\r\n",
-		"ma Zm8= b N60 J10 D5 MD T9 v") },
+		"ma Zm8= b D5 MD T9 v") },
+
+	{ COMMAND_SET_STALE,
+	    META_SET("ms k 2 C5 I F9 T10 MR k\r\nhi\r\n", "ms k 2 C1 I F9") },
+	{ COMMAND_SET_STALE,
+	    META_SET("ms Zm9v 0 I b C5\r\n\r\n", "ms Zm9v 0 b C1 I F0") },
+	{ COMMAND_WIN, TELL(META_GET, "mg k v q\r\n", "mg k") },
+	{ COMMAND_WIN,
+	    TELL(META_GET, "mg Zm8= T9 k R30 b\r\n", "mg Zm8= T9 R35 b") },
+	{ COMMAND_WIN, TELL(META_GET, "mg k R-1 N5\r\n", "mg k R-1") },
+	{ COMMAND_WIN, TELL(META_GET, "mg k R0 T0\r\n", "mg k R0 T0") },
+	{ COMMAND_WIN,
+	    TELL(META_GET, "mg k R2591998 T1\r\n", "mg k R2592000 T1") },
+	{ COMMAND_WIN,
+	    TELL(META_GET, "mg k R2592001 T1\r\n", "mg k R2592006 T1") },
+	{ COMMAND_WIN,
+	    TELL(META_GET, "mg k R2147483647\r\n", "mg k R2147483647") },
+	{ COMMAND_MAKE,
+	    TELL(META_GET, "mg Zm8= v N30 b O1 T9 q\r\n", "mg Zm8= N30 b T9") },
+	{ COMMAND_STALE,
+	    TELL(META_DELETE, "md k q C5 I T9 k\r\n", "md k I T9") },
+	{ COMMAND_STALE, TELL(META_DELETE, "md Zg== I b\r\n", "md Zg== I b") },
+	{ COMMAND_UNKNOWN, TELL(DELETED, "ma k N5\r\n", "delete k") },
 
 	{ COMMAND_TOUCH,
 	    TELL(TOUCHED, "touch k -1 noreply\r\n", "touch k -1") },
@@ -303,7 +325,7 @@ test_longest_client_line_fits_when_forwarded(void)
 	struct parsed parsed;
 	int n;
 
-	n = snprintf(want, sizeof(want), "ma " K250 " N0");
+	n = snprintf(want, sizeof(want), "ma " K250 " D0");
 	memset(want + n, '0', end - (size_t)n);
 	strcpy(want + end, "\r\n");
 	strcpy(request, want);

@@ -114,6 +114,7 @@ client_connect(void)
 		.end = world_connect(),
 		.number = ++total,
 		.is_exact = all_exact,
+		.model.makes_by_append = true,
 	};
 	return clients[i].end == -1 ? -1 : i;
 }
@@ -316,12 +317,23 @@ make_ms(const struct client *client, struct script *script, const char *name,
 	make_value(script, name, &value);
 	bytes_print(out, "ms %s %zu M%c F%u", name, value.length,
 	    modes[script_pick(script, 6)], script_pick(script, 3));
+	bytes_print(out, "%s", script_pick(script, 3) == 2 ? " N0" : "");
 	add_flags(client, script, "kO", "CTcI", out);
 	bytes_print(out, "%s\r\n", is_quiet ? " q" : "");
 	bytes_add(out, value.at, value.length);
 	bytes_print(out, "\r\n");
 	bytes_free(&value);
 	end_meta(script, out, is_quiet);
+}
+
+/* With N an ma makes its item. */
+static void
+add_count_flags(const struct client *client, struct script *script,
+    struct bytes *out)
+{
+	if (script_pick(script, 2) == 1)
+		bytes_print(out, " J%u N0", script_take(script));
+	add_flags(client, script, "vkO", "tcTC", out);
 }
 
 static void
@@ -353,7 +365,7 @@ make_meta(const struct client *client, struct script *script, struct bytes *out)
 	if (word == 1)
 		add_flags(client, script, "kO", "ICT", out);
 	else if (word == 2)
-		add_flags(client, script, "vkO", "tcNTC", out);
+		add_count_flags(client, script, out);
 	else
 		add_flags(client, script, "vkfsO", "tchlRNTN", out);
 	bytes_print(out, "%s\r\n", is_quiet ? " q" : "");
@@ -795,15 +807,21 @@ check_elements(const struct view *view)
 	return (ssize_t)used;
 }
 
-/* The model must also know of what cannot be checked. */
+/* The model must also know of what cannot be checked: a flush_all, and a value
+   that is too large, whose key is deleted. */
 static void
 follow_silently(const struct view *view)
 {
+	struct proto_request r = *view->r;
 	struct bytes ignored = { .at = NULL };
 
-	if (view->client->is_exact && view->r->error == NULL &&
-	    view->r->command == PROTO_FLUSH_ALL)
-		run_model(view, &ignored);
+	if (r.too_large && (r.command == PROTO_SET || r.command == PROTO_MS))
+		r.command = PROTO_DELETE;
+	else if (r.error != NULL || r.command != PROTO_FLUSH_ALL)
+		return;
+	if (view->client->is_exact)
+		model_execute(&view->client->model, &r, view->command,
+		    world_seconds(), &ignored);
 	bytes_free(&ignored);
 }
 

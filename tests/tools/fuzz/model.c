@@ -190,7 +190,7 @@ run_get(struct run *run)
 	say(run, "END");
 }
 
-static void
+static struct item *
 store(struct run *run, struct item *item)
 {
 	const struct proto_request *r = run->r;
@@ -200,6 +200,7 @@ store(struct run *run, struct item *item)
 	item->flags = r->flags;
 	touch_item(run, item, r->exptime);
 	set_value(run, item, run->bytes + r->data.at, r->data.length);
+	return item;
 }
 
 static void
@@ -432,20 +433,6 @@ end_meta(struct run *run, const struct item *item)
 	say(run, "");
 }
 
-static int64_t
-number_of_flag(const struct run *run, char flag)
-{
-	const struct proto_request *r = run->r;
-	size_t at = r->meta.at, end = r->meta.at + r->meta.length;
-	struct proto_span token;
-
-	while (proto_token(run->bytes, end, &at, &token))
-		if (run->bytes[token.at] == flag)
-			return (int64_t)proto_number(run->bytes + token.at + 1,
-			    token.length - 1);
-	return 0;
-}
-
 static void
 run_mg(struct run *run)
 {
@@ -456,7 +443,7 @@ run_mg(struct run *run)
 	run->model->gets++;
 	if (item == NULL && r->has_vivify) {
 		item = add_item(run);
-		touch_item(run, item, number_of_flag(run, 'N'));
+		touch_item(run, item, r->vivify);
 		item->cas = ++run->model->cas;
 		wins = true;
 	}
@@ -464,6 +451,9 @@ run_mg(struct run *run)
 		say(run, "EN");
 		return;
 	}
+	/* As if R stood before T. */
+	wins |= r->has_recache && item->expires != 0 && !item->is_awaited &&
+	    item->expires < expiry(run, r->recache);
 	if (r->has_ttl)
 		touch_item(run, item, r->exptime);
 	begin_meta(run, item);
@@ -473,6 +463,26 @@ run_mg(struct run *run)
 	    item->is_stale ? " X" : "", item->is_awaited && !wins ? " Z" : "");
 	item->is_awaited |= wins;
 	end_meta(run, item);
+}
+
+/* Since 1.6.19. */
+static bool
+makes_by_append(const struct run *run)
+{
+	return run->r->has_vivify && run->r->mode != 'R' &&
+	    run->model->makes_by_append;
+}
+
+static void
+store_stale(struct run *run, struct item *item)
+{
+	const struct proto_request *r = run->r;
+	bool is_awaited = item->is_awaited;
+
+	item->flags = r->flags;
+	set_value(run, item, run->bytes + r->data.at, r->data.length);
+	item->is_stale = true;
+	item->is_awaited = is_awaited;
 }
 
 static void
@@ -485,12 +495,18 @@ run_ms(struct run *run)
 	run->model->sets++;
 	if (r->mode == 'E' && item != NULL)
 		word = "NS";
-	else if (r->mode != 'S' && r->mode != 'E' && item == NULL)
+	else if (r->mode != 'S' && r->mode != 'E' && item == NULL &&
+	    !makes_by_append(run))
 		word = "NS";
 	else if (r->has_cas && item == NULL)
 		word = "NF";
+	else if (r->has_cas && r->has_invalidate && r->cas != 0 &&
+	    r->cas < item->cas && (r->mode == 'S' || r->mode == 'R'))
+		store_stale(run, item);
 	else if (r->has_cas && item->cas != r->cas)
 		word = "EX";
+	else if (item == NULL && (r->mode == 'A' || r->mode == 'P'))
+		touch_item(run, store(run, NULL), r->vivify);
 	else if (r->mode == 'A' || r->mode == 'P')
 		extend(run, item, r->mode == 'A');
 	else
@@ -532,9 +548,11 @@ vivify_number(struct run *run)
 	struct item *item = add_item(run);
 	char text[32];
 	int n = snprintf(text, sizeof(text), "%llu",
-	    (unsigned long long)number_of_flag(run, 'J'));
+	    (unsigned long long)run->r->initial);
 
-	touch_item(run, item, number_of_flag(run, 'N'));
+	/* As if N stood before T. */
+	touch_item(run, item,
+	    run->r->has_ttl ? run->r->exptime : run->r->vivify);
 	set_value(run, item, text, (size_t)n);
 	return item;
 }

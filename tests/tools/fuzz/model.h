@@ -19,6 +19,8 @@ struct model {
 	uint64_t cas; /* of the last write */
 	uint64_t gets, sets, total;
 	int64_t flush_at; /* items that are there at this second go; 0: none */
+	/* An ms with mode A or P, and N, makes its item: since 1.6.19. */
+	bool makes_by_append;
 };
 
 /* Carry out r, whose bytes are given, at this second, and append the answer,

@@ -52,11 +52,12 @@ servers_begin(unsigned int n, enum server_option with)
 	count = n;
 	told_twice = false;
 	option = with;
-	version = option == OPTION_OLD ? "1.4.5" : "1.6.18";
+	version = option == OPTION_OLD ? "1.4.5" : "1.6.19";
 	for (i = 0; i < n; i++) {
 		servers[i] = (struct server){
 			.pid = pids++,
 			.started = world_seconds() - 100,
+			.model.makes_by_append = true,
 		};
 		for (j = 0; j < CONNS_MAX; j++)
 			servers[i].conns[j].end = -1;
@@ -460,7 +461,7 @@ servers_kill(unsigned int i)
 
 	servers_drop(i, false);
 	model_clear(&server->model);
-	server->model = (struct model){ .cas = 0 };
+	server->model = (struct model){ .makes_by_append = true };
 	server->is_dead = true;
 	server->hangs = false;
 	server->connections = 0;
