@@ -45,7 +45,7 @@ struct fanout {
 	int64_t flush_at;     /* flush_all: see pairs_set_flush() */
 	unsigned int flushed; /* flush_all: servers that said OK */
 	/* Of a flush_all: what a server said instead of OK; may be empty. */
-	char refusal[PROTO_LINE_MAX + 2];
+	char refusal[PROTO_LINE_MAX + 1];
 	struct stats_of_servers sum; /* stats: of those that have answered */
 	fanout_render *render;       /* stats: makes the reply from the sum */
 	void *arg;                   /* stats: for render() */
@@ -100,15 +100,6 @@ submit_branch(struct fanout *fanout, size_t i, const char *line,
  * flush_all
  */
 
-/* The client gets what the last of those that refuse says. */
-static void
-note_refusal(struct fanout *fanout, const struct answer *answer)
-{
-	assert(answer->length < sizeof(fanout->refusal));
-	memcpy(fanout->refusal, answer->bytes, answer->length);
-	fanout->refusal[answer->length] = '\0';
-}
-
 static void
 on_branch_flushed(struct call *call, const struct answer *answer)
 {
@@ -121,8 +112,8 @@ on_branch_flushed(struct call *call, const struct answer *answer)
 		peer_add_all_dirty(peer);
 	else if (answer->last.result == PROTO_OKAY)
 		fanout->flushed++;
-	else
-		note_refusal(fanout, answer);
+	else if (answer->length < sizeof(fanout->refusal))
+		memcpy(fanout->refusal, answer->bytes, answer->length);
 	close_branch(fanout);
 }
 
