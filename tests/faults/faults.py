@@ -25,6 +25,7 @@ from lib.servers import Memcached, built, sanitized
 TESTS = pathlib.Path(__file__).resolve().parent
 TIMEOUT_MS = 250        # magent's, by default
 LIMIT_MS = TIMEOUT_MS + 50
+FLUSH = 2               # seconds, more or less, between two flush_alls
 MEMORY = "/dev/shm"
 
 
@@ -358,11 +359,16 @@ def inflict(server, kind, seconds, dice):
 # Load
 
 class Load:
-    """history.c, and the checker that follows it."""
+    """history.c, and the checker that follows it.
+
+    flush: seconds between two flush_alls, or 0; delayed: some of them say when.
+    meta=False leaves out most meta commands, and q; basic=True all that 1.4 has
+    not.
+    """
 
     def __init__(self, proxy, control=None, clients=48, rate=12000, hot=24,
                  cold=200, seed=None, limit_ms=LIMIT_MS, name="", basic=False,
-                 lossy=False, hot_share=90):
+                 lossy=False, hot_share=90, meta=True, flush=0, delayed=False):
         with in_memory():
             self.directory = tempfile.TemporaryDirectory(prefix="history")
             self.errors = tempfile.TemporaryFile("w+")
@@ -371,7 +377,9 @@ class Load:
         command = [built("history"), "-p", proxy.port, "-o", self.prefix,
                    "-c", clients, "-r", rate, "-k", hot, "-K", cold,
                    "-s", self.seed, "-l", limit_ms, "-n", name,
-                   "-x", hot_share, *["-B"] * basic]
+                   "-x", hot_share, *["-B"] * basic,
+                   *["-M"] * (not meta), *["-f", flush] * (flush > 0),
+                   *["-D"] * delayed]
         if control is not None:
             command += ["-C", control.port]
         self.process = subprocess.Popen(
@@ -405,11 +413,21 @@ class Load:
     def is_running(self):
         return self.process.poll() is None
 
+    def order(self, letter):
+        self.process.stdin.write(letter)
+        self.process.stdin.flush()
+
+    def flush(self, on):
+        """Have flush_all be sent now and then, or no more: none is under way
+        when this returns."""
+        self.order("f" if on else "F")
+        wait_for(lambda: on or not self.mark()["flushing"] or
+                 not self.is_running(), "the last flush_all")
+
     def mark(self):
         """The numbers of the time since the last mark."""
         n = len(self.marks)
-        self.process.stdin.write("m")
-        self.process.stdin.flush()
+        self.order("m")
         wait_for(lambda: len(self.marks) > n, "a mark")
         return self.marks[-1]
 
@@ -476,6 +494,7 @@ class Verdict:
         self.noise_ms = numbers.get("noise_us", 0) / 1000
         self.cas = (int(numbers.get("cas_stored", 0)),
                     int(numbers.get("cas_refused", 0)))
+        self.flushes = int(numbers.get("flushes", 0))
         self.complaints = load.complaints()
         self.report = load.anomalies
         checked = dict(word.split("=") for line in self.report.splitlines()
@@ -501,10 +520,11 @@ class Verdict:
         return (
             "ops=%d checked=%d anomalies=%d undecided=%d errors=%d closed=%d "
             "hung=%d late=%d worst=%.1fms (%.1f without noise, noise %.1f) "
-            "cas=%d/%d refused seed=%d" % (
+            "cas=%d/%d refused flushes=%d seed=%d" % (
                 self.ops, self.checked, self.anomalies, self.undecided,
                 self.errors, self.closed, self.hung, self.late, self.worst_ms,
-                self.quiet_ms, self.noise_ms, *self.cas, self.seed))
+                self.quiet_ms, self.noise_ms, *self.cas, self.flushes,
+                self.seed))
 
 
 # The whole
@@ -570,8 +590,9 @@ class Scene:
         return [int(self.stats("", number)["failovers"])
                 for number in range(len(self.proxies))]
 
-    def start_load(self, proxy=None, **options):
-        self.load = Load(proxy or self.proxy, self.control,
+    def start_load(self, proxy=None, flush=FLUSH, **options):
+        """All commands; with flush=0 what was filled in remains."""
+        self.load = Load(proxy or self.proxy, self.control, flush=flush,
                          seed=self.dice.randrange(1 << 30), **options)
         self.stage.add(self.load)
         # Every key exists before the first fault.

@@ -3,16 +3,26 @@
  *
  * history -p PORT -o PREFIX [-c CLIENTS] [-k HOT KEYS] [-K COLD KEYS]
  *     [-r OPERATIONS/S] [-s SEED] [-C CONTROL PORT] [-l LIMIT MS] [-t SECONDS]
- *     [-n NAME] [-B] [-x PERCENT]
+ *     [-n NAME] [-B] [-M] [-x PERCENT] [-f SECONDS] [-D]
  *
- * The keys begin with NAME; -B leaves out what memcached 1.4 has not; so many
- * PERCENT of the operations go to the hot keys, which come first.
+ * The keys begin with NAME; so many PERCENT of the operations go to the hot
+ * keys, which come first.  -B leaves out what memcached 1.4 has not.  -M leaves
+ * out most meta commands, so that no value is ever stale and nobody is told to
+ * set one, and also q and base64.
  * Each client has one request under way; it may be of several operations: a
  * get of many keys, or a noreply write and the get behind it.  Values never
  * repeat.  Operations are written to PREFIX.0, PREFIX.1 and so on in the order
  * in which they returned, as checker.py says, and PREFIX.end at the end, which
  * comes when stdin closes, on SIGTERM or after SECONDS.  stdout has a line of
  * numbers each second, stderr what no memcached would have said.
+ *
+ * A third of the load are meta commands that mark an item as stale, or as one
+ * that a client was told to set, or that use a token: this client is told, and
+ * does.  Some have q, with an mn behind them, and some a key in base64.
+ *
+ * With -f one more client sends flush_all every SECONDS or so, and with -D half
+ * of them are to happen after one or two seconds.  On stdin "f" has it begin,
+ * "F" end, and "m" prints the numbers since the last "m".
  *
  * The control is a memcached without faults that is asked all the time: what
  * it takes to answer is the noise of this machine.
@@ -55,86 +65,93 @@ enum {
 	BARS = 40 * STEPS,
 };
 
+/* Those of a value come first, and then those with a value. */
 enum kind {
 	GET,
 	GETS,
 	GAT,
+	GATS,
 	MG,
+	MG_MAKE,
+	MG_RENEW,
 	SET,
-	MS,
 	ADD,
 	REPLACE,
 	APPEND,
 	PREPEND,
 	CAS,
+	MS,
+	MS_ADD,
+	MS_REPLACE,
+	MS_APPEND,
+	MS_PREPEND,
+	MS_APPEND_MAKE,
+	MS_PREPEND_MAKE,
+	MS_STALE,
 	INCR,
 	DECR,
 	DELETE,
-	MD,
 	TOUCH,
+	MA,
+	MA_DECR,
+	MA_MAKE,
+	MD,
+	MD_STALE,
+	FLUSH,
 	KINDS,
 };
 
-static const char *const names[KINDS] = {
-	"get",
-	"gets",
-	"gat",
-	"mg",
-	"set",
-	"ms",
-	"add",
-	"replace",
-	"append",
-	"prepend",
-	"cas",
-	"incr",
-	"decr",
-	"delete",
-	"md",
-	"touch",
-};
+#define ONE(kind) ((uint64_t)1 << (kind))
+#define FROM_TO(first, last) (ONE((last) + 1) - ONE(first))
 
-/* How often, on keys that hold text or a number. */
-static int text_weights[KINDS] = {
-	22,
-	8,
-	4,
-	4,
-	12,
-	4,
-	8,
-	5,
-	5,
-	4,
-	8,
-	0,
-	0,
-	8,
-	2,
-	5,
-};
-static int number_weights[KINDS] = {
-	14,
-	6,
-	3,
-	3,
-	4,
-	0,
-	5,
-	0,
-	0,
-	0,
-	6,
-	20,
-	10,
-	4,
-	0,
-	4,
+/* How often each kind is drawn: on keys that hold text or a number, and there
+   for a token that was read. */
+enum draw { TEXT, NUMBER, TEXT_TOKEN, NUMBER_TOKEN, DRAWS };
+
+/* Behind the key of a meta command are its words.  -B leaves nothing but
+   OLDEST, and -M nothing that is NEW. */
+static struct {
+	const char *name, *words;
+	int weights[DRAWS];
+	enum { OLDEST, OLD, NEW } since;
+} kinds[KINDS] = {
+	[GET] = { "get", NULL, { 22, 14, 0, 0 }, OLDEST },
+	[GETS] = { "gets", NULL, { 8, 6, 0, 0 }, OLDEST },
+	[GAT] = { "gat", NULL, { 4, 3, 0, 0 }, OLD },
+	[GATS] = { "gats", NULL, { 3, 3, 0, 0 }, NEW },
+	[MG] = { "mg", "", { 8, 6, 0, 0 }, OLD },
+	[MG_MAKE] = { "mg:N", "", { 7, 0, 0, 0 }, NEW },
+	[MG_RENEW] = { "mg:R", " R2000000", { 3, 4, 0, 0 }, NEW },
+	[SET] = { "set", NULL, { 12, 4, 0, 0 }, OLDEST },
+	[ADD] = { "add", NULL, { 8, 5, 0, 0 }, OLDEST },
+	[REPLACE] = { "replace", NULL, { 5, 0, 0, 0 }, OLDEST },
+	[APPEND] = { "append", NULL, { 5, 0, 0, 0 }, OLDEST },
+	[PREPEND] = { "prepend", NULL, { 4, 0, 0, 0 }, OLDEST },
+	[CAS] = { "cas", NULL, { 8, 6, 6, 6 }, OLDEST },
+	[MS] = { "ms", "", { 4, 2, 5, 3 }, OLD },
+	[MS_ADD] = { "ms:E", " ME", { 3, 2, 0, 0 }, NEW },
+	[MS_REPLACE] = { "ms:R", " MR", { 2, 2, 1, 1 }, NEW },
+	[MS_APPEND] = { "ms:A", " MA", { 3, 0, 1, 0 }, NEW },
+	[MS_PREPEND] = { "ms:P", " MP", { 2, 0, 1, 0 }, NEW },
+	[MS_APPEND_MAKE] = { "ms:AN", " MA N0", { 1, 0, 0, 0 }, NEW },
+	[MS_PREPEND_MAKE] = { "ms:PN", " MP N90000", { 1, 0, 0, 0 }, NEW },
+	[MS_STALE] = { "ms:I", " I", { 0, 0, 4, 3 }, NEW },
+	[INCR] = { "incr", NULL, { 0, 20, 0, 0 }, OLDEST },
+	[DECR] = { "decr", NULL, { 0, 10, 0, 0 }, OLDEST },
+	[DELETE] = { "delete", NULL, { 8, 4, 0, 0 }, OLDEST },
+	[TOUCH] = { "touch", NULL, { 5, 4, 0, 0 }, OLDEST },
+	[MA] = { "ma", "", { 0, 6, 0, 2 }, NEW },
+	[MA_DECR] = { "ma:D", " MD", { 0, 3, 0, 1 }, NEW },
+	[MA_MAKE] = { "ma:N", "", { 0, 6, 0, 0 }, NEW },
+	[MD] = { "md", "", { 2, 2, 1, 1 }, OLD },
+	[MD_STALE] = { "md:I", " I", { 6, 4, 1, 1 }, NEW },
+	[FLUSH] = { "flush", NULL, { 0, 0, 0, 0 }, NEW },
 };
 
 struct key {
 	char name[251];
 	bool number;
+	bool used; /* by an operation, under its present name */
 	int index, generation;
 	int in_flight;
 	int crowd;   /* operations since it was quiet */
@@ -145,7 +162,7 @@ struct key {
 struct op {
 	enum kind kind;
 	struct key *key;
-	bool noreply;
+	bool noreply; /* noreply, or q */
 	char a[WORD], b[WORD], result[WORD];
 };
 
@@ -174,7 +191,7 @@ struct slow {
 
 static struct sockaddr_in address, control_address;
 static const char *prefix, *name = "";
-static int client_count = 48, hot = 24, cold = 200, hot_share = 90;
+static int client_count = 48, flushers, hot = 24, cold = 200, hot_share = 90;
 static double rate = 12000;
 static int64_t limit_us = 300000;
 static uint64_t seed = 1;
@@ -183,6 +200,17 @@ static struct key *keys;
 static struct client *clients;
 static int epoll;
 static volatile sig_atomic_t ended;
+
+/* A flush_all whose time has not passed yet, if call is not 0.  It is over at
+   end, if that is not 0. */
+static struct {
+	int64_t call, end;
+	int delay;
+} flush;
+static double flush_seconds;
+static bool flushing, delayed_flushes;
+/* Meta commands may have q and b. */
+static bool all_flags = true;
 
 static FILE *piece;
 static int piece_number;
@@ -194,7 +222,8 @@ static int64_t noise[BUCKETS], noise_at[BUCKETS];
 static struct slow slows[SLOWS];
 static int slow_count;
 
-static uint64_t total, errors, closed, hung, late, cas_stored, cas_refused;
+static uint64_t total, flushes, errors, closed, hung, late, cas_stored,
+    cas_refused;
 static int64_t worst, worst_quiet, noise_worst;
 static uint64_t bars[BARS], mark_bars[BARS], mark_ops, unique;
 static int64_t mark_worst, mark_since;
@@ -263,30 +292,82 @@ or_dash(const char *word)
 	return *word == '\0' ? "-" : word;
 }
 
+/* Begin a piece, if there is none. */
+static void
+piece_begin(void)
+{
+	char path[4096];
+
+	if (piece != NULL)
+		return;
+	piece_path(path, sizeof(path), ".part");
+	piece = fopen(path, "w");
+	if (piece == NULL)
+		die(path);
+	piece_length = 0;
+}
+
+static void
+record_line(const struct key *key, int client, const char *op, const char *a,
+    const char *b, int64_t call, int64_t end, const char *result)
+{
+	piece_begin();
+	fprintf(piece, "%s %d %s %s %s %" PRId64 " %" PRId64 " %s %d\n",
+	    key->name, client, op, or_dash(a), or_dash(b), call, end, result,
+	    key->in_flight == 0);
+	total++;
+	if (++piece_length == PIECE)
+		piece_end();
+}
+
 static void
 record(const struct client *client, int i, int64_t end)
 {
 	const struct op *op = &client->ops[i];
-	char path[4096];
 
-	if (piece == NULL) {
-		piece_path(path, sizeof(path), ".part");
-		piece = fopen(path, "w");
-		if (piece == NULL)
-			die(path);
-		piece_length = 0;
-	}
 	op->key->in_flight--;
 	if (op->key->in_flight == 0)
 		op->key->crowd = 0;
 	op->key->unknown += op->result[0] == '?';
-	fprintf(piece, "%s %d %s %s %s %" PRId64 " %" PRId64 " %s %d\n",
-	    op->key->name, client->number, names[op->kind], or_dash(op->a),
-	    or_dash(op->b), client->call + i, end, op->result,
-	    op->key->in_flight == 0);
-	total++;
-	if (++piece_length == PIECE)
-		piece_end();
+	record_line(op->key, client->number, kinds[op->kind].name, op->a, op->b,
+	    client->call + i, end, op->result);
+}
+
+/* A flush_all may happen to a key from now on, or has happened. */
+static void
+record_flush(const struct key *key, int64_t end)
+{
+	record_line(key, client_count, kinds[FLUSH].name, "", "", flush.call,
+	    end, end == 0 ? "?" : "ok");
+}
+
+static void
+flush_begin(int64_t now)
+{
+	int i;
+
+	flush.call = now;
+	flush.end = 0;
+	for (i = 0; i < hot + cold; i++)
+		if (keys[i].used)
+			record_flush(&keys[i], 0);
+}
+
+/* It has happened, or nobody knows whether it will. */
+static void
+flush_finish(bool happened, int64_t now)
+{
+	int i;
+
+	for (i = 0; i < hot + cold; i++) {
+		if (!keys[i].used)
+			continue;
+		keys[i].unknown += !happened;
+		if (happened)
+			record_flush(&keys[i], now);
+	}
+	flush.call = 0;
+	flushes += happened;
 }
 
 /*
@@ -457,6 +538,7 @@ struct request {
 
 static struct request out;
 
+/* Append to the request. */
 static void add(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 static void
@@ -495,6 +577,7 @@ name_key(struct key *key)
 		key->name[250] = '\0';
 	}
 	key->unknown = 0;
+	key->used = false;
 }
 
 static struct key *
@@ -573,34 +656,147 @@ new_op(struct client *client, enum kind kind, struct key *key)
 	op->key = key;
 	op->noreply = false;
 	op->a[0] = op->b[0] = op->result[0] = '\0';
+	if (!key->used) {
+		key->used = true;
+		if (flush.call != 0)
+			record_flush(key, 0);
+	}
 	key->in_flight++;
 	key->crowd++;
 	return op;
+}
+
+static bool
+is_meta(enum kind kind)
+{
+	return kinds[kind].words != NULL;
+}
+
+static bool
+is_one_of(enum kind kind, uint64_t set)
+{
+	return set >> kind & 1;
+}
+
+/* They join a value to what is there; making ones store it if nothing is. */
+static const uint64_t joining = FROM_TO(APPEND, PREPEND) |
+    FROM_TO(MS_APPEND, MS_PREPEND_MAKE);
+static const uint64_t making = FROM_TO(MS_APPEND_MAKE, MS_PREPEND_MAKE);
+static const uint64_t with_token = ONE(GETS) | ONE(GATS);
+
+/* The name of a key in base64. */
+static const char *
+in_base64(const struct key *key)
+{
+	static const char digits[] =
+	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	static char text[400];
+	size_t i, j, n = strlen(key->name);
+	size_t at = 0;
+	uint32_t bits;
+
+	for (i = 0; i < n; i += 3) {
+		bits = 0;
+		for (j = i; j < i + 3; j++)
+			bits = bits << 8 |
+			    (j < n ? (unsigned char)key->name[j] : 0);
+		for (j = 0; j < 4; j++)
+			text[at++] = i + j > n ?
+			    '=' :
+			    digits[bits >> (18 - 6 * j) & 63];
+	}
+	text[at] = '\0';
+	return text;
+}
+
+/* Decide on a value, and write it down. */
+static size_t
+draw_value(struct op *op, char *raw, unsigned int *flags)
+{
+	bool joins = is_one_of(op->kind, joining);
+	char written[WORD];
+	size_t n = make_value(op->key, raw, written, !joins);
+
+	*flags = (unsigned int)below(4) * (unsigned int)below(1 << 30);
+	if (joins && !is_one_of(op->kind, making))
+		strcpy(op->a, written);
+	else
+		snprintf(op->a, sizeof(op->a), "%u:%.*s", *flags, 100, written);
+	return n;
 }
 
 static void
 add_storage(struct op *op, uint64_t token)
 {
 	static char raw[16 << 10];
-	char written[WORD];
-	unsigned int flags = (unsigned int)below(4) *
-	    (unsigned int)below(1 << 30);
-	bool joins = op->kind == APPEND || op->kind == PREPEND;
-	size_t n = make_value(op->key, raw, written, !joins);
+	unsigned int flags;
+	size_t n = draw_value(op, raw, &flags);
 
-	if (joins)
-		strcpy(op->a, written);
-	else
-		snprintf(op->a, sizeof(op->a), "%u:%.*s", flags, 100, written);
-	if (op->kind == MS)
-		add("ms %s %zu F%u T%s", op->key->name, n, flags,
-		    pick_exptime());
-	else
-		add("%s %s %u %s %zu", names[op->kind], op->key->name, flags,
-		    pick_exptime(), n);
+	add("%s %s %u %s %zu", kinds[op->kind].name, op->key->name, flags,
+	    pick_exptime(), n);
 	if (op->kind == CAS)
 		add(" %" PRIu64, token);
 	add("%s\r\n%.*s\r\n", op->noreply ? " noreply" : "", (int)n, raw);
+}
+
+/* What is behind the key, its b and the length of data. */
+static void
+add_meta_flags(struct op *op)
+{
+	uint64_t by = 1 + draw() % ((uint64_t)1 << 20);
+	uint64_t first = draw() % ((uint64_t)1 << 40);
+
+	add("%s", kinds[op->kind].words);
+	switch (op->kind) {
+	case MG:
+	case MG_RENEW:
+		add(" v f%s", below(2) == 0 ? " c" : "");
+		break;
+	case MG_MAKE:
+		add(" v f c N%s", pick_exptime());
+		break;
+	case MA_MAKE:
+		add(" v D%" PRIu64 " J%" PRIu64 " N%s", by, first,
+		    pick_exptime());
+		sprintf(op->a, "%" PRIu64 ",%" PRIu64, by, first);
+		break;
+	case MA:
+	case MA_DECR:
+		add(" v D%" PRIu64, by);
+		sprintf(op->a, "%" PRIu64, by);
+		break;
+	default:
+		break;
+	}
+	if (op->kind != MD && below(3) == 0)
+		add(" T%s", pick_exptime());
+}
+
+/* A meta command, with a token if that is not 0. */
+static void
+add_meta(struct op *op, uint64_t token)
+{
+	static char raw[16 << 10];
+	bool stores = is_one_of(op->kind, FROM_TO(MS, MS_STALE));
+	bool base64 = all_flags && strlen(op->key->name) < 180 && below(8) == 0;
+	unsigned int flags = 0;
+	size_t n = 0;
+
+	add("%.2s %s", kinds[op->kind].name,
+	    base64 ? in_base64(op->key) : op->key->name);
+	if (stores) {
+		n = draw_value(op, raw, &flags);
+		add(" %zu F%u", n, flags);
+	}
+	add("%s", base64 ? " b" : "");
+	add_meta_flags(op);
+	if (token != 0)
+		add(" C%" PRIu64, token);
+	add("%s\r\n", op->noreply ? " q" : "");
+	if (stores)
+		add("%.*s\r\n", (int)n, raw);
+	if (op->noreply)
+		add("mn\r\n");
 }
 
 static void
@@ -614,7 +810,7 @@ add_command(struct op *op)
 	case DECR:
 		snprintf(op->a, sizeof(op->a), "%" PRIu64,
 		    1 + draw() % ((uint64_t)1 << (op->kind == INCR ? 32 : 20)));
-		add("%s %s %s%s\r\n", names[op->kind], key, op->a, tail);
+		add("%s %s %s%s\r\n", kinds[op->kind].name, key, op->a, tail);
 		break;
 	case DELETE:
 		add("delete %s%s\r\n", key, tail);
@@ -622,15 +818,12 @@ add_command(struct op *op)
 	case TOUCH:
 		add("touch %s %s%s\r\n", key, pick_exptime(), tail);
 		break;
-	case MD:
-		add("md %s\r\n", key);
-		break;
-	case MG:
-		add("mg %s v f\r\n", key);
-		break;
 	default:
-		assert(op->kind >= SET && op->kind != CAS);
-		add_storage(op, 0);
+		assert(op->kind != CAS && op->kind != MS_STALE);
+		if (is_meta(op->kind))
+			add_meta(op, 0);
+		else
+			add_storage(op, 0);
 		break;
 	}
 }
@@ -650,12 +843,13 @@ has_key(const struct client *client, const struct key *key)
 static void
 add_get(struct client *client, enum kind kind, struct key *key)
 {
-	int more = kind != GETS && below(3) == 0 ? 1 + below(OPS - 1) : 0;
+	bool one = kind == GETS || kind == GATS;
+	int more = !one && below(3) == 0 ? 1 + below(OPS - 1) : 0;
 
-	if (kind == GAT)
-		add("gat %s %s", pick_exptime(), key->name);
-	else
-		add("%s %s", names[kind], key->name);
+	add("%s", kinds[kind].name);
+	if (kind == GAT || kind == GATS)
+		add(" %s", pick_exptime());
+	add(" %s", key->name);
 	new_op(client, kind, key);
 	while (more-- > 0) {
 		key = pick_key();
@@ -680,31 +874,54 @@ pick_held(struct client *client)
 	    held;
 }
 
-static void
-add_cas(struct client *client, struct held *held)
+static enum kind
+draw_kind(enum draw draw)
 {
-	struct op *op = new_op(client, CAS, held->key);
+	int n, sum = 0;
+	int i;
 
-	strcpy(op->b, held->state);
-	add_storage(op, held->token);
-	if (below(3) > 0)
-		held->key = NULL;
+	for (i = 0; i < KINDS; i++)
+		sum += kinds[i].weights[draw];
+	n = below(sum);
+	for (i = 0; n >= kinds[i].weights[draw]; i++)
+		n -= kinds[i].weights[draw];
+	return (enum kind)i;
 }
 
 static enum kind
 pick_kind(const struct key *key)
 {
-	const int *weights = key->number ? number_weights : text_weights;
-	int i, n, sum = 0;
+	enum kind kind = draw_kind(key->number ? NUMBER : TEXT);
 
-	for (i = 0; i < KINDS; i++)
-		sum += weights[i];
-	n = below(sum);
-	for (i = 0; n >= weights[i]; i++)
-		n -= weights[i];
-	if ((i == APPEND || i == PREPEND) && key->size > 300)
-		i = SET;
-	return (enum kind)i;
+	if (is_one_of(kind, joining) && key->size > 300)
+		kind = SET;
+	return kind;
+}
+
+/* Use the token of a version: most are of the one that is there. */
+static void
+add_with_token(struct client *client, struct held *held)
+{
+	enum kind kind = draw_kind(held->key->number ? NUMBER_TOKEN :
+						       TEXT_TOKEN);
+	struct op *op = new_op(client, kind, held->key);
+	uint64_t token = held->token;
+
+	if (is_one_of(kind, joining) && held->key->size > 300)
+		op->kind = kind = MS;
+	strcpy(op->b, held->state);
+	if (kind == CAS) {
+		add_storage(op, token);
+	} else {
+		if (below(30) == 0) {
+			token += 1 << 30;
+			strcpy(op->b, "+");
+		}
+		op->noreply = all_flags && below(7) == 0;
+		add_meta(op, token);
+	}
+	if (below(3) > 0)
+		held->key = NULL;
 }
 
 /* A write that is silent, and a get that is not. */
@@ -717,6 +934,15 @@ add_noreply(struct client *client, enum kind kind, struct key *key)
 	add_command(op);
 	new_op(client, GET, key);
 	add("get %s\r\n", key->name);
+}
+
+static void
+add_one(struct client *client, enum kind kind, struct key *key)
+{
+	struct op *op = new_op(client, kind, key);
+
+	op->noreply = is_meta(kind) && all_flags && below(7) == 0;
+	add_command(op);
 }
 
 static void
@@ -734,13 +960,30 @@ make_request(struct client *client)
 			kind = GETS;
 	}
 	if (held != NULL)
-		add_cas(client, held);
-	else if (kind <= GAT)
+		add_with_token(client, held);
+	else if (kind <= GATS)
 		add_get(client, kind, key);
-	else if (kind != MG && kind != MS && kind != MD && below(7) == 0)
+	else if (!is_meta(kind) && below(7) == 0)
 		add_noreply(client, kind, key);
 	else
-		add_command(new_op(client, kind, key));
+		add_one(client, kind, key);
+}
+
+static bool
+is_flusher(const struct client *client)
+{
+	return client->number == client_count;
+}
+
+static void
+make_flush(void)
+{
+	flush.delay = delayed_flushes && below(2) == 0 ? 1 + below(2) : 0;
+	out.length = 0;
+	if (flush.delay > 0)
+		add("flush_all %d\r\n", flush.delay);
+	else
+		add("flush_all\r\n");
 }
 
 /*
@@ -815,8 +1058,10 @@ take_data(struct text *text, struct op *op, unsigned long flags, size_t bytes)
 	return DONE;
 }
 
+/* Remember the token of what was read: version is how it is written down. */
 static void
-keep_token(struct client *client, const struct op *op, uint64_t token)
+keep_token(struct client *client, const struct op *op, uint64_t token,
+    const char *mark)
 {
 	struct held *held;
 
@@ -825,7 +1070,8 @@ keep_token(struct client *client, const struct op *op, uint64_t token)
 	held->key = op->key;
 	held->generation = op->key->generation;
 	held->token = token;
-	strcpy(held->state, op->result);
+	snprintf(held->state, sizeof(held->state), "%.*s%s",
+	    (int)strcspn(op->result, "/"), op->result, mark);
 }
 
 /* One VALUE; *i is the operation that it may answer, at the earliest. */
@@ -843,7 +1089,8 @@ take_value(struct client *client, struct text *text, const char *line, size_t n,
 	snprintf(head, sizeof(head), "%.*s", (int)n, line);
 	fields = sscanf(head, "VALUE %259s %lu %zu %" SCNu64, key, &flags,
 	    &bytes, &token);
-	if (fields != 3 + (client->ops[*i].kind == GETS) || bytes > INPUT / 2)
+	if (fields != 3 + is_one_of(client->ops[*i].kind, with_token) ||
+	    bytes > INPUT / 2)
 		return NONSENSE;
 	while (*i < client->count &&
 	    strcmp(client->ops[*i].key->name, key) != 0)
@@ -854,7 +1101,7 @@ take_value(struct client *client, struct text *text, const char *line, size_t n,
 	if (verdict != DONE)
 		return verdict;
 	if (fields == 4)
-		keep_token(client, &client->ops[*i], token);
+		keep_token(client, &client->ops[*i], token, "/?");
 	++*i;
 	return DONE;
 }
@@ -893,45 +1140,124 @@ take_values(struct client *client, struct text *text, int i)
 	return DONE;
 }
 
-static enum verdict
-take_meta_value(struct text *text, struct op *op, const char *line, size_t n)
+/* Take the next word of a line, up to end; false: none is left. */
+static bool
+next_word(const char **line, const char *end, const char **word, size_t *n)
 {
-	char head[64];
-	unsigned long flags;
-	size_t bytes;
+	while (*line < end && **line == ' ')
+		++*line;
+	*word = *line;
+	while (*line < end && **line != ' ')
+		++*line;
+	*n = (size_t)(*line - *word);
+	return *n > 0;
+}
 
-	if (is_word(line, n, "EN")) {
-		strcpy(op->result, "-");
-		return DONE;
+struct meta {
+	unsigned long flags;
+	uint64_t token;
+	bool stale, won, lost; /* X, W, Z */
+};
+
+/* What is behind VA and the length. */
+static bool
+read_meta(const char *line, const char *end, struct meta *meta)
+{
+	const char *word;
+	size_t n;
+
+	memset(meta, 0, sizeof(*meta));
+	while (next_word(&line, end, &word, &n)) {
+		if (*word == 'f' && n > 1)
+			meta->flags = strtoul(word + 1, NULL, 10);
+		else if (*word == 'c' && n > 1)
+			meta->token = strtoull(word + 1, NULL, 10);
+		else if (is_word(word, n, "X"))
+			meta->stale = true;
+		else if (is_word(word, n, "W"))
+			meta->won = true;
+		else if (is_word(word, n, "Z"))
+			meta->lost = true;
+		else
+			return false;
 	}
-	snprintf(head, sizeof(head), "%.*s", (int)n, line);
-	if (sscanf(head, "VA %zu f%lu", &bytes, &flags) != 2 ||
-	    bytes > INPUT / 2)
+	return true;
+}
+
+/* The value of an mg, with its marks and perhaps a token. */
+static enum verdict
+take_meta_item(struct client *client, struct text *text, struct op *op,
+    size_t bytes, const struct meta *meta)
+{
+	enum verdict verdict = take_data(text, op, meta->flags, bytes);
+
+	if (verdict != DONE)
+		return verdict;
+	if (meta->stale || meta->won || meta->lost)
+		sprintf(op->result + strlen(op->result), "/%s%s%s",
+		    meta->stale ? "X" : "", meta->won ? "W" : "",
+		    meta->lost ? "Z" : "");
+	if (meta->token != 0)
+		keep_token(client, op, meta->token, meta->stale ? "/x" : "");
+	return DONE;
+}
+
+/* The number of an ma. */
+static enum verdict
+take_meta_number(struct text *text, struct op *op, size_t bytes)
+{
+	enum verdict verdict = take_data(text, op, 0, bytes);
+
+	if (verdict == DONE)
+		memmove(op->result, op->result + 2, strlen(op->result + 1));
+	return verdict;
+}
+
+static enum verdict
+take_meta_value(struct client *client, struct text *text, struct op *op,
+    const char *line, size_t n)
+{
+	const char *end = line + n;
+	const char *word;
+	struct meta meta;
+	size_t bytes, length;
+
+	if (!next_word(&line, end, &word, &length) ||
+	    !is_word(word, length, "VA") ||
+	    !next_word(&line, end, &word, &length) ||
+	    strspn(word, "0123456789") != length)
 		return NONSENSE;
-	return take_data(text, op, flags, bytes);
+	bytes = strtoul(word, NULL, 10);
+	if (bytes > INPUT / 2 || !read_meta(line, end, &meta))
+		return NONSENSE;
+	if (is_one_of(op->kind, FROM_TO(MA, MA_MAKE)))
+		return take_meta_number(text, op, bytes);
+	return take_meta_item(client, text, op, bytes, &meta);
 }
 
 /* What each may be answered with, and how that is written down. */
 static const struct {
 	const char *words, *result;
-	unsigned int kinds;
+	uint64_t kinds;
 } lines[] = {
-	{ "STORED", "ok",
-	    1 << SET | 1 << ADD | 1 << REPLACE | 1 << APPEND | 1 << PREPEND |
-		1 << CAS },
-	{ "HD", "ok", 1 << MS | 1 << MD },
-	{ "NF", "none", 1 << MD },
-	{ "NOT_STORED", "no",
-	    1 << ADD | 1 << REPLACE | 1 << APPEND | 1 << PREPEND },
-	{ "EXISTS", "exists", 1 << CAS },
+	{ "STORED", "ok", FROM_TO(SET, CAS) },
+	{ "HD", "ok", FROM_TO(MS, MS_STALE) | FROM_TO(MD, MD_STALE) },
+	{ "EN", "-", FROM_TO(MG, MG_RENEW) },
+	{ "NS", "no", FROM_TO(MS, MS_STALE) },
+	{ "EX", "exists", FROM_TO(MS, MS_STALE) | FROM_TO(MA, MD_STALE) },
+	{ "NF", "none", FROM_TO(MS, MS_STALE) | FROM_TO(MA, MD_STALE) },
+	{ "NOT_STORED", "no", FROM_TO(ADD, PREPEND) },
+	{ "EXISTS", "exists", ONE(CAS) },
 	{ "NOT_FOUND", "none",
-	    1 << CAS | 1 << INCR | 1 << DECR | 1 << DELETE | 1 << TOUCH },
-	{ "DELETED", "ok", 1 << DELETE },
-	{ "TOUCHED", "ok", 1 << TOUCH },
+	    ONE(CAS) | ONE(INCR) | ONE(DECR) | ONE(DELETE) | ONE(TOUCH) },
+	{ "DELETED", "ok", ONE(DELETE) },
+	{ "TOUCHED", "ok", ONE(TOUCH) },
+	{ "OK", "ok", ONE(FLUSH) },
 };
 
+/* The reply to anything but get and the like, as it is written down. */
 static enum verdict
-take_line(struct text *text, struct op *op)
+take_line(struct client *client, struct text *text, struct op *op)
 {
 	const char *line;
 	size_t n, i;
@@ -941,15 +1267,15 @@ take_line(struct text *text, struct op *op)
 		return MORE;
 	if (is_error(line, n))
 		return ERROR;
-	if (op->kind == MG)
-		return take_meta_value(text, op, line, n);
 	for (i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
-		if (!(lines[i].kinds >> op->kind & 1) ||
+		if (!is_one_of(op->kind, lines[i].kinds) ||
 		    !is_word(line, n, lines[i].words))
 			continue;
 		strcpy(op->result, lines[i].result);
 		return DONE;
 	}
+	if (is_meta(op->kind))
+		return take_meta_value(client, text, op, line, n);
 	if ((op->kind != INCR && op->kind != DECR) || n == 0 || n > 20 ||
 	    strspn(line, "0123456789") != n)
 		return NONSENSE;
@@ -958,19 +1284,54 @@ take_line(struct text *text, struct op *op)
 	return DONE;
 }
 
+/* What it means that a meta command with q has no reply. */
+static const char *
+silence(enum kind kind)
+{
+	if (is_one_of(kind, FROM_TO(MG, MG_RENEW)))
+		return "-";
+	return is_one_of(kind, FROM_TO(MA, MA_MAKE)) ? "~" : "ok";
+}
+
+/* A meta command with q, and the mn behind it. */
+static enum verdict
+take_quiet(struct client *client, struct text *text, struct op *op)
+{
+	struct text before = *text;
+	enum verdict verdict = DONE;
+	const char *line;
+	size_t n;
+
+	line = next_line(text, &n);
+	if (line != NULL && is_word(line, n, "MN")) {
+		strcpy(op->result, silence(op->kind));
+		return DONE;
+	}
+	*text = before;
+	verdict = take_line(client, text, op);
+	if (verdict == MORE || verdict == NONSENSE)
+		return verdict;
+	line = next_line(text, &n);
+	if (line == NULL)
+		return MORE;
+	return is_word(line, n, "MN") ? verdict : NONSENSE;
+}
+
 static enum verdict
 take_reply(struct client *client)
 {
 	struct text text = { client->input, client->input + client->length };
-	int i = client->ops[0].noreply;
+	struct op *op = &client->ops[0];
 	enum verdict verdict;
 
-	if (i == 1)
-		strcpy(client->ops[0].result, "~");
-	if (client->ops[i].kind <= GAT)
-		verdict = take_values(client, &text, i);
+	if (op->noreply && !is_meta(op->kind))
+		strcpy((op++)->result, "~");
+	if (op->kind <= GATS)
+		verdict = take_values(client, &text, (int)(op - client->ops));
+	else if (op->noreply)
+		verdict = take_quiet(client, &text, op);
 	else
-		verdict = take_line(&text, &client->ops[i]);
+		verdict = take_line(client, &text, op);
 	if (verdict == DONE && text.at != text.end)
 		verdict = NONSENSE; /* more than was asked for */
 	return verdict;
@@ -988,14 +1349,31 @@ complain(const struct client *client, const char *what)
 
 	fprintf(stderr, "%s %.6f client %d, since %.6f, %s %s: ", what,
 	    (double)now_ns() / 1e9, client->number, (double)client->call / 1e9,
-	    names[client->ops[client->count - 1].kind],
-	    client->ops[client->count - 1].key->name);
+	    kinds[client->ops[client->count - 1].kind].name,
+	    is_flusher(client) ? "" : client->ops[client->count - 1].key->name);
 	for (i = 0; i < n; i++)
 		fputc(client->input[i] < ' ' || client->input[i] > '~' ?
 			'|' :
 			client->input[i],
 		    stderr);
 	fputc('\n', stderr);
+}
+
+/* A flush_all was answered: it has happened, or will until two seconds after
+   its time. */
+static void
+finish_flush(struct client *client, int64_t end)
+{
+	bool done = strcmp(client->ops[0].result, "ok") == 0;
+
+	if (done && flush.delay > 0)
+		flush.end = end + (flush.delay + 2) * 1000000000LL;
+	else
+		flush_finish(done, end);
+	client->next = end +
+	    (int64_t)(flush_seconds * 1e6 * (500 + below(1000)));
+	client->busy = false;
+	client->length = 0;
 }
 
 /* The request is over. */
@@ -1006,6 +1384,10 @@ finish(struct client *client, int64_t end)
 	struct op *op = &client->ops[0];
 	int i;
 
+	if (is_flusher(client)) {
+		finish_flush(client, end);
+		return;
+	}
 	if (op->kind == CAS && strcmp(op->result, "ok") == 0)
 		cas_stored++;
 	if (op->kind == CAS && strcmp(op->result, "exists") == 0)
@@ -1078,10 +1460,15 @@ hear(struct client *client)
 static void
 speak(struct client *client)
 {
-	make_request(client);
+	if (is_flusher(client))
+		make_flush();
+	else
+		make_request(client);
 	client->busy = true;
 	client->length = 0;
 	client->call = now_ns();
+	if (is_flusher(client))
+		flush_begin(client->call);
 	send_all(client->fd, out.bytes, out.length);
 }
 
@@ -1091,7 +1478,7 @@ look_after(int64_t now)
 {
 	int i;
 
-	for (i = 0; i < client_count; i++) {
+	for (i = 0; i < client_count + flushers; i++) {
 		if (!clients[i].busy ||
 		    now - clients[i].call < GIVE_UP_MS * (int64_t)1000000)
 			continue;
@@ -1117,12 +1504,13 @@ say(const char *what)
 	       " hung=%" PRIu64 " late=%" PRIu64 " worst_us=%" PRId64
 	       " worst_quiet_us=%" PRId64 " noise_us=%" PRId64
 	       " p50_us=%" PRId64 " p99_us=%" PRId64 " cas_stored=%" PRIu64
-	       " cas_refused=%" PRIu64 " mark_s=%.3f mark_requests=%" PRIu64
+	       " cas_refused=%" PRIu64 " flushes=%" PRIu64
+	       " flushing=%d mark_s=%.3f mark_requests=%" PRIu64
 	       " mark_p99_us=%" PRId64 " mark_worst_us=%" PRId64 "\n",
 	    what, total, errors, closed, hung, late, worst, worst_quiet,
 	    noise_worst, quantile(bars, 0.5), quantile(bars, 0.99), cas_stored,
-	    cas_refused, seconds, mark_ops, quantile(mark_bars, 0.99),
-	    mark_worst);
+	    cas_refused, flushes, flushing || flush.call != 0, seconds,
+	    mark_ops, quantile(mark_bars, 0.99), mark_worst);
 	fflush(stdout);
 }
 
@@ -1145,6 +1533,8 @@ hear_stdin(void)
 		ended = 1;
 	else if (word == 'm')
 		mark();
+	else if (word == 'f' || word == 'F')
+		flushing = word == 'f';
 }
 
 static void
@@ -1164,14 +1554,23 @@ wait_for_events(int timeout)
 	}
 }
 
+/* Whether this client has something to say. */
+static bool
+is_due(const struct client *client, int64_t now)
+{
+	if (client->busy || ended || now < client->next)
+		return false;
+	return !is_flusher(client) || (flushing && flush.call == 0);
+}
+
 static bool
 speak_all(int64_t now)
 {
 	bool busy = false;
 	int i;
 
-	for (i = 0; i < client_count; i++) {
-		if (!clients[i].busy && !ended && now >= clients[i].next) {
+	for (i = 0; i < client_count + flushers; i++) {
+		if (is_due(&clients[i], now)) {
 			if (clients[i].fd == -1)
 				reconnect(&clients[i]);
 			else
@@ -1193,6 +1592,8 @@ run(int64_t until)
 		now = now_ns();
 		if (until != 0 && now >= until)
 			ended = 1;
+		if (flush.call != 0 && flush.end != 0 && now >= flush.end)
+			flush_finish(true, now);
 		if (control_since == 0 && now - asked >= 1000000) {
 			asked = now;
 			ask_control();
@@ -1208,6 +1609,22 @@ run(int64_t until)
 }
 
 static void
+set_up_client(struct client *client, int number)
+{
+	client->number = number;
+	client->fresh = -1;
+	client->input = malloc(INPUT);
+	client->fd = connect_to(&address, client);
+	if (client->input == NULL || client->fd == -1)
+		die("connect");
+	if (!is_flusher(client))
+		return;
+	client->count = 1;
+	client->ops[0].kind = FLUSH;
+	client->next = now_ns() + (int64_t)(flush_seconds * 1e9);
+}
+
+static void
 set_up(void)
 {
 	struct epoll_event event = { .events = EPOLLIN, .data.ptr = NULL };
@@ -1215,7 +1632,7 @@ set_up(void)
 
 	epoll = epoll_create1(0);
 	keys = calloc((size_t)(hot + cold), sizeof(*keys));
-	clients = calloc((size_t)client_count, sizeof(*clients));
+	clients = calloc((size_t)(client_count + flushers), sizeof(*clients));
 	if (keys == NULL || clients == NULL)
 		die("memory");
 	for (i = 0; i < hot + cold; i++) {
@@ -1223,14 +1640,8 @@ set_up(void)
 		keys[i].number = i % 3 == 2;
 		name_key(&keys[i]);
 	}
-	for (i = 0; i < client_count; i++) {
-		clients[i].number = i;
-		clients[i].fresh = -1;
-		clients[i].input = malloc(INPUT);
-		clients[i].fd = connect_to(&address, &clients[i]);
-		if (clients[i].input == NULL || clients[i].fd == -1)
-			die("connect");
-	}
+	for (i = 0; i < client_count + flushers; i++)
+		set_up_client(&clients[i], i);
 	if (control_address.sin_port != 0) {
 		control = connect_to(&control_address, &control);
 		if (control == -1)
@@ -1254,14 +1665,20 @@ set_address(struct sockaddr_in *to, const char *port)
 	to->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 }
 
+/* Leave out what is newer. */
 static void
-be_basic(void)
+leave_out(int since)
 {
-	static const enum kind later[] = { GAT, MG, MS, MD };
-	size_t i;
+	int i;
 
-	for (i = 0; i < sizeof(later) / sizeof(later[0]); i++)
-		text_weights[later[i]] = number_weights[later[i]] = 0;
+	all_flags = false;
+	for (i = 0; i < KINDS; i++) {
+		if ((int)kinds[i].since > since)
+			kinds[i].weights[TEXT] = kinds[i].weights[NUMBER] = 0;
+		if (i != CAS)
+			kinds[i].weights[TEXT_TOKEN] =
+			    kinds[i].weights[NUMBER_TOKEN] = 0;
+	}
 }
 
 static double
@@ -1270,7 +1687,7 @@ read_options(int argc, char *argv[])
 	double seconds = 0;
 	int option;
 
-	while ((option = getopt(argc, argv, "p:o:c:k:K:r:s:C:l:t:n:Bx:")) !=
+	while ((option = getopt(argc, argv, "p:o:c:k:K:r:s:C:l:t:n:BMx:f:D")) !=
 	    -1) {
 		switch (option) {
 		case 'p':
@@ -1307,7 +1724,18 @@ read_options(int argc, char *argv[])
 			name = optarg;
 			break;
 		case 'B':
-			be_basic();
+			leave_out(OLDEST);
+			break;
+		case 'M':
+			leave_out(OLD);
+			break;
+		case 'f':
+			flush_seconds = atof(optarg);
+			flushers = 1;
+			flushing = true;
+			break;
+		case 'D':
+			delayed_flushes = true;
 			break;
 		case 'x':
 			hot_share = atoi(optarg);
@@ -1317,7 +1745,7 @@ read_options(int argc, char *argv[])
 		}
 	}
 	if (prefix == NULL || address.sin_port == 0 || client_count < 1 ||
-	    hot < 1 || cold < 0 || rate <= 0) {
+	    hot < 1 || cold < 0 || rate <= 0 || flush_seconds < 0) {
 		fprintf(stderr, "usage: history -p PORT -o PREFIX ...\n");
 		exit(2);
 	}

@@ -8,6 +8,7 @@ import functools
 import itertools
 import os
 import random
+import re
 import selectors
 import threading
 import time
@@ -41,7 +42,7 @@ def test_load_during_faults_of_a_server_sees_none_of_them(
         stage, kind, server, role):
     scene = Scene(stage, [server] * 2, [server] * 2)
     fill(scene.proxy, 1000)
-    scene.start_load()
+    scene.start_load(flush=0)
     group = scene.primaries if role == "primary" else scene.backups
     for victim in itertools.islice(itertools.cycle(group), FAULTS):
         scene.fault(victim, kind)
@@ -95,7 +96,7 @@ def test_writes_during_rebuild_are_not_undone_by_copies(stage):
     """All keys are written while they are copied: no copy undoes a write."""
     scene = Scene(stage, [Plain], [Plain])
     keys = 3000 if RACES < 100000 else 20000
-    scene.start_load(hot=1, cold=keys, hot_share=0)
+    scene.start_load(hot=1, cold=keys, hot_share=0, flush=0)
     scene.load.work(7 * keys)   # most keys exist
     for victim in itertools.cycle(scene.servers):
         if copies(scene) >= RACES:
@@ -165,7 +166,8 @@ def test_checker_finds_a_switch_between_servers_without_mirror(stage):
     """What a proxy without mirroring does: old values, lost ones."""
     first, second = stage.memcacheds(2)
     switch = stage.add(Front(first, lambda line: None))
-    load = stage.add(Load(switch, clients=4, rate=2000, hot=6, cold=0))
+    load = stage.add(Load(switch, clients=4, rate=2000, hot=6, cold=0,
+                          meta=False))
     for server in (second, first):
         load.work(500)
         for link in switch.links:
@@ -176,13 +178,54 @@ def test_checker_finds_a_switch_between_servers_without_mirror(stage):
     assert "-> -" in verdict.report
 
 
+def test_checker_finds_nothing_at_one_memcached(stage):
+    """All commands, and flush_all, as a memcached that nothing happens to
+    carries them out."""
+    load = stage.add(Load(stage.memcached(), flush=0.3))
+    load.work(20000)
+    verdict = load.end()
+    assert verdict.faultless() and verdict.flushes > 0, (
+        verdict.complaints[:4000], verdict.report[:4000])
+
+
+LIES = {"flush_all": (b"flush_all", b"OK\r\n"),
+        "md I": (rb"md .* I\b", b"HD\r\n"),
+        "ma N": (rb"ma .* N\d.*", b"VA 1\r\n7\r\n"),
+        "mg N": (rb"mg .* N\d.*", b"EN\r\n"),
+        "ms C I": (rb"ms .* I\b.* C\d", b"HD\r\n")}
+
+
+@pytest.mark.parametrize("command", LIES)
+def test_checker_finds_a_command_that_is_not_carried_out(stage, command):
+    pattern, answer = LIES[command]
+
+    def lie(line):
+        return answer if re.match(pattern, line) else None
+
+    scene = Scene(stage, [functools.partial(Fronted, lie)], [], "-t", 2000)
+    scene.start_load(rate=2000, clients=8, hot=8, cold=0, flush=0.3)
+    scene.load.work(2000)
+    verdict = scene.load.end()
+    assert verdict.anomalies > 0, verdict
+
+
+@pytest.mark.parametrize("kind", ["kill at once", "stop"])
+def test_flush_all_during_faults_is_one_moment(stage, kind):
+    scene = Scene(stage, [Plain] * 2, [Plain] * 2)
+    scene.start_load(flush=0.2, meta=False)
+    for victim in scene.servers:
+        scene.fault(victim, kind)
+    assert scene.check().flushes > 4
+    assert scene.diverged() == {}
+
+
 @pytest.mark.parametrize("role", ["primary", "backup"])
 def test_server_killed_again_in_its_recovery_recovers(stage, role):
     """The returned server dies again, in every state of its return."""
     scene = Scene(stage, [Plain] * 2, [Plain] * 2)
     fill(scene.proxy, 20000)
     victim = scene.primaries[0] if role == "primary" else scene.backups[0]
-    scene.start_load()
+    scene.start_load(flush=0)
     for _ in range(3):
         before = scene.connects(victim)
         scene.fault(victim, "kill at once", wait=False)
@@ -199,7 +242,7 @@ def test_server_killed_every_200_ms_does_not_swap_roles_each_time(stage):
     """Killed every 200 ms: the roles do not follow each time."""
     scene = Scene(stage, [Plain] * 2, [Plain] * 2)
     fill(scene.proxy, 1000)
-    scene.start_load()
+    scene.start_load(flush=0)
     victim = scene.primaries[0]
     before = scene.failovers()[0]
     until = time.monotonic() + 6
@@ -221,7 +264,7 @@ def test_all_primaries_or_backups_failing_at_once_lose_nothing(
     """All primaries, or all backups: every pair has one that is left."""
     scene = Scene(stage, [Plain] * 3, [Plain] * 2)
     fill(scene.proxy, 5000)
-    scene.start_load()
+    scene.start_load(flush=0)
     for _ in range(2):
         threads = [threading.Thread(target=inflict, args=(
             server, kind, 0.6, random.Random(scene.dice.random())))
@@ -268,7 +311,7 @@ def test_survivor_failing_in_rebuild_leaves_misses_but_nothing_old(
     scene = Scene(stage, [Plain], [Plain])
     victim, survivor = scene.servers if returned == "primary" else (
         scene.servers[::-1])
-    scene.start_load(lossy=True)
+    scene.start_load(lossy=True, flush=0)
     for kind in ("kill at once", "stop"):
         fill(scene.proxy, 50000)
         scene.fault(victim, "kill at once", wait=False)
@@ -424,7 +467,7 @@ def progress(scene, server):
 def test_one_backup_of_five_primaries_restores_each_of_them(stage):
     scene = Scene(stage, [Plain] * 5, [Plain])
     fill(scene.proxy, 5000)
-    scene.start_load()
+    scene.start_load(flush=0)
     for victim in scene.primaries + scene.backups + scene.primaries[:1]:
         scene.fault(victim, "kill at once")
     scene.fault(scene.backups[0], "stop")
@@ -444,7 +487,7 @@ def test_two_magents_with_crossed_backups_lose_nothing(stage):
     other = scene.add_proxy(scene.backups, scene.primaries)
     fill(scene.proxy, 5000, prefix=b"this")
     fill(other, 5000, prefix=b"that")
-    loads = [scene.start_load(proxy, name=name, rate=6000)
+    loads = [scene.start_load(proxy, name=name, rate=6000, flush=0)
              for proxy, name in ((other, "o"), (scene.proxy, ""))]
     for kind in ("kill at once", "stop", "kill"):
         for victim in scene.servers:
@@ -503,7 +546,7 @@ def test_metadump_refused_as_busy_is_asked_for_again(stage):
     scene = Scene(stage, [Plain], [functools.partial(Fronted, busy)],
                   "-t", 2000)
     fill(scene.proxy, 500)
-    scene.start_load(rate=600, clients=8, hot=10)
+    scene.start_load(rate=600, clients=8, hot=10, flush=0)
     scene.fault(scene.primaries[0], "kill at once")
     assert busy.times == 0
     scene.check(late=False)
@@ -666,7 +709,7 @@ def test_rebuild_of_100000_keys_takes_seconds_and_slows_nobody(stage):
     """100,000 keys in seconds, and the clients hardly notice."""
     scene = Scene(stage, [Plain], [Plain])
     fill(scene.proxy, 100000)
-    load = scene.start_load()
+    load = scene.start_load(flush=0)
     load.mark()
     time.sleep(2)
     quiet = load.mark()
