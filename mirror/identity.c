@@ -40,6 +40,12 @@ identity_version(struct identity *identity, const char *text, size_t n)
 	}
 }
 
+static bool
+is_text(const char *bytes, size_t n, const char *text)
+{
+	return strlen(text) == n && memcmp(text, bytes, n) == 0;
+}
+
 void
 identity_stat(struct identity *identity, const char *name, size_t n,
     const char *value, size_t length)
@@ -59,16 +65,17 @@ identity_stat(struct identity *identity, const char *name, size_t n,
 		{ "tcpport", &identity->port },
 		{ "item_size_max", &identity->item_size_max },
 	};
-	static const char file[] = "memory_file", none[] = "(null)";
 	size_t i;
 
 	for (i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
-		if (strlen(fields[i].name) == n &&
-		    memcmp(fields[i].name, name, n) == 0)
+		if (is_text(name, n, fields[i].name))
 			*fields[i].field = proto_number(value, length);
-	if (n == sizeof(file) - 1 && memcmp(name, file, n) == 0)
-		identity->restartable = length != sizeof(none) - 1 ||
-		    memcmp(value, none, length) != 0;
+	if (is_text(name, n, "memory_file"))
+		identity->restartable = !is_text(value, length, "(null)");
+	else if (is_text(name, n, "cas_enabled"))
+		identity->cas_is_off = is_text(value, length, "no");
+	else if (is_text(name, n, "flush_enabled"))
+		identity->flush_is_off = is_text(value, length, "no");
 }
 
 bool

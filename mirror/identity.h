@@ -28,6 +28,8 @@ struct identity {
 	uint64_t item_size_max;
 	/* It keeps its items over a restart. */
 	bool restartable;
+	/* It was started with -C, with -F. */
+	bool cas_is_off, flush_is_off;
 };
 
 /* Take up the n bytes of text behind the word VERSION.  What cannot be read as

@@ -434,6 +434,16 @@ warn_of_item_sizes(const struct recovery *recovery)
 }
 
 static void
+learn_abilities(struct peer *peer)
+{
+	char missing[128];
+
+	peer->abilities = abilities_of(&peer->identity);
+	if (abilities_missing(&peer->abilities, missing, sizeof(missing)))
+		log_info("s %s: cannot do all: %s", peer_name(peer), missing);
+}
+
+static void
 on_identified(struct identify *identify)
 {
 	struct recovery *recovery = CONTAINER_OF(identify, struct recovery,
@@ -453,6 +463,7 @@ on_identified(struct identify *identify)
 	}
 	recovery->stranger_ms = 0;
 	peer->identity = *found;
+	learn_abilities(peer);
 	peer_set_clock(peer, (int64_t)found->time);
 	warn_of_item_sizes(recovery);
 	alias_check(&recovery->alias);
