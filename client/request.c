@@ -15,11 +15,13 @@
 
 #include "block.h"
 #include "client/exec.h"
+#include "client/meta_reply.h"
 #include "client/multiget.h"
 #include "client/stats.h"
 #include "conn.h"
 #include "container_of.h"
 #include "hot_assert.h"
+#include "mirror/classic.h"
 #include "mirror/command.h"
 #include "mirror/effect.h"
 #include "mirror/gate.h"
@@ -77,43 +79,6 @@ keep_message(struct exec *exec, struct conn *conn,
  * Replies that we make
  */
 
-/* Make a meta reply: word, then what memcached adds there for the flags O, k
-   (with b), and c of ms.  The parser lets no flag through twice. */
-static void
-set_meta_text(struct exec *exec, const char *word)
-{
-	const struct proto_request *r = &exec->r;
-	size_t at = r->meta.at, end = r->meta.at + r->meta.length;
-	struct proto_span token;
-	char *to;
-
-	assert(exec->text_block == NULL);
-	exec->text_block = block_new(2 * r->meta.length + r->key.length + 16);
-	if (exec->text_block == NULL) {
-		exec_set_text(exec, exec_no_memory);
-		return;
-	}
-	to = exec->text_block->bytes;
-	to = mempcpy(to, word, 2);
-	while (proto_token(exec->bytes, end, &at, &token)) {
-		if (exec->bytes[token.at] == 'O') {
-			*to++ = ' ';
-			to = mempcpy(to, exec->bytes + token.at, token.length);
-		} else if (exec->bytes[token.at] == 'c') {
-			to = mempcpy(to, " c0", r->command == PROTO_MS ? 3 : 0);
-		} else if (exec->bytes[token.at] == 'k') {
-			to = mempcpy(to, " k", 2);
-			to = mempcpy(to, exec->bytes + r->key.at,
-			    r->key.length);
-			to = mempcpy(to, " b", r->base64 ? 2 : 0);
-		}
-	}
-	to = mempcpy(to, "\r\n", 2);
-	assert(to <= exec->text_block->bytes + exec->text_block->size);
-	exec->text = exec->text_block->bytes;
-	exec->text_length = (size_t)(to - exec->text);
-}
-
 /* Whether the command is a mg with N, which would make its key on a miss. */
 static bool
 makes_key(const struct exec *exec)
@@ -165,7 +130,7 @@ refuse_key(struct exec *exec)
 	else if (command == PROTO_ME || (command == PROTO_MG && exec->r.quiet))
 		exec_set_text(exec, command == PROTO_ME ? "EN\r\n" : "");
 	else if (command == PROTO_MG)
-		set_meta_text(exec, "EN");
+		meta_reply_set(exec, "EN");
 	else
 		exec_set_text(exec, no_server_error(command));
 }
@@ -178,7 +143,6 @@ refuse_key(struct exec *exec)
 static bool
 is_foreign_cas(struct exec *exec, const struct peer *peer, uint64_t *cas)
 {
-	*cas = exec->r.cas;
 	if (exec->r.command != PROTO_CAS && !exec->r.has_cas)
 		return false;
 	if (!pairs_are_mirrored(exec->env->pairs))
@@ -187,6 +151,65 @@ is_foreign_cas(struct exec *exec, const struct peer *peer, uint64_t *cas)
 		return true;
 	*cas &= COMMAND_CAS_MASK;
 	return false;
+}
+
+/*
+ * The error for a flag that came after 1.6.18, as 1.6.18 words it; NULL: peer
+ * knows the flags.  Where keys have two servers, nobody can choose a cas token:
+ * it would be equal on both, and our tags say whose it is.
+ */
+static const char *
+newer_flag_error(const struct exec *exec, const struct peer *peer)
+{
+	const struct proto_request *r = &exec->r;
+
+	if (!r->has_chosen_cas && !r->removes_value)
+		return NULL;
+	if (abilities_has(&peer->abilities, ABILITY_META_CHOSEN_CAS) &&
+	    (!r->has_chosen_cas || !pairs_are_mirrored(exec->env->pairs)))
+		return NULL;
+	return r->command == PROTO_MD || r->command == PROTO_MA ?
+	    "CLIENT_ERROR invalid or duplicate flag\r\n" :
+	    "CLIENT_ERROR invalid flag\r\n";
+}
+
+/* Make the reply without peer, its authority, if it must not be asked.  Returns
+   false if it is to be asked; *cas is the token to send then. */
+static bool
+answer_alone(struct exec *exec, const struct peer *peer, uint64_t *cas)
+{
+	const struct proto_request *r = &exec->r;
+	enum classic_way way;
+	const char *error;
+
+	*cas = r->cas;
+	/* Every server can do these. */
+	if (r->command < PROTO_CAS)
+		return false;
+	error = newer_flag_error(exec, peer);
+	way = classic_way(&peer->abilities, r, exec->bytes);
+	if (error != NULL) {
+		exec_set_text(exec, error);
+	} else if (way == CLASSIC_TOO_OLD) {
+		exec_set_text(exec, exec_too_old);
+	} else if (way == CLASSIC_NO_CAS) {
+		exec_set_text(exec, exec_no_cas);
+	} else if (way == CLASSIC_MISS) {
+		stats_count(exec->env->stats, r, PROTO_META_EN);
+		if (r->quiet)
+			exec_set_text(exec, "");
+		else
+			meta_reply_set(exec, "EN");
+	} else if (is_foreign_cas(exec, peer, cas)) {
+		stats_count(exec->env->stats, r, PROTO_EXISTS);
+		if (r->command == PROTO_CAS)
+			exec_set_text(exec, "EXISTS\r\n");
+		else
+			meta_reply_set(exec, "EX");
+	} else {
+		return false;
+	}
+	return true;
 }
 
 /*
@@ -202,6 +225,7 @@ submit_single(struct exec *exec, struct subrequest *sub, uint64_t cas,
 {
 	const struct proto_request *r = &exec->r;
 	struct command command;
+	struct classic classic;
 
 	hot_assert(sub == &exec->inline_sub && sub->peer != NULL);
 	sub->call.done = on_single_reply;
@@ -218,7 +242,15 @@ submit_single(struct exec *exec, struct subrequest *sub, uint64_t cas,
 		    exec->bytes + r->key.at, r->key.length);
 		return;
 	}
-	command_forward(&command, r, exec->bytes, cas);
+	if (command_is_meta(r) &&
+	    classic_make(&classic, &sub->peer->abilities, r, exec->bytes) ==
+		CLASSIC_INSTEAD) {
+		command_forward(&command, &classic.r, classic.bytes, cas);
+		sub->call.element = meta_reply_element;
+		exec->error_line = NULL;
+	} else {
+		command_forward(&command, r, exec->bytes, cas);
+	}
 	sub->call.expect = command.expect;
 	peer_submit(sub->peer, exec->pair.hash, &sub->call, command.line,
 	    command.length, exec->bytes + r->data.at,
@@ -241,14 +273,8 @@ submit_to_authority(struct exec *exec, unsigned int tries,
 		refuse_key(exec);
 		return;
 	}
-	if (is_foreign_cas(exec, peer, &cas)) {
-		stats_count(exec->env->stats, &exec->r, PROTO_EXISTS);
-		if (exec->r.command == PROTO_CAS)
-			exec_set_text(exec, "EXISTS\r\n");
-		else
-			set_meta_text(exec, "EX");
+	if (answer_alone(exec, peer, &cas))
 		return;
-	}
 	/* A subrequest that failed, inline_sub, becomes the new one in place:
 	   it is open twice until on_single_reply() closes it. */
 	if (!STAILQ_EMPTY(&exec->subrequests))
@@ -257,6 +283,37 @@ submit_to_authority(struct exec *exec, unsigned int tries,
 	sub->peer = peer;
 	sub->tries = tries;
 	submit_single(exec, sub, cas, returned_by, is_suspect);
+}
+
+/* Whether a classic command was sent for a meta command. */
+static bool
+is_translated(const struct exec *exec, const struct subrequest *sub)
+{
+	return command_is_meta(&exec->r) && !exec->r.too_large &&
+	    sub->call.expect < PROTO_EXPECT_META_GET;
+}
+
+/* What follows from the reply to a command that is no get or gets.  Returns
+   false if the text of exec takes the place of the reply. */
+static bool
+follow_reply(struct exec *exec, const struct subrequest *sub,
+    const struct answer *answer)
+{
+	struct proto_reply reply = answer->last;
+	bool was_translated = is_translated(exec, sub);
+	bool is_hit;
+
+	if (was_translated)
+		reply = meta_reply_translate(exec, sub, answer);
+	effect_send(&exec->pair, sub->peer, &exec->r, exec->bytes,
+	    exec->message, &reply);
+	stats_count(exec->env->stats, &exec->r, reply.result);
+	is_hit = sub->call.expect <= PROTO_EXPECT_VALUES_CAS &&
+	    (reply.result == PROTO_META_VALUE || reply.result == PROTO_META_HD);
+	if (is_hit && pairs_are_warming(exec->env->pairs))
+		effect_warm(&exec->pair, sub->peer, sub->call.expect,
+		    answer->bytes, answer->length);
+	return !was_translated;
 }
 
 static void
@@ -279,10 +336,8 @@ on_single_reply(struct call *call, const struct answer *answer)
 			effect_warm(&exec->pair, peer, sub->call.expect,
 			    answer->bytes, answer->length);
 		stats_count_get(exec->env->stats, exec->r.command, 1, hit);
-	} else {
-		effect_send(&exec->pair, peer, &exec->r, exec->bytes,
-		    exec->message, &answer->last);
-		stats_count(exec->env->stats, &exec->r, answer->last.result);
+	} else if (!follow_reply(exec, sub, answer)) {
+		answer = NULL;
 	}
 	/* Behind the effect: this may call the owner, and end exec and sub. */
 	exec_close_subrequest(sub, answer);
@@ -355,6 +410,18 @@ write_reply(struct exec *exec, struct conn *conn)
 		conn_write(conn, "END\r\n", 5);
 }
 
+static void
+write_text(const struct exec *exec, struct conn *conn)
+{
+	if (exec->r.noreply)
+		return;
+	if (exec->text_length < BLOCK_SMALL || exec->text_block == NULL)
+		conn_write(conn, exec->text, exec->text_length);
+	else
+		conn_write_block(conn, exec->text_block, exec->text,
+		    exec->text_length);
+}
+
 bool
 request_write(struct request *request, struct conn *conn)
 {
@@ -363,8 +430,7 @@ request_write(struct request *request, struct conn *conn)
 	hot_assert(exec->state == EXEC_READY && exec->owed == 0);
 	exec->state = EXEC_WRITTEN;
 	if (exec->text != NULL) {
-		if (!exec->r.noreply)
-			conn_write(conn, exec->text, exec->text_length);
+		write_text(exec, conn);
 		return true;
 	}
 	if (exec->r.too_large) {

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "container_of.h"
+#include "mirror/classic.h"
 #include "mirror/command.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
@@ -199,8 +200,11 @@ effect_send(const struct pair *pair, struct peer *asked,
 	assert(!effect->is_repair && effect->peer == peer);
 	effect->has_number = what == COMMAND_SAME && is_number(reply);
 	effect->number = reply->number;
+	if (!classic_mirror(&command, &peer->abilities, r, bytes, what)) {
+		effect_free(effect);
+		return;
+	}
 	pairs_counters(peer->pairs)->effects++;
-	command_mirror(&command, r, bytes, what);
 	submit_effect(effect, &command, bytes + r->data.at,
 	    command.has_data ? r->data.length + 2 : 0, block);
 }

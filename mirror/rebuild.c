@@ -27,6 +27,7 @@
 #include "conn.h"
 #include "container_of.h"
 #include "mirror/blame.h"
+#include "mirror/classic.h"
 #include "mirror/gate.h"
 #include "mirror/keys.h"
 #include "mirror/listing.h"
@@ -288,6 +289,14 @@ parse_item(const char *bytes, const struct proto_span *meta)
 	return item;
 }
 
+/* Whether the returned server can hold the item of a copy in the form that it
+   has: one with a key in base64 may have to be written with a plain one. */
+static bool
+keeps_base64(const struct rebuild *rebuild)
+{
+	return abilities_has(&rebuild->to->abilities, ABILITY_BASE64);
+}
+
 /* Write the key of a copy to out, in base64 if the key of the item is.  Returns
    its length; out has room for PROTO_BASE64_MAX bytes. */
 static size_t
@@ -383,6 +392,7 @@ on_read(struct call *call, const struct answer *answer)
 	assert(copy->is_in_flight && authority != rebuild->to);
 	if (answer != NULL && answer->last.result == PROTO_META_VALUE)
 		item = parse_item(answer->bytes, &answer->last.meta);
+	item.is_binary &= keeps_base64(rebuild);
 	if (item.is_stale && item.is_won && item.cas != 0) {
 		rebuild->gone++;
 		give_back(copy, &item);
@@ -395,13 +405,14 @@ on_read(struct call *call, const struct answer *answer)
 			copy->base64))
 			rebuild->gone++;
 		finish_copy(copy);
+	} else if (!classic_can_hold(&rebuild->to->abilities, copy->key,
+		       copy->length, copy->base64)) {
+		rebuild->gone++;
+		finish_copy(copy);
 	} else if (item.ttl != 0 && !item.is_stale &&
 	    (!item.is_awaited || answer->last.data.length > 0)) {
 		add_copy(copy, answer, &item);
 	} else {
-		/* ERROR: the server has no mg. */
-		if (answer->last.result == PROTO_ERROR)
-			rebuild->survivor_cannot_list = true;
 		if (answer->last.result == PROTO_SERVER_ERROR)
 			rebuild->refused++;
 		else
@@ -410,30 +421,59 @@ on_read(struct call *call, const struct answer *answer)
 	}
 }
 
-/* Read the key of a copy from its authority.  Returns false if there is no
-   authority but the returned server itself. */
+/* Find the authority that the key of a copy is read from.  Returns false if
+   there is none but the returned server itself. */
 static bool
-submit_read(struct copy *copy)
+find_authority(struct copy *copy)
 {
 	struct rebuild *rebuild = copy->rebuild;
 	struct pair pair = pairs_find_wire(rebuild->all->pairs, copy->key,
 	    copy->length, copy->base64);
-	char line[LINE_MAX];
-	int n;
 
 	copy->authority = pair_authority(&pair);
 	copy->hash = pair.hash;
-	if (copy->authority == NULL || copy->authority == rebuild->to)
+	return copy->authority != NULL && copy->authority != rebuild->to;
+}
+
+/* Whether the authority can be asked for the item of a copy.  If it has no mg,
+   the rebuild is impossible.  A key that it cannot hold is not there.  One that
+   it can, becomes plain, if it knows no base64. */
+static bool
+can_read(struct copy *copy)
+{
+	const struct abilities *abilities = &copy->authority->abilities;
+	char key[PROTO_KEY_MAX];
+
+	if (!abilities_has(abilities, ABILITY_META_READ)) {
+		copy->rebuild->survivor_cannot_list = true;
 		return false;
+	}
+	if (!classic_can_hold(abilities, copy->key, copy->length, copy->base64))
+		return false;
+	if (copy->base64 && !abilities_has(abilities, ABILITY_BASE64)) {
+		copy->length = proto_base64_decode(copy->key, copy->length,
+		    key);
+		memcpy(copy->key, key, copy->length);
+		copy->base64 = false;
+	}
+	return true;
+}
+
+/* Read the key of a copy from its authority. */
+static void
+submit_read(struct copy *copy)
+{
+	char line[LINE_MAX];
+	int n;
+
 	n = snprintf(line, sizeof(line), "mg %.*s%s k f t v c\r\n",
 	    (int)copy->length, copy->key, copy->base64 ? " b" : "");
 	assert(n > 0 && (size_t)n < sizeof(line));
 	copy->call.expect = PROTO_EXPECT_META_GET;
 	copy->call.done = on_read;
 	copy->call.element = NULL;
-	peer_submit(copy->authority, pair.hash, &copy->call, line, (size_t)n,
+	peer_submit(copy->authority, copy->hash, &copy->call, line, (size_t)n,
 	    NULL, 0, NULL);
-	return true;
 }
 
 /* Whether there may be keys that were not found yet. */
@@ -471,10 +511,15 @@ start_copies(struct rebuild *rebuild)
 		if (blame_is_clear(blame, copy->key, copy->length)) {
 			rebuild->refused++;
 			release_copy(copy);
-		} else if (!submit_read(copy)) {
+		} else if (!find_authority(copy)) {
 			rebuild->is_partial = true;
 			rebuild->gone++;
 			release_copy(copy);
+		} else if (!can_read(copy)) {
+			rebuild->gone++;
+			release_copy(copy);
+		} else {
+			submit_read(copy);
 		}
 	}
 }
