@@ -614,7 +614,8 @@ play(struct script *script)
 	run_.is_eager = kind & 2;
 	choose_options(script);
 	choose_servers(script);
-	servers_begin(run_.servers, !run_.is_exact && (kind & 60) == 60);
+	servers_begin(run_.servers,
+	    !run_.is_exact && (kind & 60) == 60 ? 1 + (kind >> 6 & 3) : 0);
 	clients_begin(run_.is_exact, run_.options.item_size);
 	if (!start())
 		return;

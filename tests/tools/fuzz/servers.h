@@ -29,10 +29,11 @@ enum lie {
 	LIES,
 };
 
-void servers_begin(unsigned int n, bool are_old);
+/* kind 0: they are of today; others: of an older version. */
+void servers_begin(unsigned int n, unsigned int kind);
 void servers_end(void);
 
-/* They have no meta commands. */
+/* They know no meta commands of today. */
 bool servers_are_old(void);
 
 /* For world_begin(). */
