@@ -94,7 +94,8 @@ read_flag(const struct line *line, const struct proto_span *token,
 	assert(token->length > 0);
 	switch (text[-1]) {
 	case 'C':
-		r->has_cas = true;
+		/* A mg does not compare: it has always ignored C. */
+		r->has_cas = r->command != PROTO_MG;
 		return read_digits(text, length, &r->cas) ? error : error_token;
 	case 'D':
 		return read_digits(text, length, &r->delta) ?

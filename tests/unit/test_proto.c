@@ -364,7 +364,7 @@ static const struct request_case requests[] = {
 	REQUEST("mg k v f s t c h l O1 k q u N1 T1 R1 F1 C1 I\r\n",
 	    "mg 46 quiet key=k flags=1 exptime=1"
 	    " meta=v f s t c h l O1 k q u N1 T1 R1 F1 C1 I"
-	    " cas=1 has_cas T v N I"),
+	    " cas=1 T v N I"),
 	REQUEST("mg k v f s t c h l O1 k q u N1 T1 R1 F1 C1 I P\r\n",
 	    "mg 48 !CLIENT_ERROR options flags are too long"),
 	REQUEST("mg 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5\r\n",
