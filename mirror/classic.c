@@ -247,7 +247,7 @@ soften(const struct abilities *abilities, struct classic *classic,
 	}
 }
 
-bool
+enum command_effect
 classic_mirror(struct command *command, const struct abilities *abilities,
     const struct proto_request *r, const char *bytes,
     enum command_effect effect)
@@ -257,12 +257,12 @@ classic_mirror(struct command *command, const struct abilities *abilities,
 	assert(effect != COMMAND_NOTHING);
 	if (abilities_has(abilities, ABILITY_META)) {
 		command_mirror(command, r, bytes, effect);
-		return true;
+		return effect;
 	}
 	if (needs_base64(bytes + r->key.at, r->key.length, r->base64))
-		return false;
+		return COMMAND_NOTHING;
 	write_plainly(&classic, r, bytes);
 	effect = soften(abilities, &classic, effect);
 	command_mirror(command, &classic.r, classic.bytes, effect);
-	return true;
+	return effect;
 }

@@ -45,12 +45,12 @@ enum classic_way classic_make(struct classic *classic,
 
 /*
  * Write the effect of r for a mirror with these abilities: as command_mirror(),
- * or a classic command that does the same, or else a delete.  Returns false if
- * the mirror cannot have the key: then nothing is written.
+ * or a classic command that does the same, or else a delete.  Returns what was
+ * written; COMMAND_NOTHING if the mirror cannot have the key.
  */
-bool classic_mirror(struct command *command, const struct abilities *abilities,
-    const struct proto_request *r, const char *bytes,
-    enum command_effect effect);
+enum command_effect classic_mirror(struct command *command,
+    const struct abilities *abilities, const struct proto_request *r,
+    const char *bytes, enum command_effect effect);
 
 /* Whether a key, as it is on a command line, can be on a server with these
    abilities. */

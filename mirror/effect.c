@@ -198,12 +198,13 @@ effect_send(const struct pair *pair, struct peer *asked,
 		return;
 	}
 	assert(!effect->is_repair && effect->peer == peer);
-	effect->has_number = what == COMMAND_SAME && is_number(reply);
-	effect->number = reply->number;
-	if (!classic_mirror(&command, &peer->abilities, r, bytes, what)) {
+	what = classic_mirror(&command, &peer->abilities, r, bytes, what);
+	if (what == COMMAND_NOTHING) {
 		effect_free(effect);
 		return;
 	}
+	effect->has_number = what == COMMAND_SAME && is_number(reply);
+	effect->number = reply->number;
 	pairs_counters(peer->pairs)->effects++;
 	submit_effect(effect, &command, bytes + r->data.at,
 	    command.has_data ? r->data.length + 2 : 0, block);
