@@ -34,13 +34,17 @@ $(BUILD)/%.o: %.c
 # A unit test links its module only, and what that is made of.
 PROTO = proto proto_base64 proto_meta proto_reply proto_scan
 OF = $(addprefix $(BUILD)/,$(1:=.o))
+$U/test_abilities: $(call OF,mirror/abilities mirror/identity proto_reply)
 $U/test_address: $(call OF,server/address)
 $U/test_blame: $(call OF,mirror/blame)
 $U/test_block: $(call OF,block)
 $U/test_budget: $(call OF,client/budget pool block)
+$U/test_classic: $(call OF,mirror/classic mirror/command mirror/abilities \
+	mirror/identity $(PROTO))
 $U/test_command: $(call OF,mirror/command $(PROTO))
 $U/test_conn: $(call OF,conn outbuf pool block)
-$U/test_copy: $(call OF,mirror/copy mirror/identity block $(PROTO))
+$U/test_copy: $(call OF,mirror/copy mirror/abilities mirror/identity block \
+	$(PROTO))
 $U/test_dirty: $(call OF,mirror/dirty siphash)
 $U/test_effect_table: $(call OF,mirror/command $(PROTO))
 $U/test_due: $(call OF,mirror/due)

@@ -124,6 +124,10 @@ struct proto_request {
 	bool has_vivify;     /* N was given */
 	bool has_recache;    /* R was given */
 	bool has_invalidate; /* I was given */
+	/* Flags that 1.6.18 does not have: its error must be given where the
+	   server does not have them either. */
+	bool has_chosen_cas; /* E was given */
+	bool removes_value;  /* md with x */
 
 	struct proto_span argument; /* first word behind stats; may be empty */
 };

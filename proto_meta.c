@@ -87,16 +87,23 @@ read_flag(const struct line *line, const struct proto_span *token,
 {
 	const char *text = line->bytes + token->at + 1;
 	size_t length = token->length - 1;
+	uint64_t ignored;
 
 	assert(token->length > 0);
 	switch (text[-1]) {
 	case 'C':
-		r->has_cas = true;
+		/* A mg does not compare: it has always ignored C. */
+		r->has_cas = r->command != PROTO_MG;
 		return read_digits(text, length, &r->cas) ? error : error_token;
 	case 'D':
 		return read_digits(text, length, &r->delta) ?
 		    error :
 		    "CLIENT_ERROR invalid numeric delta value";
+	case 'E':
+		r->has_chosen_cas = true;
+		return read_digits(text, length, &ignored) ?
+		    error :
+		    error_token;
 	case 'F':
 		return read_client_flags(text, length, error, r);
 	case 'I':
@@ -128,6 +135,9 @@ read_flag(const struct line *line, const struct proto_span *token,
 	case 'v':
 		r->has_value = true;
 		return error;
+	case 'x':
+		r->removes_value = true;
+		return r->command == PROTO_MD ? error : error_flag;
 	case 'L':
 	case 'O':
 	case 'P':
@@ -218,6 +228,30 @@ set_meta(const struct line *line, unsigned first, struct proto_request *r)
 	r->meta.length = last->at + last->length - r->meta.at;
 }
 
+/* md and ma have one error for all that is wrong with flags. */
+static const char *
+flags_error(const struct proto_request *r, const char *error)
+{
+	if (error != NULL && (r->command == PROTO_MD || r->command == PROTO_MA))
+		return error_flags;
+	return error;
+}
+
+/* The error of a line whose flags can be read, or NULL. */
+static const char *
+check_flags(const struct line *line, unsigned first, struct proto_request *r)
+{
+	if (!check_mode(r))
+		return r->command == PROTO_MS ?
+		    "CLIENT_ERROR invalid mode for ms M token" :
+		    "CLIENT_ERROR invalid mode for ma M token";
+	if (!check_opaque(line, first))
+		return error_opaque;
+	return r->key.length + r->meta.length <= META_BYTES_MAX ?
+	    NULL :
+	    "CLIENT_ERROR line too long";
+}
+
 static const char *
 check_meta(const struct line *line, unsigned first, struct proto_request *r)
 {
@@ -232,20 +266,13 @@ check_meta(const struct line *line, unsigned first, struct proto_request *r)
 		return r->command == PROTO_MG ?
 		    "CLIENT_ERROR options flags are too long" :
 		    "CLIENT_ERROR options flags too long";
-	error = read_flags(line, first, r);
-	if (error != NULL)
-		return r->command == PROTO_MD || r->command == PROTO_MA ?
-		    error_flags :
-		    error;
-	if (!check_mode(r))
-		return r->command == PROTO_MS ?
-		    "CLIENT_ERROR invalid mode for ms M token" :
-		    "CLIENT_ERROR invalid mode for ma M token";
-	if (!check_opaque(line, first))
-		return error_opaque;
-	return r->key.length + r->meta.length <= META_BYTES_MAX ?
-	    NULL :
-	    "CLIENT_ERROR line too long";
+	error = flags_error(r, read_flags(line, first, r));
+	if (error == NULL)
+		error = check_flags(line, first, r);
+	/* 1.6.18 looks at nothing behind a flag that it does not know. */
+	if (error != NULL && (r->has_chosen_cas || r->removes_value))
+		error = flags_error(r, error_flag);
+	return error;
 }
 
 void

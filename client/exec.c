@@ -23,6 +23,10 @@
 
 const char exec_no_server[] = "SERVER_ERROR no server is up for this key\r\n";
 const char exec_no_memory[] = "SERVER_ERROR out of memory\r\n";
+const char exec_too_old[] =
+    "SERVER_ERROR the memcached of this key is too old for this command\r\n";
+const char exec_no_cas[] =
+    "SERVER_ERROR the memcached of this key runs without cas (-C)\r\n";
 const char exec_too_large[] = "SERVER_ERROR object too large for cache\r\n";
 
 /* exec_new() clears what is before r, and exec_end() releases these members. */

@@ -162,6 +162,11 @@ extern const char exec_no_server[];
 /* The error when the system, or the budget, has no memory, with its CRLF. */
 extern const char exec_no_memory[];
 
+/* The errors for a command that the memcached of its key cannot carry out: it
+   is too old, or was started with -C.  Both with their CRLF. */
+extern const char exec_too_old[];
+extern const char exec_no_cas[];
+
 /* The reply when a value is larger than magent takes (-I). */
 extern const char exec_too_large[];
 

@@ -151,6 +151,24 @@ leave_key_out(struct exec *exec, const char *why)
 		exec->error_line = why;
 }
 
+/* Whether peer has the command: gat and gats came late. */
+static bool
+is_able(const struct exec *exec, const struct peer *peer)
+{
+	return exec->r.command < PROTO_GAT ||
+	    abilities_has(&peer->abilities, ABILITY_GAT);
+}
+
+/* No server is asked for the key, and the reply says why. */
+static void
+leave_to_nobody(struct exec *exec, struct get_key *key)
+{
+	key->sub = NULL;
+	key->next = NULL;
+	key->value.length = 0;
+	exec->error_line = exec_too_old;
+}
+
 /* Put a key into the subrequest for its authority, or leave it out.  tries:
    servers that were asked for it and failed. */
 static void
@@ -161,6 +179,10 @@ route(struct exec *exec, struct get_key *key, const struct pair *pair,
 	bool can_ask = peer != NULL && tries < EXEC_TRIES_MAX;
 	struct subrequest *sub = NULL;
 
+	if (can_ask && !is_able(exec, peer)) {
+		leave_to_nobody(exec, key);
+		return;
+	}
 	if (can_ask)
 		sub = subrequest_for(exec, peer, pair->hash, key->name.length,
 		    tries);

@@ -13,16 +13,17 @@
 #include "client/request.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "block.h"
 #include "client/exec.h"
+#include "client/meta_reply.h"
 #include "client/multiget.h"
 #include "client/stats.h"
 #include "conn.h"
 #include "container_of.h"
 #include "hot_assert.h"
+#include "mirror/classic.h"
 #include "mirror/command.h"
 #include "mirror/effect.h"
 #include "mirror/gate.h"
@@ -86,113 +87,6 @@ keep_message(struct exec *exec, struct conn *conn,
  * Replies that we make
  */
 
-/* Text that is being made. */
-struct text {
-	struct exec *exec;
-	char *to;
-	const char *cas; /* what flag c becomes */
-	/* The server on which an ma has made its item; or NULL. */
-	const struct peer *made_on;
-	/* Of that item, as far as the flags have been read. */
-	int32_t exptime;
-};
-
-static void
-add_text(struct text *text, const char *bytes, size_t n)
-{
-	text->to = mempcpy(text->to, bytes, n);
-}
-
-/* What memcached adds to a meta reply for a flag of the command: of all, for O
-   and k, of ms for c, and of ma for c and t.  N and T are carried out in their
-   order. */
-static void
-add_flag(struct text *text, const char *flag, size_t n)
-{
-	const struct proto_request *r = &text->exec->r;
-
-	switch (flag[0]) {
-	case 'O':
-		add_text(text, " ", 1);
-		add_text(text, flag, n);
-		break;
-	case 'k':
-		add_text(text, " k", 2);
-		add_text(text, text->exec->bytes + r->key.at, r->key.length);
-		add_text(text, " b", r->base64 ? 2 : 0);
-		break;
-	case 'c':
-		if (text->made_on != NULL || r->command == PROTO_MS)
-			text->to += sprintf(text->to, " c%s", text->cas);
-		break;
-	case 't':
-		if (text->made_on != NULL)
-			text->to += sprintf(text->to, " t%lld",
-			    (long long)peer_seconds_left(text->made_on,
-				text->exptime));
-		break;
-	case 'N':
-		text->exptime = r->vivify;
-		break;
-	case 'T':
-		text->exptime = r->exptime;
-		break;
-	}
-}
-
-/* Make a meta reply: word, what memcached adds for the flags, then value.  The
-   parser lets no flag through twice. */
-static void
-set_meta_text(struct exec *exec, const char *word, const char *cas,
-    const char *value, const struct peer *made_on)
-{
-	const struct proto_request *r = &exec->r;
-	size_t at = r->meta.at, end = r->meta.at + r->meta.length;
-	struct text text = { .exec = exec, .cas = cas, .made_on = made_on };
-	struct proto_span token;
-
-	assert(exec->text_block == NULL);
-	exec->text_block = block_new(2 * r->meta.length + r->key.length + 128);
-	if (exec->text_block == NULL) {
-		exec_set_text(exec, exec_no_memory);
-		return;
-	}
-	text.to = exec->text_block->bytes;
-	add_text(&text, word, strlen(word));
-	while (proto_token(exec->bytes, end, &at, &token))
-		add_flag(&text, exec->bytes + token.at, token.length);
-	add_text(&text, "\r\n", 2);
-	add_text(&text, value, strlen(value));
-	assert(text.to <= exec->text_block->bytes + exec->text_block->size);
-	exec->text = exec->text_block->bytes;
-	exec->text_length = (size_t)(text.to - exec->text);
-}
-
-/* The reply to an ma that has made its item, for which a server has replied to
-   an ms. */
-static void
-set_made_text(struct exec *exec, const struct peer *peer,
-    const struct answer *answer)
-{
-	const struct proto_span *token = &answer->last.cas;
-	char word[16] = "HD", value[32] = "", cas[24] = "0";
-	int n;
-
-	if (exec->r.quiet) {
-		exec_set_text(exec, "");
-		return;
-	}
-	if (token->length > 0)
-		cas[command_tag(cas, answer->bytes + token->at, token->length,
-		    peer_tag(peer))] = '\0';
-	if (exec->r.has_value) {
-		n = sprintf(value, "%llu\r\n",
-		    (unsigned long long)exec->r.initial);
-		sprintf(word, "VA %d", n - 2);
-	}
-	set_meta_text(exec, word, cas, value, peer);
-}
-
 /*
  * The error for a command that no server can carry out.  Some client libraries
  * give up the whole of magent for a while at most errors.  These are the ones
@@ -231,7 +125,7 @@ refuse_key(struct exec *exec)
 	else if (command == PROTO_ME || (command == PROTO_MG && exec->r.quiet))
 		exec_set_text(exec, command == PROTO_ME ? "EN\r\n" : "");
 	else if (command == PROTO_MG)
-		set_meta_text(exec, "EN", "0", "", NULL);
+		meta_reply_set(exec, "EN");
 	else
 		exec_set_text(exec, no_server_error(command));
 }
@@ -244,7 +138,6 @@ refuse_key(struct exec *exec)
 static bool
 is_foreign_cas(struct exec *exec, const struct peer *peer, uint64_t *cas)
 {
-	*cas = exec->r.cas;
 	if (exec->r.command != PROTO_CAS && !exec->r.has_cas)
 		return false;
 	if (!pairs_are_mirrored(exec->env->pairs))
@@ -253,6 +146,65 @@ is_foreign_cas(struct exec *exec, const struct peer *peer, uint64_t *cas)
 		return true;
 	*cas &= COMMAND_CAS_MASK;
 	return false;
+}
+
+/*
+ * The error for a flag that came after 1.6.18, as 1.6.18 words it; NULL: peer
+ * knows the flags.  Where keys have two servers, nobody can choose a cas token:
+ * it would be equal on both, and our tags say whose it is.
+ */
+static const char *
+newer_flag_error(const struct exec *exec, const struct peer *peer)
+{
+	const struct proto_request *r = &exec->r;
+
+	if (!r->has_chosen_cas && !r->removes_value)
+		return NULL;
+	if (abilities_has(&peer->abilities, ABILITY_META_CHOSEN_CAS) &&
+	    (!r->has_chosen_cas || !pairs_are_mirrored(exec->env->pairs)))
+		return NULL;
+	return r->command == PROTO_MD || r->command == PROTO_MA ?
+	    "CLIENT_ERROR invalid or duplicate flag\r\n" :
+	    "CLIENT_ERROR invalid flag\r\n";
+}
+
+/* Make the reply without peer, its authority, if it must not be asked.  Returns
+   false if it is to be asked; *cas is the token to send then. */
+static bool
+answer_alone(struct exec *exec, const struct peer *peer, uint64_t *cas)
+{
+	const struct proto_request *r = &exec->r;
+	enum classic_way way;
+	const char *error;
+
+	*cas = r->cas;
+	/* Every server can do these. */
+	if (r->command < PROTO_CAS)
+		return false;
+	error = newer_flag_error(exec, peer);
+	way = classic_way(&peer->abilities, r, exec->bytes);
+	if (error != NULL) {
+		exec_set_text(exec, error);
+	} else if (way == CLASSIC_TOO_OLD) {
+		exec_set_text(exec, exec_too_old);
+	} else if (way == CLASSIC_NO_CAS) {
+		exec_set_text(exec, exec_no_cas);
+	} else if (way == CLASSIC_MISS) {
+		stats_count(exec->env->stats, r, PROTO_META_EN);
+		if (r->quiet)
+			exec_set_text(exec, "");
+		else
+			meta_reply_set(exec, "EN");
+	} else if (is_foreign_cas(exec, peer, cas)) {
+		stats_count(exec->env->stats, r, PROTO_EXISTS);
+		if (r->command == PROTO_CAS)
+			exec_set_text(exec, "EXISTS\r\n");
+		else
+			meta_reply_set(exec, "EX");
+	} else {
+		return false;
+	}
+	return true;
 }
 
 /*
@@ -284,7 +236,8 @@ static bool
 take_next_step(struct exec *exec, const struct peer *peer,
     const struct answer *answer)
 {
-	bool can_vivify = identity_is_since(&peer->identity, 1, 6, 19);
+	bool can_vivify = abilities_has(&peer->abilities,
+	    ABILITY_META_APPEND_MAKES);
 
 	assert(exec->is_in_steps);
 	switch (command_next_step(&exec->step, &exec->r, exec->bytes,
@@ -293,7 +246,7 @@ take_next_step(struct exec *exec, const struct peer *peer,
 		if (exec->r.command == PROTO_MA &&
 		    exec->step.mode == COMMAND_MAKES &&
 		    answer->last.result == PROTO_META_HD)
-			set_made_text(exec, peer, answer);
+			meta_reply_set_made(exec, peer, answer);
 		return false;
 	case COMMAND_HAS_STEP:
 		exec->is_in_steps = ++exec->step_count < STEPS_MAX;
@@ -310,8 +263,9 @@ static void
 submit_single(struct exec *exec, struct subrequest *sub, uint64_t cas,
     struct peer *returned_by, bool is_suspect)
 {
-	const struct proto_request *r = &exec->r;
+	const struct proto_request *r = &exec->r, *step = current_step(exec);
 	struct command command;
+	struct classic classic;
 
 	hot_assert(sub == &exec->inline_sub && sub->peer != NULL);
 	sub->call.done = on_single_reply;
@@ -328,7 +282,15 @@ submit_single(struct exec *exec, struct subrequest *sub, uint64_t cas,
 		    exec->bytes + r->key.at, r->key.length);
 		return;
 	}
-	command_forward(&command, current_step(exec), exec->bytes, cas);
+	if (command_is_meta(r) &&
+	    classic_make(&classic, &sub->peer->abilities, step, exec->bytes) ==
+		CLASSIC_INSTEAD) {
+		command_forward(&command, &classic.r, classic.bytes, cas);
+		sub->call.element = meta_reply_element;
+		exec->error_line = NULL;
+	} else {
+		command_forward(&command, step, exec->bytes, cas);
+	}
 	sub->call.expect = command.expect;
 	peer_submit(sub->peer, exec->pair.hash, &sub->call, command.line,
 	    command.length, exec->bytes + r->data.at,
@@ -353,14 +315,8 @@ submit_to_authority(struct exec *exec, unsigned int tries,
 		refuse_key(exec);
 		return;
 	}
-	if (is_foreign_cas(exec, peer, &cas)) {
-		stats_count(exec->env->stats, &exec->r, PROTO_EXISTS);
-		if (exec->r.command == PROTO_CAS)
-			exec_set_text(exec, "EXISTS\r\n");
-		else
-			set_meta_text(exec, "EX", "0", "", NULL);
+	if (answer_alone(exec, peer, &cas))
 		return;
-	}
 	/* A subrequest that failed, or was a step, becomes the new one in
 	   place: it is open twice until on_single_reply() closes it. */
 	if (!STAILQ_EMPTY(&exec->subrequests))
@@ -369,6 +325,30 @@ submit_to_authority(struct exec *exec, unsigned int tries,
 	sub->peer = peer;
 	sub->tries = tries;
 	submit_single(exec, sub, cas, returned_by, is_suspect);
+}
+
+/* Whether a classic command was sent for a meta command. */
+static bool
+is_translated(const struct exec *exec, const struct subrequest *sub)
+{
+	return command_is_meta(&exec->r) && !exec->r.too_large &&
+	    sub->call.expect < PROTO_EXPECT_META_GET;
+}
+
+/* What follows from a reply to a command that is no get or gets, or to a step of
+   it. */
+static void
+follow_reply(struct exec *exec, const struct subrequest *sub,
+    const struct answer *answer, const struct proto_reply *reply)
+{
+	effect_send(&exec->pair, sub->peer, current_step(exec), exec->bytes,
+	    exec->message, reply);
+	if (sub->call.expect <= PROTO_EXPECT_VALUES_CAS &&
+	    (reply->result == PROTO_META_VALUE ||
+		reply->result == PROTO_META_HD) &&
+	    pairs_are_warming(exec->env->pairs))
+		effect_warm(&exec->pair, sub->peer, sub->call.expect,
+		    answer->bytes, answer->length);
 }
 
 static void
@@ -411,6 +391,7 @@ on_single_reply(struct call *call, const struct answer *answer)
 	struct subrequest *sub = CONTAINER_OF(call, struct subrequest, call);
 	struct exec *exec = sub->exec;
 	struct peer *peer = sub->peer;
+	struct proto_reply reply;
 	bool hit;
 
 	hot_assert(exec->owed == 1 && sub == STAILQ_FIRST(&exec->subrequests));
@@ -426,9 +407,13 @@ on_single_reply(struct call *call, const struct answer *answer)
 			effect_warm(&exec->pair, peer, sub->call.expect,
 			    answer->bytes, answer->length);
 		stats_count_get(exec->env->stats, exec->r.command, 1, hit);
+	} else if (is_translated(exec, sub)) {
+		reply = meta_reply_translate(exec, sub, answer);
+		follow_reply(exec, sub, answer, &reply);
+		stats_count(exec->env->stats, &exec->r, reply.result);
+		answer = NULL; /* the text takes its place */
 	} else {
-		effect_send(&exec->pair, peer, current_step(exec), exec->bytes,
-		    exec->message, &answer->last);
+		follow_reply(exec, sub, answer, &answer->last);
 		if (exec->is_in_steps && take_next_step(exec, peer, answer)) {
 			go_on_or_wait(exec);
 			return;
@@ -507,6 +492,18 @@ write_reply(struct exec *exec, struct conn *conn)
 		conn_write(conn, "END\r\n", 5);
 }
 
+static void
+write_text(const struct exec *exec, struct conn *conn)
+{
+	if (exec->r.noreply)
+		return;
+	if (exec->text_length < BLOCK_SMALL || exec->text_block == NULL)
+		conn_write(conn, exec->text, exec->text_length);
+	else
+		conn_write_block(conn, exec->text_block, exec->text,
+		    exec->text_length);
+}
+
 bool
 request_write(struct request *request, struct conn *conn)
 {
@@ -515,8 +512,7 @@ request_write(struct request *request, struct conn *conn)
 	hot_assert(exec->state == EXEC_READY && exec->owed == 0);
 	exec->state = EXEC_WRITTEN;
 	if (exec->text != NULL) {
-		if (!exec->r.noreply)
-			conn_write(conn, exec->text, exec->text_length);
+		write_text(exec, conn);
 		return true;
 	}
 	if (exec->r.too_large) {

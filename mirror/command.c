@@ -120,8 +120,8 @@ end_line(struct command *c)
 	put(c, "\r\n", 2);
 }
 
-static bool
-is_meta(const struct proto_request *r)
+bool
+command_is_meta(const struct proto_request *r)
 {
 	return r->command >= PROTO_MG && r->command <= PROTO_ME;
 }
@@ -129,7 +129,7 @@ is_meta(const struct proto_request *r)
 static bool
 takes_argument(char flag)
 {
-	return memchr("DFJO", flag, 4) != NULL;
+	return memchr("DEFJO", flag, 5) != NULL;
 }
 
 /* Put a flag with seconds. */
@@ -271,6 +271,21 @@ forward_made(struct command *c, const struct proto_request *r,
 	put_data_number(c, digits, n);
 }
 
+/* Write a delete without the end of its line.  A key that is called noreply is
+   no key to the newest memcacheds at the end of a line: 0 is what they also
+   take there, and ignore, from old clients. */
+static void
+begin_delete(struct command *c, const struct proto_request *r,
+    const char *bytes)
+{
+	static const char word[] = "noreply";
+
+	begin_line(c, "delete", r, bytes, PROTO_EXPECT_DELETED);
+	if (r->key.length == sizeof(word) - 1 &&
+	    memcmp(bytes + r->key.at, word, sizeof(word) - 1) == 0)
+		put(c, " 0", 2);
+}
+
 /* Whether a flag is sent to servers.  q concerns the client only, and P and L
    are for proxies. */
 static bool
@@ -312,6 +327,20 @@ forward_meta(struct command *c, const struct proto_request *r,
 	end_line(c);
 }
 
+static void
+put_get(struct command *c, const struct proto_request *r, const char *bytes)
+{
+	assert(r->command <= PROTO_GATS);
+	assert(r->key.length > 0 && r->key.length <= PROTO_KEY_MAX);
+	c->length = command_get(c->line, r);
+	c->has_data = false;
+	c->expect = r->command == PROTO_GETS || r->command == PROTO_GATS ?
+	    PROTO_EXPECT_VALUES_CAS :
+	    PROTO_EXPECT_VALUES;
+	put(c, " ", 1);
+	put(c, bytes + r->key.at, r->key.length);
+}
+
 void
 command_forward(struct command *c, const struct proto_request *r,
     const char *bytes, uint64_t cas)
@@ -321,7 +350,7 @@ command_forward(struct command *c, const struct proto_request *r,
 		command_delete(c, r, bytes);
 		return;
 	}
-	if (is_meta(r)) {
+	if (command_is_meta(r)) {
 		forward_meta(c, r, bytes, cas);
 		return;
 	}
@@ -347,9 +376,11 @@ command_forward(struct command *c, const struct proto_request *r,
 		begin_line(c, "touch", r, bytes, PROTO_EXPECT_TOUCHED);
 		put_signed(c, r->exptime);
 		break;
+	case PROTO_DELETE:
+		begin_delete(c, r, bytes);
+		break;
 	default:
-		assert(r->command == PROTO_DELETE);
-		begin_line(c, "delete", r, bytes, PROTO_EXPECT_DELETED);
+		put_get(c, r, bytes);
 	}
 	end_line(c);
 }
@@ -646,7 +677,7 @@ command_delete(struct command *c, const struct proto_request *r,
 		begin_line(c, "md", &key, bytes, PROTO_EXPECT_META_DELETE);
 		put_text(c, " b");
 	} else {
-		begin_line(c, "delete", &key, bytes, PROTO_EXPECT_DELETED);
+		begin_delete(c, &key, bytes);
 	}
 	end_line(c);
 }
@@ -840,7 +871,7 @@ command_mirror(struct command *c, const struct proto_request *r,
 		end_line(c);
 		break;
 	case COMMAND_SAME:
-		if (is_meta(r))
+		if (command_is_meta(r))
 			mirror_meta(c, r, bytes);
 		else
 			command_forward(c, r, bytes, 0);

@@ -62,10 +62,13 @@ struct command {
 	enum proto_expect expect;
 };
 
+/* Whether r is a meta command about a key. */
+bool command_is_meta(const struct proto_request *r);
+
 /*
- * Write the command for the authority.  r is about one key, is not of the get
- * family, and was parsed from bytes, or it is a step of such a request.  Its
- * error is NULL, or it is too_large.
+ * Write the command for the authority.  r is about one key and was parsed from
+ * bytes, or it is a step of such a request.  Its error is NULL, or it is
+ * too_large.
  *
  * cas takes the place of the token that the client gave.  A value that is too
  * large becomes a delete, because memcached drops the old value then.  An ma

@@ -68,27 +68,27 @@ struct item {
 static bool
 knows_meta(const struct peer *peer)
 {
-	return identity_is_since(&peer->identity, 1, 6, 0);
+	return abilities_has(&peer->abilities, ABILITY_META_READ);
 }
 
 static bool
 knows_base64(const struct peer *peer)
 {
-	return identity_is_since(&peer->identity, 1, 6, 10);
+	return abilities_has(&peer->abilities, ABILITY_BASE64);
 }
 
 /* Whether an md compares cas tokens (flag C): before, none are equal to it. */
 static bool
 compares_cas(const struct peer *peer)
 {
-	return identity_is_since(&peer->identity, 1, 6, 13);
+	return abilities_has(&peer->abilities, ABILITY_META_DELETE_CAS);
 }
 
 /* Whether an md may say what the cas token becomes (flag E). */
 static bool
 knows_new_cas(const struct peer *peer)
 {
-	return identity_is_since(&peer->identity, 1, 6, 27);
+	return abilities_has(&peer->abilities, ABILITY_META_CHOSEN_CAS);
 }
 
 bool

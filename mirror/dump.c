@@ -342,7 +342,7 @@ ask_for_list(struct dump *dump)
 	/* The list of the hash table is complete.  The lists of the LRU may
 	   lack keys that move in them meanwhile. */
 	ask(dump, ASKED_LIST,
-	    identity_is_since(&dump->from->identity, 1, 6, 9) ?
+	    abilities_has(&dump->from->abilities, ABILITY_METADUMP_HASH) ?
 		"lru_crawler metadump hash\r\n" :
 		"lru_crawler metadump all\r\n");
 }
@@ -574,7 +574,7 @@ on_dump_timer(evutil_socket_t fd, short what, void *arg)
 	else if (dump->from->state == PEER_STARTING)
 		set_dump_timer(dump, RETRY_PAUSE_MS);
 	else if (dump->tries < TRIES_MAX &&
-	    identity_is_since(&dump->from->identity, 1, 6, 0))
+	    abilities_has(&dump->from->abilities, ABILITY_META_READ))
 		try_dump(dump);
 	else
 		end_dump(dump, DUMP_UNABLE);

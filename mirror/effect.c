@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "container_of.h"
+#include "mirror/classic.h"
 #include "mirror/command.h"
 #include "mirror/copy.h"
 #include "mirror/learn.h"
@@ -76,13 +77,12 @@ is_write(const struct proto_request *r)
 	}
 }
 
-/* Whether the mirror can carry out the effect; if not, it gets a delete.
-   PLACE FOR abilities: what a server without meta commands gets. */
+/* Whether the mirror can carry out the effect; if not, it gets a delete. */
 static bool
 can_carry_out(const struct peer *peer, enum command_effect what)
 {
-	return what < COMMAND_SET_STALE || !peer->identity.known ||
-	    identity_is_since(&peer->identity, 1, 6, 0);
+	return what < COMMAND_SET_STALE ||
+	    abilities_has(&peer->abilities, ABILITY_META);
 }
 
 /* The mirror lacks a key that the authority has, or is about to delete it: have
@@ -265,12 +265,16 @@ send_one(const struct pair *pair, struct peer *peer,
 		return;
 	}
 	assert(!effect->is_repair && effect->peer == peer);
+	what = classic_mirror(&command, &peer->abilities, r, bytes, what);
+	if (what == COMMAND_NOTHING) {
+		effect_free(effect);
+		return;
+	}
 	effect->what = what;
 	effect->marks = reply->marks;
 	effect->has_number = what == COMMAND_SAME && is_number(reply);
 	effect->number = reply->number;
 	pairs_counters(peer->pairs)->effects++;
-	command_mirror(&command, r, bytes, what);
 	submit_effect(effect, &command, bytes + r->data.at,
 	    command.has_data ? r->data.length + 2 : 0, block);
 }

@@ -22,6 +22,7 @@
 #include "container_of.h"
 #include "log.h"
 #include "mirror/blame.h"
+#include "mirror/classic.h"
 #include "mirror/command.h"
 #include "mirror/dirty.h"
 #include "mirror/dump.h"
@@ -368,10 +369,14 @@ delete_more(struct invalidation *invalidation)
 	    (deletion = invalidation->idle) != NULL &&
 	    dirty_pop(dirty, deletion->key, &deletion->length,
 		&deletion->base64)) {
-		invalidation->idle = deletion->next_idle;
 		if (!invalidation->handler->key(invalidation->owner,
 			deletion->key, deletion->length, deletion->base64))
 			dirty_add_all(dirty);
+		/* Of a key that the server cannot have, it has nothing old. */
+		if (!classic_can_hold(&invalidation->peer->abilities,
+			deletion->key, deletion->length, deletion->base64))
+			continue;
+		invalidation->idle = deletion->next_idle;
 		delete_key(invalidation, deletion);
 	}
 	if (dirty_is_all(dirty))

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "mirror/abilities.h"
 #include "mirror/identity.h"
 
 struct address;
@@ -90,6 +91,9 @@ struct peer {
 	bool warming;
 	/* The incarnation that answered last. */
 	struct identity identity;
+	/* What that incarnation can do.  It is known when the peer gets calls
+	   of clients and effects. */
+	struct abilities abilities;
 	/* Seconds by which its time of day is ahead of our monotonic clock; 0:
 	   it has not said yet. */
 	int64_t clock_ahead;

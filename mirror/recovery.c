@@ -246,6 +246,16 @@ warn_of_item_sizes(const struct recovery *recovery)
 }
 
 static void
+learn_abilities(struct peer *peer)
+{
+	char missing[128];
+
+	peer->abilities = abilities_of(&peer->identity);
+	if (abilities_missing(&peer->abilities, missing, sizeof(missing)))
+		log_info("s %s: cannot do all: %s", peer_name(peer), missing);
+}
+
+static void
 on_identified(struct identify *identify)
 {
 	struct recovery *recovery = CONTAINER_OF(identify, struct recovery,
@@ -266,6 +276,7 @@ on_identified(struct identify *identify)
 		return;
 	}
 	peer->identity = *found;
+	learn_abilities(peer);
 	peer_set_clock(peer, (int64_t)found->time);
 	warn_of_item_sizes(recovery);
 	alias_check(&recovery->alias);

@@ -101,3 +101,10 @@ def test_token_without_backups_passes_unchanged(stage):
     assert cas(proxy, token(server)) == b"STORED\r\n"
     assert cas(proxy, 1 << 48 | token(server)) == b"EXISTS\r\n"
     assert cas(server, token(proxy)) == b"STORED\r\n"
+
+
+def test_mg_with_a_foreign_cas_reads_as_memcached_does(pair):
+    """mg does not compare."""
+    _, _, proxy = pair
+    assert proxy.talk(b"set k 0 0 1\r\nv\r\nmg k v C5\r\n") == (
+        b"STORED\r\nVA 1\r\nv\r\n")

@@ -227,6 +227,9 @@ class Plain(Memcached):
     kinds = ("kill at once", "kill", "stop")
 
 
+RETRIEVAL = b"get", b"gets", b"gat", b"gats"     # noreply may be a key
+
+
 class Front(FakeServer):
     """Passes commands on to a memcached, one at a time, but those refused.
 
@@ -253,9 +256,10 @@ class Front(FakeServer):
                 link.upstream = self.memcached.client()
             upstream = link.upstream
             upstream.send(line + data)
-            if line.endswith(b" noreply\r\n"):
+            command = line.split()[0]
+            if line.endswith(b" noreply\r\n") and command not in RETRIEVAL:
                 return b""
-            return self._reply(upstream, line.split()[0])
+            return self._reply(upstream, command)
         except EOFError as error:
             raise OSError("the server has gone") from error
 
@@ -265,7 +269,7 @@ class Front(FakeServer):
         while True:
             line = upstream.read_line()
             reply += line
-            words = line.split()
+            words = line.rstrip().split(b" ")   # keys may have tabs
             if words[0] == b"VALUE":
                 reply += upstream.read_exactly(int(words[3]) + 2)
             elif words[0] == b"VA":

@@ -104,6 +104,8 @@ class FakeServer:
     but those that identify in commands.
     """
 
+    link = Link
+
     def __init__(self, script=None, version="1.6.18"):
         self.script = script
         self.version = version
@@ -143,7 +145,7 @@ class FakeServer:
                 connection, _ = self.listener.accept()
             except OSError:
                 return
-            link = Link(self, connection)
+            link = self.link(self, connection)
             self.links.append(link)
             self._spawn(link.run)
 

@@ -288,6 +288,73 @@ class Stream:
         return Command((made + b"\r\n",), BAD_KEY in made)
 
 
+class ClassicStream(Stream):
+    """Commands that magent can have carried out by old servers.
+
+    version: the first one of those memcacheds, three numbers.
+    """
+
+    def __init__(self, seed, version):
+        self.has_touch = version >= (1, 4, 8)
+        self.has_gat = version >= (1, 5, 3)
+        self.has_unsigned = version >= (1, 4, 27)
+        super().__init__(seed)
+
+    def flags(self):
+        """Client flags above 2^31 came back with a sign."""
+        flags = super().flags()
+        return flags if self.has_unsigned or int(flags) < 1 << 31 else b"5"
+
+    def gat(self):
+        return super().gat() if self.has_gat else self.get()
+
+    def touch(self):
+        return super().touch() if self.has_touch else self.get()
+
+    def me(self):
+        return self.get()
+
+    def large(self):
+        """Which values fit into a slab was another matter in each version."""
+        return self.get()
+
+    def meta_key(self):
+        """Of a key that is set as it is and in base64 the reply tells how."""
+        if self.chance(5):
+            return self.choice(ENCODED[:-1]), [b"b"]
+        return self.key(), []
+
+    def mg(self):
+        key, flags = self.meta_key()
+        asked = self.meta_flags(b"cfkqsv", ())
+        if self.chance(20) and (self.has_gat or (self.has_touch and not any(
+                flag[:1] in (b"c", b"f", b"s", b"v") for flag in asked))):
+            asked.append(b"T" + self.ttl())
+        return self.meta(b"mg", key, flags + asked, cas=0)
+
+    def ms(self):
+        key, flags = self.meta_key()
+        mode = b"M" + self.choice((b"E", b"A", b"P", b"R", b"S", b"e", b"Z"))
+        flags += self.meta_flags(
+            b"kqI", (b"F" + self.flags(), b"T" + self.ttl(), mode))
+        value = self.value(key, added=mode in flags)
+        may_compare = mode not in flags and b"I" not in flags
+        command = self.meta(b"ms", key, flags, (b"%d" % len(value),),
+                            cas=15 * may_compare)
+        return Command((*command.parts, value + b"\r\n"))
+
+    def md(self):
+        key, flags = self.meta_key()
+        return self.meta(b"md", key, flags + self.meta_flags(
+            b"kq", (b"T" + self.ttl(),)), cas=0)
+
+    def ma(self):
+        flags = self.meta_flags(
+            b"kqv", (b"J" + self.delta(), b"D" + self.delta(),
+                     b"M" + self.choice((b"I", b"D", b"+", b"-", b"i"))))
+        return self.meta(b"ma", self.choice(COUNTERS), flags, cas=0)
+
+
 MALFORMED = [
     b"", b"foo", b"{key}", b"GET {key}", b"get", b"gets", b"gat", b"gats",
     b"gat abc {key}", b"get\t{key}", b"set", b"set {key}", b"set {key} 0 0",
@@ -563,8 +630,16 @@ def compare(stage, setup, seed, commands):
     """Compare that many commands; None, or a report of the difference."""
     primaries, backups, *options = SETUPS[setup]
     plain, *servers = stage.memcacheds(1 + primaries + backups, *QUIET)
-    proxy = stage.magent(servers[:primaries], servers[primaries:], *options)
-    stream = Stream(seed)
+    return compare_servers(
+        stage, plain, servers[:primaries], servers[primaries:], *options,
+        stream=Stream(seed), commands=commands,
+        title="%s, seed %d" % (setup, seed))
+
+
+def compare_servers(stage, plain, primaries, backups, *options, stream,
+                    commands, title):
+    """The same with these servers."""
+    proxy = stage.magent(primaries, backups, *options)
     history = collections.deque(maxlen=HISTORY)
     with contextlib.closing(Comparison(plain, proxy)) as comparison:
         while commands > 0:
@@ -572,16 +647,15 @@ def compare(stage, setup, seed, commands):
             history.append(batch)
             difference = comparison.run(batch)
             if difference:
-                return report(comparison, history, difference,
-                              "%s, seed %d" % (setup, seed))
+                return report(comparison, history, difference, title)
             commands -= len(batch.commands)
     # The last effects may still be on their way.
     with contextlib.suppress(TimeoutError):
-        wait_for(lambda: not strays(servers[:primaries], servers[primaries:]),
+        wait_for(lambda: not strays(primaries, backups),
                  "the backup to agree", timeout=5)
         return None
-    return "%s, seed %d: a backup holds another value: %r" % (
-        setup, seed, strays(servers[:primaries], servers[primaries:]))
+    return "%s: a backup holds another value: %r" % (
+        title, strays(primaries, backups))
 
 
 def main():

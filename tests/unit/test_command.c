@@ -106,6 +106,8 @@ static const struct forward_case forwards[] = {
 	TELL(TOUCHED, "touch  k -010 noreply\n", "touch k -10"),
 	TELL(TOUCHED, "touch k 4294967295\r\n", "touch k -1"),
 	TELL(DELETED, "delete k\r\n", "delete k"),
+	TELL(DELETED, "delete noreply\r\n", "delete noreply 0"),
+	TELL(DELETED, "delete noreply 0 noreply\r\n", "delete noreply 0"),
 	TELL(DELETED, "delete k 0 noreply\n", "delete k"),
 	TELL(DELETED, "  delete  k  0  \r\n", "delete k"),
 
@@ -298,6 +300,8 @@ test_delete_is_made_of_any_command_about_a_key(void)
 		TELL(DELETED, " delete " K250 " 0\n", "delete " K250),
 		TELL(DELETED, "set k 1 2 1\r\nx\r\n", "delete k"),
 		TELL(DELETED, "get k l\r\n", "delete k"),
+		TELL(DELETED, "mg noreply v\r\n", "delete noreply 0"),
+		TELL(DELETED, "md bm9yZXBseQ== b\r\n", "delete noreply 0"),
 		TELL(DELETED, "mg k v q\r\n", "delete k"),
 		TELL(META_DELETE, "mg DQ== q v b\r\n", "md DQ== b"),
 		TELL(META_DELETE, "ma " B64_248 " b\r\n", "md " B64_248 " b"),

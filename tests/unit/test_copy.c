@@ -158,6 +158,14 @@ on_test_ended(struct copy *copy, enum copy_end end)
 	ended = end;
 }
 
+/* Number i of the version of a peer, and what it can do with it. */
+static void
+set_version(int peer, int i, unsigned int number)
+{
+	peers[peer].identity.version[i] = number;
+	peers[peer].abilities = abilities_of(&peers[peer].identity);
+}
+
 static void
 begin_case(unsigned int minor, unsigned int patch)
 {
@@ -172,12 +180,12 @@ begin_case(unsigned int minor, unsigned int patch)
 		peers[i].state = PEER_UP;
 		peers[i].identity = known;
 		peers[i].identity.version[0] = 1;
-		peers[i].identity.version[1] = 6;
-		peers[i].identity.version[2] = 18;
+		set_version(i, 1, 6);
+		set_version(i, 2, 18);
 		LIST_INIT(&peers[i].giving_back);
 	}
-	peers[M].identity.version[1] = minor;
-	peers[M].identity.version[2] = patch;
+	set_version(M, 1, minor);
+	set_version(M, 2, patch);
 }
 
 /* Begin a copy; its mg is taken out of said. */
@@ -271,7 +279,7 @@ test_token_is_given_back_with_the_same_cas_where_that_can_be_said(void)
 	struct copy copy;
 
 	begin_case(4, 24);
-	peers[A].identity.version[2] = 27;
+	set_version(A, 2, 27);
 	begin_copy(&copy, "k", false);
 	reply(A, "VA 1 kk f5 t60 c9 X W\r\nx\r\n");
 	check_bytes(said, strlen(said), "A:md k I C9 E9\r\n");
@@ -286,7 +294,7 @@ test_token_is_given_back_at_any_rate_where_cas_is_not_compared(void)
 	struct copy copy;
 
 	begin_case(4, 24);
-	peers[A].identity.version[2] = 12;
+	set_version(A, 2, 12);
 	begin_copy(&copy, "k", false);
 	reply(A, "VA 1 kk f5 t60 c9 X W\r\nx\r\n");
 	check_bytes(said, strlen(said), "A:md k I\r\n");
@@ -404,7 +412,7 @@ test_text_in_base64_is_plain_and_other_keys_need_who_knows_it(void)
 	check_bytes(said, strlen(said), "A:mg hello k f t v c u\r\n");
 	memset(&copy, 0, sizeof(copy));
 	begin_case(6, 18);
-	peers[A].identity.version[2] = 9;
+	set_version(A, 2, 9);
 	copy.ended = on_test_ended;
 	copy.base64 = true;
 	copy.length = 8;
@@ -428,7 +436,7 @@ test_what_cannot_be_copied_is_not_begun(void)
 	peers[M].state = PEER_DOWN;
 	check(copy_begin(&copy, NULL, NULL) == COPY_NOBODY);
 	begin_case(6, 18);
-	peers[A].identity.version[1] = 5;
+	set_version(A, 1, 5);
 	check(copy_begin(&copy, NULL, NULL) == COPY_UNABLE);
 	check(!copy_can_read(&peers[A]) && copy_can_read(&peers[M]));
 	is_to_blame = true;

@@ -233,7 +233,8 @@ parse_variant(struct variant *variant)
 	if (r->command < PROTO_MG || r->command == PROTO_ME)
 		return;
 	check_case(r->has_ttl == is_given(variant, 'T') &&
-		r->has_cas == is_given(variant, 'C') &&
+		r->has_cas ==
+		    (is_given(variant, 'C') && r->command != PROTO_MG) &&
 		r->has_invalidate == is_given(variant, 'I') &&
 		r->has_vivify == is_given(variant, 'N') &&
 		r->has_recache == is_given(variant, 'R') &&

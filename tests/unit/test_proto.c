@@ -364,7 +364,7 @@ static const struct request_case requests[] = {
 	REQUEST("mg k v f s t c h l O1 k q u N1 T1 R1 F1 C1 I\r\n",
 	    "mg 46 quiet key=k flags=1 exptime=1"
 	    " meta=v f s t c h l O1 k q u N1 T1 R1 F1 C1 I"
-	    " cas=1 has_cas T v N I"),
+	    " cas=1 T v N I"),
 	REQUEST("mg k v f s t c h l O1 k q u N1 T1 R1 F1 C1 I P\r\n",
 	    "mg 48 !CLIENT_ERROR options flags are too long"),
 	REQUEST("mg 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5\r\n",
@@ -380,7 +380,8 @@ static const struct request_case requests[] = {
 	REQUEST("mg k Z\r\n", "mg 8 !" FLAG),
 	REQUEST("mg k \x01\r\n", "mg 8 !" FLAG),
 	REQUEST("mg k S1\r\n", "mg 9 !" FLAG),
-	REQUEST("mg k E1\r\n", "mg 9 !" FLAG),
+	REQUEST("mg k E1\r\n", "mg 9 key=k meta=E1 E"),
+	REQUEST("mg k Ex\r\n", "mg 9 !" FLAG),
 	REQUEST("mg k x\r\n", "mg 8 !" FLAG),
 	REQUEST("mg k Tx Z\r\n", "mg 11 !" FLAG),
 	REQUEST("mg k Z v v\r\n", "mg 12 !" FLAG),
@@ -470,7 +471,8 @@ static const struct request_case requests[] = {
 	REQUEST("md\r\n", "md 4 !ERROR"),
 	REQUEST("md " K251 "\r\n", "md 256 !" FORMAT),
 	REQUEST("md k q q\r\n", "md 10 !" FLAGS " quiet"),
-	REQUEST("md k x\r\n", "md 8 !" FLAGS),
+	REQUEST("md k x\r\n", "md 8 key=k meta=x x"),
+	REQUEST("md k x x\r\n", "md 10 !" FLAGS),
 	REQUEST("md k Tx\r\n", "md 9 !" FLAGS),
 	REQUEST("md k b\r\n", "md 8 !" FLAGS " base64"),
 	REQUEST("md k " O32 "\r\n", "md 40 !" OPAQUE),
@@ -839,6 +841,8 @@ add_meta(struct text *text, const char *bytes, const struct proto_request *r)
 		add(text, " mode=%c", r->mode);
 	add(text, "%s%s%s%s", r->has_ttl ? " T" : "", r->has_value ? " v" : "",
 	    r->has_vivify ? " N" : "", r->has_invalidate ? " I" : "");
+	add(text, "%s%s", r->has_chosen_cas ? " E" : "",
+	    r->removes_value ? " x" : "");
 }
 
 /* All that a request says, but what is not set. */

@@ -629,7 +629,7 @@ play(struct script *script)
 	run_.is_eager = kind & 2;
 	choose_options(script);
 	choose_servers(script);
-	servers_begin(run_.servers, options_of_servers(kind));
+	servers_begin(run_.servers, options_of_servers(kind), kind >> 6);
 	clients_begin(run_.is_exact, run_.options.item_size);
 	if (!start())
 		return;

@@ -44,15 +44,19 @@ static bool told_twice;
 static enum server_option option;
 
 void
-servers_begin(unsigned int n, enum server_option with)
+servers_begin(unsigned int n, enum server_option with, unsigned int age)
 {
+	static const char *const old[] = { "1.4.5", "1.4.15", "1.5.6",
+		"1.6.9" };
 	unsigned int i, j;
 
 	assert(n <= SERVERS_MAX);
 	count = n;
 	told_twice = false;
 	option = with;
-	version = option == OPTION_OLD ? "1.4.5" : "1.6.19";
+	version = option == OPTION_OLD ?
+	    old[age % (sizeof(old) / sizeof(old[0]))] :
+	    "1.6.19";
 	for (i = 0; i < n; i++) {
 		servers[i] = (struct server){
 			.pid = pids++,
@@ -185,7 +189,19 @@ say_about_itself(const struct server *server, const struct proto_request *r,
 bool
 servers_are_old(void)
 {
-	return version[2] == '4';
+	return option == OPTION_OLD;
+}
+
+/* Whether an old server has a command of a client. */
+static bool
+is_known_to_old(enum proto_command command)
+{
+	/* A rebuild reads by mg. */
+	if (command >= PROTO_MG && command <= PROTO_ME)
+		return command == PROTO_MG && strcmp(version, "1.6.9") == 0;
+	if (command == PROTO_GAT || command == PROTO_GATS)
+		return strcmp(version, "1.5.6") >= 0;
+	return command != PROTO_TOUCH || strcmp(version, "1.4.5") != 0;
 }
 
 /* What is refused from clients, magent itself may ask. */
@@ -198,7 +214,7 @@ administer(struct server *server, const char *bytes, size_t n,
 	if (n < sizeof(command) - 1 ||
 	    memcmp(bytes, command, sizeof(command) - 1) != 0)
 		finding("a server is sent: %.*s", (int)n, bytes);
-	if (servers_are_old()) {
+	if (strcmp(version, "1.5") < 0) {
 		bytes_print(out, "ERROR\r\n");
 		return;
 	}
@@ -228,15 +244,13 @@ execute(struct server *server, const struct proto_request *r, const char *bytes,
 		administer(server, bytes, r->length, out);
 		return;
 	}
-	if (r->error != NULL || r->noreply || r->quiet)
+	if (r->error != NULL || r->noreply || r->quiet ||
+	    (servers_are_old() && !is_known_to_old(r->command)))
 		finding("a server is sent: %.*s", (int)r->length, bytes);
 	if (r->command == PROTO_VERSION)
 		bytes_print(out, "VERSION %s\r\n", version);
 	else if (r->command == PROTO_STATS)
 		say_about_itself(server, r, bytes, out);
-	else if (servers_are_old() && r->command >= PROTO_MG &&
-	    r->command <= PROTO_ME)
-		bytes_print(out, "ERROR\r\n");
 	else if (r->command == PROTO_FLUSH_ALL)
 		flush_server(server, r, bytes, out);
 	else

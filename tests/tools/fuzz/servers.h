@@ -33,15 +33,16 @@ enum lie {
 /* What they were started with. */
 enum server_option {
 	OPTION_NONE,
-	OPTION_OLD, /* a version without meta commands */
+	OPTION_OLD, /* a version without the meta commands of today */
 	OPTION_F,   /* every second one refuses flush_all */
 	OPTION_C,   /* after a flush_all they drop what comes in its second */
 };
 
-void servers_begin(unsigned int n, enum server_option option);
+/* age: which of the old versions. */
+void servers_begin(unsigned int n, enum server_option option, unsigned int age);
 void servers_end(void);
 
-/* They have no meta commands. */
+/* They know no meta commands of today. */
 bool servers_are_old(void);
 
 /* For world_begin(). */
