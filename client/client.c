@@ -592,7 +592,8 @@ static bool
 is_held(const struct client *client, const struct proto_request *r,
     const char *bytes)
 {
-	return gate_is_closed(gate_of(client)) && is_about_keys(r) &&
+	return (gate_is_closed(gate_of(client)) || r->command == PROTO_MG) &&
+	    is_about_keys(r) &&
 	    !request_may_start(&client->env->requests, r, bytes);
 }
 

@@ -335,8 +335,8 @@ is_translated(const struct exec *exec, const struct subrequest *sub)
 	    sub->call.expect < PROTO_EXPECT_META_GET;
 }
 
-/* What follows from a reply to a command that is no get or gets, or to a step of
-   it. */
+/* What follows from a reply to a command that is no get or gets, or to one of
+   its steps. */
 static void
 follow_reply(struct exec *exec, const struct subrequest *sub,
     const struct answer *answer, const struct proto_reply *reply)
@@ -534,6 +534,34 @@ request_write(struct request *request, struct conn *conn)
  * Life
  */
 
+/* Whether a command waits while its key is held: it may win the item, or change
+   its cas token, and leaves it stale. */
+static bool
+is_for_held_keys(enum proto_command command)
+{
+	return command == PROTO_MG || command == PROTO_MA ||
+	    command == PROTO_INCR || command == PROTO_DECR;
+}
+
+/* Whether the gate holds the key of r. */
+static bool
+is_held_key(const struct gate *gate, const struct proto_request *r,
+    const char *bytes)
+{
+	const char *key = bytes + r->key.at;
+	size_t length = r->key.length;
+	char plain[PROTO_KEY_MAX];
+
+	if (r->base64) {
+		length = proto_base64_decode(key, length, plain);
+		if (proto_base64_is_needed(plain, length))
+			length = r->key.length;
+		else
+			key = plain;
+	}
+	return gate_holds_key(gate, key, length);
+}
+
 bool
 request_may_start(const struct request_env *env, const struct proto_request *r,
     const char *bytes)
@@ -541,6 +569,9 @@ request_may_start(const struct request_env *env, const struct proto_request *r,
 	const struct gate *gate = pairs_gate(env->pairs);
 	struct pair pair;
 
+	if (gate_has_keys(gate) && is_for_held_keys(r->command) &&
+	    is_held_key(gate, r, bytes))
+		return false;
 	if (!gate_is_closed(gate))
 		return true;
 	if (has_rounds(r))

@@ -415,7 +415,8 @@ on_given_back(struct call *call, const struct answer *answer)
 }
 
 /*
- * The read has won a stale item.  Have the next client win it instead: make it
+ * The read has won a stale item.  Have the next client win it instead, which
+ * waits at the gate until this is queued, as do those that count: make it
  * stale once more, with the cas token that it has, if it has not changed.
  * Where that cannot be asked, a value that a client sets at this moment becomes
  * stale, and is set once more; otherwise nobody would set it at all.
@@ -483,6 +484,8 @@ on_read(struct call *call, const struct answer *answer)
 			item.is_awaited = false;
 		write_item(copy, answer, &item);
 	}
+	/* Clients may win or count it in here, behind what is given back. */
+	gate_release_key(pairs_gate(copy->pairs), &copy->held);
 	close_call(copy);
 }
 
@@ -503,6 +506,9 @@ submit_read(struct copy *copy)
 	copy->source.element = NULL;
 	copy->end = COPY_UNDER_WAY;
 	copy->owed = 1;
+	copy->held.key = copy->key;
+	copy->held.length = copy->length;
+	gate_hold_key(pairs_gate(copy->pairs), &copy->held);
 	peer_submit(copy->authority, copy->hash, &copy->source, line, (size_t)n,
 	    NULL, 0, NULL);
 }

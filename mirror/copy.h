@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "mirror/gate.h"
 #include "proto.h"
 #include "server/link.h"
 
@@ -65,6 +66,8 @@ struct copy {
 	enum copy_end end;
 	/* The mg, and then the md that gives back what it has won. */
 	struct call source;
+	/* Holds the key while its mg has no reply. */
+	struct gate_key held;
 	/* For the mirror: the item, that it is stale, that its token is out. */
 	struct call add, mark, take;
 	/* The item is known as one whose key was in base64. */

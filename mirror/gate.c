@@ -26,6 +26,7 @@
 #include <assert.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <event2/event.h>
 
@@ -52,7 +53,9 @@ struct gate {
 	unsigned int fences;
 	/* Peers whose pairs gate_hold() holds. */
 	unsigned int held_peers;
-	/* Borrowed.  While there is one, the gate is closed. */
+	/* Those of gate_hold_key(), borrowed. */
+	LIST_HEAD(, gate_key) keys;
+	/* Borrowed.  While there is one, the gate is closed, or holds a key. */
 	struct gate_waiter_list waiters;
 	size_t waiter_count;
 	/* Begins the next job, or runs the current one, owned. */
@@ -207,6 +210,38 @@ gate_release(struct gate *gate, struct peer *peer)
 	wake_waiters(gate);
 }
 
+void
+gate_hold_key(struct gate *gate, struct gate_key *key)
+{
+	assert(key->length > 0);
+	LIST_INSERT_HEAD(&gate->keys, key, entry);
+}
+
+void
+gate_release_key(struct gate *gate, struct gate_key *key)
+{
+	LIST_REMOVE(key, entry);
+	wake_waiters(gate);
+}
+
+bool
+gate_has_keys(const struct gate *gate)
+{
+	return !LIST_EMPTY(&gate->keys);
+}
+
+bool
+gate_holds_key(const struct gate *gate, const char *key, size_t length)
+{
+	const struct gate_key *held;
+
+	LIST_FOREACH(held, &gate->keys, entry)
+		if (held->length == length &&
+		    memcmp(held->key, key, length) == 0)
+			return true;
+	return false;
+}
+
 /* The current job is over. */
 static void
 open_and_wake(struct gate *gate)
@@ -257,7 +292,7 @@ gate_open(struct gate *gate)
 void
 gate_wait(struct gate *gate, struct gate_waiter *waiter)
 {
-	assert(gate_is_closed(gate));
+	assert(gate_is_closed(gate) || gate_has_keys(gate));
 	assert(waiter->wake != NULL && !waiter->waiting);
 	waiter->waiting = true;
 	gate->waiter_count++;
@@ -284,6 +319,7 @@ gate_new(struct conn_loop *loop, struct pairs *pairs)
 		return NULL;
 	TAILQ_INIT(&gate->jobs);
 	TAILQ_INIT(&gate->waiters);
+	LIST_INIT(&gate->keys);
 	gate->pairs = pairs;
 	gate->turn = event_new(conn_loop_base(loop), -1, 0, on_gate_turn, gate);
 	if (gate->turn == NULL) {

@@ -13,6 +13,7 @@
  */
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/queue.h>
 
 struct conn_loop;
@@ -41,6 +42,14 @@ struct gate_waiter {
 	void (*wake)(struct gate_waiter *waiter);
 	/* It is in the gate's list.  It is false inside wake(). */
 	bool waiting;
+};
+
+/* A key whose item may not be won or counted now.  It is as on a command line, in base64 only if
+   it cannot be written otherwise; borrowed. */
+struct gate_key {
+	LIST_ENTRY(gate_key) entry;
+	const char *key;
+	size_t length;
 };
 
 /* An open gate before the servers of pairs, which is borrowed and need not be
@@ -79,6 +88,15 @@ void gate_open(struct gate *gate);
 void gate_hold(struct gate *gate, struct peer *peer);
 void gate_release(struct gate *gate, struct peer *peer);
 
+/* Hold a key, which is borrowed until gate_release_key(), for those commands.  Waiters are
+   woken inside gate_release_key().  Jobs do not wait for it. */
+void gate_hold_key(struct gate *gate, struct gate_key *key);
+void gate_release_key(struct gate *gate, struct gate_key *key);
+
+/* Whether some key is held; and whether this one is. */
+bool gate_has_keys(const struct gate *gate);
+bool gate_holds_key(const struct gate *gate, const char *key, size_t length);
+
 /* Whether something may not begin. */
 bool gate_is_closed(const struct gate *gate);
 
@@ -86,9 +104,10 @@ bool gate_is_closed(const struct gate *gate);
 bool gate_holds(const struct gate *gate, const struct pair *pair);
 
 /*
- * The gate is closed: have waiter->wake() called once, when it holds fewer
- * pairs than now, inside gate_open(), gate_job_cancel() or gate_release().  The
- * waiter is borrowed until then.  It may have to wait again.
+ * The gate is closed, or holds a key: have waiter->wake() called once, when it
+ * holds less than now, inside gate_open(), gate_job_cancel(), gate_release() or
+ * gate_release_key().  The waiter is borrowed until then.  It may have to wait
+ * again.
  */
 void gate_wait(struct gate *gate, struct gate_waiter *waiter);
 
