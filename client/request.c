@@ -168,6 +168,22 @@ newer_flag_error(const struct exec *exec, const struct peer *peer)
 	    "CLIENT_ERROR invalid flag\r\n";
 }
 
+/* The error for an me whose key needs base64: the server may write it as it is,
+   whatever bytes are in it.  NULL: it does not. */
+static const char *
+debug_key_error(const struct exec *exec)
+{
+	const struct proto_request *r = &exec->r;
+	char key[PROTO_KEY_MAX];
+
+	if (!r->base64 ||
+	    !proto_base64_is_needed(key,
+		proto_base64_decode(exec->bytes + r->key.at, r->key.length,
+		    key)))
+		return NULL;
+	return "CLIENT_ERROR me takes no key that needs base64\r\n";
+}
+
 /* Make the reply without peer, its authority, if it must not be asked.  Returns
    false if it is to be asked; *cas is the token to send then. */
 static bool
@@ -182,6 +198,8 @@ answer_alone(struct exec *exec, const struct peer *peer, uint64_t *cas)
 	if (r->command < PROTO_CAS)
 		return false;
 	error = newer_flag_error(exec, peer);
+	if (error == NULL && r->command == PROTO_ME)
+		error = debug_key_error(exec);
 	way = classic_way(&peer->abilities, r, exec->bytes);
 	if (error != NULL) {
 		exec_set_text(exec, error);
@@ -439,25 +457,97 @@ start_single(struct exec *exec)
  * Writing
  */
 
-/* Write a reply to ma without the number: only we asked for that, to compare it
-   with the mirror's. */
+/* Write n bytes of the reply, from at on; the cas token is tagged. */
 static void
-put_without_number(struct exec *exec, struct conn *conn,
-    const struct subrequest *sub)
+put_part(struct exec *exec, struct conn *conn, const struct subrequest *sub,
+    size_t at, size_t n)
 {
-	const struct proto_span *meta = &sub->end.meta;
 	struct proto_span cas = sub->end.cas;
 
-	conn_write(conn, "HD", 2);
-	if (meta->length > 0) {
-		conn_write(conn, " ", 1);
-		assert(cas.length == 0 || cas.at >= meta->at);
-		if (cas.length > 0)
-			cas.at -= meta->at;
-		exec_put_tagged(exec, conn, sub, sub->end_at + meta->at,
-		    meta->length, cas);
+	if (cas.at < at || cas.at + cas.length > at + n)
+		cas.length = 0;
+	cas.at -= cas.length > 0 ? (uint32_t)at : 0;
+	exec_put_tagged(exec, conn, sub, sub->end_at + at, n, cas);
+}
+
+/* Where the line of a meta reply ends, ahead of its CRLF. */
+static size_t
+line_end(const struct proto_reply *reply)
+{
+	return (reply->result == PROTO_META_VALUE ? reply->data.at :
+						    reply->length) -
+	    2;
+}
+
+/* Whether we write the key into the reply, because the server was not asked for
+   it: see is_forwarded_with_base64() in command.c. */
+static bool
+has_key_of_ours(const struct exec *exec, enum proto_result result)
+{
+	const struct proto_request *r = &exec->r;
+	size_t at = r->meta.at, end = r->meta.at + r->meta.length;
+	struct proto_span flag;
+
+	if (!r->base64 || result < PROTO_META_VALUE || result > PROTO_META_NF)
+		return false;
+	while (proto_token(exec->bytes, end, &at, &flag))
+		if (exec->bytes[flag.at] == 'k')
+			return true;
+	return false;
+}
+
+/* Where the key belongs in the reply: behind the flags that come before k in
+   the command, and that are in the reply. */
+static size_t
+place_of_key(const struct exec *exec, const struct subrequest *sub)
+{
+	const struct proto_request *r = &exec->r;
+	const struct proto_span *meta = &sub->end.meta;
+	size_t at = r->meta.at, end = r->meta.at + r->meta.length;
+	size_t read = meta->at, next, length;
+	const char *bytes = exec_reply(exec, sub, &length) + sub->end_at;
+	size_t place = meta->length > 0 ? meta->at - 1 : line_end(&sub->end);
+	struct proto_span flag, said;
+
+	while (proto_token(exec->bytes, end, &at, &flag) &&
+	    exec->bytes[flag.at] != 'k') {
+		next = read;
+		if (!proto_token(bytes, meta->at + meta->length, &next,
+			&said) ||
+		    bytes[said.at] != exec->bytes[flag.at])
+			continue;
+		read = next;
+		place = said.at + said.length;
 	}
-	conn_write(conn, "\r\n", 2);
+	return place;
+}
+
+/* Write a reply to a meta command.  An ma may have got its number only because
+   it is compared with the mirror's: then that is left out. */
+static void
+put_meta_reply(struct exec *exec, struct conn *conn,
+    const struct subrequest *sub)
+{
+	const struct proto_reply *reply = &sub->end;
+	size_t at = 0, end = reply->length, place;
+
+	if (reply->result == PROTO_META_VALUE && exec->r.command == PROTO_MA &&
+	    !exec->r.has_value) {
+		conn_write(conn, "HD", 2);
+		at = reply->meta.length > 0 ? reply->meta.at - 1 :
+					      line_end(reply);
+		end = reply->data.at;
+	}
+	if (has_key_of_ours(exec, reply->result)) {
+		place = place_of_key(exec, sub);
+		put_part(exec, conn, sub, at, place - at);
+		conn_write(conn, " k", 2);
+		conn_write(conn, exec->bytes + exec->r.key.at,
+		    exec->r.key.length);
+		conn_write(conn, " b", 2);
+		at = place;
+	}
+	put_part(exec, conn, sub, at, end - at);
 }
 
 /* Whether the client does not want this reply: noreply, or q of a meta command,
@@ -483,9 +573,8 @@ write_reply(struct exec *exec, struct conn *conn)
 	if (is_silent(exec, sub->end.result))
 		return;
 	exec_reply(exec, sub, &length);
-	if (sub->end.result == PROTO_META_VALUE &&
-	    exec->r.command == PROTO_MA && !exec->r.has_value)
-		put_without_number(exec, conn, sub);
+	if (command_is_meta(&exec->r))
+		put_meta_reply(exec, conn, sub);
 	else
 		exec_put_tagged(exec, conn, sub, 0, length, sub->end.cas);
 	if (sub->end.result == PROTO_VALUE)

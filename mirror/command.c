@@ -294,6 +294,15 @@ is_forwarded(char flag)
 	return flag != 'q' && flag != 'P' && flag != 'L';
 }
 
+/* The same for a key in base64.  memcached forgets of some items that their key
+   was, and then writes it as it is, whatever bytes are in it: so k is not sent,
+   and request.c writes the key. */
+static bool
+is_forwarded_with_base64(char flag)
+{
+	return is_forwarded(flag) && flag != 'k';
+}
+
 static void
 forward_meta(struct command *c, const struct proto_request *r,
     const char *bytes, uint64_t cas)
@@ -319,7 +328,8 @@ forward_meta(struct command *c, const struct proto_request *r,
 	if (r->command == PROTO_ME)
 		put(c, " b", r->base64 ? 2 : 0);
 	else
-		put_flags(c, r, bytes, is_forwarded, cas);
+		put_flags(c, r, bytes,
+		    r->base64 ? is_forwarded_with_base64 : is_forwarded, cas);
 	if (r->command == PROTO_MS && r->has_ttl)
 		put_seconds(c, " T", r->exptime);
 	if (r->command == PROTO_MA && !r->has_value)

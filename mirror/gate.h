@@ -44,8 +44,8 @@ struct gate_waiter {
 	bool waiting;
 };
 
-/* A key whose item may not be won or counted now.  It is as on a command line, in base64 only if
-   it cannot be written otherwise; borrowed. */
+/* A key whose item may not be won or counted now.  It is as on a command line,
+   in base64 only if it cannot be written otherwise; borrowed. */
 struct gate_key {
 	LIST_ENTRY(gate_key) entry;
 	const char *key;
@@ -88,8 +88,8 @@ void gate_open(struct gate *gate);
 void gate_hold(struct gate *gate, struct peer *peer);
 void gate_release(struct gate *gate, struct peer *peer);
 
-/* Hold a key, which is borrowed until gate_release_key(), for those commands.  Waiters are
-   woken inside gate_release_key().  Jobs do not wait for it. */
+/* Hold a key, which is borrowed until gate_release_key(), for those commands.
+   Waiters are woken inside gate_release_key().  Jobs do not wait for it. */
 void gate_hold_key(struct gate *gate, struct gate_key *key);
 void gate_release_key(struct gate *gate, struct gate_key *key);
 

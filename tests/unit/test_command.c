@@ -122,7 +122,7 @@ static const struct forward_case forwards[] = {
 	TELL(META_GET, "mg k N30 c R10 T0 I\r\n", "mg k N30 c R10 T0 I"),
 	TELL(META_GET, "mg k s t h l u k f c v\r\n", "mg k s t h l u k f c v"),
 	TELL(META_GET, "mg k C5\r\n", "mg k C77"),
-	TELL(META_GET, "mg Zm9v b k v\r\n", "mg Zm9v b k v"),
+	TELL(META_GET, "mg Zm9v b k v\r\n", "mg Zm9v b v"),
 	TELL(META_GET, "mg Zg== v b5 q\r\n", "mg Zg== v b"),
 	TELL(META_GET, "mg " B64_248 " b\r\n", "mg " B64_248 " b"),
 	META_SET("ms k 2\r\nhi\r\n", "ms k 2"),
