@@ -366,13 +366,13 @@ class Load:
     """history.c, and the checker that follows it.
 
     flush: seconds between two flush_alls, or 0; delayed: some of them say when.
-    meta=False leaves out most meta commands, and q; basic=True all that 1.4 has
-    not.
+    meta=True adds the meta commands that make items stale and win them, and q;
+    basic=True leaves out all that 1.4 has not.
     """
 
     def __init__(self, proxy, control=None, clients=48, rate=12000, hot=24,
                  cold=200, seed=None, limit_ms=LIMIT_MS, name="", basic=False,
-                 lossy=False, hot_share=90, meta=True, flush=0, delayed=False):
+                 lossy=False, hot_share=90, meta=False, flush=0, delayed=False):
         with in_memory():
             self.directory = tempfile.TemporaryDirectory(prefix="history")
             self.errors = tempfile.TemporaryFile("w+")
@@ -595,7 +595,7 @@ class Scene:
                 for number in range(len(self.proxies))]
 
     def start_load(self, proxy=None, flush=FLUSH, **options):
-        """All commands; with flush=0 what was filled in remains."""
+        """With flush=0 what was filled in remains."""
         self.load = Load(proxy or self.proxy, self.control, flush=flush,
                          seed=self.dice.randrange(1 << 30), **options)
         self.stage.add(self.load)

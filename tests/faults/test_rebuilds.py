@@ -248,7 +248,7 @@ def test_copy_does_not_take_the_turn_of_who_sets_a_stale_item_anew(stage):
     wait_for(lambda: states(proxy)[1] != "up", "it to be missed")
     wait_up(proxy)
     assert count(backup) == 5
-    for server in proxy, backup:
+    for server in backup, proxy:
         won, value = meta(server, b"mg stale f t v")
         assert {b"X", b"W", b"f5"} < won and value == b"v"
         assert won & {b"t300", b"t299", b"t298", b"t297"}, won
