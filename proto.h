@@ -77,17 +77,17 @@ enum proto_command {
  */
 struct proto_request {
 	enum proto_command command;
-	/* Bytes of the message: the line, its end, the data and its CRLF.  With
-	   PROTO_MORE: see proto_request(). */
-	size_t length;
-	uint64_t swallow;  /* bytes behind the message to throw away */
-	const char *error; /* NULL: none; static, without a line end */
 	/* The error is the size of the value.  The key is set, because its old
 	   value must be deleted. */
 	bool too_large;
 	bool noreply; /* classic: no reply, not even an error */
 	bool quiet;   /* meta q */
 	bool base64;  /* meta b: the key is written in base64 */
+	/* Bytes of the message: the line, its end, the data and its CRLF.  With
+	   PROTO_MORE: see proto_request(). */
+	size_t length;
+	uint64_t swallow;  /* bytes behind the message to throw away */
+	const char *error; /* NULL: none; static, without a line end */
 
 	/* The key, or the first of them, as it is written on the line. */
 	struct proto_span key;
@@ -102,6 +102,12 @@ struct proto_request {
 	   as memcached 1.6.18 does.  Of flush_all: its delay.  Of meta
 	   commands: see has_ttl. */
 	int32_t exptime;
+	bool has_exptime; /* flush_all with a delay */
+	bool has_ttl;     /* T was given, and exptime is its argument */
+	bool has_cas;     /* ms, md or ma with C */
+	/* M of ms: E, A, P, R or S; S if there is none.  M of ma: I or D; I if
+	   there is none. */
+	char mode;
 	uint64_t cas;     /* the token of cas; C of ms, md and ma */
 	uint64_t delta;   /* of incr, decr and ma */
 	uint64_t initial; /* J of ma */
@@ -114,22 +120,15 @@ struct proto_request {
 	 * of me.  Of these only b may be forwarded, and only if base64 is set.
 	 */
 	struct proto_span meta;
-	/* M of ms: E, A, P, R or S; S if there is none.  M of ma: I or D; I if
-	   there is none. */
-	char mode;
-	bool has_exptime;    /* flush_all with a delay */
-	bool has_cas;        /* ms, md or ma with C */
-	bool has_ttl;        /* T was given, and exptime is its argument */
-	bool has_value;      /* v was given */
-	bool has_vivify;     /* N was given */
-	bool has_recache;    /* R was given */
-	bool has_invalidate; /* I was given */
+	struct proto_span argument; /* first word behind stats; may be empty */
+	bool has_value;             /* v was given */
+	bool has_vivify;            /* N was given */
+	bool has_recache;           /* R was given */
+	bool has_invalidate;        /* I was given */
 	/* Flags that 1.6.18 does not have: its error must be given where the
 	   server does not have them either. */
 	bool has_chosen_cas; /* E was given */
 	bool removes_value;  /* md with x */
-
-	struct proto_span argument; /* first word behind stats; may be empty */
 };
 
 /*

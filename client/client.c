@@ -444,12 +444,10 @@ start_request(struct client *client, const struct proto_request *r,
 		deliver(client);
 }
 
-/* Carry out a meta command about a key. */
+/* A command was started, which may be in steps. */
 static void
-start_meta(struct client *client, const struct proto_request *r,
-    const char *bytes)
+note_steps(struct client *client)
 {
-	start_request(client, r, bytes);
 	client->has_steps |= client->count > 0 &&
 	    request_is_in_steps(client->last);
 }
@@ -488,13 +486,10 @@ handle(struct client *client, const struct proto_request *r, const char *bytes)
 	case PROTO_QUIT:
 		client_stop(client);
 		break;
-	case PROTO_MG:
-	case PROTO_MS:
-	case PROTO_MA:
-		start_meta(client, r, bytes);
-		break;
 	default:
 		start_request(client, r, bytes);
+		if (r->command >= PROTO_MG)
+			note_steps(client);
 	}
 }
 
@@ -592,8 +587,7 @@ static bool
 is_held(const struct client *client, const struct proto_request *r,
     const char *bytes)
 {
-	return (gate_is_closed(gate_of(client)) || r->command == PROTO_MG) &&
-	    is_about_keys(r) &&
+	return gate_holds_anything(gate_of(client)) && is_about_keys(r) &&
 	    !request_may_start(&client->env->requests, r, bytes);
 }
 

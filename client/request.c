@@ -193,10 +193,7 @@ answer_alone(struct exec *exec, const struct peer *peer, uint64_t *cas)
 	enum classic_way way;
 	const char *error;
 
-	*cas = r->cas;
-	/* Every server can do these. */
-	if (r->command < PROTO_CAS)
-		return false;
+	assert(r->command >= PROTO_CAS);
 	error = newer_flag_error(exec, peer);
 	if (error == NULL && r->command == PROTO_ME)
 		error = debug_key_error(exec);
@@ -250,7 +247,7 @@ begin_steps(struct exec *exec)
 
 /* A server has replied.  Returns whether something else is to be sent;
    otherwise this is the reply to the request. */
-static bool
+static __attribute__((noinline)) bool
 take_next_step(struct exec *exec, const struct peer *peer,
     const struct answer *answer)
 {
@@ -281,7 +278,7 @@ static void
 submit_single(struct exec *exec, struct subrequest *sub, uint64_t cas,
     struct peer *returned_by, bool is_suspect)
 {
-	const struct proto_request *r = &exec->r, *step = current_step(exec);
+	const struct proto_request *r = &exec->r, *step;
 	struct command command;
 	struct classic classic;
 
@@ -300,6 +297,7 @@ submit_single(struct exec *exec, struct subrequest *sub, uint64_t cas,
 		    exec->bytes + r->key.at, r->key.length);
 		return;
 	}
+	step = current_step(exec);
 	if (command_is_meta(r) &&
 	    classic_make(&classic, &sub->peer->abilities, step, exec->bytes) ==
 		CLASSIC_INSTEAD) {
@@ -333,7 +331,9 @@ submit_to_authority(struct exec *exec, unsigned int tries,
 		refuse_key(exec);
 		return;
 	}
-	if (answer_alone(exec, peer, &cas))
+	cas = exec->r.cas;
+	/* Every server can do what comes before. */
+	if (exec->r.command >= PROTO_CAS && answer_alone(exec, peer, &cas))
 		return;
 	/* A subrequest that failed, or was a step, becomes the new one in
 	   place: it is open twice until on_single_reply() closes it. */
@@ -369,6 +369,17 @@ follow_reply(struct exec *exec, const struct subrequest *sub,
 		    answer->bytes, answer->length);
 }
 
+/* The same of a reply to a classic command in place of the command. */
+static __attribute__((noinline)) void
+follow_translated(struct exec *exec, const struct subrequest *sub,
+    const struct answer *answer)
+{
+	struct proto_reply reply = meta_reply_translate(exec, sub, answer);
+
+	follow_reply(exec, sub, answer, &reply);
+	stats_count(exec->env->stats, &exec->r, reply.result);
+}
+
 static void
 submit_next_step(struct exec *exec)
 {
@@ -388,7 +399,7 @@ on_step_waiter(struct gate_waiter *waiter)
 
 /* Submit the next step.  It is new to the authority, so it is held by the gate;
    its subrequest stays open meanwhile. */
-static void
+static __attribute__((noinline)) void
 go_on_or_wait(struct exec *exec)
 {
 	struct gate *gate = pairs_gate(exec->env->pairs);
@@ -409,7 +420,6 @@ on_single_reply(struct call *call, const struct answer *answer)
 	struct subrequest *sub = CONTAINER_OF(call, struct subrequest, call);
 	struct exec *exec = sub->exec;
 	struct peer *peer = sub->peer;
-	struct proto_reply reply;
 	bool hit;
 
 	hot_assert(exec->owed == 1 && sub == STAILQ_FIRST(&exec->subrequests));
@@ -426,10 +436,8 @@ on_single_reply(struct call *call, const struct answer *answer)
 			    answer->bytes, answer->length);
 		stats_count_get(exec->env->stats, exec->r.command, 1, hit);
 	} else if (is_translated(exec, sub)) {
-		reply = meta_reply_translate(exec, sub, answer);
-		follow_reply(exec, sub, answer, &reply);
-		stats_count(exec->env->stats, &exec->r, reply.result);
-		answer = NULL; /* the text takes its place */
+		follow_translated(exec, sub, answer);
+		answer = NULL; /* a text takes its place */
 	} else {
 		follow_reply(exec, sub, answer, &answer->last);
 		if (exec->is_in_steps && take_next_step(exec, peer, answer)) {

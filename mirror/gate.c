@@ -53,6 +53,8 @@ struct gate {
 	unsigned int fences;
 	/* Peers whose pairs gate_hold() holds. */
 	unsigned int held_peers;
+	/* What is held: the current job, those peers, and the keys. */
+	unsigned int holds;
 	/* Those of gate_hold_key(), borrowed. */
 	LIST_HEAD(, gate_key) keys;
 	/* Borrowed.  While there is one, the gate is closed, or holds a key. */
@@ -100,7 +102,9 @@ begin_job(struct gate *gate)
 	struct peer *peer;
 	size_t i;
 
+	assert(gate->current == NULL);
 	gate->current = TAILQ_FIRST(&gate->jobs);
+	gate->holds++;
 	TAILQ_REMOVE(&gate->jobs, gate->current, entry);
 	gate->held = gate->current->peer;
 	/* One more, so that none of the fences is the last one in here. */
@@ -155,6 +159,12 @@ gate_quiesce(struct gate *gate, struct gate_job *job)
 }
 
 bool
+gate_holds_anything(const struct gate *gate)
+{
+	return gate->holds > 0;
+}
+
+bool
 gate_is_closed(const struct gate *gate)
 {
 	return gate->current != NULL || gate->held_peers > 0;
@@ -195,8 +205,10 @@ wake_waiters(struct gate *gate)
 void
 gate_hold(struct gate *gate, struct peer *peer)
 {
-	if (peer->gate_holds++ == 0)
-		gate->held_peers++;
+	if (peer->gate_holds++ > 0)
+		return;
+	gate->held_peers++;
+	gate->holds++;
 }
 
 void
@@ -206,6 +218,7 @@ gate_release(struct gate *gate, struct peer *peer)
 	if (--peer->gate_holds > 0)
 		return;
 	gate->held_peers--;
+	gate->holds--;
 	schedule_turn(gate);
 	wake_waiters(gate);
 }
@@ -215,12 +228,14 @@ gate_hold_key(struct gate *gate, struct gate_key *key)
 {
 	assert(key->length > 0);
 	LIST_INSERT_HEAD(&gate->keys, key, entry);
+	gate->holds++;
 }
 
 void
 gate_release_key(struct gate *gate, struct gate_key *key)
 {
 	LIST_REMOVE(key, entry);
+	gate->holds--;
 	wake_waiters(gate);
 }
 
@@ -246,7 +261,9 @@ gate_holds_key(const struct gate *gate, const char *key, size_t length)
 static void
 open_and_wake(struct gate *gate)
 {
+	assert(gate->current != NULL && gate->holds > 0);
 	gate->current = NULL;
+	gate->holds--;
 	gate->fences = 0;
 	if (!TAILQ_EMPTY(&gate->jobs))
 		schedule_turn(gate);

@@ -6,7 +6,7 @@
  * been answered: the moment at which the authority of pairs may change, or
  * servers may be emptied.
  *
- * What begins asks gate_is_closed(), and then gate_holds(); if it is held, it
+ * What begins asks gate_holds_anything(), and then gate_holds(); if it is held, it
  * waits.  What has begun goes on, but asks no server for anything new: it
  * submits calls inside the done() of others only, and then to servers that are
  * no authority of the pairs that are held, or because one has failed.
@@ -97,7 +97,10 @@ void gate_release_key(struct gate *gate, struct gate_key *key);
 bool gate_has_keys(const struct gate *gate);
 bool gate_holds_key(const struct gate *gate, const char *key, size_t length);
 
-/* Whether something may not begin. */
+/* Whether anything is held: pairs, or a key. */
+bool gate_holds_anything(const struct gate *gate);
+
+/* Whether some pairs are held. */
 bool gate_is_closed(const struct gate *gate);
 
 /* Whether nothing may begin for the keys of this pair now. */
