@@ -239,8 +239,7 @@ current_step(const struct exec *exec)
 static void
 begin_steps(struct exec *exec)
 {
-	exec->is_in_steps = exec->r.meta.length > 0 &&
-	    pairs_are_mirrored(exec->env->pairs) &&
+	exec->is_in_steps = pairs_are_mirrored(exec->env->pairs) &&
 	    exec->step_count < STEPS_MAX &&
 	    command_begin_steps(&exec->step, &exec->r);
 }
@@ -273,31 +272,14 @@ take_next_step(struct exec *exec, const struct peer *peer,
 	return true;
 }
 
-/* returned_by: the server that has returned it; or NULL. */
-static void
-submit_single(struct exec *exec, struct subrequest *sub, uint64_t cas,
-    struct peer *returned_by, bool is_suspect)
+/* Submit a command that is no get or gets, or a step of it. */
+static __attribute__((noinline)) void
+submit_command(struct exec *exec, struct subrequest *sub, uint64_t cas)
 {
-	const struct proto_request *r = &exec->r, *step;
+	const struct proto_request *r = &exec->r, *step = current_step(exec);
 	struct command command;
 	struct classic classic;
 
-	hot_assert(sub == &exec->inline_sub && sub->peer != NULL);
-	sub->call.done = on_single_reply;
-	sub->call.element = NULL;
-	sub->key_count = is_get(r) || r->command == PROTO_MG;
-	exec_open_subrequest(sub);
-	if (returned_by != NULL)
-		suspect_begin(returned_by, sub->peer, is_suspect);
-	if (is_get(r)) {
-		sub->call.expect = r->command == PROTO_GET ?
-		    PROTO_EXPECT_VALUES :
-		    PROTO_EXPECT_VALUES_CAS;
-		peer_get(sub->peer, exec->pair.hash, &sub->call,
-		    exec->bytes + r->key.at, r->key.length);
-		return;
-	}
-	step = current_step(exec);
 	if (command_is_meta(r) &&
 	    classic_make(&classic, &sub->peer->abilities, step, exec->bytes) ==
 		CLASSIC_INSTEAD) {
@@ -311,6 +293,31 @@ submit_single(struct exec *exec, struct subrequest *sub, uint64_t cas,
 	peer_submit(sub->peer, exec->pair.hash, &sub->call, command.line,
 	    command.length, exec->bytes + r->data.at,
 	    command.has_data ? r->data.length + 2 : 0, exec->message);
+}
+
+/* returned_by: the server that has returned it; or NULL. */
+static void
+submit_single(struct exec *exec, struct subrequest *sub, uint64_t cas,
+    struct peer *returned_by, bool is_suspect)
+{
+	const struct proto_request *r = &exec->r;
+
+	hot_assert(sub == &exec->inline_sub && sub->peer != NULL);
+	sub->call.done = on_single_reply;
+	sub->call.element = NULL;
+	sub->key_count = is_get(r) || r->command == PROTO_MG;
+	exec_open_subrequest(sub);
+	if (returned_by != NULL)
+		suspect_begin(returned_by, sub->peer, is_suspect);
+	if (!is_get(r)) {
+		submit_command(exec, sub, cas);
+		return;
+	}
+	sub->call.expect = r->command == PROTO_GET ?
+	    PROTO_EXPECT_VALUES :
+	    PROTO_EXPECT_VALUES_CAS;
+	peer_get(sub->peer, exec->pair.hash, &sub->call,
+	    exec->bytes + r->key.at, r->key.length);
 }
 
 /* Ask the authority of the key; or make the reply, if none is to be asked.  A
@@ -426,7 +433,8 @@ on_single_reply(struct call *call, const struct answer *answer)
 	if (answer == NULL) {
 		if (call->was_sent)
 			effect_lost(&exec->pair, peer, &exec->r, exec->bytes);
-		begin_steps(exec);
+		if (exec->r.meta.length > 0)
+			begin_steps(exec);
 		submit_to_authority(exec, sub->tries + 1, peer,
 		    call->is_suspect);
 	} else if (is_get(&exec->r)) {
@@ -457,7 +465,8 @@ start_single(struct exec *exec)
 
 	exec->pair = pairs_find_wire(exec->env->pairs, exec->bytes + r->key.at,
 	    r->key.length, r->base64);
-	begin_steps(exec);
+	if (r->meta.length > 0)
+		begin_steps(exec);
 	submit_to_authority(exec, 0, NULL, false);
 }
 
@@ -581,7 +590,7 @@ write_reply(struct exec *exec, struct conn *conn)
 	if (is_silent(exec, sub->end.result))
 		return;
 	exec_reply(exec, sub, &length);
-	if (command_is_meta(&exec->r))
+	if (sub->end.result >= PROTO_META_VALUE && command_is_meta(&exec->r))
 		put_meta_reply(exec, conn, sub);
 	else
 		exec_put_tagged(exec, conn, sub, 0, length, sub->end.cas);
