@@ -6,8 +6,8 @@
  * been answered: the moment at which the authority of pairs may change, or
  * servers may be emptied.
  *
- * What begins asks gate_holds_anything(), and then gate_holds(); if it is held, it
- * waits.  What has begun goes on, but asks no server for anything new: it
+ * What begins asks gate_holds_anything(), and then gate_holds(); if it is held,
+ * it waits.  What has begun goes on, but asks no server for anything new: it
  * submits calls inside the done() of others only, and then to servers that are
  * no authority of the pairs that are held, or because one has failed.
  */
