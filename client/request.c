@@ -168,22 +168,6 @@ newer_flag_error(const struct exec *exec, const struct peer *peer)
 	    "CLIENT_ERROR invalid flag\r\n";
 }
 
-/* The error for an me whose key needs base64: the server may write it as it is,
-   whatever bytes are in it.  NULL: it does not. */
-static const char *
-debug_key_error(const struct exec *exec)
-{
-	const struct proto_request *r = &exec->r;
-	char key[PROTO_KEY_MAX];
-
-	if (!r->base64 ||
-	    !proto_base64_is_needed(key,
-		proto_base64_decode(exec->bytes + r->key.at, r->key.length,
-		    key)))
-		return NULL;
-	return "CLIENT_ERROR me takes no key that needs base64\r\n";
-}
-
 /* Make the reply without peer, its authority, if it must not be asked.  Returns
    false if it is to be asked; *cas is the token to send then. */
 static bool
@@ -195,8 +179,9 @@ answer_alone(struct exec *exec, const struct peer *peer, uint64_t *cas)
 
 	assert(r->command >= PROTO_CAS);
 	error = newer_flag_error(exec, peer);
-	if (error == NULL && r->command == PROTO_ME)
-		error = debug_key_error(exec);
+	/* The server may write such a key as it is, whatever is in it. */
+	if (r->command == PROTO_ME && command_needs_base64(r, exec->bytes))
+		error = "CLIENT_ERROR me takes no key that needs base64\r\n";
 	way = classic_way(&peer->abilities, r, exec->bytes);
 	if (error != NULL) {
 		exec_set_text(exec, error);
@@ -505,7 +490,8 @@ has_key_of_ours(const struct exec *exec, enum proto_result result)
 	size_t at = r->meta.at, end = r->meta.at + r->meta.length;
 	struct proto_span flag;
 
-	if (!r->base64 || result < PROTO_META_VALUE || result > PROTO_META_NF)
+	if (result < PROTO_META_VALUE || result > PROTO_META_NF ||
+	    !command_needs_base64(r, exec->bytes))
 		return false;
 	while (proto_token(exec->bytes, end, &at, &flag))
 		if (exec->bytes[flag.at] == 'k')

@@ -126,6 +126,16 @@ command_is_meta(const struct proto_request *r)
 	return r->command >= PROTO_MG && r->command <= PROTO_ME;
 }
 
+bool
+command_needs_base64(const struct proto_request *r, const char *bytes)
+{
+	char key[PROTO_KEY_MAX];
+
+	return r->base64 &&
+	    proto_base64_is_needed(key,
+		proto_base64_decode(bytes + r->key.at, r->key.length, key));
+}
+
 static bool
 takes_argument(char flag)
 {
@@ -294,9 +304,9 @@ is_forwarded(char flag)
 	return flag != 'q' && flag != 'P' && flag != 'L';
 }
 
-/* The same for a key in base64.  memcached forgets of some items that their key
-   was, and then writes it as it is, whatever bytes are in it: so k is not sent,
-   and request.c writes the key. */
+/* The same for a key that needs base64.  memcached forgets of some items that
+   their key was in base64, and then writes it as it is, whatever bytes are in
+   it: so k is not sent, and request.c writes the key. */
 static bool
 is_forwarded_with_base64(char flag)
 {
@@ -329,7 +339,9 @@ forward_meta(struct command *c, const struct proto_request *r,
 		put(c, " b", r->base64 ? 2 : 0);
 	else
 		put_flags(c, r, bytes,
-		    r->base64 ? is_forwarded_with_base64 : is_forwarded, cas);
+		    command_needs_base64(r, bytes) ? is_forwarded_with_base64 :
+						     is_forwarded,
+		    cas);
 	if (r->command == PROTO_MS && r->has_ttl)
 		put_seconds(c, " T", r->exptime);
 	if (r->command == PROTO_MA && !r->has_value)

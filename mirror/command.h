@@ -65,6 +65,10 @@ struct command {
 /* Whether r is a meta command about a key. */
 bool command_is_meta(const struct proto_request *r);
 
+/* Whether the key of r, which is at r->key of bytes, is in base64 and cannot be
+   written otherwise.  Then servers are not asked for it by the flag k. */
+bool command_needs_base64(const struct proto_request *r, const char *bytes);
+
 /*
  * Write the command for the authority.  r is about one key and was parsed from
  * bytes, or it is a step of such a request.  Its error is NULL, or it is

@@ -203,7 +203,7 @@ def test_checker_finds_a_command_that_is_not_carried_out(stage, command):
         return answer if re.match(pattern, line) else None
 
     scene = Scene(stage, [functools.partial(Fronted, lie)], [], "-t", 2000)
-    scene.start_load(rate=2000, clients=8, hot=8, cold=0, flush=0.3)
+    scene.start_load(rate=2000, clients=8, hot=8, cold=0, flush=0.3, meta=True)
     scene.load.work(2000)
     verdict = scene.load.end()
     assert verdict.anomalies > 0, verdict
