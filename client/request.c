@@ -640,18 +640,11 @@ static bool
 is_held_key(const struct gate *gate, const struct proto_request *r,
     const char *bytes)
 {
-	const char *key = bytes + r->key.at;
-	size_t length = r->key.length;
-	char plain[PROTO_KEY_MAX];
+	struct proto_request key;
+	char room[PROTO_KEY_MAX];
 
-	if (r->base64) {
-		length = proto_base64_decode(key, length, plain);
-		if (proto_base64_is_needed(plain, length))
-			length = r->key.length;
-		else
-			key = plain;
-	}
-	return gate_holds_key(gate, key, length);
+	bytes = command_plain_key(r, bytes, &key, room);
+	return gate_holds_key(gate, bytes + key.key.at, key.key.length);
 }
 
 bool

@@ -81,7 +81,8 @@ static const struct row rows[ABILITY_COUNT] = {
 	/* cas, and the flag C.  With -C a server says STORED without having
 	   compared, or EXISTS each time.  Refused. */
 	[ABILITY_CAS] = { "cas (-C)", { 0, 0, 0 }, is_without_cas },
-	/* flush_all is not refused, as it is with -F. */
+	/* flush_all is not refused, as it is with -F.  flush.c and invalidate.c
+	   ask identity.refuses_flush, which also a refusal sets. */
 	[ABILITY_FLUSH_ALL] = { "flush_all (-F)", { 0, 0, 0 },
 	    is_without_flush },
 };

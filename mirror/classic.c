@@ -58,12 +58,12 @@ has_flag(const struct proto_request *r, const char *bytes, char letter)
 static bool
 needs_base64(const char *key, size_t length, bool base64)
 {
-	char decoded[PROTO_KEY_MAX];
+	const struct proto_request r = {
+		.key = { 0, (uint32_t)length },
+		.base64 = base64,
+	};
 
-	if (!base64)
-		return false;
-	length = proto_base64_decode(key, length, decoded);
-	return proto_base64_is_needed(decoded, length);
+	return command_needs_base64(&r, key);
 }
 
 bool
@@ -79,15 +79,12 @@ static void
 write_plainly(struct classic *classic, const struct proto_request *r,
     const char *bytes)
 {
+	struct proto_request key;
+
 	classic->r = *r;
-	classic->bytes = bytes;
-	if (!r->base64)
-		return;
-	classic->r.key.at = 0;
-	classic->r.key.length = (uint32_t)proto_base64_decode(bytes + r->key.at,
-	    r->key.length, classic->key);
-	classic->r.base64 = false;
-	classic->bytes = classic->key;
+	classic->bytes = command_plain_key(r, bytes, &key, classic->key);
+	classic->r.key = key.key;
+	classic->r.base64 = key.base64;
 }
 
 static enum proto_command

@@ -129,11 +129,13 @@ command_is_meta(const struct proto_request *r)
 bool
 command_needs_base64(const struct proto_request *r, const char *bytes)
 {
-	char key[PROTO_KEY_MAX];
+	char room[PROTO_KEY_MAX];
+	struct proto_request key;
 
-	return r->base64 &&
-	    proto_base64_is_needed(key,
-		proto_base64_decode(bytes + r->key.at, r->key.length, key));
+	if (!r->base64)
+		return false;
+	command_plain_key(r, bytes, &key, room);
+	return key.base64;
 }
 
 static bool
@@ -212,10 +214,8 @@ put_flags(struct command *c, const struct proto_request *r, const char *bytes,
 			put_flag(c, r, bytes + token.at, token.length, cas);
 }
 
-/* The key of r, without base64 if it can be written so: it is at key->key of
-   the bytes that are returned, which are those of r or in room. */
-static const char *
-plain_key(const struct proto_request *r, const char *bytes,
+const char *
+command_plain_key(const struct proto_request *r, const char *bytes,
     struct proto_request *key, char *room)
 {
 	size_t n;
@@ -272,7 +272,7 @@ forward_made(struct command *c, const struct proto_request *r,
 	size_t n = format_number(digits, r->initial);
 	struct proto_request key;
 
-	bytes = plain_key(r, bytes, &key, room);
+	bytes = command_plain_key(r, bytes, &key, room);
 	begin_line(c, "ms", &key, bytes, PROTO_EXPECT_META_SET);
 	put_number(c, n);
 	put(c, " b", key.base64 ? 2 : 0);
@@ -694,7 +694,7 @@ command_delete(struct command *c, const struct proto_request *r,
 	struct proto_request key;
 	char room[PROTO_KEY_MAX];
 
-	bytes = plain_key(r, bytes, &key, room);
+	bytes = command_plain_key(r, bytes, &key, room);
 	if (key.base64) {
 		begin_line(c, "md", &key, bytes, PROTO_EXPECT_META_DELETE);
 		put_text(c, " b");
@@ -726,7 +726,7 @@ mirror_made(struct command *c, const struct proto_request *r, const char *bytes)
 	size_t n = format_number(digits, r->initial);
 	struct proto_request key;
 
-	bytes = plain_key(r, bytes, &key, room);
+	bytes = command_plain_key(r, bytes, &key, room);
 	if (key.base64) {
 		begin_line(c, "ms", &key, bytes, PROTO_EXPECT_META_SET);
 		put_number(c, n);

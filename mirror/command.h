@@ -65,6 +65,14 @@ struct command {
 /* Whether r is a meta command about a key. */
 bool command_is_meta(const struct proto_request *r);
 
+/*
+ * The key of r, which is at r->key of bytes, without base64 if it can be
+ * written so.  It is at key->key of what is returned: bytes, or room, which has
+ * room for PROTO_KEY_MAX bytes.  Besides this *key has base64 alone.
+ */
+const char *command_plain_key(const struct proto_request *r, const char *bytes,
+    struct proto_request *key, char *room);
+
 /* Whether the key of r, which is at r->key of bytes, is in base64 and cannot be
    written otherwise.  Then servers are not asked for it by the flag k. */
 bool command_needs_base64(const struct proto_request *r, const char *bytes);

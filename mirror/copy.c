@@ -15,9 +15,14 @@
  * What memcached asks its clients for stays as it was.  A read with mg wins the
  * right to set a stale item anew (flag W), as that of a client does, and gives
  * it back: md I makes the item once more one that nobody has won, unless it has
- * changed since.  That is right in any order with what others do, so no gate
- * matters to it.  With the flag u the read is no hit, and moves no item in the
- * LRU; each server that has mg in this form knows it.
+ * changed since.  Until that is queued, the gate holds the commands of clients
+ * that may win the item or change its cas token.  With the flag u the read is
+ * no hit, and moves no item in the LRU; each server that has mg in this form
+ * knows it.
+ *
+ * What is left: an authority that fails before it has answered the read, and
+ * returns with its items, may keep the token of a stale item out.  The key does
+ * not become dirty there, because the authority may have the only copy.
  */
 
 #include "mirror/copy.h"
