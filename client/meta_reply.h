@@ -2,14 +2,16 @@
 #define META_REPLY_H
 
 /*
- * Write replies to meta commands in place of a server: one that was not asked,
- * or one that has carried out another command instead.
+ * Write replies to meta commands: in place of a server that was not asked, or
+ * that has carried out another command instead; or what a server has said, with
+ * what it was not asked for.
  */
 
 #include "proto.h"
 
 struct answer;
 struct call;
+struct conn;
 struct exec;
 struct peer;
 struct subrequest;
@@ -31,6 +33,14 @@ void meta_reply_set_made(struct exec *exec, const struct peer *peer,
  */
 struct proto_reply meta_reply_translate(struct exec *exec,
     const struct subrequest *sub, const struct answer *answer);
+
+/*
+ * Write what the server of sub has said to a meta command that it was sent
+ * itself.  The cas token is tagged.  A key that it was not asked for is added,
+ * and the number of an ma that only we asked for is left out.
+ */
+void meta_reply_write(struct exec *exec, struct conn *conn,
+    const struct subrequest *sub);
 
 /* For struct call: an element of the reply to a classic command. */
 bool meta_reply_element(struct call *call, const struct proto_reply *element,

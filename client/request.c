@@ -459,100 +459,6 @@ start_single(struct exec *exec)
  * Writing
  */
 
-/* Write n bytes of the reply, from at on; the cas token is tagged. */
-static void
-put_part(struct exec *exec, struct conn *conn, const struct subrequest *sub,
-    size_t at, size_t n)
-{
-	struct proto_span cas = sub->end.cas;
-
-	if (cas.at < at || cas.at + cas.length > at + n)
-		cas.length = 0;
-	cas.at -= cas.length > 0 ? (uint32_t)at : 0;
-	exec_put_tagged(exec, conn, sub, sub->end_at + at, n, cas);
-}
-
-/* Where the line of a meta reply ends, ahead of its CRLF. */
-static size_t
-line_end(const struct proto_reply *reply)
-{
-	return (reply->result == PROTO_META_VALUE ? reply->data.at :
-						    reply->length) -
-	    2;
-}
-
-/* Whether we write the key into the reply, because the server was not asked for
-   it: see is_forwarded_with_base64() in command.c. */
-static bool
-has_key_of_ours(const struct exec *exec, enum proto_result result)
-{
-	const struct proto_request *r = &exec->r;
-	size_t at = r->meta.at, end = r->meta.at + r->meta.length;
-	struct proto_span flag;
-
-	if (result < PROTO_META_VALUE || result > PROTO_META_NF ||
-	    !command_needs_base64(r, exec->bytes))
-		return false;
-	while (proto_token(exec->bytes, end, &at, &flag))
-		if (exec->bytes[flag.at] == 'k')
-			return true;
-	return false;
-}
-
-/* Where the key belongs in the reply: behind the flags that come before k in
-   the command, and that are in the reply. */
-static size_t
-place_of_key(const struct exec *exec, const struct subrequest *sub)
-{
-	const struct proto_request *r = &exec->r;
-	const struct proto_span *meta = &sub->end.meta;
-	size_t at = r->meta.at, end = r->meta.at + r->meta.length;
-	size_t read = meta->at, next, length;
-	const char *bytes = exec_reply(exec, sub, &length) + sub->end_at;
-	size_t place = meta->length > 0 ? meta->at - 1 : line_end(&sub->end);
-	struct proto_span flag, said;
-
-	while (proto_token(exec->bytes, end, &at, &flag) &&
-	    exec->bytes[flag.at] != 'k') {
-		next = read;
-		if (!proto_token(bytes, meta->at + meta->length, &next,
-			&said) ||
-		    bytes[said.at] != exec->bytes[flag.at])
-			continue;
-		read = next;
-		place = said.at + said.length;
-	}
-	return place;
-}
-
-/* Write a reply to a meta command.  An ma may have got its number only because
-   it is compared with the mirror's: then that is left out. */
-static void
-put_meta_reply(struct exec *exec, struct conn *conn,
-    const struct subrequest *sub)
-{
-	const struct proto_reply *reply = &sub->end;
-	size_t at = 0, end = reply->length, place;
-
-	if (reply->result == PROTO_META_VALUE && exec->r.command == PROTO_MA &&
-	    !exec->r.has_value) {
-		conn_write(conn, "HD", 2);
-		at = reply->meta.length > 0 ? reply->meta.at - 1 :
-					      line_end(reply);
-		end = reply->data.at;
-	}
-	if (has_key_of_ours(exec, reply->result)) {
-		place = place_of_key(exec, sub);
-		put_part(exec, conn, sub, at, place - at);
-		conn_write(conn, " k", 2);
-		conn_write(conn, exec->bytes + exec->r.key.at,
-		    exec->r.key.length);
-		conn_write(conn, " b", 2);
-		at = place;
-	}
-	put_part(exec, conn, sub, at, end - at);
-}
-
 /* Whether the client does not want this reply: noreply, or q of a meta command,
    which leaves out what is usual. */
 static bool
@@ -577,7 +483,7 @@ write_reply(struct exec *exec, struct conn *conn)
 		return;
 	exec_reply(exec, sub, &length);
 	if (sub->end.result >= PROTO_META_VALUE && command_is_meta(&exec->r))
-		put_meta_reply(exec, conn, sub);
+		meta_reply_write(exec, conn, sub);
 	else
 		exec_put_tagged(exec, conn, sub, 0, length, sub->end.cas);
 	if (sub->end.result == PROTO_VALUE)

@@ -306,7 +306,7 @@ is_forwarded(char flag)
 
 /* The same for a key that needs base64.  memcached forgets of some items that
    their key was in base64, and then writes it as it is, whatever bytes are in
-   it: so k is not sent, and request.c writes the key. */
+   it: so k is not sent, and meta_reply.c writes it. */
 static bool
 is_forwarded_with_base64(char flag)
 {
