@@ -26,6 +26,7 @@
 #undef main
 
 #include "mirror/dirty.h"
+#include "mirror/flush.h"
 #include "mirror/gate.h"
 #include "mirror/peer.h"
 #include "server/address.h"
@@ -532,7 +533,10 @@ try_new_client(void)
 	int i, ms;
 
 	client_close(0, false);
-	settle();
+	/* Nobody who is let in late, and no flush_all that is to come, drops
+	   what the new client stores. */
+	pass_time(1000);
+	flushes_stop(pairs_flushes(run_.magent.pairs));
 	i = client_connect();
 	if (i == -1)
 		finding("nobody listens");
