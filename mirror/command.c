@@ -443,7 +443,8 @@ command_forward(struct command *c, const struct proto_request *r,
  *
  *   the command                first          then
  *
- *   ms, mode A or P, with N    without N      NS: with mode E, and T for N
+ *   ms, mode A or P, with N    without N      NS: with mode E, and T for N, where
+ *                                             a server makes the item
  *   ms, mode S or R, C and I   without I      EX: as it is; HD has SET_STALE
  *   ma with N                  without N      NF: ms with mode E: SET
  *   mg with N and R            without N      EN: without R
@@ -630,12 +631,10 @@ static enum command_progress
 next_append(struct proto_request *step, const struct proto_request *r,
     enum proto_result result, bool can_vivify)
 {
-	if (result != PROTO_META_NS)
+	if (result != PROTO_META_NS || (is_append(step) && !can_vivify))
 		return COMMAND_IS_DONE;
 	if (!is_append(step))
 		return begin_again(step, r);
-	if (!can_vivify)
-		return COMMAND_IS_WHOLE;
 	step->mode = 'E';
 	step->has_ttl = true;
 	step->exptime = r->vivify;

@@ -461,7 +461,7 @@ static const struct steps_case {
 	    "ms k 1 MA -> nothing, ms k 1 ME T60 -> nothing, "
 	    "ms k 1 MA -> same, done" },
 	{ "ms k 1 MA N60\r\nx\r\n", { "NS\r\n" }, false,
-	    "ms k 1 MA -> nothing, whole" },
+	    "ms k 1 MA -> nothing, done" },
 	{ "ms k 1 MA N60\r\nx\r\n", { "SERVER_ERROR x\r\n" }, true,
 	    "ms k 1 MA -> delete, done" },
 	{ "ms k 1 C5 I T9\r\nx\r\n", { "HD\r\n" }, true,
