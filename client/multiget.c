@@ -314,6 +314,18 @@ lose_touches(struct exec *exec, const struct subrequest *sub)
 	}
 }
 
+/* The connection has failed behind some values, and is not asked again. */
+static void
+refuse_values(struct subrequest *sub)
+{
+	struct get_key *key;
+
+	for (key = sub->first_key; key != NULL; key = key->next)
+		key->value.length = 0;
+	sub->hits = 0;
+	sub->exec->error_line = suspect_error;
+}
+
 static void
 on_values(struct call *call, const struct answer *answer)
 {
@@ -329,7 +341,7 @@ on_values(struct call *call, const struct answer *answer)
 		reroute(exec, sub);
 	} else {
 		if (answer->bytes == suspect_error)
-			exec->error_line = suspect_error;
+			refuse_values(sub);
 		if (touches)
 			send_touches(exec, sub);
 		else if (pairs_are_warming(exec->env->pairs))

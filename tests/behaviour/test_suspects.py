@@ -97,6 +97,23 @@ def test_command_that_both_servers_fail_of_is_an_error(stage, action, command):
     assert int(servers["1:dirty_keys"]) == 0
 
 
+@pytest.mark.parametrize("word", [b"get", b"gets", b"gat 9"])
+def test_get_that_both_servers_fail_of_behind_some_values_has_none(stage, word):
+    def script(link, line, _):
+        if b"poison" not in line:
+            return None
+        token = b" 7" if line.startswith(b"gets") else b""
+        link.send(b"VALUE a 0 1%s\r\nv\r\n" % token)
+        return ends(link)
+
+    primary, backup = stage.fake(script), stage.fake(script)
+    proxy = stage.magent([primary], [backup])
+    with proxy.client() as client:
+        assert client.ask(word + b" a poison b\r\n") == ERROR
+        assert client.ask(b"get b\r\n") == b"END\r\n"
+    assert proxy.stats("servers")["1:failures"] == "0"
+
+
 def test_command_that_hangs_both_servers_is_an_error(stage):
     """Each has a thread per connection: the others go on there."""
     primary, backup = (stage.fake(poisoned(hangs, b"poison", b"set"))
@@ -201,6 +218,7 @@ def test_server_that_fails_at_one_key_in_its_return_comes_back(stage, command):
     backup = stage.memcached()
     proxy = stage.magent([primary], [backup])
     state = lambda: proxy.stats("servers")["0:state"]
+    wait_for(lambda: state() == "up", "the primary")
     with proxy.client() as client:
         for link in primary.links:
             link.socket.shutdown(socket.SHUT_RDWR)
