@@ -208,6 +208,34 @@ answer_alone(struct exec *exec, const struct peer *peer, uint64_t *cas)
 }
 
 /*
+ * Keys that are held
+ */
+
+/* Whether a command waits while its key is held: it may win the item, or change
+   its cas token, and leaves it stale and won. */
+static bool
+is_for_held_keys(const struct proto_request *r)
+{
+	return r->command == PROTO_MG || r->command == PROTO_MA ||
+	    r->command == PROTO_INCR || r->command == PROTO_DECR ||
+	    (r->command == PROTO_MS && r->has_cas && r->has_invalidate);
+}
+
+/* Whether the gate holds r because of its key. */
+static bool
+is_held_key(const struct gate *gate, const struct proto_request *r,
+    const char *bytes)
+{
+	struct proto_request key;
+	char room[PROTO_KEY_MAX];
+
+	if (!gate_has_keys(gate) || !is_for_held_keys(r))
+		return false;
+	bytes = command_plain_key(r, bytes, &key, room);
+	return gate_holds_key(gate, bytes + key.key.at, key.key.length);
+}
+
+/*
  * Commands about one key
  */
 
@@ -397,7 +425,8 @@ go_on_or_wait(struct exec *exec)
 	struct gate *gate = pairs_gate(exec->env->pairs);
 
 	assert(exec->owed == 1);
-	if (!gate_is_closed(gate) || !gate_holds(gate, &exec->pair)) {
+	if ((!gate_is_closed(gate) || !gate_holds(gate, &exec->pair)) &&
+	    !is_held_key(gate, current_step(exec), exec->bytes)) {
 		submit_next_step(exec);
 		return;
 	}
@@ -532,27 +561,6 @@ request_write(struct request *request, struct conn *conn)
  * Life
  */
 
-/* Whether a command waits while its key is held: it may win the item, or change
-   its cas token, and leaves it stale. */
-static bool
-is_for_held_keys(enum proto_command command)
-{
-	return command == PROTO_MG || command == PROTO_MA ||
-	    command == PROTO_INCR || command == PROTO_DECR;
-}
-
-/* Whether the gate holds the key of r. */
-static bool
-is_held_key(const struct gate *gate, const struct proto_request *r,
-    const char *bytes)
-{
-	struct proto_request key;
-	char room[PROTO_KEY_MAX];
-
-	bytes = command_plain_key(r, bytes, &key, room);
-	return gate_holds_key(gate, bytes + key.key.at, key.key.length);
-}
-
 bool
 request_may_start(const struct request_env *env, const struct proto_request *r,
     const char *bytes)
@@ -560,8 +568,7 @@ request_may_start(const struct request_env *env, const struct proto_request *r,
 	const struct gate *gate = pairs_gate(env->pairs);
 	struct pair pair;
 
-	if (gate_has_keys(gate) && is_for_held_keys(r->command) &&
-	    is_held_key(gate, r, bytes))
+	if (is_held_key(gate, r, bytes))
 		return false;
 	if (!gate_is_closed(gate))
 		return true;
