@@ -61,10 +61,11 @@ struct invalidation {
 	/* It was started and not stopped, and has neither called done() nor
 	   had a delete without a reply. */
 	bool is_running;
-	/* The flush_all.  is_flushing: it has no answer, or the second in which
-	   it was carried out is not over. */
 	struct call flush;
-	bool is_flushing;
+	bool is_flushing; /* the flush_all has no answer */
+	/* The one in which the flush_all was carried out, owned until it has
+	   passed; NULL: none. */
+	struct second *second;
 	/* The server refuses flush_all: the keys that it has listed are
 	   deleted. */
 	bool is_purging;
@@ -84,6 +85,7 @@ static void
 finish_invalidation(struct invalidation *invalidation, bool is_emptied)
 {
 	assert(invalidation->is_running && !invalidation->is_flushing);
+	assert(invalidation->second == NULL);
 	assert(invalidation->peer->state == PEER_INVALIDATE);
 	assert(!dirty_is_all(invalidation->peer->dirty) &&
 	    dirty_count(invalidation->peer->dirty) == 0);
@@ -110,7 +112,7 @@ on_emptied_second(void *owner, bool is_over)
 {
 	struct invalidation *invalidation = owner;
 
-	invalidation->is_flushing = false;
+	invalidation->second = NULL;
 	if (is_over && invalidation->is_running)
 		finish_emptied(invalidation);
 }
@@ -131,8 +133,9 @@ on_emptied(struct call *call, const struct answer *answer)
 	} else if (!peer->identity.has_no_cas) {
 		finish_emptied(invalidation);
 	} else {
-		invalidation->is_flushing = true;
-		if (second_wait(peer, on_emptied_second, invalidation) == NULL)
+		invalidation->second = second_wait(peer, on_emptied_second,
+		    invalidation);
+		if (invalidation->second == NULL)
 			server_fail(peer->server, "out of memory");
 	}
 }
@@ -143,7 +146,7 @@ flush_everything(struct invalidation *invalidation)
 	static const char line[] = "flush_all\r\n";
 
 	assert(dirty_is_all(invalidation->peer->dirty));
-	if (invalidation->is_flushing)
+	if (invalidation->is_flushing || invalidation->second != NULL)
 		return;
 	invalidation->is_flushing = true;
 	invalidation->flush = (struct call){
@@ -152,6 +155,15 @@ flush_everything(struct invalidation *invalidation)
 	};
 	server_submit(invalidation->peer->server, 0, &invalidation->flush, line,
 	    sizeof(line) - 1, NULL, 0, NULL);
+}
+
+/* Forget an earlier try, which has failed: its second may not be over. */
+static void
+reset_flush(struct invalidation *invalidation)
+{
+	assert(!invalidation->is_flushing);
+	second_free(invalidation->second);
+	invalidation->second = NULL;
 }
 
 /*
@@ -389,7 +401,7 @@ void
 invalidation_start(struct invalidation *invalidation)
 {
 	assert(invalidation->peer->state == PEER_INVALIDATE);
-	assert(!invalidation->is_flushing && invalidation->idle != NULL);
+	reset_flush(invalidation);
 	reset_purge(invalidation);
 	invalidation->is_running = true;
 	delete_more(invalidation);
@@ -436,5 +448,6 @@ invalidation_free(struct invalidation *invalidation)
 	if (invalidation->dump != NULL)
 		dump_free(invalidation->dump);
 	keys_free(invalidation->listed);
+	second_free(invalidation->second);
 	free(invalidation);
 }

@@ -43,12 +43,20 @@ struct second {
 	struct identity latest; /* what the last stats say */
 };
 
+void
+second_free(struct second *second)
+{
+	if (second == NULL)
+		return;
+	event_free(second->pause);
+	free(second);
+}
+
 static void
 end_second(struct second *second, bool is_over)
 {
 	second->passed(second->owner, is_over);
-	event_free(second->pause);
-	free(second);
+	second_free(second);
 }
 
 static bool

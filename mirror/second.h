@@ -22,4 +22,8 @@ struct second;
 struct second *second_wait(struct peer *peer,
     void (*passed)(void *owner, bool is_over), void *owner);
 
+/* passed() is not called any more.  The server has failed since second_wait(),
+   and has returned all calls; or it has been freed.  NULL is fine. */
+void second_free(struct second *second);
+
 #endif
