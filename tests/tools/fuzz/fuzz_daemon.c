@@ -562,6 +562,8 @@ check_nothing_held(void)
 	struct pairs *pairs = run_.magent.pairs;
 	unsigned int i;
 
+	/* Repairs of mirrors may be left for a moment. */
+	pass_time(10);
 	if (clients_count(run_.magent.clients) > 0)
 		finding("%zu clients are left",
 		    clients_count(run_.magent.clients));
@@ -587,7 +589,6 @@ stop_well(void)
 		on_stop(-1, EV_SIGNAL, &run_.magent);
 		world_leave();
 	}
-	pass_time(10);
 	check_nothing_held();
 }
 
