@@ -43,8 +43,8 @@ $U/test_classic: $(call OF,mirror/classic mirror/command mirror/abilities \
 	mirror/identity $(PROTO))
 $U/test_command: $(call OF,mirror/command $(PROTO))
 $U/test_conn: $(call OF,conn outbuf pool block)
-$U/test_copy: $(call OF,mirror/copy mirror/abilities mirror/identity block \
-	$(PROTO))
+$U/test_copy: $(call OF,mirror/copy mirror/command mirror/abilities \
+	mirror/identity block $(PROTO))
 $U/test_dirty: $(call OF,mirror/dirty siphash)
 $U/test_effect_table: $(call OF,mirror/command $(PROTO))
 $U/test_due: $(call OF,mirror/due)
@@ -55,12 +55,13 @@ $U/test_ketama: $(call OF,ketama md5)
 $U/test_keys: $(call OF,mirror/keys block)
 $U/test_link: $(call OF,server/link conn outbuf pool block log $(PROTO))
 $U/test_log: $(call OF,log)
+$U/test_marks: $(call OF,mirror/marks mirror/command siphash $(PROTO))
 $U/test_md5: $(call OF,md5)
 $U/test_outbuf: $(call OF,outbuf pool block)
 $U/test_pace: $(call OF,mirror/pace)
 $U/test_pair: $(call OF,mirror/pair mirror/peer mirror/behind mirror/blame \
-	mirror/dirty mirror/identity server/zombie server/address ketama md5 siphash proto_base64 \
-	proto_reply)
+	mirror/command mirror/dirty mirror/identity server/zombie \
+	server/address ketama md5 siphash $(PROTO))
 $U/test_pool: $(call OF,pool block)
 $U/test_proto: $(call OF,$(PROTO))
 $U/test_proto_base64: $(call OF,proto_base64)
@@ -68,7 +69,7 @@ $U/test_resolver: $(call OF,server/resolver)
 $U/test_siphash: $(call OF,siphash)
 $U/test_unfinished: $(call OF,client/unfinished client/budget pool block)
 $U/test_zombie: $(call OF,server/zombie)
-UNITS_OF_LOOP = unfinished budget conn dirty endpoint gate link pace pair \
+UNITS_OF_LOOP = unfinished budget conn dirty endpoint gate link marks pace pair \
 	resolver zombie
 $(UNITS_OF_LOOP:%=$U/test_%): UNIT_LIBS = -levent_core -pthread
 

@@ -443,8 +443,8 @@ command_forward(struct command *c, const struct proto_request *r,
  *
  *   the command                first          then
  *
- *   ms, mode A or P, with N    without N      NS: with mode E, and T for N, where
- *                                             a server makes the item
+ *   ms, mode A or P, with N    without N      NS: with mode E, and T for N, if
+ *                                             the server makes such items
  *   ms, mode S or R, C and I   without I      EX: as it is; HD has SET_STALE
  *   ma with N                  without N      NF: ms with mode E: SET
  *   mg with N and R            without N      EN: without R

@@ -42,6 +42,8 @@ struct copies {
 	void *owner;
 	/* copies_end() was called.  It is freed when no copy is in flight. */
 	bool is_ended;
+	/* The gate does not hold it up. */
+	bool is_in_hurry;
 	/* Owned: the keys that wait. */
 	struct keys *keys;
 	struct place places[COPIES_MAX];
@@ -120,13 +122,21 @@ copies_go(struct copies *copies)
 	/* Its mirror is failing: what is left is made dirty. */
 	if (copies->to != NULL && !peer_is_mirror(copies->to))
 		return;
-	if (gate_is_closed(gate)) {
+	if (gate_is_closed(gate) && !copies->is_in_hurry) {
 		if (!copies->waiter.waiting)
 			gate_wait(gate, &copies->waiter);
 		return;
 	}
 	begin_copies(copies);
 	copies->handler->moved(copies->owner);
+}
+
+void
+copies_set_hurry(struct copies *copies, bool is_in_hurry)
+{
+	copies->is_in_hurry = is_in_hurry;
+	if (is_in_hurry)
+		gate_wait_cancel(pairs_gate(copies->pairs), &copies->waiter);
 }
 
 static void
@@ -199,7 +209,7 @@ copies_make_dirty(struct copies *copies)
 }
 
 struct copies *
-copies_new(struct pairs *pairs, struct peer *to, size_t *held,
+copies_new(struct pairs *pairs, struct peer *to, bool replaces, size_t *held,
     const struct copies_handler *handler, void *owner)
 {
 	struct copies *copies = calloc(1, sizeof(*copies));
@@ -217,6 +227,7 @@ copies_new(struct pairs *pairs, struct peer *to, size_t *held,
 	for (i = 0; i < COPIES_MAX; i++) {
 		copies->places[i].copies = copies;
 		copies->places[i].copy.ended = on_copy_ended;
+		copies->places[i].copy.replaces = replaces;
 		set_idle(&copies->places[i]);
 	}
 	copies->keys = keys_new(held);

@@ -27,11 +27,11 @@ struct copies_handler {
 
 /*
  * No copies yet.  to: the mirror that they are for; NULL: each key has its own.
- * *held is how many bytes the keys take that wait: see keys_new().  All
- * pointers are borrowed.  Returns NULL when out of memory.
+ * replaces: see struct copy.  *held is how many bytes the keys take that wait:
+ * see keys_new().  All pointers are borrowed.  Returns NULL when out of memory.
  */
-struct copies *copies_new(struct pairs *pairs, struct peer *to, size_t *held,
-    const struct copies_handler *handler, void *owner);
+struct copies *copies_new(struct pairs *pairs, struct peer *to, bool replaces,
+    size_t *held, const struct copies_handler *handler, void *owner);
 
 /* Have a key of 1 to 250 bytes copied, which is as on a command line, in base64
    if base64 is set.  Returns false when out of memory. */
@@ -40,6 +40,10 @@ bool copies_add(struct copies *copies, const char *key, size_t length,
 
 /* Begin what can begin now.  What cannot begins later, by itself. */
 void copies_go(struct copies *copies);
+
+/* Whether copies begin also while the gate is closed.  It is so for a job that
+   waits for them. */
+void copies_set_hurry(struct copies *copies, bool is_in_hurry);
 
 /* Keys that wait or are being copied. */
 size_t copies_left(const struct copies *copies);

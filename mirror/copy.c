@@ -1,16 +1,18 @@
 /*
  * Copy one key from its authority to the mirror.
  *
- *   authority: mg -----.-> mirror: add, or mg N   the item
+ *   authority: mg -----.-> mirror: delete         what it has, to replace it
+ *                      |           add, or mg N   the item
  *                      |           md I           it is stale
  *                      |           mg, or mg R    its token is out
  *                      '-> authority: md I C      gives back what mg has won
  *
  * Invariant: all that the mirror gets is queued at once, inside the done() of
  * the read.  So it is one step in the FIFO of the mirror.  The effects ahead of
- * it have made the mirror what the read has found, or the mirror lacks the key.
- * In both cases each of these commands is right, whatever the one before it was
- * answered, and there is nothing to compare.
+ * it have made the mirror what the read has found, or the mirror lacks the key;
+ * or has it otherwise, and the copy replaces that.  In all cases each of these
+ * commands is right, whatever the one before it was answered, and there is
+ * nothing to compare.
  *
  * What memcached asks its clients for stays as it was.  A read with mg wins the
  * right to set a stale item anew (flag W), as that of a client does, and gives
@@ -34,6 +36,8 @@
 #include "block.h"
 #include "container_of.h"
 #include "mirror/blame.h"
+#include "mirror/command.h"
+#include "mirror/marks.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "server/server.h"
@@ -184,7 +188,33 @@ lose_mirror(struct copy *copy, const struct call *call)
 {
 	assert(!peer_is_mirror(copy->to));
 	blame_copy(copy, call);
-	peer_add_dirty(copy->to, copy->key, copy->length, copy->base64);
+	pairs_lose_effect(copy->pairs, copy->to, copy->key, copy->length,
+	    copy->base64);
+}
+
+/* A request that has the key, which is at copy->key. */
+static struct proto_request
+request_of(const struct copy *copy)
+{
+	return (struct proto_request){
+		.key = { 0, (uint32_t)copy->length },
+		.base64 = copy->base64,
+	};
+}
+
+static void
+on_dropped(struct call *call, const struct answer *answer)
+{
+	struct copy *copy = CONTAINER_OF(call, struct copy, drop);
+	const struct proto_request key = request_of(copy);
+
+	if (answer == NULL) {
+		lose_mirror(copy, call);
+	} else if (!command_has_deleted(&key, answer->last.result)) {
+		peer_add_dirty(copy->to, copy->key, copy->length, copy->base64);
+		server_fail(copy->to->server, "refuses a delete");
+	}
+	close_call(copy);
 }
 
 static void
@@ -220,6 +250,20 @@ on_taken(struct call *call, const struct answer *answer)
 	if (answer == NULL)
 		lose_mirror(copy, call);
 	close_call(copy);
+}
+
+/* Delete what the mirror has of the key. */
+static void
+drop_item(struct copy *copy)
+{
+	const struct proto_request key = request_of(copy);
+	struct command command;
+
+	command_delete(&command, &key, copy->key);
+	copy->drop.expect = command.expect;
+	copy->drop.done = on_dropped;
+	submit_line(copy, copy->to, &copy->drop, command.line,
+	    (int)command.length);
 }
 
 /* Add the item, if the mirror lacks the key. */
@@ -306,6 +350,14 @@ take_token(struct copy *copy, const struct item *item)
 		copy->is_binary ? " b" : "", recache));
 }
 
+static void
+note_item_marks(const struct copy *copy)
+{
+	const struct proto_request key = request_of(copy);
+
+	marks_set(pairs_marks(copy->pairs), &key, copy->key, true);
+}
+
 /* Have the mirror hold what the authority has answered. */
 static void
 write_item(struct copy *copy, const struct answer *answer,
@@ -318,6 +370,10 @@ write_item(struct copy *copy, const struct answer *answer,
 		copy->end = COPY_GONE;
 		return;
 	}
+	if (copy->replaces)
+		drop_item(copy);
+	if (item->is_stale || item->is_awaited)
+		note_item_marks(copy);
 	if (!can_hold(copy->to, copy, item)) {
 		copy->end = COPY_REFUSED;
 		return;

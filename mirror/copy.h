@@ -55,6 +55,9 @@ struct copy {
 	char key[PROTO_KEY_MAX];
 	size_t length;
 	bool base64;
+	/* What the mirror has of the key is deleted first.  Otherwise it keeps
+	   that.  Set by the owner. */
+	bool replaces;
 
 	/* Of copy.c: */
 
@@ -68,8 +71,9 @@ struct copy {
 	struct call source;
 	/* Holds the key while its mg has no reply. */
 	struct gate_key held;
-	/* For the mirror: the item, that it is stale, that its token is out. */
-	struct call add, mark, take;
+	/* For the mirror: the delete of what it has; the item, that it is
+	   stale, that its token is out. */
+	struct call drop, add, mark, take;
 	/* The item is known as one whose key was in base64. */
 	bool is_binary;
 	/* It gives back: it is in the list of the authority. */

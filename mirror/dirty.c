@@ -130,6 +130,36 @@ dirty_add(struct dirty *dirty, const char *key, size_t length, bool base64)
 		dirty_add_all(dirty);
 }
 
+/* Take an entry out, and free it. */
+static void
+drop_entry(struct dirty *dirty, struct entry *entry)
+{
+	assert(!dirty->is_all && entry->length > 1);
+	assert(dirty->bytes >= sizeof(*entry) + entry->length);
+	dirty->bytes -= sizeof(*entry) + entry->length;
+	HASH_DEL(dirty->table, entry);
+	free(entry);
+	assert((dirty->table == NULL) == (dirty->bytes == 0));
+}
+
+void
+dirty_remove(struct dirty *dirty, const char *key, size_t length, bool base64)
+{
+	char text[1 + PROTO_KEY_MAX];
+	struct entry *entry;
+	unsigned int hash;
+
+	assert(length > 0 && length <= PROTO_KEY_MAX);
+	if (dirty->table == NULL)
+		return;
+	text[0] = base64 ? 'b' : 't';
+	memcpy(text + 1, key, length);
+	hash = (unsigned int)siphash(dirty->hash_key, text, 1 + length);
+	HASH_FIND_BYHASHVALUE(hh, dirty->table, text, 1 + length, hash, entry);
+	if (entry != NULL)
+		drop_entry(dirty, entry);
+}
+
 bool
 dirty_pop(struct dirty *dirty, char *key, size_t *length, bool *base64)
 {
@@ -137,15 +167,10 @@ dirty_pop(struct dirty *dirty, char *key, size_t *length, bool *base64)
 
 	if (entry == NULL)
 		return false;
-	assert(!dirty->is_all && entry->length > 1);
-	assert(dirty->bytes >= sizeof(*entry) + entry->length);
 	*length = entry->length - 1;
 	*base64 = entry->key[0] == 'b';
 	memcpy(key, entry->key + 1, *length);
-	dirty->bytes -= sizeof(*entry) + entry->length;
-	HASH_DEL(dirty->table, entry);
-	free(entry);
-	assert((dirty->table == NULL) == (dirty->bytes == 0));
+	drop_entry(dirty, entry);
 	return true;
 }
 

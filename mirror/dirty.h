@@ -20,6 +20,11 @@ void dirty_free(struct dirty *dirty); /* NULL is fine */
 void dirty_add(struct dirty *dirty, const char *key, size_t length,
     bool base64);
 
+/* The copy of a key is not old after all; it is as for dirty_add().  Nothing
+   happens if it is not in the set, or if all keys are dirty. */
+void dirty_remove(struct dirty *dirty, const char *key, size_t length,
+    bool base64);
+
 /*
  * Take some key out and copy it to key, which has room for 250 bytes.  Returns
  * false, and sets nothing, if no single key is in the set: none is dirty, or

@@ -5,6 +5,8 @@
  *
  *   The mirror replies, and agrees:    done
  *   It lacks the key:                  the key is copied
+ *   It was not to be won there:        the key is copied, and replaced
+ *   A marked item was counted:         the key is copied, and replaced
  *   The mirror replies otherwise:      repair: delete the key there, copy it
  *   It replies to this with an error:  the mirror fails, the key is dirty
  *   It does not reply:                 the key is dirty
@@ -25,8 +27,10 @@
 #include "mirror/command.h"
 #include "mirror/copy.h"
 #include "mirror/learn.h"
+#include "mirror/marks.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
+#include "mirror/repair.h"
 #include "pool.h"
 #include "server/server.h"
 
@@ -85,13 +89,12 @@ can_carry_out(const struct peer *peer, enum command_effect what)
 	    abilities_has(&peer->abilities, ABILITY_META);
 }
 
-/* The mirror lacks a key that the authority has, or is about to delete it: have
-   the key copied, after what is in its FIFO now. */
-static void
+/* Have the key copied, after what is in the FIFO of the mirror now.  Returns
+   false if it cannot be. */
+static bool
 copy_effect_again(const struct effect *effect)
 {
-	assert(peer_is_mirror(effect->peer));
-	learn_again(pairs_learner(effect->peer->pairs), effect->key,
+	return repairs_add(effect->peer->repairs, effect->key,
 	    effect->request.key.length, effect->request.base64);
 }
 
@@ -105,6 +108,15 @@ submit_effect(struct effect *effect, const struct command *command,
 	    command->length, data, length, block);
 }
 
+/* Whether the mirror has the value of the authority, and only who is to set it
+   anew is another.  memcached forgets that an item is stale or won if it counts
+   one that is being sent to somebody, and a mirror sends nothing. */
+static bool
+is_value_same(const struct effect *effect, bool is_refused)
+{
+	return effect->what == COMMAND_WIN && !effect->is_repair && !is_refused;
+}
+
 /* The mirror has not done what the authority did, so delete the key there; and
    have it copied, unless the mirror refuses such values.  If it was this
    delete, the mirror fails in here. */
@@ -115,6 +127,8 @@ repair_mirror(struct effect *effect, bool is_refused)
 	struct command command;
 
 	counters->mismatches++;
+	if (is_value_same(effect, is_refused) && copy_effect_again(effect))
+		return;
 	if (effect->is_repair) {
 		peer_add_dirty(effect->peer, effect->key,
 		    effect->request.key.length, effect->request.base64);
@@ -122,6 +136,7 @@ repair_mirror(struct effect *effect, bool is_refused)
 		return;
 	}
 	counters->repairs++;
+	effect->peer->repair_deletes++;
 	effect->is_repair = true;
 	effect->has_number = false;
 	command_delete(&command, &effect->request, effect->key);
@@ -206,10 +221,11 @@ on_effect_reply(struct call *call, const struct answer *answer)
 	bool was_repair = effect->is_repair;
 
 	assert(effect->request.key.length > 0);
+	peer->repair_deletes -= was_repair;
 	assert(answer != NULL || !peer_is_mirror(peer));
 	if (answer == NULL)
-		peer_add_dirty(peer, effect->key, effect->request.key.length,
-		    effect->request.base64);
+		pairs_lose_effect(peer->pairs, peer, effect->key,
+		    effect->request.key.length, effect->request.base64);
 	else if (!agrees(effect, &answer->last))
 		repair_mirror(effect, is_error(&answer->last));
 	else if (!effect->is_repair && effect->what != COMMAND_DELETE &&
@@ -307,6 +323,29 @@ shift_dates(const struct proto_request *r, const struct peer *peer,
 	return shifted;
 }
 
+/* Remember whether the item is marked now, if that is known. */
+static void
+note_marks(struct peer *peer, const struct proto_request *r, const char *bytes,
+    enum command_effect what, bool is_counted)
+{
+	switch (what) {
+	case COMMAND_WIN:
+	case COMMAND_MAKE:
+	case COMMAND_STALE:
+	case COMMAND_SET_STALE:
+		marks_set(pairs_marks(peer->pairs), r, bytes, true);
+		break;
+	case COMMAND_SET:
+	case COMMAND_SAME:
+	case COMMAND_DELETE:
+		if (!is_counted)
+			marks_set(pairs_marks(peer->pairs), r, bytes, false);
+		break;
+	default:
+		break;
+	}
+}
+
 void
 effect_send(const struct pair *pair, struct peer *asked,
     const struct proto_request *r, const char *bytes, struct block *block,
@@ -315,9 +354,11 @@ effect_send(const struct pair *pair, struct peer *asked,
 	enum command_effect what = command_effect_of(r, reply);
 	struct peer *peer = pair_partner(pair, asked);
 	struct proto_request shifted;
+	bool is_counted = is_number(reply), is_doubtful;
 
 	if (what == COMMAND_NOTHING || peer == NULL)
 		return;
+	note_marks(peer, r, bytes, what, is_counted);
 	if (r->exptime > PROTO_RELATIVE_MAX || r->meta.length > 0) {
 		shifted = shift_dates(r, peer, asked);
 		r = &shifted;
@@ -325,9 +366,11 @@ effect_send(const struct pair *pair, struct peer *asked,
 	if (what > COMMAND_DELETE)
 		what = prepare_mirror(pair, peer, r, bytes, block, reply, what);
 	send_one(pair, peer, r, bytes, block, reply, what);
-	if (what == COMMAND_UNKNOWN && peer_is_mirror(peer))
-		learn_again(pairs_learner(peer->pairs), bytes + r->key.at,
-		    r->key.length, r->base64);
+	is_doubtful = what == COMMAND_UNKNOWN ||
+	    (is_counted && marks_has(pairs_marks(peer->pairs), r, bytes));
+	if (is_doubtful && peer_is_mirror(peer))
+		repairs_add(peer->repairs, bytes + r->key.at, r->key.length,
+		    r->base64);
 }
 
 /* Where in value its client flags are: the token behind the key. */

@@ -1,12 +1,10 @@
 /*
- * Have mirrors learn single keys from their authorities.
+ * Have mirrors that are warming learn what clients read.
  *
- *   a repair ----------------------.
- *   a hit, its mirror is warming ---+-> copies
+ *   a hit, its mirror is warming ---> copies
  *
  * Invariant: at most WAITING_MAX keys wait.  A key that is not copied is
- * missing at its mirror, which is no wrong value.  A copy that the mirror
- * refuses is not repaired, so nothing here begins by itself once more.
+ * missing at its mirror, which is no wrong value.
  */
 
 #include "mirror/learn.h"
@@ -61,8 +59,8 @@ learner_new(struct pairs *pairs)
 
 	if (learner == NULL)
 		return NULL;
-	learner->copies = copies_new(pairs, NULL, &learner->held, &on_copies,
-	    learner);
+	learner->copies = copies_new(pairs, NULL, false, &learner->held,
+	    &on_copies, learner);
 	if (learner->copies != NULL)
 		return learner;
 	free(learner);
@@ -80,20 +78,13 @@ learner_free(struct learner *learner)
 
 /* Returns false if there is no room. */
 static bool
-learn_key(struct learner *learner, const char *key, size_t length, bool base64)
+learn_key(struct learner *learner, const char *key, size_t length)
 {
 	if (copies_left(learner->copies) >= WAITING_MAX ||
-	    !copies_add(learner->copies, key, length, base64))
+	    !copies_add(learner->copies, key, length, false))
 		return false;
 	copies_go(learner->copies);
 	return true;
-}
-
-void
-learn_again(struct learner *learner, const char *key, size_t length,
-    bool base64)
-{
-	learn_key(learner, key, length, base64);
 }
 
 /* Each time that a server is warming, it learns anew. */
@@ -116,6 +107,6 @@ learn_read(struct learner *learner, const struct peer *to, const char *key,
 	uint64_t *seen = &learner->seen[hash % SEEN_MAX];
 
 	assert(to->warming);
-	if (*seen != hash && learn_key(learner, key, length, false))
+	if (*seen != hash && learn_key(learner, key, length))
 		*seen = hash;
 }

@@ -2,9 +2,8 @@
 #define LEARN_H
 
 /*
- * Have mirrors learn single keys from their authorities while nothing is
- * rebuilt: what clients read, if the mirror is warming, and keys that had to be
- * deleted there because it did not do what the authority did.
+ * Have mirrors that are warming learn single keys from their authorities: what
+ * clients read.
  */
 
 #include <stdbool.h>
@@ -21,16 +20,9 @@ struct learner *learner_new(struct pairs *pairs);
 /* The servers of the pairs have been freed.  NULL is fine. */
 void learner_free(struct learner *learner);
 
-/*
- * Have a key of 1 to 250 bytes copied to its mirror, which is as on a command
- * line, in base64 if base64 is set.  It is copied once, and not at all if too
- * many wait: then it is missing there.
- */
-void learn_again(struct learner *learner, const char *key, size_t length,
-    bool base64);
-
 /* A client has read a key, as on a command line, of which to is the mirror and
-   is warming: have it copied there, unless that was done lately. */
+   is warming: have it copied there, unless that was done lately, or too many
+   wait. */
 void learn_read(struct learner *learner, const struct peer *to, const char *key,
     size_t length);
 

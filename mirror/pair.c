@@ -25,6 +25,7 @@
 #include "mirror/flush.h"
 #include "mirror/gate.h"
 #include "mirror/learn.h"
+#include "mirror/marks.h"
 #include "mirror/pace.h"
 #include "mirror/peer.h"
 #include "proto.h"
@@ -53,6 +54,7 @@ struct pairs {
 	struct blame *blame;     /* owned */
 	struct pace *pace;       /* owned */
 	struct learner *learner; /* owned */
+	struct marks *marks;     /* owned */
 	struct pairs_counters counters;
 };
 
@@ -150,6 +152,19 @@ pair_partner(const struct pair *pair, const struct peer *peer)
 	return peer == pair->primary ? pair->backup : pair->primary;
 }
 
+void
+pairs_lose_effect(const struct pairs *pairs, struct peer *peer, const char *key,
+    size_t length, bool base64)
+{
+	struct pair pair = pairs_find_wire(pairs, key, length, base64);
+	struct peer *partner = pair_partner(&pair, peer);
+
+	assert(!peer_is_mirror(peer));
+	peer_add_dirty(peer, key, length, base64);
+	if (partner != NULL && !peer_is_mirror(partner))
+		peer_remove_dirty(partner, key, length, base64);
+}
+
 bool
 pairs_are_warming(const struct pairs *pairs)
 {
@@ -197,6 +212,12 @@ struct learner *
 pairs_learner(const struct pairs *pairs)
 {
 	return pairs->learner;
+}
+
+struct marks *
+pairs_marks(const struct pairs *pairs)
+{
+	return pairs->marks;
 }
 
 struct pairs_counters *
@@ -404,6 +425,7 @@ pairs_new(struct conn_loop *loop, struct resolver *resolver,
 	pairs->blame = blame_new();
 	pairs->pace = pace_new(loop);
 	pairs->learner = learner_new(pairs);
+	pairs->marks = marks_new();
 	args.gate = pairs->gate;
 	args.warming_peers = &pairs->warming_peers;
 	pairs->primaries = calloc(servers->primary_count, sizeof(void *));
@@ -412,9 +434,10 @@ pairs_new(struct conn_loop *loop, struct resolver *resolver,
 	pairs->standings = calloc(n * n, sizeof(*pairs->standings));
 	if (pairs->gate == NULL || pairs->flushes == NULL ||
 	    pairs->blame == NULL || pairs->pace == NULL ||
-	    pairs->learner == NULL || pairs->primaries == NULL ||
-	    pairs->backups == NULL || pairs->peers == NULL ||
-	    pairs->standings == NULL || !build_rings(pairs, servers) ||
+	    pairs->learner == NULL || pairs->marks == NULL ||
+	    pairs->primaries == NULL || pairs->backups == NULL ||
+	    pairs->peers == NULL || pairs->standings == NULL ||
+	    !build_rings(pairs, servers) ||
 	    !build_peers(pairs, servers, &args)) {
 		pairs_free(pairs);
 		return NULL;
@@ -432,6 +455,7 @@ pairs_free(struct pairs *pairs)
 	for (i = 0; i < pairs->peer_count; i++)
 		peer_destroy(&pairs->peers[i]);
 	learner_free(pairs->learner);
+	marks_free(pairs->marks);
 	flushes_free(pairs->flushes);
 	gate_free(pairs->gate);
 	pace_free(pairs->pace);

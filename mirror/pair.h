@@ -19,6 +19,7 @@ struct flushes;
 struct resolver;
 struct gate;
 struct learner;
+struct marks;
 struct pace;
 struct pairs;
 struct peer;
@@ -112,6 +113,9 @@ struct pace *pairs_pace(const struct pairs *pairs);
 /* Has mirrors learn single keys. */
 struct learner *pairs_learner(const struct pairs *pairs);
 
+/* Keys whose items have marks that memcached may forget. */
+struct marks *pairs_marks(const struct pairs *pairs);
+
 struct pairs_counters *pairs_counters(struct pairs *pairs);
 
 /* Write the lowest of the versions that are known, as x.y.z, to out of size
@@ -136,6 +140,16 @@ struct peer *pair_authority(const struct pair *pair);
 /* The other server of the pair than peer, which is one of them; NULL: there is
    none. */
 struct peer *pair_partner(const struct pair *pair, const struct peer *peer);
+
+/*
+ * The peer has failed as the mirror of a key, and has not answered an effect or
+ * a copy: its copy of the key may be old.  The key is as for peer_add_dirty().
+ * If the authority of the key has failed meanwhile, too, what it has is not
+ * old: after that no server has answered a write, because the answer would have
+ * come behind that of the effect.
+ */
+void pairs_lose_effect(const struct pairs *pairs, struct peer *peer,
+    const char *key, size_t length, bool base64);
 
 /* Whether some peer is warming: see peer_set_warming(). */
 bool pairs_are_warming(const struct pairs *pairs);

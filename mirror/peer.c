@@ -189,10 +189,38 @@ peer_set_warming(struct peer *peer, bool warming)
 		--*peer->warming_peers;
 }
 
+/* A key is dirty in one form only: in base64 if it cannot be plain. */
+static const char *
+plain_key(const char *key, size_t length, bool base64,
+    struct proto_request *plain, char *room)
+{
+	const struct proto_request r = {
+		.key = { 0, (uint32_t)length },
+		.base64 = base64,
+	};
+
+	return command_plain_key(&r, key, plain, room);
+}
+
 void
 peer_add_dirty(struct peer *peer, const char *key, size_t length, bool base64)
 {
-	dirty_add(peer->dirty, key, length, base64);
+	char room[PROTO_KEY_MAX];
+	struct proto_request plain;
+
+	key = plain_key(key, length, base64, &plain, room);
+	dirty_add(peer->dirty, key, plain.key.length, plain.base64);
+}
+
+void
+peer_remove_dirty(struct peer *peer, const char *key, size_t length,
+    bool base64)
+{
+	char room[PROTO_KEY_MAX];
+	struct proto_request plain;
+
+	key = plain_key(key, length, base64, &plain, room);
+	dirty_remove(peer->dirty, key, plain.key.length, plain.base64);
 }
 
 void

@@ -102,6 +102,10 @@ struct peer {
 	/* Keys that were dirty and have been deleted on it, and could not be
 	   copied back, because the partner that holds them was away. */
 	struct dirty *missing; /* owned */
+	/* Borrowed: its keys that are not what they are at their authority. */
+	struct repairs *repairs;
+	/* Deletes of effect.c, for such keys, that have no answer. */
+	unsigned int repair_deletes;
 	/* Owned: connections on which it was asked for a list of its keys that
 	   it has not begun, and that nobody wants any more; NULL: none. */
 	struct zombies *lists;
@@ -182,6 +186,10 @@ void peer_set_warming(struct peer *peer, bool warming);
 /* The copy of a key on peer may be old.  The key has 1 to 250 bytes, as on a
    command line, where it is in base64 if base64 is set. */
 void peer_add_dirty(struct peer *peer, const char *key, size_t length,
+    bool base64);
+
+/* It is not old after all.  Nothing happens if all keys are dirty. */
+void peer_remove_dirty(struct peer *peer, const char *key, size_t length,
     bool base64);
 
 /* The copy of every key on peer may be old. */

@@ -309,7 +309,7 @@ rebuild_new(struct rebuilds *all, struct peer *to,
 	rebuild->reader.to = to;
 	rebuild->reader.key = on_key;
 	rebuild->reader.ended = on_read_all;
-	rebuild->copies = copies_new(all->pairs, to, &all->held,
+	rebuild->copies = copies_new(all->pairs, to, false, &all->held,
 	    &on_rebuild_copies, rebuild);
 	rebuild->finish = event_new(conn_loop_base(all->loop), -1, 0,
 	    on_rebuild_finish, rebuild);

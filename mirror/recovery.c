@@ -33,6 +33,7 @@
 #include "mirror/behind.h"
 #include "mirror/dirty.h"
 #include "mirror/drain.h"
+#include "mirror/failover.h"
 #include "mirror/fence.h"
 #include "mirror/flush.h"
 #include "mirror/gate.h"
@@ -42,6 +43,7 @@
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "mirror/rebuild.h"
+#include "mirror/repair.h"
 #include "server/server.h"
 
 enum {
@@ -52,6 +54,8 @@ enum {
 	/* If on_steady() did not run for this time, this process was held up,
 	   and what it notices may have happened long before. */
 	HELD_UP_MS = 1200,
+	/* So many repairs may be left when the gate is closed for them. */
+	REPAIRS_LEFT = 16,
 };
 
 struct recovery {
@@ -70,6 +74,10 @@ struct recovery {
 	   until it has passed. */
 	struct fence *links;
 	struct gate_job handback;
+	/* The gate is closed for its handback. */
+	bool has_gate;
+	struct failover failover;
+	struct repairs *repairs; /* owned */
 };
 
 struct recoveries {
@@ -488,6 +496,12 @@ await_links(struct recovery *recovery)
 		server_fail(peer->server, "out of memory");
 }
 
+static void
+on_few_repairs(void *owner)
+{
+	hand_back(owner);
+}
+
 /* Copy once more, if a partner that could not be read is back.  Otherwise the
    server holds what its partners hold: trust it as soon as they have answered
    what they were asked in its place. */
@@ -499,6 +513,9 @@ hand_back(struct recovery *recovery)
 		rebuild_again(recovery);
 		return;
 	}
+	if (repairs_await(recovery->repairs, REPAIRS_LEFT, on_few_repairs,
+		recovery))
+		return;
 	set_state(recovery, PEER_HANDBACK);
 	gate_quiesce(pairs_gate(recovery->all->pairs), &recovery->handback);
 }
@@ -524,14 +541,15 @@ make_up_for_absence(struct recovery *recovery)
 	}
 }
 
-/* The job of the gate: from here on the server is trusted. */
+/* It has carried out each effect, and all repairs: from here on the server is
+   trusted. */
 static void
-run_handback(struct gate_job *job)
+end_handback(void *owner)
 {
-	struct recovery *recovery = CONTAINER_OF(job, struct recovery,
-	    handback);
+	struct recovery *recovery = owner;
 
-	assert(recovery->peer->state == PEER_HANDBACK);
+	assert(recovery->peer->state == PEER_HANDBACK && recovery->has_gate);
+	recovery->has_gate = false;
 	behind_become_whole(recovery->peer);
 	if (behind_may_read_more(recovery->peer))
 		rebuild_again(recovery);
@@ -540,6 +558,35 @@ run_handback(struct gate_job *job)
 	make_up_for_absence(recovery);
 	log_coverage(recovery->all);
 	gate_open(pairs_gate(recovery->all->pairs));
+}
+
+static void
+on_effects_answered(void *owner, bool was_reached)
+{
+	struct recovery *recovery = owner;
+
+	recovery->links = NULL;
+	assert(was_reached);
+	(void)was_reached;
+	if (!repairs_finish(recovery->repairs, end_handback, recovery))
+		end_handback(recovery);
+}
+
+/* The job of the gate: the effects of all that was answered in place of the
+   server are in its FIFO. */
+static void
+run_handback(struct gate_job *job)
+{
+	struct recovery *recovery = CONTAINER_OF(job, struct recovery,
+	    handback);
+
+	assert(recovery->peer->state == PEER_HANDBACK);
+	assert(recovery->links == NULL);
+	recovery->has_gate = true;
+	recovery->links = fence_new(recovery->peer, on_effects_answered,
+	    recovery);
+	if (recovery->links == NULL)
+		server_fail(recovery->peer->server, "out of memory");
 }
 
 /*
@@ -590,18 +637,29 @@ on_server_failed(void *owner)
 	struct recovery *recovery = peer->recovery;
 	struct pairs *pairs = recovery->all->pairs;
 
-	if (peer_is_trusted(peer))
+	bool was_trusted = peer_is_trusted(peer);
+	bool has_answered = peer_is_mirror(peer) &&
+	    peer->state != PEER_STARTING;
+
+	if (was_trusted)
 		pairs_counters(pairs)->failovers++;
 	if (peer->state != PEER_DOWN && peer->state != PEER_IDENTIFY)
 		note_loss(recovery);
 	/* The state comes first: callbacks below choose an authority. */
 	set_state(recovery, PEER_DOWN);
+	if (has_answered)
+		failover_begin(&recovery->failover, was_trusted);
 	event_del(recovery->warm_end);
 	drain_stop(&recovery->drain);
 	if (recovery->links != NULL)
 		fence_cancel(recovery->links);
 	recovery->links = NULL;
+	repairs_stop(recovery->repairs);
 	gate_job_cancel(pairs_gate(pairs), &recovery->handback);
+	if (recovery->has_gate) {
+		recovery->has_gate = false;
+		gate_open(pairs_gate(pairs));
+	}
 	peer_set_warming(peer, false);
 	if (recovery->rebuild != NULL)
 		rebuild_stop(recovery->rebuild);
@@ -628,6 +686,9 @@ recovery_init(struct recovery *recovery, struct recoveries *all,
 	recovery->peer = peer;
 	recovery->all = all;
 	recovery->judge.peer = peer;
+	recovery->failover.peer = peer;
+	recovery->repairs = repairs_new(all->pairs, peer);
+	peer->repairs = recovery->repairs;
 	recovery->handback.run = run_handback;
 	recovery->handback.peer = peer;
 	identify_init(&recovery->identify, peer, on_heard_version,
@@ -639,7 +700,8 @@ recovery_init(struct recovery *recovery, struct recoveries *all,
 	    &on_invalidation, recovery);
 	return drain_init(&recovery->drain, all->loop, peer,
 		   on_server_drained) &&
-	    recovery->warm_end != NULL && recovery->invalidation != NULL;
+	    recovery->warm_end != NULL && recovery->invalidation != NULL &&
+	    recovery->repairs != NULL;
 }
 
 static void
@@ -647,6 +709,7 @@ recovery_destroy(struct recovery *recovery)
 {
 	drain_destroy(&recovery->drain);
 	invalidation_free(recovery->invalidation);
+	repairs_free(recovery->repairs);
 	if (recovery->warm_end != NULL)
 		event_free(recovery->warm_end);
 }

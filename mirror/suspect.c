@@ -7,6 +7,7 @@
  *
  * The fence is there because a new connection overtakes the effects that are
  * queued on the links of the partner: some of them may be about the same keys.
+ * If one of these has to be repaired, there is a second fence behind that.
  *
  * Invariant: while there is a trial, the gate holds the keys of the failed
  * server; while there is one of a suspect, that server returns no other calls
@@ -44,6 +45,7 @@ struct trial {
 	struct fence *fence;     /* NULL: it has passed, and no call is added */
 	struct call last;        /* behind the calls: its reply is the end */
 	bool is_suspect;         /* one call, which is */
+	bool is_behind_repairs;  /* there was a second fence */
 	bool is_broken;          /* the connection has failed, or was late */
 	bool is_over;            /* no call is left; it ends in the next turn */
 	/* Owned: looks whether a reply is late; or ends the trial. */
@@ -165,6 +167,13 @@ on_trial_fence(void *owner, bool was_reached)
 	trial->fence = NULL;
 	if (!was_reached) {
 		return_trial(trial);
+		return;
+	}
+	if (trial->to->repair_deletes > 0 && !trial->is_behind_repairs) {
+		trial->is_behind_repairs = true;
+		trial->fence = fence_new(trial->to, on_trial_fence, trial);
+		if (trial->fence == NULL)
+			break_trial(trial, "out of memory");
 		return;
 	}
 	trial->last.expect = PROTO_EXPECT_VERSION;

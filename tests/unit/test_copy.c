@@ -6,8 +6,10 @@
 
 #include "mirror/blame.h"
 #include "mirror/copy.h"
+#include "mirror/marks.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
+#include "server/server.h"
 #include "unit.h"
 
 enum { A, M, PEERS, CALLS_MAX = 8, NONE = -1 };
@@ -27,6 +29,7 @@ static size_t call_count;
 static char said[2000], dirty[64], blamed[64];
 static int authority = A;
 static bool is_to_blame;
+static unsigned int failures, marked;
 
 static int
 number_of(const struct peer *peer)
@@ -82,6 +85,22 @@ gate_release_key(struct gate *gate, struct gate_key *key)
 	held--;
 }
 
+struct marks *
+pairs_marks(const struct pairs *pairs)
+{
+	(void)pairs;
+	return NULL;
+}
+
+void
+marks_set(struct marks *marks, const struct proto_request *r, const char *bytes,
+    bool is_marked)
+{
+	(void)marks;
+	check(is_marked && bytes[r->key.at] != '\0');
+	marked++;
+}
+
 struct blame *
 pairs_blame(const struct pairs *pairs)
 {
@@ -125,6 +144,23 @@ peer_add_dirty(struct peer *peer, const char *key, size_t length, bool base64)
 
 	snprintf(dirty + n, sizeof(dirty) - n, "%c:%.*s%s ",
 	    "AM"[number_of(peer)], (int)length, key, base64 ? ":b" : "");
+}
+
+void
+pairs_lose_effect(const struct pairs *pairs, struct peer *peer, const char *key,
+    size_t length, bool base64)
+{
+	(void)pairs;
+	check(!peer_is_mirror(peer));
+	peer_add_dirty(peer, key, length, base64);
+}
+
+void
+server_fail(struct server *server, const char *why)
+{
+	(void)server;
+	check_bytes(why, strlen(why), "refuses a delete");
+	failures++;
 }
 
 void
@@ -353,6 +389,47 @@ test_copy_ends_when_all_is_answered(void)
 }
 
 static void
+test_what_the_mirror_has_is_replaced(void)
+{
+	struct copy copy;
+
+	begin_case(6, 18);
+	begin_copy(&copy, "k", false);
+	copy.replaces = true;
+	reply(A, "VA 1 kk f5 t60 c9\r\nx\r\n");
+	check_bytes(said, strlen(said),
+	    "M:delete k\r\nM:add k 5 60 1\r\nx\r\n");
+	reply(M, "NOT_FOUND\r\n");
+	reply(M, "STORED\r\n");
+	check(ended == COPY_ADDED && dirty[0] == '\0' && failures == 0);
+	begin_case(6, 18);
+	begin_copy(&copy, "AAEgDQo=", true);
+	copy.replaces = true;
+	reply(A, "EN\r\n");
+	check(ended == COPY_GONE && said[0] == '\0');
+}
+
+static void
+test_mirror_that_refuses_the_delete_fails(void)
+{
+	struct copy copy;
+
+	begin_case(6, 18);
+	begin_copy(&copy, "AAEgDQo=", true);
+	copy.replaces = true;
+	reply(A, "VA 1 f5 t60 c9\r\nx\r\n");
+	check_bytes(said, strlen(said),
+	    "M:md AAEgDQo= b\r\nM:ms AAEgDQo= 1 b ME F5 T60\r\nx\r\n");
+	reply(M, "SERVER_ERROR no\r\n");
+	check_bytes(dirty, strlen(dirty), "M:AAEgDQo=:b ");
+	check(failures == 1 && ended == COPY_UNDER_WAY);
+	peers[M].state = PEER_DOWN;
+	reply(M, NULL);
+	check(ended == COPY_GONE);
+	failures = 0;
+}
+
+static void
 test_mirror_that_fails_in_the_middle_is_dirty(void)
 {
 	struct copy copy;
@@ -480,6 +557,8 @@ main(void)
 	RUN(test_token_is_given_back_with_the_same_cas_where_that_can_be_said);
 	RUN(test_token_is_given_back_at_any_rate_where_cas_is_not_compared);
 	RUN(test_copy_ends_when_all_is_answered);
+	RUN(test_what_the_mirror_has_is_replaced);
+	RUN(test_mirror_that_refuses_the_delete_fails);
 	RUN(test_mirror_that_fails_in_the_middle_is_dirty);
 	RUN(test_mirror_that_fails_before_the_read_is_answered_gets_nothing);
 	RUN(test_authority_that_fails_before_it_has_its_token_is_dirty);

@@ -77,12 +77,12 @@ check_nothing_to_take(struct dirty *dirty)
 static void
 take_one(struct dirty *dirty, bool seen[MANY][2])
 {
-	char want[KEY_MAX], *key = malloc(KEY_MAX);
+	char want[KEY_MAX], *key = calloc(1, KEY_MAX);
 	size_t length = 0;
 	bool base64 = false;
 	uint32_t i;
 
-	unit_need(key != NULL, "malloc");
+	unit_need(key != NULL, "calloc");
 	check(dirty_pop(dirty, key, &length, &base64));
 	memcpy(&i, key, sizeof(i));
 	check_case(i < MANY && length == make_key(want, i) &&
@@ -93,6 +93,30 @@ take_one(struct dirty *dirty, bool seen[MANY][2])
 		seen[i][base64] = true;
 	}
 	free(key);
+}
+
+static void
+test_key_that_is_removed_does_not_come_out(void)
+{
+	struct dirty *dirty = make_dirty();
+	char key[KEY_MAX];
+	size_t length = make_key(key, 1);
+
+	dirty_remove(dirty, key, length, false);
+	add(dirty, 1, false);
+	add(dirty, 1, true);
+	add(dirty, 2, false);
+	dirty_remove(dirty, key, length, false);
+	dirty_remove(dirty, key, length, false);
+	check(dirty_count(dirty) == 2);
+	dirty_remove(dirty, key, length, true);
+	length = make_key(key, 2);
+	dirty_remove(dirty, key, length, false);
+	check_nothing_to_take(dirty);
+	dirty_add_all(dirty);
+	dirty_remove(dirty, key, length, false);
+	check(dirty_is_all(dirty));
+	dirty_free(dirty);
 }
 
 /* Every key comes out once, however often it was put in; the same bytes with
@@ -131,8 +155,8 @@ test_dirty_key_taken_out_can_be_added_again(void)
 {
 	struct dirty *dirty = make_dirty();
 	char key[KEY_MAX];
-	size_t length;
-	bool base64;
+	size_t length = 0;
+	bool base64 = true;
 	int i;
 
 	for (i = 0; i < 3; i++) {
@@ -363,7 +387,8 @@ main(void)
 {
 	/* First, while little memory is in use. */
 	if (CAN_LIMIT_MEMORY)
-		RUN(test_dirty_set_without_memory_becomes_all_keys);
+		RUN(test_key_that_is_removed_does_not_come_out);
+	RUN(test_dirty_set_without_memory_becomes_all_keys);
 	RUN(test_dirty_key_added_often_comes_out_once);
 	RUN(test_dirty_key_taken_out_can_be_added_again);
 	RUN(test_dirty_set_of_all_keys_gives_none_until_cleared);

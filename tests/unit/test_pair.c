@@ -6,9 +6,11 @@
 
 #include "conn.h"
 #include "mirror/behind.h"
+#include "mirror/dirty.h"
 #include "mirror/flush.h"
 #include "mirror/gate.h"
 #include "mirror/learn.h"
+#include "mirror/marks.h"
 #include "mirror/pace.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
@@ -23,7 +25,7 @@ enum { STATES = PEER_UP + 1, SERVERS_MAX = 4, KEYS = 2000 };
  * Stand-ins for server.c, gate.c, pace.c, learn.c and conn.c
  */
 
-static char a_server, a_gate, a_pace, a_learner;
+static char a_server, a_gate, a_pace, a_learner, a_marks;
 static unsigned int server_count;
 
 struct server *
@@ -138,6 +140,18 @@ void
 pace_free(struct pace *pace)
 {
 	check(pace == (struct pace *)&a_pace);
+}
+
+struct marks *
+marks_new(void)
+{
+	return (struct marks *)&a_marks;
+}
+
+void
+marks_free(struct marks *marks)
+{
+	check(marks == (struct marks *)&a_marks);
 }
 
 struct learner *
@@ -619,6 +633,30 @@ static const struct {
 };
 
 static void
+test_key_is_never_dirty_on_both_servers_because_both_have_failed(void)
+{
+	struct layout layout;
+	struct peer *primary, *backup;
+
+	lay_out(&layout, "A", "B");
+	primary = pairs_peer(layout.pairs, 0);
+	backup = pairs_peer(layout.pairs, 1);
+	/* The authority has failed, and then its mirror, with an effect. */
+	set_down(&layout, "AB");
+	peer_add_dirty(primary, "other", 5, false);
+	peer_add_dirty(primary, "k", 1, false);
+	pairs_lose_effect(layout.pairs, backup, "aw==", 4, true);
+	check(dirty_count(primary->dirty) == 1);
+	check(dirty_count(backup->dirty) == 1);
+	/* The mirror has failed alone. */
+	set_down(&layout, "B");
+	pairs_lose_effect(layout.pairs, backup, "k", 1, false);
+	check(dirty_count(primary->dirty) == 1);
+	check(dirty_count(backup->dirty) == 1);
+	tear_down(&layout);
+}
+
+static void
 test_uncovered_pairs_are_those_whose_servers_are_all_down(void)
 {
 	struct layout layout;
@@ -949,6 +987,7 @@ main(void)
 	RUN(test_servers_that_were_all_away_are_behind_the_first_that_is_back);
 	RUN(test_key_that_is_missing_is_read_when_its_holder_is_back);
 	RUN(test_partner_of_one_server_of_a_pair_is_the_other);
+	RUN(test_key_is_never_dirty_on_both_servers_because_both_have_failed);
 	RUN(test_uncovered_pairs_are_those_whose_servers_are_all_down);
 	RUN(test_peers_of_uncovered_pairs_are_noted);
 	RUN(test_uncovered_pairs_of_random_layouts_are_as_counted_one_by_one);

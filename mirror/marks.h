@@ -1,0 +1,34 @@
+#ifndef MARKS_H
+#define MARKS_H
+
+/*
+ * Remember keys whose items were marked lately: as stale, or as won by a client
+ * who is to set them anew.
+ *
+ * memcached may forget that when it counts an item: it makes a new one if the
+ * number has become longer, or if the item is just being sent to somebody.  The
+ * latter happens on the authority only, and the reply does not tell.
+ */
+
+#include <stdbool.h>
+
+struct marks;
+struct proto_request;
+
+/* No key is marked.  Returns NULL when out of memory. */
+struct marks *marks_new(void);
+
+/* NULL is fine. */
+void marks_free(struct marks *marks);
+
+/* The item of the key of r was marked, or has a new value without marks.  The
+   key is at r->key of bytes. */
+void marks_set(struct marks *marks, const struct proto_request *r,
+    const char *bytes, bool is_marked);
+
+/* Whether the item of this key may be marked.  A key that shares its place with
+   one that was marked later is forgotten. */
+bool marks_has(const struct marks *marks, const struct proto_request *r,
+    const char *bytes);
+
+#endif

@@ -1,0 +1,124 @@
+"""What becomes of a key of which the mirror has not done what the authority
+did, while the authority of the key changes.
+"""
+import pathlib
+import sys
+import threading
+
+from lib.net import wait_for
+from lib.way import states, wait_for_states
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "faults"))
+from faults import Fronted  # noqa: E402
+
+
+def of_key(server):
+    """The commands about k that a scripted server got, without their data."""
+    return [command.split(b"\r\n")[0] for command in server.commands
+            if b" k" in command.split(b"\r\n")[0]]
+
+
+def test_key_that_a_mirror_has_otherwise_is_deleted_before_others_write_it(
+        stage):
+    """The mirror has refused an append, and says so when it is the authority:
+    what a client sets then is not deleted."""
+    released = threading.Event()
+
+    def script(_, line, __):
+        if line.startswith(b"append"):
+            assert released.wait(20)
+            return b"NOT_STORED\r\n"
+        return None
+
+    primary, backup = stage.memcached(), stage.fake(script)
+    magent = stage.magent([primary], [backup], "-t", 20000)
+    wait_for_states(magent, "up", "up")
+    assert magent.talk(b"set k 0 0 1\r\na\r\nappend k 0 0 1\r\nb\r\n") == (
+        b"STORED\r\nSTORED\r\n")
+    wait_for(lambda: b"append k 0 0 1" in of_key(backup), "the effect")
+    primary.kill()
+    wait_for(lambda: states(magent)[0] == "down", "the failure")
+    with magent.client() as client:
+        client.send(b"set k 0 0 1\r\nc\r\n")
+        magent.stats("")    # it has been read
+        released.set()
+        assert client.read_line() == b"STORED\r\n"
+    assert of_key(backup) == [
+        b"set k 0 0 1", b"append k 0 0 1", b"delete k", b"set k 0 0 1"]
+
+
+def test_returned_server_is_repaired_before_it_answers(stage):
+    """An effect that it could not carry out is still on its way when it has all
+    keys: it is trusted when that key has been copied once more."""
+    copying, go, asked, answer = (threading.Event() for _ in range(4))
+
+    def returned(_, line, __):
+        if line.startswith(b"add k"):
+            copying.set()
+            assert go.wait(20)
+        if line.startswith(b"append k"):
+            return b"NOT_STORED\r\n"
+        return None
+
+    def survivor(line):
+        if line.startswith(b"append k"):
+            asked.set()
+            assert answer.wait(20)
+
+    primary = stage.fake(returned)
+    backup = stage.add(Fronted(survivor)).start()
+    magent = stage.magent([primary], [backup], "-t", 20000)
+    wait_for_states(magent, "up", "up")
+    assert magent.talk(b"set k 0 0 1\r\na\r\n") == b"STORED\r\n"
+    primary.pid += 1        # it returns without its items
+    for link in primary.links:
+        link.reset()
+    assert copying.wait(20)
+    with magent.client() as client:
+        client.send(b"append k 0 0 1\r\nb\r\n")
+        assert asked.wait(20)
+        go.set()
+        wait_for(lambda: states(magent)[0] == "handback", "the handback")
+        answer.set()
+        assert client.read_line() == b"STORED\r\n"
+    wait_for_states(magent, "up", "up")
+    commands = of_key(primary)
+    assert commands[commands.index(b"append k 0 0 1"):] == [
+        b"append k 0 0 1", b"delete k", b"delete k", b"add k 0 0 2"]
+
+
+def test_won_item_that_cannot_be_won_on_the_mirror_is_replaced_at_once(stage):
+    """It has the right value, so it is not deleted before the copy comes."""
+    def script(_, line, __):
+        return b"HD\r\n" if line.startswith(b"mg k R") else None
+
+    primary, backup = stage.memcached(), stage.fake(script)
+    magent = stage.magent([primary], [backup], "-t", 20000)
+    wait_for_states(magent, "up", "up")
+    assert magent.talk(b"set k 0 30 1\r\na\r\nmg k R60\r\n") == (
+        b"STORED\r\nHD W\r\n")
+    wait_for(lambda: len(of_key(backup)) == 5, "the copy")
+    commands = of_key(backup)
+    assert commands[:3] == [b"set k 0 30 1", b"mg k R65", b"delete k"]
+    assert commands[3].startswith(b"add k 0 ")
+    assert commands[4].startswith(b"mg k R")
+
+
+def test_stale_item_that_is_counted_while_it_is_sent_is_the_same_on_both(stage):
+    """memcached forgets that it is stale then, and only the authority sends
+    it."""
+    primary, backup = stage.memcacheds(2)
+    magent = stage.magent([primary], [backup], "-t", 20000)
+    wait_for_states(magent, "up", "up")
+    for key in b"number", b"bnVtYmVy":
+        flag = b" b" if key != b"number" else b""
+        assert magent.talk(b"set number 0 0 2\r\n41\r\nmd %s%s I\r\n" % (
+            key, flag)) == b"STORED\r\nHD\r\n"
+        with magent.client() as client:
+            client.exchange([b"mg number v\r\nincr number 1\r\n"],
+                            b"VA 2 X W\r\n41\r\n42\r\n")
+        assert b"X" not in primary.talk(b"mg number v\r\n")
+        wait_for(lambda: b"X" not in backup.talk(b"mg number v\r\n"),
+                 "the copy")
+        assert backup.talk(b"get number\r\n") == (
+            b"VALUE number 0 2\r\n42\r\nEND\r\n")
