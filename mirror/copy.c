@@ -47,6 +47,9 @@ enum {
 	LINE_MAX = PROTO_BASE64_MAX + 128,
 	/* So much longer than it lives an item is to live to keep its token. */
 	RECACHE_SECONDS = 60,
+	/* How long an item lives that does not expire, until its token is
+	   taken. */
+	TOKEN_SECONDS = 60,
 };
 
 /* What the reply to mg says of an item besides its value. */
@@ -332,17 +335,20 @@ mark_stale(struct copy *copy)
 }
 
 /* Take the token of the item: who reads a stale one gets it, or one that soon
-   expires. */
+   expires.  One that does not expire is given its end for a moment: see
+   write_item(). */
 static void
 take_token(struct copy *copy, const struct item *item)
 {
+	bool expires = item->ttl >= 0;
+	int64_t ttl = expires ? item->ttl : TOKEN_SECONDS;
 	char line[LINE_MAX], key[PROTO_BASE64_MAX], recache[32] = "";
 	int length = put_key(copy, key);
 
 	if (!item->is_stale)
-		snprintf(recache, sizeof(recache), " R%lld",
-		    (long long)peer_exptime(copy->to,
-			item->ttl + RECACHE_SECONDS));
+		snprintf(recache, sizeof(recache), " R%lld%s",
+		    (long long)peer_exptime(copy->to, ttl + RECACHE_SECONDS),
+		    expires ? "" : " T0");
 	copy->take.expect = PROTO_EXPECT_META_GET;
 	copy->take.done = on_taken;
 	submit_line(copy, copy->to, &copy->take, line,
@@ -363,8 +369,8 @@ static void
 write_item(struct copy *copy, const struct answer *answer,
     const struct item *item)
 {
-	/* One that does not expire has no other token than that of X. */
-	bool has_token = item->is_awaited && (item->is_stale || item->ttl > 0);
+	bool has_token = item->is_awaited && knows_meta(copy->to);
+	struct item first = *item;
 
 	if (!peer_is_mirror(copy->to) || item->ttl == 0) {
 		copy->end = COPY_GONE;
@@ -383,10 +389,13 @@ write_item(struct copy *copy, const struct answer *answer,
 		make_placeholder(copy, item);
 		return;
 	}
-	add_item(copy, answer, item);
+	/* If the mirror has it already, what follows leaves it as it is. */
+	if (has_token && !item->is_stale && item->ttl < 0)
+		first.ttl = TOKEN_SECONDS;
+	add_item(copy, answer, &first);
 	if (item->is_stale)
 		mark_stale(copy);
-	if (has_token && knows_meta(copy->to))
+	if (has_token)
 		take_token(copy, item);
 }
 

@@ -454,13 +454,10 @@ class Trial:
                 world.may_hold(row, found, held))
 
     def is_known(self, row, where, found, wanted):
-        """Whether doc/architecture.md says that they differ: a token that is out
-        is not copied with an item that does not end; a stale item that a copy
-        has read has another cas token, before 1.6.27; a key that the mirror
-        lacked may still lack when it has to answer."""
+        """Whether doc/architecture.md says that they differ: a stale item that a
+        copy has read has another cas token, before 1.6.27; a key that the
+        mirror lacked may still lack when it has to answer."""
         return (
-            row.item == "won by mg R" and b" t-1 Z" in wanted and
-            found == wanted.replace(b" Z", b"") or
             isinstance(self.world, Filled) and row.item == "stale" and
             re.search(r"\{(right|higher)\}", row.command) is not None or
             where == "failed over" and found.startswith(b"EN") and

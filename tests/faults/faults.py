@@ -372,7 +372,7 @@ class Load:
 
     def __init__(self, proxy, control=None, clients=48, rate=12000, hot=24,
                  cold=200, seed=None, limit_ms=LIMIT_MS, name="", basic=False,
-                 lossy=False, hot_share=90, meta=False, flush=0, delayed=False):
+                 lossy=False, hot_share=90, meta=True, flush=0, delayed=False):
         with in_memory():
             self.directory = tempfile.TemporaryDirectory(prefix="history")
             self.errors = tempfile.TemporaryFile("w+")

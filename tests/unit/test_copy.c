@@ -315,6 +315,11 @@ static const struct {
 	{ 6, 18, "k", "VA 0 kk f1 t60 c9 Z\r\n\r\n",
 	    "M:add k 1 60 0\r\n\r\nM:mg k R120 u\r\n" },
 	{ 6, 18, "k", "VA 1 kk f0 t-1 c9 Z\r\nx\r\n",
+	    "M:add k 0 60 1\r\nx\r\nM:mg k R120 T0 u\r\n" },
+	{ 6, 18, "AAEgDQo=", "VA 1 f0 t-1 c9 Z\r\nx\r\n",
+	    "M:ms AAEgDQo= 1 b ME F0 T60\r\nx\r\n"
+	    "M:mg AAEgDQo= b R120 T0 u\r\n" },
+	{ 4, 24, "k", "VA 1 kk f0 t-1 c9 Z\r\nx\r\n",
 	    "M:add k 0 0 1\r\nx\r\n" },
 	{ 4, 24, "k", "VA 1 kk f0 t60 c9 Z\r\nx\r\n",
 	    "M:add k 0 60 1\r\nx\r\n" },
