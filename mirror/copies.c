@@ -163,6 +163,10 @@ on_copy_ended(struct copy *copy, enum copy_end end)
 			copies_free(copies);
 		return;
 	}
+	/* Its mirror had failed before: it is dirty. */
+	if (end == COPY_FAILED && copies->to != NULL &&
+	    !peer_is_mirror(copies->to))
+		end = COPY_GONE;
 	/* The key is copied from the authority that follows. */
 	if (end == COPY_FAILED &&
 	    !copies_add(copies, copy->key, copy->length, copy->base64))

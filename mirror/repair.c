@@ -107,9 +107,6 @@ repairs_await(struct repairs *repairs, size_t few, void (*done)(void *owner),
     void *owner)
 {
 	assert(repairs->done == NULL);
-	/* Those whose authority failed while their mirror was away wait. */
-	if (repairs->copies != NULL)
-		copies_go(repairs->copies);
 	if (count_left(repairs) <= few)
 		return false;
 	repairs->few = few;
@@ -121,8 +118,10 @@ repairs_await(struct repairs *repairs, size_t few, void (*done)(void *owner),
 bool
 repairs_finish(struct repairs *repairs, void (*done)(void *owner), void *owner)
 {
-	if (repairs->copies != NULL)
+	if (repairs->copies != NULL) {
 		copies_set_hurry(repairs->copies, true);
+		copies_go(repairs->copies);
+	}
 	if (repairs_await(repairs, 0, done, owner))
 		return true;
 	if (repairs->copies != NULL)
