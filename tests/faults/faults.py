@@ -587,8 +587,14 @@ class Scene:
         return int(self.each("connects")[server.address])
 
     def is_up(self):
-        return all(state == "up" for number in range(len(self.proxies))
-                   for state in self.states(number).values())
+        """Whether all are up, each in the life that it has."""
+        lives = {server.address: str(server.pid) for server in self.servers}
+        return all(
+            state == "up" for number in range(len(self.proxies))
+            for state in self.states(number).values()) and all(
+                life.split("/")[0] == lives[address]
+                for number in range(len(self.proxies))
+                for address, life in self.each("incarnation", number).items())
 
     def failovers(self):
         return [int(self.stats("", number)["failovers"])
@@ -629,7 +635,7 @@ class Scene:
 
     def wait_up(self, timeout=30):
         """Looks twice: at the first, magent may not yet have read what tells it of
-        the fault."""
+        the fault.  If a server has got another life, magent knows that."""
         try:
             wait_for(lambda: self.is_up() and self.is_up(),
                      "all servers to be up", timeout, 0.02)
