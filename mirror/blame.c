@@ -1,8 +1,9 @@
 /*
  * Remember keys at which servers fail.
  *
- * Invariant: each key is there once.  A server that is killed has some oldest
- * command as well, so a single failure says nothing.
+ * Invariant: each key is there once for a copy and once for a delete, with the
+ * failures since the last time that this was carried out.  A server that is
+ * killed has some oldest command as well, so few failures say nothing.
  */
 
 #include "mirror/blame.h"
@@ -17,12 +18,13 @@ enum {
 	/* Keys that are remembered. */
 	KEYS_KNOWN = 32,
 	/* Failures after which a key is to blame. */
-	FAILURES_CLEAR = 2,
+	FAILURES_CLEAR = 3,
 };
 
 struct entry {
-	unsigned int failures;
-	size_t length; /* 0: the entry is not in use */
+	unsigned int failures; /* 0: the entry is not in use */
+	enum blame_what what;
+	size_t length;
 	char key[PROTO_KEY_MAX];
 };
 
@@ -31,42 +33,61 @@ struct blame {
 	unsigned int next; /* the entry that is used for the next new key */
 };
 
-static const struct entry *
-find_entry(const struct blame *blame, const char *key, size_t length)
+/* The number of the entry; KEYS_KNOWN: there is none. */
+static unsigned int
+find_entry(const struct blame *blame, enum blame_what what, const char *key,
+    size_t length)
 {
 	const struct entry *entry;
+	unsigned int i;
 
-	for (entry = blame->entries; entry < blame->entries + KEYS_KNOWN;
-	     entry++)
-		if (entry->length == length &&
+	for (i = 0; i < KEYS_KNOWN; i++) {
+		entry = &blame->entries[i];
+		if (entry->failures > 0 && entry->what == what &&
+		    entry->length == length &&
 		    memcmp(entry->key, key, length) == 0)
-			return entry;
-	return NULL;
+			break;
+	}
+	return i;
 }
 
 void
-blame_key(struct blame *blame, const char *key, size_t length)
+blame_key(struct blame *blame, enum blame_what what, const char *key,
+    size_t length)
 {
-	const struct entry *found = find_entry(blame, key, length);
+	unsigned int found = find_entry(blame, what, key, length);
 	struct entry *entry = &blame->entries[blame->next];
 
 	assert(length > 0 && length <= PROTO_KEY_MAX);
-	if (found != NULL) {
-		blame->entries[found - blame->entries].failures++;
+	if (found < KEYS_KNOWN) {
+		blame->entries[found].failures++;
 		return;
 	}
 	blame->next = (blame->next + 1) % KEYS_KNOWN;
 	entry->failures = 1;
+	entry->what = what;
 	entry->length = length;
 	memcpy(entry->key, key, length);
 }
 
-bool
-blame_is_clear(const struct blame *blame, const char *key, size_t length)
+void
+blame_acquit(struct blame *blame, enum blame_what what, const char *key,
+    size_t length)
 {
-	const struct entry *entry = find_entry(blame, key, length);
+	unsigned int found = find_entry(blame, what, key, length);
 
-	return entry != NULL && entry->failures >= FAILURES_CLEAR;
+	if (found < KEYS_KNOWN)
+		blame->entries[found].failures = 0;
+}
+
+bool
+blame_is_clear(const struct blame *blame, enum blame_what what, const char *key,
+    size_t length)
+{
+	unsigned int found = find_entry(blame, what, key, length);
+
+	return found < KEYS_KNOWN &&
+	    blame->entries[found].failures >= FAILURES_CLEAR;
 }
 
 struct blame *

@@ -15,12 +15,22 @@ struct blame;
 struct blame *blame_new(void);
 void blame_free(struct blame *blame); /* NULL is fine */
 
-/* A server has failed while a command about this key was the oldest one there:
-   see call.is_suspect.  The key has 1 to 250 bytes, as on a command line. */
-void blame_key(struct blame *blame, const char *key, size_t length);
+/* What servers fail at. */
+enum blame_what { BLAME_COPY, BLAME_DELETE };
 
-/* Whether that has happened so often that it is no chance.  Only the keys that
-   were blamed last are known. */
-bool blame_is_clear(const struct blame *blame, const char *key, size_t length);
+/* A server has failed while this of this key was the oldest command there: see
+   call.is_suspect.  The key has 1 to 250 bytes, as on a command line. */
+void blame_key(struct blame *blame, enum blame_what what, const char *key,
+    size_t length);
+
+/* It was carried out: what was before is forgotten. */
+void blame_acquit(struct blame *blame, enum blame_what what, const char *key,
+    size_t length);
+
+/* Whether servers have failed of it so often, and it was never carried out in
+   between, that this is no chance.  Only the keys that were blamed last are
+   known. */
+bool blame_is_clear(const struct blame *blame, enum blame_what what,
+    const char *key, size_t length);
 
 #endif

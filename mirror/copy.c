@@ -129,8 +129,12 @@ static void
 close_call(struct copy *copy)
 {
 	assert(copy->owed > 0 && copy->end != COPY_UNDER_WAY);
-	if (--copy->owed == 0)
-		copy->ended(copy, copy->end);
+	if (--copy->owed > 0)
+		return;
+	if (copy->end == COPY_ADDED || copy->end == COPY_OVERTAKEN)
+		blame_acquit(pairs_blame(copy->pairs), BLAME_COPY, copy->key,
+		    copy->length);
+	copy->ended(copy, copy->end);
 }
 
 /* The server of a call has failed; it may be because of this key. */
@@ -138,7 +142,8 @@ static void
 blame_copy(const struct copy *copy, const struct call *call)
 {
 	if (call->is_suspect)
-		blame_key(pairs_blame(copy->pairs), copy->key, copy->length);
+		blame_key(pairs_blame(copy->pairs), BLAME_COPY, copy->key,
+		    copy->length);
 }
 
 /* Submit a command of n bytes, which is not the first one. */
@@ -593,7 +598,8 @@ copy_begin(struct copy *copy, struct pairs *pairs, const struct peer *to)
 
 	assert(copy->owed == 0 && copy->length > 0 && copy->ended != NULL);
 	simplify_key(copy);
-	if (blame_is_clear(pairs_blame(pairs), copy->key, copy->length))
+	if (blame_is_clear(pairs_blame(pairs), BLAME_COPY, copy->key,
+		copy->length))
 		return COPY_REFUSED;
 	if (authority != NULL)
 		mirror = pair_partner(&pair, authority);

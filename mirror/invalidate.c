@@ -285,8 +285,9 @@ blame_deletion(const struct deletion *deletion)
 
 	if (!deletion->call.is_suspect)
 		return;
-	blame_key(blame, deletion->key, deletion->length);
-	if (blame_is_clear(blame, deletion->key, deletion->length))
+	blame_key(blame, BLAME_DELETE, deletion->key, deletion->length);
+	if (blame_is_clear(blame, BLAME_DELETE, deletion->key,
+		deletion->length))
 		peer_add_all_dirty(peer);
 }
 
@@ -308,6 +309,8 @@ on_deleted(struct call *call, const struct answer *answer)
 		invalidation->is_running = false;
 		return;
 	}
+	blame_acquit(pairs_blame(peer->pairs), BLAME_DELETE, deletion->key,
+	    deletion->length);
 	if (!command_has_deleted(&r, answer->last.result)) {
 		peer_add_dirty(peer, deletion->key, deletion->length,
 		    deletion->base64);

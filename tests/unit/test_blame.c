@@ -17,7 +17,7 @@ blame_number(struct blame *blame, unsigned int i)
 {
 	char key[32];
 
-	blame_key(blame, key, make_key(key, i));
+	blame_key(blame, BLAME_COPY, key, make_key(key, i));
 }
 
 static bool
@@ -25,11 +25,11 @@ is_blamed(const struct blame *blame, unsigned int i)
 {
 	char key[32];
 
-	return blame_is_clear(blame, key, make_key(key, i));
+	return blame_is_clear(blame, BLAME_COPY, key, make_key(key, i));
 }
 
 static void
-test_one_failure_is_chance(void)
+test_two_failures_are_chance(void)
 {
 	struct blame *blame = blame_new();
 
@@ -38,9 +38,34 @@ test_one_failure_is_chance(void)
 	blame_number(blame, 1);
 	check(!is_blamed(blame, 1));
 	blame_number(blame, 2);
+	blame_number(blame, 1);
 	check(!is_blamed(blame, 1) && !is_blamed(blame, 2));
 	blame_number(blame, 1);
 	check(is_blamed(blame, 1) && !is_blamed(blame, 2));
+	blame_free(blame);
+}
+
+/* What was carried out is blamed anew; a copy is no delete. */
+static void
+test_what_was_carried_out_is_acquitted(void)
+{
+	struct blame *blame = blame_new();
+	int i;
+
+	unit_need(blame != NULL, "blame_new");
+	blame_acquit(blame, BLAME_COPY, "k", 1);
+	for (i = 0; i < 3; i++) {
+		check(!blame_is_clear(blame, BLAME_COPY, "k", 1));
+		check(!blame_is_clear(blame, BLAME_DELETE, "k", 1));
+		blame_key(blame, BLAME_COPY, "k", 1);
+		blame_key(blame, BLAME_DELETE, "k", 1);
+		if (i < 2)
+			blame_acquit(blame, BLAME_DELETE, "k", 1);
+	}
+	check(blame_is_clear(blame, BLAME_COPY, "k", 1));
+	check(!blame_is_clear(blame, BLAME_DELETE, "k", 1));
+	blame_acquit(blame, BLAME_COPY, "k", 1);
+	check(!blame_is_clear(blame, BLAME_COPY, "k", 1));
 	blame_free(blame);
 }
 
@@ -53,13 +78,14 @@ test_keys_are_compared_whole(void)
 
 	unit_need(blame != NULL, "blame_new");
 	memset(key, 'k', sizeof(key));
-	blame_key(blame, key, sizeof(key));
-	blame_key(blame, key, sizeof(key) - 1);
-	check(!blame_is_clear(blame, key, sizeof(key)));
-	blame_key(blame, key, sizeof(key));
-	check(blame_is_clear(blame, key, sizeof(key)));
-	check(!blame_is_clear(blame, key, sizeof(key) - 1));
-	check(!blame_is_clear(blame, key, 1));
+	blame_key(blame, BLAME_COPY, key, sizeof(key));
+	blame_key(blame, BLAME_COPY, key, sizeof(key));
+	blame_key(blame, BLAME_COPY, key, sizeof(key) - 1);
+	check(!blame_is_clear(blame, BLAME_COPY, key, sizeof(key)));
+	blame_key(blame, BLAME_COPY, key, sizeof(key));
+	check(blame_is_clear(blame, BLAME_COPY, key, sizeof(key)));
+	check(!blame_is_clear(blame, BLAME_COPY, key, sizeof(key) - 1));
+	check(!blame_is_clear(blame, BLAME_COPY, key, 1));
 	blame_free(blame);
 }
 
@@ -73,6 +99,7 @@ test_those_blamed_last_are_known(void)
 	for (i = 0; i < 2 * KNOWN; i++) {
 		blame_number(blame, i);
 		blame_number(blame, i);
+		blame_number(blame, i);
 	}
 	for (i = 0; i < 2 * KNOWN; i++)
 		check_case(is_blamed(blame, i) == (i >= KNOWN), "key %u", i);
@@ -83,7 +110,8 @@ int
 main(void)
 {
 	blame_free(NULL);
-	RUN(test_one_failure_is_chance);
+	RUN(test_two_failures_are_chance);
+	RUN(test_what_was_carried_out_is_acquitted);
 	RUN(test_keys_are_compared_whole);
 	RUN(test_those_blamed_last_are_known);
 	return unit_end();

@@ -29,7 +29,7 @@ static size_t call_count;
 static char said[2000], dirty[64], blamed[64];
 static int authority = A;
 static bool is_to_blame;
-static unsigned int failures, marked;
+static unsigned int failures, marked, acquitted;
 
 static int
 number_of(const struct peer *peer)
@@ -109,16 +109,30 @@ pairs_blame(const struct pairs *pairs)
 }
 
 void
-blame_key(struct blame *blame, const char *key, size_t length)
+blame_key(struct blame *blame, enum blame_what what, const char *key,
+    size_t length)
 {
 	(void)blame;
+	check(what == BLAME_COPY);
 	snprintf(blamed, sizeof(blamed), "%.*s", (int)length, key);
 }
 
-bool
-blame_is_clear(const struct blame *blame, const char *key, size_t length)
+void
+blame_acquit(struct blame *blame, enum blame_what what, const char *key,
+    size_t length)
 {
 	(void)blame;
+	(void)key;
+	check(what == BLAME_COPY && length > 0);
+	acquitted++;
+}
+
+bool
+blame_is_clear(const struct blame *blame, enum blame_what what, const char *key,
+    size_t length)
+{
+	(void)blame;
+	check(what == BLAME_COPY);
 	(void)key;
 	(void)length;
 	return is_to_blame;
@@ -407,6 +421,7 @@ test_what_the_mirror_has_is_replaced(void)
 	reply(M, "NOT_FOUND\r\n");
 	reply(M, "STORED\r\n");
 	check(ended == COPY_ADDED && dirty[0] == '\0' && failures == 0);
+	check(acquitted > 0);
 	begin_case(6, 18);
 	begin_copy(&copy, "AAEgDQo=", true);
 	copy.replaces = true;
