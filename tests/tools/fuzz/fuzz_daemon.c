@@ -561,9 +561,13 @@ check_nothing_held(void)
 {
 	struct pairs *pairs = run_.magent.pairs;
 	unsigned int i;
+	int ms;
 
-	/* Repairs of mirrors may be left for a moment. */
+	/* Repairs of mirrors may be left for a moment, and a flush_all of a
+	   client that is gone. */
 	pass_time(10);
+	for (ms = 0; ms < 3000 && !pairs_are_idle(pairs); ms += 100)
+		pass_time(100);
 	if (clients_count(run_.magent.clients) > 0)
 		finding("%zu clients are left",
 		    clients_count(run_.magent.clients));
