@@ -10,19 +10,12 @@
 
 struct peer;
 
-/* Of one server.  At first all of it is zero but for peer. */
-struct failover {
-	struct peer *peer;   /* borrowed */
-	unsigned int fences; /* that have not passed */
-};
-
 /*
  * The peer, which was a mirror, has just failed and is none any more; its calls
- * have not been returned.  The gate holds its keys from here on, until each
- * partner that is the authority of some of them now has answered what it was
- * sent as their mirror.  was_trusted: so was the peer.  If no partner is asked,
- * nothing is held.
+ * have not been returned.  From here on the gate holds the keys of which a
+ * partner is the authority now, until that partner has answered what it was sent
+ * as their mirror.  was_trusted: so was the peer.
  */
-void failover_begin(struct failover *failover, bool was_trusted);
+void failover_begin(struct peer *peer, bool was_trusted);
 
 #endif

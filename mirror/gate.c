@@ -7,7 +7,7 @@
  *   waiters are woken  '-- gate_open() <-- run()
  *
  * Invariant: the gate is closed exactly while there is a current job, or a peer
- * is held.  When run() is called, each call for a key that is held, submitted
+ * or a pair is held.  When run() is called, each call for a key that is held, submitted
  * before the gate was closed, has been answered or its server has failed; so
  * the effects of these calls are in the FIFOs of their mirrors.  Nobody has
  * submitted such a call since.
@@ -51,9 +51,13 @@ struct gate {
 	const struct peer *held;
 	/* Fences of the current job that have not passed. */
 	unsigned int fences;
-	/* Peers whose pairs gate_hold() holds. */
+	/* Peers whose pairs gate_hold() holds, and the pairs of
+	   gate_hold_pair(). */
 	unsigned int held_peers;
-	/* What is held: the current job, those peers, and the keys. */
+	/* Those pairs, borrowed. */
+	LIST_HEAD(, gate_pair) pairs_held;
+	/* What is held: the current job, those peers and pairs, and the
+	   keys. */
 	unsigned int holds;
 	/* Those of gate_hold_key(), borrowed. */
 	LIST_HEAD(, gate_key) keys;
@@ -179,11 +183,28 @@ holds_peer(const struct gate *gate, const struct peer *peer)
 		(gate->current != NULL && peer == gate->held));
 }
 
+/* Whether gate_hold_pair() holds this pair, in which roles its peers ever
+   are. */
+static bool
+holds_pair(const struct gate *gate, const struct pair *pair)
+{
+	const struct gate_pair *held;
+
+	LIST_FOREACH(held, &gate->pairs_held, entry)
+		if ((held->peer == pair->primary &&
+			held->partner == pair->backup) ||
+		    (held->peer == pair->backup &&
+			held->partner == pair->primary))
+			return true;
+	return false;
+}
+
 bool
 gate_holds(const struct gate *gate, const struct pair *pair)
 {
 	return (gate->current != NULL && gate->held == NULL) ||
-	    holds_peer(gate, pair->primary) || holds_peer(gate, pair->backup);
+	    holds_peer(gate, pair->primary) || holds_peer(gate, pair->backup) ||
+	    holds_pair(gate, pair);
 }
 
 /* Wake those that wait now, in their order.  They may wait again. */
@@ -211,16 +232,39 @@ gate_hold(struct gate *gate, struct peer *peer)
 	gate->holds++;
 }
 
-void
-gate_release(struct gate *gate, struct peer *peer)
+/* One that was held is not any more. */
+static void
+release_and_wake(struct gate *gate)
 {
-	assert(peer->gate_holds > 0 && gate->held_peers > 0);
-	if (--peer->gate_holds > 0)
-		return;
+	assert(gate->held_peers > 0 && gate->holds > 0);
 	gate->held_peers--;
 	gate->holds--;
 	schedule_turn(gate);
 	wake_waiters(gate);
+}
+
+void
+gate_release(struct gate *gate, struct peer *peer)
+{
+	assert(peer->gate_holds > 0);
+	if (--peer->gate_holds == 0)
+		release_and_wake(gate);
+}
+
+void
+gate_hold_pair(struct gate *gate, struct gate_pair *pair)
+{
+	assert(pair->peer != pair->partner);
+	LIST_INSERT_HEAD(&gate->pairs_held, pair, entry);
+	gate->held_peers++;
+	gate->holds++;
+}
+
+void
+gate_release_pair(struct gate *gate, struct gate_pair *pair)
+{
+	LIST_REMOVE(pair, entry);
+	release_and_wake(gate);
 }
 
 void
@@ -337,6 +381,7 @@ gate_new(struct conn_loop *loop, struct pairs *pairs)
 	TAILQ_INIT(&gate->jobs);
 	TAILQ_INIT(&gate->waiters);
 	LIST_INIT(&gate->keys);
+	LIST_INIT(&gate->pairs_held);
 	gate->pairs = pairs;
 	gate->turn = event_new(conn_loop_base(loop), -1, 0, on_gate_turn, gate);
 	if (gate->turn == NULL) {

@@ -44,6 +44,12 @@ struct gate_waiter {
 	bool waiting;
 };
 
+/* The keys of two partners.  Both are borrowed. */
+struct gate_pair {
+	LIST_ENTRY(gate_pair) entry;
+	const struct peer *peer, *partner;
+};
+
 /* A key whose item may not be won or counted now.  It is as on a command line,
    in base64 only if it cannot be written otherwise; borrowed. */
 struct gate_key {
@@ -87,6 +93,11 @@ void gate_open(struct gate *gate);
  */
 void gate_hold(struct gate *gate, struct peer *peer);
 void gate_release(struct gate *gate, struct peer *peer);
+
+/* The same for the keys of two partners only.  The pair is borrowed until
+   gate_release_pair(). */
+void gate_hold_pair(struct gate *gate, struct gate_pair *pair);
+void gate_release_pair(struct gate *gate, struct gate_pair *pair);
 
 /* Hold a key, which is borrowed until gate_release_key(), for those commands.
    Waiters are woken inside gate_release_key().  Jobs do not wait for it. */

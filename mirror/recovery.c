@@ -37,6 +37,7 @@
 #include "mirror/fence.h"
 #include "mirror/flush.h"
 #include "mirror/gate.h"
+#include "mirror/handback.h"
 #include "mirror/identify.h"
 #include "mirror/invalidate.h"
 #include "mirror/judge.h"
@@ -73,10 +74,7 @@ struct recovery {
 	/* Waits for the first answer on each link; NULL: it does not.  Owned
 	   until it has passed. */
 	struct fence *links;
-	struct gate_job handback;
-	/* The gate is closed for its handback. */
-	bool has_gate;
-	struct failover failover;
+	struct handback handback;
 	struct repairs *repairs; /* owned */
 };
 
@@ -375,7 +373,7 @@ static const struct invalidation_handler on_invalidation = {
 static void
 rebuild_again(struct recovery *recovery)
 {
-	assert(recovery->rebuild == NULL && !recovery->handback.waiting);
+	assert(recovery->rebuild == NULL && !recovery->handback.job.waiting);
 	if (recovery->all->are_stopping || !begin_rebuild(recovery))
 		return;
 	set_state(recovery, PEER_REBUILD);
@@ -517,7 +515,7 @@ hand_back(struct recovery *recovery)
 		recovery))
 		return;
 	set_state(recovery, PEER_HANDBACK);
-	gate_quiesce(pairs_gate(recovery->all->pairs), &recovery->handback);
+	handback_begin(&recovery->handback);
 }
 
 /*
@@ -541,15 +539,13 @@ make_up_for_absence(struct recovery *recovery)
 	}
 }
 
-/* It has carried out each effect, and all repairs: from here on the server is
-   trusted. */
+/* From here on the server is trusted. */
 static void
-end_handback(void *owner)
+on_handed_back(void *owner)
 {
 	struct recovery *recovery = owner;
 
-	assert(recovery->peer->state == PEER_HANDBACK && recovery->has_gate);
-	recovery->has_gate = false;
+	assert(recovery->peer->state == PEER_HANDBACK);
 	behind_become_whole(recovery->peer);
 	if (behind_may_read_more(recovery->peer))
 		rebuild_again(recovery);
@@ -557,36 +553,6 @@ end_handback(void *owner)
 		set_state(recovery, PEER_UP);
 	make_up_for_absence(recovery);
 	log_coverage(recovery->all);
-	gate_open(pairs_gate(recovery->all->pairs));
-}
-
-static void
-on_effects_answered(void *owner, bool was_reached)
-{
-	struct recovery *recovery = owner;
-
-	recovery->links = NULL;
-	assert(was_reached);
-	(void)was_reached;
-	if (!repairs_finish(recovery->repairs, end_handback, recovery))
-		end_handback(recovery);
-}
-
-/* The job of the gate: the effects of all that was answered in place of the
-   server are in its FIFO. */
-static void
-run_handback(struct gate_job *job)
-{
-	struct recovery *recovery = CONTAINER_OF(job, struct recovery,
-	    handback);
-
-	assert(recovery->peer->state == PEER_HANDBACK);
-	assert(recovery->links == NULL);
-	recovery->has_gate = true;
-	recovery->links = fence_new(recovery->peer, on_effects_answered,
-	    recovery);
-	if (recovery->links == NULL)
-		server_fail(recovery->peer->server, "out of memory");
 }
 
 /*
@@ -648,18 +614,14 @@ on_server_failed(void *owner)
 	/* The state comes first: callbacks below choose an authority. */
 	set_state(recovery, PEER_DOWN);
 	if (has_answered)
-		failover_begin(&recovery->failover, was_trusted);
+		failover_begin(peer, was_trusted);
 	event_del(recovery->warm_end);
 	drain_stop(&recovery->drain);
 	if (recovery->links != NULL)
 		fence_cancel(recovery->links);
 	recovery->links = NULL;
 	repairs_stop(recovery->repairs);
-	gate_job_cancel(pairs_gate(pairs), &recovery->handback);
-	if (recovery->has_gate) {
-		recovery->has_gate = false;
-		gate_open(pairs_gate(pairs));
-	}
+	handback_stop(&recovery->handback);
 	peer_set_warming(peer, false);
 	if (recovery->rebuild != NULL)
 		rebuild_stop(recovery->rebuild);
@@ -686,11 +648,9 @@ recovery_init(struct recovery *recovery, struct recoveries *all,
 	recovery->peer = peer;
 	recovery->all = all;
 	recovery->judge.peer = peer;
-	recovery->failover.peer = peer;
 	recovery->repairs = repairs_new(all->pairs, peer);
 	peer->repairs = recovery->repairs;
-	recovery->handback.run = run_handback;
-	recovery->handback.peer = peer;
+	handback_init(&recovery->handback, peer, on_handed_back, recovery);
 	identify_init(&recovery->identify, peer, on_heard_version,
 	    on_identified);
 	alias_init(&recovery->alias, peer, all->pairs);

@@ -9,9 +9,10 @@
  * queued on the links of the partner: some of them may be about the same keys.
  * If one of these has to be repaired, there is a second fence behind that.
  *
- * Invariant: while there is a trial, the gate holds the keys of the failed
- * server; while there is one of a suspect, that server returns no other calls
- * but suspects.  So each key sees the calls in their order, and ahead of all
+ * Invariant: while there is a trial, the gate holds the keys that the failed
+ * server shares with the partner; while there is one of a suspect, it holds all
+ * keys of the failed server, and that server returns no other calls but
+ * suspects.  So each key sees the calls in their order, and ahead of all
  * that follows.  A partner does not fail of a call: what breaks is a connection
  * of the trial.
  */
@@ -45,6 +46,7 @@ struct trial {
 	struct fence *fence;     /* NULL: it has passed, and no call is added */
 	struct call last;        /* behind the calls: its reply is the end */
 	bool is_suspect;         /* one call, which is */
+	struct gate_pair held;   /* unless it is of a suspect */
 	bool is_behind_repairs;  /* there was a second fence */
 	bool is_broken;          /* the connection has failed, or was late */
 	bool is_over;            /* no call is left; it ends in the next turn */
@@ -192,12 +194,15 @@ static void
 end_trial(struct trial *trial)
 {
 	struct peer *from = trial->from;
-	bool is_suspect = trial->is_suspect;
 
 	LIST_REMOVE(trial, entry);
+	if (!trial->is_suspect) {
+		gate_release_pair(from->gate, &trial->held);
+		trial_free(trial);
+		return;
+	}
 	trial_free(trial);
-	if (is_suspect)
-		server_release_returns(from->server);
+	server_release_returns(from->server);
 	gate_release(from->gate, from);
 }
 
@@ -264,9 +269,14 @@ begin_trial(struct peer *from, struct peer *to, bool is_suspect)
 		return NULL;
 	LIST_INSERT_HEAD(&from->trials, trial, entry);
 	trial->is_suspect = is_suspect;
-	if (is_suspect)
+	if (is_suspect) {
 		server_hold_returns(from->server);
-	gate_hold(from->gate, from);
+		gate_hold(from->gate, from);
+	} else {
+		trial->held.peer = from;
+		trial->held.partner = to;
+		gate_hold_pair(from->gate, &trial->held);
+	}
 	return trial;
 }
 

@@ -27,8 +27,9 @@ extern const char suspect_error[];
  * call.  Then done() gets the reply; or suspect_error, if the connection fails
  * before that; or no answer, if the server itself fails.
  *
- * Until then, and until all that from returns has been dealt with, the gate
- * holds the keys of from: what follows must not overtake these calls.
+ * Until then the gate holds the keys that the two share, and all keys of from
+ * until its suspects have been dealt with: what follows must not overtake these
+ * calls.
  *
  * If this cannot be done, because there is no memory or the server is not known
  * yet, the call is carried out like any other.

@@ -2,8 +2,10 @@
 did, while the authority of the key changes.
 """
 import pathlib
+import socket
 import sys
 import threading
+import time
 
 from lib.net import wait_for
 from lib.way import states, wait_for_states
@@ -71,8 +73,8 @@ def test_returned_server_is_repaired_before_it_answers(stage):
     wait_for_states(magent, "up", "up")
     assert magent.talk(b"set k 0 0 1\r\na\r\n") == b"STORED\r\n"
     primary.pid += 1        # it returns without its items
-    for link in primary.links:
-        link.reset()
+    for link in list(primary.links):
+        link.socket.shutdown(socket.SHUT_RDWR)
     assert copying.wait(20)
     with magent.client() as client:
         client.send(b"append k 0 0 1\r\nb\r\n")
@@ -122,3 +124,27 @@ def test_stale_item_that_is_counted_while_it_is_sent_is_the_same_on_both(stage):
                  "the copy")
         assert backup.talk(b"get number\r\n") == (
             b"VALUE number 0 2\r\n42\r\nEND\r\n")
+
+
+def test_nobody_waits_for_a_backup_that_his_key_is_not_on(stage):
+    primary, slow, other = stage.memcacheds(3)
+    magent = stage.magent([primary], [slow, other], "-t", 20000)
+    wait_for_states(magent, "up", "up", "up")
+    keys = [b"k%d" % i for i in range(50)]
+    for key in keys:
+        assert magent.talk(b"set %s 0 0 1\r\nv\r\n" % key) == b"STORED\r\n"
+    wait_for(lambda: sum(int(server.stats()["curr_items"])
+                         for server in (slow, other)) == len(keys), "the effects")
+    theirs = [key for key in keys
+              if other.talk(b"get %s\r\n" % key) != b"END\r\n"]
+    assert 0 < len(theirs) < len(keys)
+    slow.stop()
+    primary.kill()
+    wait_for(lambda: states(magent)[0] == "down", "the failure")
+    with magent.client() as client:
+        began = time.monotonic()
+        for key in theirs:
+            client.exchange([b"get %s\r\n" % key],
+                            b"VALUE %s 0 1\r\nv\r\nEND\r\n" % key)
+        assert time.monotonic() - began < 10
+    slow.cont()

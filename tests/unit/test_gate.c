@@ -535,6 +535,31 @@ test_held_peer_holds_its_pairs_and_all_jobs(void)
 	end();
 }
 
+/* A pair that is held keeps nothing but itself, and all jobs, waiting. */
+static void
+test_held_pair_holds_itself_and_all_jobs(void)
+{
+	struct gate_pair one = { .peer = &peers[P], .partner = &peers[B] };
+	struct gate_pair other = { .peer = &peers[C], .partner = &peers[P] };
+
+	begin();
+	gate_hold_pair(gate, &one);
+	gate_hold_pair(gate, &other);
+	check(gate_is_closed(gate));
+	check(holds(P, B) && holds(P, C) && !holds(Q, B) && !holds(P, -1));
+	gate_quiesce(gate, job('a'));
+	gate_wait(gate, waiter('A'));
+	check_turn("");
+	gate_release_pair(gate, &one);
+	check_happened("A");
+	check(!holds(P, B) && holds(P, C));
+	check_turn("");
+	gate_release_pair(gate, &other);
+	run_in_turns("a");
+	gate_open(gate);
+	end();
+}
+
 /* A job that the gate is closed for runs when no peer is held any more. */
 static void
 test_job_waits_for_peer_that_is_held_meanwhile(void)
@@ -594,6 +619,7 @@ main(void)
 	RUN(test_waiter_that_cancels_another_keeps_it_from_waking);
 	RUN(test_cancelled_job_does_not_run_and_opens_the_gate);
 	RUN(test_held_peer_holds_its_pairs_and_all_jobs);
+	RUN(test_held_pair_holds_itself_and_all_jobs);
 	RUN(test_job_waits_for_peer_that_is_held_meanwhile);
 	RUN(test_waiter_that_is_still_held_waits_again);
 	event_base_free(base);
