@@ -46,7 +46,7 @@ $U/test_conn: $(call OF,conn outbuf pool block)
 $U/test_copy: $(call OF,mirror/copy mirror/command mirror/abilities \
 	mirror/identity block $(PROTO))
 $U/test_dirty: $(call OF,mirror/dirty siphash)
-$U/test_effect_table: $(call OF,mirror/command $(PROTO))
+$U/test_effect_table: $(call OF,mirror/outcome mirror/command $(PROTO))
 $U/test_due: $(call OF,mirror/due)
 $U/test_endpoint: $(call OF,server/endpoint server/address log)
 $U/test_gate: $(call OF,mirror/gate)

@@ -140,7 +140,7 @@ struct exec {
 	   it is read. */
 	struct proto_request r; /* the command, as proto.c understood it */
 	/* Valid if is_in_steps: what is to be sent for r now, see
-	   command_begin_steps(). */
+	   outcome_begin_steps(). */
 	struct proto_request step;
 	struct gate_waiter step_waiter; /* the next step waits for the gate */
 	const char *bytes; /* what r was parsed from: in message or small */

@@ -27,6 +27,7 @@
 #include "mirror/command.h"
 #include "mirror/effect.h"
 #include "mirror/gate.h"
+#include "mirror/outcome.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "mirror/suspect.h"
@@ -254,7 +255,7 @@ begin_steps(struct exec *exec)
 {
 	exec->is_in_steps = pairs_are_mirrored(exec->env->pairs) &&
 	    exec->step_count < STEPS_MAX &&
-	    command_begin_steps(&exec->step, &exec->r);
+	    outcome_begin_steps(&exec->step, &exec->r);
 }
 
 /* A server has replied.  Returns whether something else is to be sent;
@@ -267,18 +268,18 @@ take_next_step(struct exec *exec, const struct peer *peer,
 	    ABILITY_META_APPEND_MAKES);
 
 	assert(exec->is_in_steps);
-	switch (command_next_step(&exec->step, &exec->r, exec->bytes,
+	switch (outcome_next_step(&exec->step, &exec->r, exec->bytes,
 	    &answer->last, can_vivify)) {
-	case COMMAND_IS_DONE:
+	case OUTCOME_IS_REPLY:
 		if (exec->r.command == PROTO_MA &&
 		    exec->step.mode == COMMAND_MAKES &&
 		    answer->last.result == PROTO_META_HD)
 			meta_reply_set_made(exec, peer, answer);
 		return false;
-	case COMMAND_HAS_STEP:
+	case OUTCOME_HAS_STEP:
 		exec->is_in_steps = ++exec->step_count < STEPS_MAX;
 		break;
-	case COMMAND_IS_WHOLE:
+	case OUTCOME_IS_WHOLE:
 		exec->is_in_steps = false;
 		break;
 	}

@@ -39,13 +39,6 @@ enum command_effect {
 	COMMAND_STALE, /* an md that invalidates the item */
 };
 
-/* What follows from the reply to a step. */
-enum command_progress {
-	COMMAND_IS_DONE,  /* it is the reply to the command */
-	COMMAND_HAS_STEP, /* another step is to be sent */
-	COMMAND_IS_WHOLE, /* the command is to be sent as it is */
-};
-
 /* The mode of a step that is an ms or an ma, besides those of clients.  An ma
    with COMMAND_MAKES adds the item of J; an ms with COMMAND_IS_STALE has C and
    I, and its C does not match. */
@@ -64,6 +57,12 @@ struct command {
 
 /* Whether r is a meta command about a key. */
 bool command_is_meta(const struct proto_request *r);
+
+/* Whether r appends or prepends. */
+bool command_appends(const struct proto_request *r);
+
+/* Whether r is the step of an ma that adds the item of J. */
+bool command_makes_number(const struct proto_request *r);
 
 /*
  * The key of r, which is at r->key of bytes, without base64 if it can be
@@ -89,32 +88,7 @@ bool command_needs_base64(const struct proto_request *r, const char *bytes);
 void command_forward(struct command *command, const struct proto_request *r,
     const char *bytes, uint64_t cas);
 
-/*
- * Some commands do one of two things, and the reply does not say which: see
- * the table of steps in command.c.  For such an r, make *step the first
- * request of those that r is carried out by one after another.  Returns false
- * if r is none.
- */
-bool command_begin_steps(struct proto_request *step,
-    const struct proto_request *r);
-
-/* A server has replied to this step of r: make *step the next one.  can_vivify:
-   the server makes an item for an ms with mode A or P, and N. */
-enum command_progress command_next_step(struct proto_request *step,
-    const struct proto_request *r, const char *bytes,
-    const struct proto_reply *reply, bool can_vivify);
-
-/*
- * What the mirror gets after the authority has replied to request r, or to this
- * step: see the table in command.c.  r is about a key and is not a get or gets,
- * which have no effect.  reply is one that proto_reply() lets through for the
- * command that command_forward() has made of r, or PROTO_VALUE for each hit of
- * a gat or gats.  Of reply, the result and the marks are read.
- */
-enum command_effect command_effect_of(const struct proto_request *r,
-    const struct proto_reply *reply);
-
-/* Write the command for the mirror.  effect is what command_effect_of() says of
+/* Write the command for the mirror.  effect is what outcome_effect() says of
    r and of a reply to it, and is not COMMAND_NOTHING.  Of COMMAND_MAKE this is
    the mg. */
 void command_mirror(struct command *command, const struct proto_request *r,

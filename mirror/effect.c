@@ -1,7 +1,7 @@
 /*
  * Make the mirror of a key equal to its authority after a write.
  *
- *   reply of the authority -> command_effect_of() -> FIFO of the mirror
+ *   reply of the authority -> outcome_effect() -> FIFO of the mirror
  *
  *   The mirror replies, and agrees:    done
  *   It lacks the key:                  the key is copied
@@ -28,6 +28,7 @@
 #include "mirror/copy.h"
 #include "mirror/learn.h"
 #include "mirror/marks.h"
+#include "mirror/outcome.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "mirror/repair.h"
@@ -351,7 +352,7 @@ effect_send(const struct pair *pair, struct peer *asked,
     const struct proto_request *r, const char *bytes, struct block *block,
     const struct proto_reply *reply)
 {
-	enum command_effect what = command_effect_of(r, reply);
+	enum command_effect what = outcome_effect(r, reply);
 	struct peer *peer = pair_partner(pair, asked);
 	struct proto_request shifted;
 	bool is_counted = is_number(reply), is_doubtful;

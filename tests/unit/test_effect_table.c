@@ -7,6 +7,7 @@
  */
 
 #include "mirror/command.h"
+#include "mirror/outcome.h"
 #include "unit.h"
 
 enum { VALUE_MAX = 4, TEXT_MAX = 128 };
@@ -362,7 +363,7 @@ check_reply(const struct variant *variant, const struct rule *rule,
 		return;
 	if (want[0] == '\0')
 		want = "nothing";
-	got = effects[command_effect_of(&variant->r, &parsed)];
+	got = effects[outcome_effect(&variant->r, &parsed)];
 	check_case(strcmp(got, want) == 0,
 	    "%s for %s  has the effect %s, not %s", reply->name, variant->text,
 	    got, want);
@@ -530,17 +531,17 @@ add_step(char *got, const struct proto_request *step, const char *bytes,
 		      reply) == PROTO_OK,
 	    text);
 	sprintf(got, "%.*s -> %s, ", (int)command.length - 2, command.line,
-	    effects[command_effect_of(step, reply)]);
+	    effects[outcome_effect(step, reply)]);
 }
 
 static void
 check_steps(const struct steps_case *i)
 {
 	static const char *const ends[] = {
-		[COMMAND_IS_DONE] = "done",
-		[COMMAND_IS_WHOLE] = "whole",
+		[OUTCOME_IS_REPLY] = "done",
+		[OUTCOME_IS_WHOLE] = "whole",
 	};
-	enum command_progress progress = COMMAND_HAS_STEP;
+	enum outcome progress = OUTCOME_HAS_STEP;
 	struct proto_request r, step;
 	struct proto_reply reply;
 	char got[512] = "";
@@ -550,16 +551,16 @@ check_steps(const struct steps_case *i)
 		      &r) == PROTO_OK &&
 		r.error == NULL,
 	    i->request);
-	check_case(command_begin_steps(&step, &r), "%s", i->request);
-	for (n = 0; n < 4 && progress == COMMAND_HAS_STEP; n++) {
+	check_case(outcome_begin_steps(&step, &r), "%s", i->request);
+	for (n = 0; n < 4 && progress == OUTCOME_HAS_STEP; n++) {
 		add_step(got + strlen(got), &step, i->request, i->replies[n],
 		    &reply);
 		if (i->replies[n] == NULL)
 			break;
-		progress = command_next_step(&step, &r, i->request, &reply,
+		progress = outcome_next_step(&step, &r, i->request, &reply,
 		    i->can_vivify);
 	}
-	if (progress != COMMAND_HAS_STEP)
+	if (progress != OUTCOME_HAS_STEP)
 		strcat(got, ends[progress]);
 	check_case(strcmp(got, i->want) == 0, "%s  is \"%s\",  not \"%s\"",
 	    i->request, got, i->want);
@@ -587,12 +588,12 @@ check_variant_steps(struct variant *variant)
 	parse_variant(variant);
 	if (variant->r.command == PROTO_ME || variant->r.command < PROTO_MG)
 		reply.result = PROTO_CLIENT_ERROR;
-	has_steps = command_begin_steps(&step, &variant->r);
+	has_steps = outcome_begin_steps(&step, &variant->r);
 	check_case(has_steps ==
-		(command_effect_of(&variant->r, &reply) == COMMAND_UNKNOWN),
+		(outcome_effect(&variant->r, &reply) == COMMAND_UNKNOWN),
 	    "%s has steps: %d", variant->text, has_steps);
 	check_case(!has_steps ||
-		command_effect_of(&step, &reply) != COMMAND_UNKNOWN,
+		outcome_effect(&step, &reply) != COMMAND_UNKNOWN,
 	    "the first step of %s", variant->text);
 }
 
