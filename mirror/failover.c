@@ -4,10 +4,10 @@
  *   failed -> for each new authority: a fence -> it has passed -> release
  *
  * Invariant: the gate holds the keys of a partner while its fence has not
- * passed.  So a key of which the new authority had not done what the old one did
- * is deleted there before any command that begins now: its delete is in the FIFO
- * when the fence passes.  Later nobody could delete it, because a client may
- * have set it anew.
+ * passed.  So a key of which the new authority had not done what the old one
+ * did is deleted there before any command that begins now: its delete is in
+ * the FIFO when the fence passes.  Later nobody could delete it, because a
+ * client may have set it anew.
  */
 
 #include "mirror/failover.h"

@@ -13,8 +13,8 @@ struct peer;
 /*
  * The peer, which was a mirror, has just failed and is none any more; its calls
  * have not been returned.  From here on the gate holds the keys of which a
- * partner is the authority now, until that partner has answered what it was sent
- * as their mirror.  was_trusted: so was the peer.
+ * partner is the authority now, until that partner has answered what it was
+ * sent as their mirror.  was_trusted: so was the peer.
  */
 void failover_begin(struct peer *peer, bool was_trusted);
 

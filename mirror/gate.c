@@ -7,10 +7,10 @@
  *   waiters are woken  '-- gate_open() <-- run()
  *
  * Invariant: the gate is closed exactly while there is a current job, or a peer
- * or a pair is held.  When run() is called, each call for a key that is held, submitted
- * before the gate was closed, has been answered or its server has failed; so
- * the effects of these calls are in the FIFOs of their mirrors.  Nobody has
- * submitted such a call since.
+ * or a pair is held.  When run() is called, each call for a key that is held,
+ * submitted before the gate was closed, has been answered or its server has
+ * failed; so the effects of these calls are in the FIFOs of their mirrors.
+ * Nobody has submitted such a call since.
  *
  * That is rule R6.  A fence takes one round trip to those servers that hold the
  * keys in question.  A request for other keys is not held, whatever it costs
