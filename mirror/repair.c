@@ -21,6 +21,9 @@
 enum {
 	/* Keys that wait to be copied. */
 	WAITING_MAX = 1000,
+	/* Who waits for few to be left waits for so many to be dealt with at
+	   most: a mirror that is too small may lack keys again and again. */
+	PATIENCE = 2 * WAITING_MAX,
 };
 
 struct repairs {
@@ -32,14 +35,18 @@ struct repairs {
 	void (*done)(void *owner);
 	void *owner;
 	size_t few;
+	size_t patience; /* how many more may be dealt with before that */
 };
 
 static void
 on_repaired_key(void *owner, const struct copy *copy, enum copy_end end)
 {
-	(void)owner;
+	struct repairs *repairs = owner;
+
 	(void)copy;
 	(void)end;
+	if (repairs->patience > 0)
+		repairs->patience--;
 }
 
 static size_t
@@ -54,7 +61,8 @@ on_repairs_moved(void *owner)
 	struct repairs *repairs = owner;
 	void (*done)(void *owner) = repairs->done;
 
-	if (done == NULL || count_left(repairs) > repairs->few)
+	if (done == NULL ||
+	    (repairs->patience > 0 && count_left(repairs) > repairs->few))
 		return;
 	repairs->done = NULL;
 	copies_set_hurry(repairs->copies, false);
@@ -110,6 +118,7 @@ repairs_await(struct repairs *repairs, size_t few, void (*done)(void *owner),
 	if (count_left(repairs) <= few)
 		return false;
 	repairs->few = few;
+	repairs->patience = PATIENCE;
 	repairs->done = done;
 	repairs->owner = owner;
 	return true;

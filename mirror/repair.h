@@ -30,8 +30,9 @@ bool repairs_add(struct repairs *repairs, const char *key, size_t length,
 
 /*
  * Have done() called once, from the loop, when not more than few keys are left,
- * or repairs_stop() earlier.  Returns false if that is so now: then it is not
- * called.
+ * or more than may be left at a time have been dealt with.  It is not called
+ * after repairs_stop().  Returns false if few are left now: then it is not
+ * called either.
  */
 bool repairs_await(struct repairs *repairs, size_t few,
     void (*done)(void *owner), void *owner);
