@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #include "mirror/copies.h"
+#include "mirror/pair.h"
 #include "mirror/peer.h"
 
 enum {
@@ -150,6 +151,7 @@ repairs_stop(struct repairs *repairs)
 		return;
 	copies_set_hurry(repairs->copies, false);
 	while (copies_pop(repairs->copies, key, &length, &base64))
-		peer_add_dirty(repairs->to, key, length, base64);
+		pairs_lose_effect(repairs->pairs, repairs->to, key, length,
+		    base64);
 	copies_make_dirty(repairs->copies);
 }
