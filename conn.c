@@ -164,6 +164,35 @@ conn_loop_base(struct conn_loop *loop)
 	return loop->base;
 }
 
+static void
+on_no_timer(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	assert(false);
+}
+
+/* libevent keeps the room that its timers have needed. */
+bool
+conn_loop_reserve_timers(struct conn_loop *loop, size_t n)
+{
+	static const struct timeval hour = { .tv_sec = 3600 };
+	struct event **timers = calloc(n, sizeof(*timers));
+	bool is_good = timers != NULL;
+	size_t i;
+
+	for (i = 0; is_good && i < n; i++) {
+		timers[i] = event_new(loop->base, -1, 0, on_no_timer, NULL);
+		is_good = timers[i] != NULL && event_add(timers[i], &hour) == 0;
+	}
+	while (i-- > 0)
+		if (timers[i] != NULL)
+			event_free(timers[i]);
+	free(timers);
+	return is_good;
+}
+
 /* Schedule a flush at the end of this turn. */
 static void
 schedule_flush(struct conn *conn)

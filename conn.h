@@ -86,6 +86,10 @@ int64_t conn_loop_now(struct conn_loop *loop);
 
 struct event_base *conn_loop_base(struct conn_loop *loop);
 
+/* Have room for n timers at a time: event_add() of one of them cannot fail from
+   here on.  Returns false when out of memory. */
+bool conn_loop_reserve_timers(struct conn_loop *loop, size_t n);
+
 /* Make a conn without a socket; its output is queued until it gets one.
    handler and owner are borrowed.  Returns NULL when out of memory. */
 struct conn *conn_new(struct conn_loop *loop, enum conn_rank rank,

@@ -55,6 +55,10 @@ enum {
 	/* Bytes by which a value of a server may be larger than -I: its own
 	   limit may be above ours. */
 	VALUE_SLACK = 1 << 20,
+	/* Timers at a time: of each server, with its recovery and the calls
+	   that it has returned, and of all else. */
+	TIMERS_OF_SERVER = 32,
+	TIMERS = 64,
 };
 
 enum { TERM, INT, HUP, USR1, SIGNALS };
@@ -244,6 +248,11 @@ build_proxy(struct magent *magent, unsigned int max_clients)
 
 	assert(options->primary_count > 0 && max_clients > 0);
 	assert(options->item_size <= options->memory_limit / 2);
+	if (!conn_loop_reserve_timers(magent->loop,
+		TIMERS +
+		    TIMERS_OF_SERVER *
+			(options->primary_count + options->backup_count)))
+		return false;
 	if (has_names(options)) {
 		magent->resolver = resolver_new(magent->base);
 		if (magent->resolver == NULL)

@@ -144,9 +144,9 @@ struct peer *pair_partner(const struct pair *pair, const struct peer *peer);
 /*
  * The peer has failed as the mirror of a key, and has not answered an effect or
  * a copy, or waits for one: its copy of the key may be old.  The key is as for
- * peer_add_dirty().  If the authority of the key has failed meanwhile, too, what
- * it has is not old: after that no server has answered a write, because the
- * answer would have come behind that of the effect.
+ * peer_add_dirty().  If the authority of the key has failed meanwhile, too,
+ * what it has is not old: after that no server has answered a write, because
+ * the answer would have come behind that of the effect.
  */
 void pairs_lose_effect(const struct pairs *pairs, struct peer *peer,
     const char *key, size_t length, bool base64);

@@ -1654,6 +1654,17 @@ test_socket_that_ends_unsent_may_be_replaced_in_ended(void)
 	close_end(&end);
 }
 
+static void
+test_reserved_timers_are_none_that_run(void)
+{
+	int before = event_base_get_num_events(base, EVENT_BASE_COUNT_ADDED);
+
+	check(conn_loop_reserve_timers(loop, 1));
+	check(conn_loop_reserve_timers(loop, 1000));
+	check(before ==
+	    event_base_get_num_events(base, EVENT_BASE_COUNT_ADDED));
+}
+
 int
 main(void)
 {
@@ -1667,6 +1678,7 @@ main(void)
 	timer = event_new(base, -1, 0, on_timer, &waited);
 	loop = conn_loop_new(base);
 	unit_need(timer != NULL && loop != NULL, "conn_loop_new");
+	RUN(test_reserved_timers_are_none_that_run);
 	RUN(test_input_left_over_is_offered_again_with_what_follows);
 	RUN(test_input_of_wanted_message_takes_memory_as_it_comes);
 	RUN(test_kept_message_outlives_its_conn);
