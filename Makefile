@@ -65,6 +65,7 @@ $U/test_pair: $(call OF,mirror/pair mirror/peer mirror/behind mirror/blame \
 $U/test_pool: $(call OF,pool block)
 $U/test_proto: $(call OF,$(PROTO))
 $U/test_proto_base64: $(call OF,proto_base64)
+$U/test_repair: $(call OF,mirror/repair)
 $U/test_resolver: $(call OF,server/resolver)
 $U/test_siphash: $(call OF,siphash)
 $U/test_unfinished: $(call OF,client/unfinished client/budget pool block)

@@ -494,28 +494,31 @@ await_links(struct recovery *recovery)
 		server_fail(peer->server, "out of memory");
 }
 
-static void
-on_few_repairs(void *owner)
-{
-	hand_back(owner);
-}
-
 /* Copy once more, if a partner that could not be read is back.  Otherwise the
    server holds what its partners hold: trust it as soon as they have answered
    what they were asked in its place. */
 static void
-hand_back(struct recovery *recovery)
+on_few_repairs(void *owner)
 {
+	struct recovery *recovery = owner;
+
 	assert(recovery->rebuild == NULL && !recovery->peer->warming);
 	if (behind_may_read_more(recovery->peer)) {
 		rebuild_again(recovery);
 		return;
 	}
-	if (repairs_await(recovery->repairs, REPAIRS_LEFT, on_few_repairs,
-		recovery))
-		return;
 	set_state(recovery, PEER_HANDBACK);
 	handback_begin(&recovery->handback);
+}
+
+/* All keys were copied.  Clients wait for the repairs that are left when the
+   gate is closed, so let there be few. */
+static void
+hand_back(struct recovery *recovery)
+{
+	if (!repairs_await(recovery->repairs, REPAIRS_LEFT, on_few_repairs,
+		recovery))
+		on_few_repairs(recovery);
 }
 
 /*
