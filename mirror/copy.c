@@ -22,9 +22,8 @@
  * no hit, and moves no item in the LRU; each server that has mg in this form
  * knows it.
  *
- * What is left: an authority that fails before it has answered the read, and
- * returns with its items, may keep the token of a stale item out.  The key does
- * not become dirty there, because the authority may have the only copy.
+ * An authority that fails before it has answered the read, or has its token
+ * back, is asked for that when it returns with its items: see tokens.c.
  */
 
 #include "mirror/copy.h"
@@ -40,6 +39,7 @@
 #include "mirror/marks.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
+#include "mirror/tokens.h"
 #include "server/server.h"
 
 enum {
@@ -460,20 +460,6 @@ parse_item(const struct copy *copy, const struct answer *answer)
 	return item;
 }
 
-/* A token is out at the authority, perhaps.  If others answer for the key, the
-   authority gets it back from them: a miss is better than a stale item that
-   nobody sets anew. */
-static void
-lose_token(struct copy *copy)
-{
-	struct pair pair = pairs_find_wire(copy->pairs, copy->key, copy->length,
-	    copy->base64);
-
-	if (pair_authority(&pair) != NULL)
-		peer_add_dirty(copy->authority, copy->key, copy->length,
-		    copy->base64);
-}
-
 static void
 on_given_back(struct call *call, const struct answer *answer)
 {
@@ -484,7 +470,8 @@ on_given_back(struct call *call, const struct answer *answer)
 	LIST_REMOVE(copy, entry);
 	if (answer == NULL) {
 		blame_copy(copy, call);
-		lose_token(copy);
+		tokens_lost(copy->authority, copy->key, copy->length,
+		    copy->base64);
 	}
 	close_call(copy);
 }
@@ -545,6 +532,9 @@ on_read(struct call *call, const struct answer *answer)
 	assert(copy->owed == 1 && copy->authority != copy->to);
 	if (answer == NULL) {
 		blame_copy(copy, call);
+		if (call->was_sent)
+			tokens_lost(copy->authority, copy->key, copy->length,
+			    copy->base64);
 		copy->end = COPY_FAILED;
 	} else if (answer->last.result != PROTO_META_VALUE) {
 		copy->end = end_without_value(answer->last.result);

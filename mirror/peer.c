@@ -48,10 +48,11 @@ peer_init(struct peer *peer, const struct address *address,
 	peer->changed_ms = conn_loop_now(args->loop);
 	peer->dirty = dirty_new();
 	peer->missing = dirty_new();
+	peer->taken = dirty_new();
 	peer->server = server_new(args->loop, args->resolver, address,
 	    args->settings, args->handler, peer);
 	return peer->dirty != NULL && peer->missing != NULL &&
-	    peer->server != NULL;
+	    peer->taken != NULL && peer->server != NULL;
 }
 
 void
@@ -61,6 +62,7 @@ peer_destroy(struct peer *peer)
 		server_free(peer->server);
 	dirty_free(peer->dirty);
 	dirty_free(peer->missing);
+	dirty_free(peer->taken);
 	zombies_free(peer->lists);
 }
 

@@ -102,6 +102,8 @@ struct peer {
 	/* Keys that were dirty and have been deleted on it, and could not be
 	   copied back, because the partner that holds them was away. */
 	struct dirty *missing; /* owned */
+	/* Keys of stale items that reads of ours may have won: see tokens.c. */
+	struct dirty *taken; /* owned */
 	/* Borrowed: its keys that are not what they are at their authority. */
 	struct repairs *repairs;
 	/* Deletes of effect.c, for such keys, that have no answer. */

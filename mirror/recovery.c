@@ -45,6 +45,7 @@
 #include "mirror/peer.h"
 #include "mirror/rebuild.h"
 #include "mirror/repair.h"
+#include "mirror/tokens.h"
 #include "server/server.h"
 
 enum {
@@ -76,6 +77,7 @@ struct recovery {
 	struct fence *links;
 	struct handback handback;
 	struct repairs *repairs; /* owned */
+	struct tokens tokens;
 };
 
 struct recoveries {
@@ -95,6 +97,7 @@ struct recoveries {
 	int64_t steady_ms;
 };
 
+static void on_tokens_given(void *owner);
 static void hand_back(struct recovery *recovery);
 static void await_links(struct recovery *recovery);
 static bool begin_rebuild(struct recovery *recovery);
@@ -328,13 +331,22 @@ on_server_drained(struct drain *drain)
 		return;
 	}
 	set_state(recovery, PEER_INVALIDATE);
-	if (begin_rebuild(recovery))
-		invalidation_start(recovery->invalidation);
+	if (begin_rebuild(recovery) && !tokens_give_back(&recovery->tokens))
+		on_tokens_given(recovery);
 }
 
 /*
  * INVALIDATE
  */
+
+static void
+on_tokens_given(void *owner)
+{
+	struct recovery *recovery = owner;
+
+	if (!recovery->all->are_stopping)
+		invalidation_start(recovery->invalidation);
+}
 
 /* A key that is deleted must be copied back. */
 static bool
@@ -653,6 +665,7 @@ recovery_init(struct recovery *recovery, struct recoveries *all,
 	recovery->judge.peer = peer;
 	recovery->repairs = repairs_new(all->pairs, peer);
 	peer->repairs = recovery->repairs;
+	tokens_init(&recovery->tokens, peer, on_tokens_given, recovery);
 	handback_init(&recovery->handback, peer, on_handed_back, recovery);
 	identify_init(&recovery->identify, peer, on_heard_version,
 	    on_identified);

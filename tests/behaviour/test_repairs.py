@@ -11,7 +11,7 @@ from lib.net import wait_for
 from lib.way import states, wait_for_states
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "faults"))
-from faults import Fronted  # noqa: E402
+from faults import Front, Fronted  # noqa: E402
 
 
 def of_key(server):
@@ -148,3 +148,36 @@ def test_nobody_waits_for_a_backup_that_his_key_is_not_on(stage):
                             b"VALUE %s 0 1\r\nv\r\nEND\r\n" % key)
         assert time.monotonic() - began < 10
     slow.cont()
+
+
+class Forgetful(Front):
+    """Carries out one read of k, and closes the connection in place of the
+    reply."""
+
+    forgets = False
+
+    def _pass(self, link, line, data):
+        reply = super()._pass(link, line, data)
+        if self.forgets and line.startswith(b"mg k k f t"):
+            self.forgets = False
+            link.socket.shutdown(socket.SHUT_RDWR)
+        return reply
+
+
+def test_token_that_a_lost_copy_has_won_is_given_back(stage):
+    """The survivor fails before it has answered the read of a stale item, and is
+    back with it: the next client is told to set it anew."""
+    primary, backup = stage.add(Fronted(lambda line: None)), stage.memcached()
+    primary.front.close()
+    primary.front = Forgetful(primary, lambda line: None)
+    primary.start()
+    magent = stage.magent([primary], [backup], "-t", 5000)
+    wait_for_states(magent, "up", "up")
+    assert magent.talk(b"set k 0 0 1\r\nv\r\nmd k I\r\n") == (
+        b"STORED\r\nHD\r\n")
+    primary.front.forgets = True
+    backup.restart()
+    wait_for(lambda: not primary.front.forgets, "the copy")
+    wait_for_states(magent, "up", "up")
+    assert magent.talk(b"mg k v\r\n") == b"VA 1 X W\r\nv\r\n"
+    assert magent.talk(b"mg k v\r\n") == b"VA 1 Z X\r\nv\r\n"
