@@ -38,9 +38,9 @@ void tokens_init(struct tokens *tokens, struct peer *peer,
 void tokens_lost(struct peer *peer, const char *key, size_t length,
     bool base64);
 
-/* The peer is back, in the state INVALIDATE, with its items: give them back, and
-   call done() once, from the loop, unless it fails before.  Returns false if
-   there are none: then done() is not called. */
+/* The peer is back, in the state INVALIDATE, with its items: give them back,
+   and call done() once, from the loop, unless it fails before.  Returns false
+   if there are none: then done() is not called. */
 bool tokens_give_back(struct tokens *tokens);
 
 #endif
