@@ -27,6 +27,7 @@
 #include "mirror/command.h"
 #include "mirror/effect.h"
 #include "mirror/gate.h"
+#include "mirror/marks.h"
 #include "mirror/outcome.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
@@ -323,6 +324,9 @@ submit_single(struct exec *exec, struct subrequest *sub, uint64_t cas,
 	exec_open_subrequest(sub);
 	if (returned_by != NULL)
 		suspect_begin(returned_by, sub->peer, is_suspect);
+	else if (!is_get(r) && pairs_are_mirrored(exec->env->pairs))
+		marks_keep(pairs_marks(exec->env->pairs), sub->peer,
+		    exec->pair.hash, r, exec->bytes);
 	if (!is_get(r)) {
 		submit_command(exec, sub, cas);
 		return;

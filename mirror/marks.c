@@ -3,17 +3,24 @@
  *
  * Invariant: a place that is not 0 has the hash of the key that was marked last
  * of those that belong there; count is how many are not 0.
+ *
+ * memcached gathers replies while there are more commands to read, but sends
+ * them at once for a get.  Since some version it does not; so those that know
+ * how to give a token back as it was (ABILITY_META_CHOSEN_CAS) have the key
+ * copied once more instead: see effect.c.
  */
 
 #include "mirror/marks.h"
 
 #include <assert.h>
-#include <stdint.h>
 #include <stdlib.h>
 
 #include <event2/util.h>
 
+#include "container_of.h"
 #include "mirror/command.h"
+#include "mirror/peer.h"
+#include "server/link.h"
 #include "siphash.h"
 
 enum {
@@ -85,4 +92,45 @@ marks_has(const struct marks *marks, const struct proto_request *r,
 		return false;
 	hash = hash_of_key(marks, r, bytes);
 	return marks->places[(hash >> 1) % PLACES] == hash;
+}
+
+struct push {
+	struct call call;
+};
+
+static void
+on_pushed(struct call *call, const struct answer *answer)
+{
+	(void)answer;
+	free(CONTAINER_OF(call, struct push, call));
+}
+
+/* A get of a key that nobody has. */
+static void
+push_replies(struct peer *peer, uint32_t hash)
+{
+	static const char key[] = "magent:";
+	struct push *push = calloc(1, sizeof(*push));
+
+	if (push == NULL)
+		return;
+	push->call.expect = PROTO_EXPECT_VALUES;
+	push->call.done = on_pushed;
+	peer_get(peer, hash, &push->call, key, sizeof(key) - 1);
+}
+
+static bool
+counts(const struct proto_request *r)
+{
+	return r->command == PROTO_INCR || r->command == PROTO_DECR ||
+	    r->command == PROTO_MA;
+}
+
+void
+marks_keep(const struct marks *marks, struct peer *peer, uint32_t hash,
+    const struct proto_request *r, const char *bytes)
+{
+	if (counts(r) && marks_has(marks, r, bytes) &&
+	    !abilities_has(&peer->abilities, ABILITY_META_CHOSEN_CAS))
+		push_replies(peer, hash);
 }

@@ -6,13 +6,15 @@
  * who is to set them anew.
  *
  * memcached may forget that when it counts an item: it makes a new one if the
- * number has become longer, or if the item is just being sent to somebody.  The
- * latter happens on the authority only, and the reply does not tell.
+ * number has become longer, or if the item is part of a reply that was not sent
+ * yet.  The latter happens by chance, and the reply does not tell.
  */
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct marks;
+struct peer;
 struct proto_request;
 
 /* No key is marked.  Returns NULL when out of memory. */
@@ -25,6 +27,14 @@ void marks_free(struct marks *marks);
    key is at r->key of bytes. */
 void marks_set(struct marks *marks, const struct proto_request *r,
     const char *bytes, bool is_marked);
+
+/*
+ * r, whose key has this hash, is about to be submitted to peer.  If r counts an
+ * item that may be marked, have the server send the replies to all that came
+ * before, so that it does not forget the marks.
+ */
+void marks_keep(const struct marks *marks, struct peer *peer, uint32_t hash,
+    const struct proto_request *r, const char *bytes);
 
 /* Whether the item of this key may be marked.  A key that shares its place with
    one that was marked later is forgotten. */

@@ -6,10 +6,25 @@
 #include <string.h>
 
 #include "mirror/marks.h"
+#include "mirror/peer.h"
 #include "proto.h"
+#include "server/link.h"
 #include "unit.h"
 
 static struct marks *marks;
+
+/* The gets that a peer got. */
+static unsigned int gets;
+
+void
+peer_get(struct peer *peer, uint32_t hash, struct call *call, const char *key,
+    size_t length)
+{
+	check(peer->state == PEER_UP && hash == 77);
+	check(call->expect == PROTO_EXPECT_VALUES && key[length] == '\0');
+	gets++;
+	call->done(call, NULL);
+}
 
 static struct proto_request
 request(const char *key, bool base64)
@@ -81,6 +96,39 @@ test_most_of_many_keys_are_remembered(void)
 	check(found > 700);
 }
 
+static void
+test_marked_item_is_counted_behind_a_get(void)
+{
+	static const enum proto_command counting[] = { PROTO_INCR, PROTO_DECR,
+		PROTO_MA };
+	struct peer peer = { .state = PEER_UP };
+	struct proto_request r = request("k", false);
+	size_t i;
+
+	peer.identity.known = true;
+	memcpy(peer.identity.version, (unsigned int[]){ 1, 6, 26 },
+	    sizeof(peer.identity.version));
+	peer.abilities = abilities_of(&peer.identity);
+	for (i = 0; i < COUNT(counting); i++) {
+		r.command = counting[i];
+		marks_keep(marks, &peer, 77, &r, "k");
+		check(gets == i);
+		set("k", false, true);
+		marks_keep(marks, &peer, 77, &r, "k");
+		check(gets == i + 1);
+		set("k", false, false);
+	}
+	set("k", false, true);
+	r.command = PROTO_TOUCH;
+	marks_keep(marks, &peer, 77, &r, "k");
+	r.command = PROTO_INCR;
+	peer.identity.version[2] = 27;
+	peer.abilities = abilities_of(&peer.identity);
+	marks_keep(marks, &peer, 77, &r, "k");
+	check(gets == COUNT(counting));
+	set("k", false, false);
+}
+
 int
 main(void)
 {
@@ -89,6 +137,7 @@ main(void)
 	RUN(test_key_is_marked_until_it_is_not);
 	RUN(test_key_is_the_same_in_base64);
 	RUN(test_most_of_many_keys_are_remembered);
+	RUN(test_marked_item_is_counted_behind_a_get);
 	marks_free(marks);
 	return unit_end();
 }
