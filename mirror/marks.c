@@ -52,7 +52,7 @@ marks_free(struct marks *marks)
 	free(marks);
 }
 
-/* The hash of a key, which is the same in base64; not 0. */
+/* The hash of a key, which is the same in base64 if it can be plain; not 0. */
 static uint64_t
 hash_of_key(const struct marks *marks, const struct proto_request *r,
     const char *bytes)
@@ -61,7 +61,9 @@ hash_of_key(const struct marks *marks, const struct proto_request *r,
 	struct proto_request key;
 
 	bytes = command_plain_key(r, bytes, &key, room);
-	return siphash(marks->seed, bytes + key.key.at, key.key.length) | 1;
+	return (siphash(marks->seed, bytes + key.key.at, key.key.length) ^
+		   (key.base64 ? 2 : 0)) |
+	    1;
 }
 
 void
