@@ -387,8 +387,8 @@ main(void)
 {
 	/* First, while little memory is in use. */
 	if (CAN_LIMIT_MEMORY)
-		RUN(test_key_that_is_removed_does_not_come_out);
-	RUN(test_dirty_set_without_memory_becomes_all_keys);
+		RUN(test_dirty_set_without_memory_becomes_all_keys);
+	RUN(test_key_that_is_removed_does_not_come_out);
 	RUN(test_dirty_key_added_often_comes_out_once);
 	RUN(test_dirty_key_taken_out_can_be_added_again);
 	RUN(test_dirty_set_of_all_keys_gives_none_until_cleared);
