@@ -69,8 +69,8 @@ $U/test_proto_base64: $(call OF,proto_base64)
 $U/test_repair: $(call OF,mirror/repair)
 $U/test_resolver: $(call OF,server/resolver)
 $U/test_siphash: $(call OF,siphash)
-$U/test_tokens: $(call OF,mirror/tokens mirror/abilities mirror/identity \
-	mirror/dirty siphash $(PROTO))
+$U/test_tokens: $(call OF,mirror/tokens mirror/abilities mirror/blame \
+	mirror/identity mirror/dirty siphash $(PROTO))
 $U/test_unfinished: $(call OF,client/unfinished client/budget pool block)
 $U/test_zombie: $(call OF,server/zombie)
 UNITS_OF_LOOP = unfinished budget conn dirty endpoint gate link marks pace pair \

@@ -3,7 +3,7 @@
  *
  *   lost -> taken ... the peer is back -> mg -> is it stale? -> md I
  *              ^                                                  |
- *              '-------------- it has failed again ---------------'
+ *              '---------- it has failed of something else -------'
  *
  * Invariant: a key is in taken, or has a call, until its server has said that
  * its item is not stale, or has made it stale once more, which nobody has won
@@ -20,6 +20,7 @@
 #include <stdio.h>
 
 #include "container_of.h"
+#include "mirror/blame.h"
 #include "mirror/dirty.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
@@ -48,10 +49,18 @@ submit_token(struct tokens *tokens, const char *word, const char *flag,
 	    (size_t)n, NULL, 0, NULL);
 }
 
+/* The server has failed again.  If it may be because of this key, that is not
+   asked for once more: it is blamed as for a copy. */
 static void
 lose_again(const struct tokens *tokens)
 {
-	tokens_lost(tokens->peer, tokens->key, tokens->length, tokens->base64);
+	struct blame *blame = pairs_blame(tokens->peer->pairs);
+
+	if (tokens->call.is_suspect)
+		blame_key(blame, BLAME_COPY, tokens->key, tokens->length);
+	else
+		tokens_lost(tokens->peer, tokens->key, tokens->length,
+		    tokens->base64);
 }
 
 static void
@@ -107,11 +116,20 @@ tokens_lost(struct peer *peer, const char *key, size_t length, bool base64)
 bool
 tokens_give_back(struct tokens *tokens)
 {
+	struct blame *blame = pairs_blame(tokens->peer->pairs);
 	struct dirty *taken = tokens->peer->taken;
+	bool can_tell = abilities_has(&tokens->peer->abilities,
+	    ABILITY_META_READ);
+	bool is_found;
 
 	assert(tokens->peer->state == PEER_INVALIDATE);
-	if (!abilities_has(&tokens->peer->abilities, ABILITY_META_READ) ||
-	    !dirty_pop(taken, tokens->key, &tokens->length, &tokens->base64)) {
+	do
+		is_found = can_tell &&
+		    dirty_pop(taken, tokens->key, &tokens->length,
+			&tokens->base64);
+	while (is_found &&
+	    blame_is_clear(blame, BLAME_COPY, tokens->key, tokens->length));
+	if (!is_found) {
 		dirty_clear(taken);
 		return false;
 	}

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "mirror/blame.h"
 #include "mirror/dirty.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
@@ -19,6 +20,14 @@ static struct tokens tokens;
 static struct call *call; /* NULL: none has no answer */
 static char said[100];
 static unsigned int done_count;
+static struct blame *blame;
+
+struct blame *
+pairs_blame(const struct pairs *pairs)
+{
+	(void)pairs;
+	return blame;
+}
 
 struct pair
 pairs_find_wire(const struct pairs *pairs, const char *key, size_t length,
@@ -161,6 +170,25 @@ test_server_that_fails_again_is_asked_again(void)
 }
 
 static void
+test_key_that_a_server_may_fail_of_is_not_asked_for_again(void)
+{
+	int i;
+
+	begin(6);
+	for (i = 0; i < 3; i++) {
+		tokens_lost(&peer, "k", 1, false);
+		check(tokens_give_back(&tokens));
+		call->is_suspect = true;
+		reply(NULL);
+		check(dirty_count(peer.taken) == 0);
+	}
+	tokens_lost(&peer, "k", 1, false);
+	check(!tokens_give_back(&tokens));
+	check(done_count == 0);
+	end();
+}
+
+static void
 test_server_that_cannot_tell_is_not_asked(void)
 {
 	begin(4);
@@ -172,9 +200,13 @@ test_server_that_cannot_tell_is_not_asked(void)
 int
 main(void)
 {
+	blame = blame_new();
+	unit_need(blame != NULL, "blame_new");
 	RUN(test_stale_items_are_made_stale_once_more);
 	RUN(test_other_items_are_left_alone);
 	RUN(test_server_that_fails_again_is_asked_again);
+	RUN(test_key_that_a_server_may_fail_of_is_not_asked_for_again);
 	RUN(test_server_that_cannot_tell_is_not_asked);
+	blame_free(blame);
 	return unit_end();
 }
