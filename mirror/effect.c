@@ -111,8 +111,7 @@ submit_effect(struct effect *effect, const struct command *command,
 }
 
 /* Whether the mirror has the value of the authority, and only who is to set it
-   anew is another.  memcached forgets that an item is stale or won if it counts
-   one that is being sent to somebody, and a mirror sends nothing. */
+   anew is another: see marks.h. */
 static bool
 is_value_same(const struct effect *effect, bool is_refused)
 {

@@ -5,10 +5,10 @@
  *         -> a fence to a primary: it has answered the effects of that
  *         -> its repairs are finished -> done() -> the gate is open
  *
- * Invariant: when done() is called, no call for the pairs of the server is in
- * flight, and what its partners have done it has done, too.  An effect that it
- * could not carry out is a repair: the copy of such a key is the last that the
- * old authority is asked for.
+ * Invariant: when done() is called, no call of a client for the pairs of the
+ * server is in flight, and a primary has done what its partners have done.  An
+ * effect that it could not carry out is a repair: the copy of such a key is the
+ * last that the old authority is asked for.
  */
 
 #include "mirror/handback.h"

@@ -5,9 +5,9 @@
  * of those that belong there; count is how many are not 0.
  *
  * memcached gathers replies while there are more commands to read, but sends
- * them at once for a get.  Since some version it does not; so those that know
- * how to give a token back as it was (ABILITY_META_CHOSEN_CAS) have the key
- * copied once more instead: see effect.c.
+ * them at once for a get: 1.6.26 does, 1.6.45 does not.  So an authority that
+ * can have a token back as it was (ABILITY_META_CHOSEN_CAS) has the key copied
+ * once more instead: see effect.c.  A mirror of that kind is not helped.
  */
 
 #include "mirror/marks.h"
@@ -17,7 +17,6 @@
 
 #include <event2/util.h>
 
-#include "container_of.h"
 #include "mirror/command.h"
 #include "mirror/peer.h"
 #include "server/link.h"
@@ -96,15 +95,11 @@ marks_has(const struct marks *marks, const struct proto_request *r,
 	return marks->places[(hash >> 1) % PLACES] == hash;
 }
 
-struct push {
-	struct call call;
-};
-
 static void
 on_pushed(struct call *call, const struct answer *answer)
 {
 	(void)answer;
-	free(CONTAINER_OF(call, struct push, call));
+	free(call);
 }
 
 /* A get of a key that nobody has. */
@@ -112,13 +107,13 @@ static void
 push_replies(struct peer *peer, uint32_t hash)
 {
 	static const char key[] = "magent:";
-	struct push *push = calloc(1, sizeof(*push));
+	struct call *call = calloc(1, sizeof(*call));
 
-	if (push == NULL)
+	if (call == NULL)
 		return;
-	push->call.expect = PROTO_EXPECT_VALUES;
-	push->call.done = on_pushed;
-	peer_get(peer, hash, &push->call, key, sizeof(key) - 1);
+	call->expect = PROTO_EXPECT_VALUES;
+	call->done = on_pushed;
+	peer_get(peer, hash, call, key, sizeof(key) - 1);
 }
 
 static bool
