@@ -71,10 +71,11 @@ $U/test_resolver: $(call OF,server/resolver)
 $U/test_siphash: $(call OF,siphash)
 $U/test_tokens: $(call OF,mirror/tokens mirror/abilities mirror/blame \
 	mirror/identity mirror/dirty siphash $(PROTO))
+$U/test_undecided: $(call OF,mirror/undecided mirror/dirty siphash)
 $U/test_unfinished: $(call OF,client/unfinished client/budget pool block)
 $U/test_zombie: $(call OF,server/zombie)
-UNITS_OF_LOOP = unfinished budget conn dirty endpoint gate link marks pace pair \
-	resolver tokens zombie
+UNITS_OF_LOOP = undecided unfinished budget conn dirty endpoint gate link marks \
+	pace pair resolver tokens zombie
 $(UNITS_OF_LOOP:%=$U/test_%): UNIT_LIBS = -levent_core -pthread
 
 $U/test_%: tests/unit/test_%.c

@@ -110,6 +110,7 @@ struct exec {
 	bool round_is_written;   /* at least one round has been written */
 	bool is_held; /* request_hold() was called, and it is not finished */
 	bool round_is_cut; /* some key of the round is, or was, EXEC_LATER */
+	bool is_doubtful;  /* request.c: of effect_lost() */
 	bool is_in_steps;  /* step, and not r, is sent to servers */
 	unsigned char step_count; /* steps that servers have replied to */
 	/* What the client gets in place of END, because a key was not asked

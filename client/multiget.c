@@ -306,11 +306,14 @@ lose_touches(struct exec *exec, const struct subrequest *sub)
 	struct proto_request r = exec->r;
 	const struct get_key *key;
 	struct pair pair;
+	bool is_doubtful;
 
 	for (key = sub->first_key; key != NULL; key = key->next) {
 		pair = pair_of_key(exec, key);
 		r.key = key->name;
-		effect_lost(&pair, sub->peer, &r, exec->bytes);
+		is_doubtful = false;
+		effect_lost(&pair, sub->peer, &r, exec->bytes, true,
+		    &is_doubtful);
 	}
 }
 

@@ -450,8 +450,8 @@ on_single_reply(struct call *call, const struct answer *answer)
 
 	hot_assert(exec->owed == 1 && sub == STAILQ_FIRST(&exec->subrequests));
 	if (answer == NULL) {
-		if (call->was_sent)
-			effect_lost(&exec->pair, peer, &exec->r, exec->bytes);
+		effect_lost(&exec->pair, peer, &exec->r, exec->bytes,
+		    call->was_sent, &exec->is_doubtful);
 		if (exec->r.meta.length > 0)
 			begin_steps(exec);
 		submit_to_authority(exec, sub->tries + 1, peer,
@@ -468,6 +468,7 @@ on_single_reply(struct call *call, const struct answer *answer)
 	} else {
 		follow_reply(exec, sub, answer, &answer->last);
 		if (exec->is_in_steps && take_next_step(exec, peer, answer)) {
+			exec->is_doubtful = false;
 			go_on_or_wait(exec);
 			return;
 		}

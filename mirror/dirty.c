@@ -94,40 +94,59 @@ entry_new(const char *key, size_t length, bool base64)
 	return entry;
 }
 
-void
-dirty_add(struct dirty *dirty, const char *key, size_t length, bool base64)
+/* The entry of a key; NULL: it is not in the table. */
+static struct entry *
+entry_of(const struct dirty *dirty, const char *key, size_t length, bool base64)
 {
-	struct entry *entry, *known;
-	unsigned int count, hash;
+	char text[1 + PROTO_KEY_MAX];
+	struct entry *entry;
+	unsigned int hash;
 
 	assert(length > 0 && length <= PROTO_KEY_MAX);
+	if (dirty->table == NULL)
+		return NULL;
+	text[0] = base64 ? 'b' : 't';
+	memcpy(text + 1, key, length);
+	hash = (unsigned int)siphash(dirty->hash_key, text, 1 + length);
+	HASH_FIND_BYHASHVALUE(hh, dirty->table, text, 1 + length, hash, entry);
+	return entry;
+}
+
+bool
+dirty_has(const struct dirty *dirty, const char *key, size_t length,
+    bool base64)
+{
+	return dirty->is_all || entry_of(dirty, key, length, base64) != NULL;
+}
+
+bool
+dirty_add(struct dirty *dirty, const char *key, size_t length, bool base64)
+{
+	struct entry *entry;
+	unsigned int count, hash;
+
 	assert(!dirty->is_all || dirty->table == NULL);
-	if (dirty->is_all)
-		return;
+	if (dirty_has(dirty, key, length, base64))
+		return false;
 	entry = entry_new(key, length, base64);
 	if (entry == NULL) {
 		dirty_add_all(dirty);
-		return;
+		return false;
 	}
 	hash = (unsigned int)siphash(dirty->hash_key, entry->key,
 	    entry->length);
-	HASH_FIND_BYHASHVALUE(hh, dirty->table, entry->key, entry->length, hash,
-	    known);
-	if (known != NULL) {
-		free(entry);
-		return;
-	}
 	count = HASH_COUNT(dirty->table);
 	HASH_ADD_BYHASHVALUE(hh, dirty->table, key, entry->length, hash, entry);
 	/* When out of memory, this adds nothing. */
 	if (HASH_COUNT(dirty->table) == count) {
 		free(entry);
 		dirty_add_all(dirty);
-		return;
+		return false;
 	}
 	dirty->bytes += sizeof(*entry) + entry->length;
 	if (count >= KEYS_MAX || dirty->bytes > BYTES_MAX)
 		dirty_add_all(dirty);
+	return !dirty->is_all;
 }
 
 /* Take an entry out, and free it. */
@@ -142,22 +161,15 @@ drop_entry(struct dirty *dirty, struct entry *entry)
 	assert((dirty->table == NULL) == (dirty->bytes == 0));
 }
 
-void
+bool
 dirty_remove(struct dirty *dirty, const char *key, size_t length, bool base64)
 {
-	char text[1 + PROTO_KEY_MAX];
-	struct entry *entry;
-	unsigned int hash;
+	struct entry *entry = entry_of(dirty, key, length, base64);
 
-	assert(length > 0 && length <= PROTO_KEY_MAX);
-	if (dirty->table == NULL)
-		return;
-	text[0] = base64 ? 'b' : 't';
-	memcpy(text + 1, key, length);
-	hash = (unsigned int)siphash(dirty->hash_key, text, 1 + length);
-	HASH_FIND_BYHASHVALUE(hh, dirty->table, text, 1 + length, hash, entry);
-	if (entry != NULL)
-		drop_entry(dirty, entry);
+	if (entry == NULL)
+		return false;
+	drop_entry(dirty, entry);
+	return true;
 }
 
 bool

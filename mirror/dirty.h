@@ -16,13 +16,19 @@ struct dirty *dirty_new(void);
 void dirty_free(struct dirty *dirty); /* NULL is fine */
 
 /* Add a copy of a key of 1 to 250 bytes, as it is on a command line, and
-   whether it is base64.  This cannot fail: all keys may become dirty. */
-void dirty_add(struct dirty *dirty, const char *key, size_t length,
+   whether it is base64.  This cannot fail: all keys may become dirty.  Returns
+   whether the key is in the set now, and was not before. */
+bool dirty_add(struct dirty *dirty, const char *key, size_t length,
     bool base64);
 
-/* The copy of a key is not old after all; it is as for dirty_add().  Nothing
-   happens if it is not in the set, or if all keys are dirty. */
-void dirty_remove(struct dirty *dirty, const char *key, size_t length,
+/* Whether the key, which is as for dirty_add(), is dirty. */
+bool dirty_has(const struct dirty *dirty, const char *key, size_t length,
+    bool base64);
+
+/* The copy of a key is not old after all; it is as for dirty_add().  Returns
+   false, and changes nothing, if it is not in the set, or if all keys are
+   dirty. */
+bool dirty_remove(struct dirty *dirty, const char *key, size_t length,
     bool base64);
 
 /*

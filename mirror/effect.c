@@ -33,6 +33,7 @@
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "mirror/repair.h"
+#include "mirror/undecided.h"
 #include "pool.h"
 #include "server/server.h"
 
@@ -428,9 +429,25 @@ effect_warm(const struct pair *pair, struct peer *asked,
 
 void
 effect_lost(const struct pair *pair, struct peer *asked,
-    const struct proto_request *r, const char *bytes)
+    const struct proto_request *r, const char *bytes, bool was_sent,
+    bool *is_doubtful)
 {
-	if (is_write(r) && pair_authority(pair) != NULL)
-		peer_add_dirty(asked, bytes + r->key.at, r->key.length,
-		    r->base64);
+	struct peer *partner = pair_partner(pair, asked);
+	char room[PROTO_KEY_MAX];
+	struct proto_request plain;
+	const char *key;
+
+	if (!is_write(r) || partner == NULL)
+		return;
+	key = command_plain_key(r, bytes, &plain, room) + plain.key.at;
+	if (pair_authority(pair) != NULL) {
+		*is_doubtful = was_sent &&
+		    peer_add_dirty(asked, key, plain.key.length, plain.base64);
+		return;
+	}
+	if (*is_doubtful)
+		peer_remove_dirty(partner, key, plain.key.length, plain.base64);
+	if (*is_doubtful || was_sent)
+		undecided_add(asked, partner, key, plain.key.length,
+		    plain.base64);
 }

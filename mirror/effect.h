@@ -5,6 +5,7 @@
  * Make the mirror of a key equal to its authority after a write.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "proto.h"
@@ -38,12 +39,17 @@ void effect_warm(const struct pair *pair, struct peer *asked,
     enum proto_expect expect, const char *value, size_t length);
 
 /*
- * The server asked has failed before it replied to r, some of which it was
- * sent, so it may have carried out r or not.  If r is a write, its key becomes
- * dirty for that server; unless nobody else answers for the key: then nobody
- * knows it better.
+ * The server asked has failed before it replied to r.  If it was sent some of
+ * r, it may have carried out r or not: if r is a write, its key becomes dirty
+ * for that server; or undecided, if nobody else answers for the key: see
+ * undecided.h.
+ *
+ * *is_doubtful is false when nobody has been asked yet, or somebody has replied;
+ * otherwise it is kept from the last time: r alone has made the key dirty.  If
+ * the other server fails of r as well, the key is undecided after all.
  */
 void effect_lost(const struct pair *pair, struct peer *asked,
-    const struct proto_request *r, const char *bytes);
+    const struct proto_request *r, const char *bytes, bool was_sent,
+    bool *is_doubtful);
 
 #endif

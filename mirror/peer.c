@@ -48,11 +48,13 @@ peer_init(struct peer *peer, const struct address *address,
 	peer->changed_ms = conn_loop_now(args->loop);
 	peer->dirty = dirty_new();
 	peer->missing = dirty_new();
+	peer->undecided = dirty_new();
 	peer->taken = dirty_new();
 	peer->server = server_new(args->loop, args->resolver, address,
 	    args->settings, args->handler, peer);
 	return peer->dirty != NULL && peer->missing != NULL &&
-	    peer->taken != NULL && peer->server != NULL;
+	    peer->undecided != NULL && peer->taken != NULL &&
+	    peer->server != NULL;
 }
 
 void
@@ -62,6 +64,7 @@ peer_destroy(struct peer *peer)
 		server_free(peer->server);
 	dirty_free(peer->dirty);
 	dirty_free(peer->missing);
+	dirty_free(peer->undecided);
 	dirty_free(peer->taken);
 	zombies_free(peer->lists);
 }
@@ -204,14 +207,15 @@ plain_key(const char *key, size_t length, bool base64,
 	return command_plain_key(&r, key, plain, room);
 }
 
-void
+bool
 peer_add_dirty(struct peer *peer, const char *key, size_t length, bool base64)
 {
 	char room[PROTO_KEY_MAX];
 	struct proto_request plain;
 
 	key = plain_key(key, length, base64, &plain, room);
-	dirty_add(peer->dirty, key, plain.key.length, plain.base64);
+	dirty_remove(peer->undecided, key, plain.key.length, plain.base64);
+	return dirty_add(peer->dirty, key, plain.key.length, plain.base64);
 }
 
 void
@@ -228,6 +232,7 @@ peer_remove_dirty(struct peer *peer, const char *key, size_t length,
 void
 peer_add_all_dirty(struct peer *peer)
 {
+	dirty_clear(peer->undecided);
 	dirty_add_all(peer->dirty);
 }
 

@@ -102,6 +102,9 @@ struct peer {
 	/* Keys that were dirty and have been deleted on it, and could not be
 	   copied back, because the partner that holds them was away. */
 	struct dirty *missing; /* owned */
+	/* Keys whose last write neither it nor their other server has answered:
+	   see undecided.c. */
+	struct dirty *undecided; /* owned */
 	/* Keys of stale items that reads of ours may have won: see tokens.c. */
 	struct dirty *taken; /* owned */
 	/* Borrowed: its keys that are not what they are at their authority. */
@@ -186,8 +189,9 @@ int32_t peer_shift_date(const struct peer *peer, const struct peer *other,
 void peer_set_warming(struct peer *peer, bool warming);
 
 /* The copy of a key on peer may be old.  The key has 1 to 250 bytes, as on a
-   command line, where it is in base64 if base64 is set. */
-void peer_add_dirty(struct peer *peer, const char *key, size_t length,
+   command line, where it is in base64 if base64 is set.  Returns whether it is
+   dirty from now on, and was not before. */
+bool peer_add_dirty(struct peer *peer, const char *key, size_t length,
     bool base64);
 
 /* It is not old after all.  Nothing happens if all keys are dirty. */

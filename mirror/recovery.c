@@ -46,6 +46,7 @@
 #include "mirror/rebuild.h"
 #include "mirror/repair.h"
 #include "mirror/tokens.h"
+#include "mirror/undecided.h"
 #include "server/server.h"
 
 enum {
@@ -331,6 +332,7 @@ on_server_drained(struct drain *drain)
 		return;
 	}
 	set_state(recovery, PEER_INVALIDATE);
+	undecided_settle(recovery->peer);
 	if (begin_rebuild(recovery) && !tokens_give_back(&recovery->tokens))
 		on_tokens_given(recovery);
 }

@@ -95,7 +95,7 @@ class Network:
             ip("-n", self.name, "link", "set", self.inside, "up")
             ip("link", "set", self.outside, "up")
             # Nothing may leave by another way while the link is down.
-            ip("route", "add", "blackhole", self.net, "metric", "4000")
+            ip("route", "replace", "blackhole", self.net, "metric", "4000")
         except subprocess.CalledProcessError:
             self.close()
             raise

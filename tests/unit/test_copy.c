@@ -152,13 +152,14 @@ peer_exptime(const struct peer *peer, int64_t seconds)
 	return seconds < 0 ? 0 : seconds;
 }
 
-void
+bool
 peer_add_dirty(struct peer *peer, const char *key, size_t length, bool base64)
 {
 	size_t n = strlen(dirty);
 
 	snprintf(dirty + n, sizeof(dirty) - n, "%c:%.*s%s ",
 	    "AM"[number_of(peer)], (int)length, key, base64 ? ":b" : "");
+	return true;
 }
 
 void

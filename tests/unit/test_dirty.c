@@ -109,13 +109,20 @@ test_key_that_is_removed_does_not_come_out(void)
 	dirty_remove(dirty, key, length, false);
 	dirty_remove(dirty, key, length, false);
 	check(dirty_count(dirty) == 2);
-	dirty_remove(dirty, key, length, true);
+	check(!dirty_has(dirty, key, length, false));
+	check(dirty_has(dirty, key, length, true));
+	check(dirty_remove(dirty, key, length, true));
+	check(!dirty_remove(dirty, key, length, true));
+	check(dirty_add(dirty, key, length, true));
+	check(!dirty_add(dirty, key, length, true));
+	check(dirty_remove(dirty, key, length, true));
 	length = make_key(key, 2);
 	dirty_remove(dirty, key, length, false);
 	check_nothing_to_take(dirty);
 	dirty_add_all(dirty);
-	dirty_remove(dirty, key, length, false);
-	check(dirty_is_all(dirty));
+	check(!dirty_remove(dirty, key, length, false));
+	check(!dirty_add(dirty, key, length, false));
+	check(dirty_is_all(dirty) && dirty_has(dirty, key, length, false));
 	dirty_free(dirty);
 }
 
