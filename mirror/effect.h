@@ -44,7 +44,7 @@ void effect_warm(const struct pair *pair, struct peer *asked,
  * for that server; or undecided, if nobody else answers for the key: see
  * undecided.h.
  *
- * *is_doubtful is false when nobody has been asked yet, or somebody has replied;
+ * *is_doubtful is false when nobody has been asked yet, or has just replied;
  * otherwise it is kept from the last time: r alone has made the key dirty.  If
  * the other server fails of r as well, the key is undecided after all.
  */
