@@ -6,8 +6,8 @@
  *   The mirror replies, and agrees:    done
  *   It lacks the key:                  the key is copied
  *   It was not to be won there:        the key is copied, and replaced
- *   A marked item was counted:         the key is copied, and replaced, if the
- *                                      authority may have forgotten its marks
+ *   A marked item was counted:         the key is copied, and replaced: one of
+ *                                      them may have forgotten its marks
  *   The mirror replies otherwise:      repair: delete the key there, copy it
  *   It replies to this with an error:  the mirror fails, the key is dirty
  *   It does not reply:                 the key is dirty
@@ -372,9 +372,7 @@ effect_send(const struct pair *pair, struct peer *asked,
 		what = prepare_mirror(pair, peer, r, bytes, block, reply, what);
 	send_one(pair, peer, r, bytes, block, reply, what);
 	is_doubtful = what == COMMAND_UNKNOWN ||
-	    (is_counted &&
-		abilities_has(&asked->abilities, ABILITY_META_CHOSEN_CAS) &&
-		marks_has(pairs_marks(peer->pairs), r, bytes));
+	    (is_counted && marks_has(pairs_marks(peer->pairs), r, bytes));
 	if (is_doubtful && peer_is_mirror(peer))
 		repairs_add(peer->repairs, bytes + r->key.at, r->key.length,
 		    r->base64);

@@ -4,10 +4,11 @@
  * Invariant: a place that is not 0 has the hash of the key that was marked last
  * of those that belong there; count is how many are not 0.
  *
- * memcached gathers replies while there are more commands to read, but sends
- * them at once for a get: 1.6.26 does, 1.6.45 does not.  So an authority that
- * can have a token back as it was (ABILITY_META_CHOSEN_CAS) has the key copied
- * once more instead: see effect.c.  A mirror of that kind is not helped.
+ * A key that is counted has its item copied once more, because one of its
+ * servers may have forgotten the marks: see effect.c.  Until then they differ,
+ * so it is better that neither forgets them.  memcached gathers replies while
+ * there are more commands to read, but sends them at once for a get: 1.6.26
+ * does, 1.6.45 does not.
  */
 
 #include "mirror/marks.h"

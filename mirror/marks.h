@@ -6,8 +6,9 @@
  * who is to set them anew.
  *
  * memcached may forget that when it counts an item: it makes a new one if the
- * number has become longer, or if the item is part of a reply that was not sent
- * yet.  The latter happens by chance, and the reply does not tell.
+ * number has become longer, if the item is part of a reply that was not sent
+ * yet, or if it waits to be moved in the LRU.  The latter two happen by chance,
+ * and the reply does not tell.
  */
 
 #include <stdbool.h>

@@ -126,6 +126,31 @@ def test_stale_item_that_is_counted_while_it_is_sent_is_the_same_on_both(stage):
         assert backup.talk(b"mg number v\r\n") == b"VA 2 Z X\r\n42\r\n"
 
 
+class Absent(Front):
+    """Forgets, when it counts an item, that it is stale: memcached does so by
+    chance."""
+
+    def _pass(self, link, line, data):
+        reply = super()._pass(link, line, data)
+        if line.startswith(b"incr number"):
+            super()._pass(link, b"set number 0 0 2\r\n", reply)
+        return reply
+
+
+def test_stale_item_that_the_authority_forgets_is_forgotten_on_both(stage):
+    primary, backup = stage.add(Fronted(lambda line: None)), stage.memcached()
+    primary.front.close()
+    primary.front = Absent(primary, lambda line: None)
+    primary.start()
+    magent = stage.magent([primary], [backup], "-t", 5000)
+    wait_for_states(magent, "up", "up")
+    assert magent.talk(b"set number 0 0 2\r\n41\r\nmd number I\r\n"
+                       b"incr number 1\r\n") == b"STORED\r\nHD\r\n42\r\n"
+    wait_for(lambda: backup.talk(b"mg number v\r\n") == b"VA 2\r\n42\r\n",
+             "the copy")
+    assert magent.talk(b"mg number v\r\n") == b"VA 2\r\n42\r\n"
+
+
 def test_nobody_waits_for_a_backup_that_his_key_is_not_on(stage):
     primary, slow, other = stage.memcacheds(3)
     magent = stage.magent([primary], [slow, other], "-t", 20000)

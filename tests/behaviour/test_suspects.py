@@ -166,9 +166,9 @@ def test_other_gets_of_the_same_command_are_answered(stage):
     assert proxy.stats("servers")["1:failures"] == "0"
 
 
-def test_key_of_unanswered_write_is_dirty_on_one_server_at_most(stage):
+def test_key_of_unanswered_write_is_not_dirty_on_both_servers(stage):
     """Both servers fail, one after the other, with the same write unanswered:
-    the copy of the last one is not thrown away."""
+    the copy of the one that is back first is not thrown away."""
     primary, backup = stage.memcacheds(2)
     proxy = stage.magent([primary], [backup], "-t", 200)
     with proxy.client() as client:
@@ -178,7 +178,8 @@ def test_key_of_unanswered_write_is_dirty_on_one_server_at_most(stage):
         assert client.ask(b"set k 0 0 1\r\n2\r\n").startswith(b"SERVER_ERROR")
         dirty = lambda: [int(proxy.stats("servers")["%d:dirty_keys" % i])
                          for i in range(2)]
-        assert sorted(dirty()) == [0, 1]
+        # One, if the backup has failed at the write alone.
+        assert sum(dirty()) <= 1
         primary.cont()
         backup.cont()
         wait_for(lambda: all(proxy.stats("servers")["%d:state" % i] == "up"
