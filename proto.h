@@ -192,6 +192,7 @@ enum proto_expect {
 	PROTO_EXPECT_META_DELETE,     /* md: HD, NF, EX */
 	PROTO_EXPECT_META_ARITHMETIC, /* ma: VA with data, HD, NF, NS, EX */
 	PROTO_EXPECT_META_DEBUG,      /* me: ME ..., EN */
+	PROTO_EXPECT_META_NOOP,       /* mn: MN */
 	PROTO_EXPECT_OK,              /* flush_all */
 	PROTO_EXPECT_VERSION,
 	PROTO_EXPECT_STATS, /* STAT ... END */

@@ -127,6 +127,11 @@ static const struct word words_meta_debug[] = {
 	WORD_END,
 };
 
+static const struct word words_meta_noop[] = {
+	WORD("MN", PROTO_OKAY, FORM_META),
+	WORD_END,
+};
+
 static const struct word words_ok[] = {
 	WORD("OK", PROTO_OKAY, FORM_BARE),
 	WORD_END,
@@ -157,6 +162,7 @@ static const struct word *const words[] = {
 	[PROTO_EXPECT_META_DELETE] = words_meta_delete,
 	[PROTO_EXPECT_META_ARITHMETIC] = words_meta_arithmetic,
 	[PROTO_EXPECT_META_DEBUG] = words_meta_debug,
+	[PROTO_EXPECT_META_NOOP] = words_meta_noop,
 	[PROTO_EXPECT_OK] = words_ok,
 	[PROTO_EXPECT_VERSION] = words_version,
 	[PROTO_EXPECT_STATS] = words_stats,

@@ -135,6 +135,13 @@ command_appends(const struct proto_request *r)
 }
 
 bool
+command_counts(const struct proto_request *r)
+{
+	return r->command == PROTO_INCR || r->command == PROTO_DECR ||
+	    (r->command == PROTO_MA && !command_makes_number(r));
+}
+
+bool
 command_makes_number(const struct proto_request *r)
 {
 	return r->command == PROTO_MA && r->mode == COMMAND_MAKES;

@@ -61,6 +61,9 @@ bool command_is_meta(const struct proto_request *r);
 /* Whether r appends or prepends. */
 bool command_appends(const struct proto_request *r);
 
+/* Whether r counts an item that there is. */
+bool command_counts(const struct proto_request *r);
+
 /* Whether r is the step of an ma that adds the item of J. */
 bool command_makes_number(const struct proto_request *r);
 

@@ -6,8 +6,8 @@
  *   The mirror replies, and agrees:    done
  *   It lacks the key:                  the key is copied
  *   It was not to be won there:        the key is copied, and replaced
- *   A marked item was counted:         the key is copied, and replaced: one of
- *                                      them may have forgotten its marks
+ *   A marked item was counted, and a   the key is copied, and replaced: one of
+ *   client sees whether it still is:   them may have forgotten its marks
  *   The mirror replies otherwise:      repair: delete the key there, copy it
  *   It replies to this with an error:  the mirror fails, the key is dirty
  *   It does not reply:                 the key is dirty
@@ -330,36 +330,63 @@ static void
 note_marks(struct peer *peer, const struct proto_request *r, const char *bytes,
     enum command_effect what, bool is_counted)
 {
+	struct marks *marks = pairs_marks(peer->pairs);
+
 	switch (what) {
-	case COMMAND_WIN:
+	case COMMAND_SET_STALE:
+		/* Its token stays as it was, so a doubt does, too. */
+		if (!marks_has(marks, r, bytes))
+			marks_set(marks, r, bytes, true);
+		break;
 	case COMMAND_MAKE:
 	case COMMAND_STALE:
-	case COMMAND_SET_STALE:
-		marks_set(pairs_marks(peer->pairs), r, bytes, true);
+		marks_set(marks, r, bytes, true);
+		break;
+	case COMMAND_WIN:
+		if (!marks_are_doubtful(marks, r, bytes))
+			marks_set(marks, r, bytes, true);
 		break;
 	case COMMAND_SET:
 	case COMMAND_SAME:
 	case COMMAND_DELETE:
 		if (!is_counted)
-			marks_set(pairs_marks(peer->pairs), r, bytes, false);
+			marks_set(marks, r, bytes, false);
 		break;
 	default:
 		break;
 	}
 }
 
-void
-effect_send(const struct pair *pair, struct peer *asked,
-    const struct proto_request *r, const char *bytes, struct block *block,
-    const struct proto_reply *reply)
+/*
+ * A client has read with mg which marks an item has that one of its servers may
+ * have forgotten.  Now that somebody knows, both are to have the same.  The
+ * copy wins nothing: the item has no marks, or the client has won it.
+ */
+static void
+settle_marks(struct peer *peer, const struct proto_request *r,
+    const char *bytes, const struct proto_reply *reply)
 {
-	enum command_effect what = outcome_effect(r, reply);
-	struct peer *peer = pair_partner(pair, asked);
-	struct proto_request shifted;
-	bool is_counted = is_number(reply), is_doubtful;
+	struct marks *marks = pairs_marks(peer->pairs);
+	bool is_hit = reply->result == PROTO_META_VALUE ||
+	    reply->result == PROTO_META_HD;
 
-	if (what == COMMAND_NOTHING || peer == NULL)
+	if (!is_hit || !peer_is_mirror(peer) ||
+	    !marks_are_doubtful(marks, r, bytes))
 		return;
+	marks_set(marks, r, bytes, reply->marks != 0);
+	repairs_add(peer->repairs, bytes + r->key.at, r->key.length, r->base64);
+}
+
+/* Send what follows from the reply, which is something. */
+static void
+send_effect(const struct pair *pair, struct peer *asked, struct peer *peer,
+    const struct proto_request *r, const char *bytes, struct block *block,
+    const struct proto_reply *reply, enum command_effect what)
+{
+	struct proto_request shifted;
+	bool is_counted = what == COMMAND_SAME && command_counts(r);
+	bool is_unknown;
+
 	note_marks(peer, r, bytes, what, is_counted);
 	if (r->exptime > PROTO_RELATIVE_MAX || r->meta.length > 0) {
 		shifted = shift_dates(r, peer, asked);
@@ -370,12 +397,29 @@ effect_send(const struct pair *pair, struct peer *asked,
 		    bytes);
 	if (what > COMMAND_DELETE)
 		what = prepare_mirror(pair, peer, r, bytes, block, reply, what);
+	is_unknown = what == COMMAND_UNKNOWN;
 	send_one(pair, peer, r, bytes, block, reply, what);
-	is_doubtful = what == COMMAND_UNKNOWN ||
-	    (is_counted && marks_has(pairs_marks(peer->pairs), r, bytes));
-	if (is_doubtful && peer_is_mirror(peer))
+	if (is_counted)
+		marks_doubt(pairs_marks(peer->pairs), r, bytes);
+	if (is_unknown && peer_is_mirror(peer))
 		repairs_add(peer->repairs, bytes + r->key.at, r->key.length,
 		    r->base64);
+}
+
+void
+effect_send(const struct pair *pair, struct peer *asked,
+    const struct proto_request *r, const char *bytes, struct block *block,
+    const struct proto_reply *reply)
+{
+	enum command_effect what = outcome_effect(r, reply);
+	struct peer *peer = pair_partner(pair, asked);
+
+	if (peer == NULL)
+		return;
+	if (what != COMMAND_NOTHING)
+		send_effect(pair, asked, peer, r, bytes, block, reply, what);
+	if (r->command == PROTO_MG)
+		settle_marks(peer, r, bytes, reply);
 }
 
 /* Where in value its client flags are: the token behind the key. */

@@ -2,13 +2,11 @@
  * Remember keys whose items were marked lately.
  *
  * Invariant: a place that is not 0 has the hash of the key that was marked last
- * of those that belong there; count is how many are not 0.
+ * of those that belong there, and whether it is in doubt; count is how many are
+ * not 0.
  *
- * A key that is counted has its item copied once more, because one of its
- * servers may have forgotten the marks: see effect.c.  Until then they differ,
- * so it is better that neither forgets them.  memcached gathers replies while
- * there are more commands to read, but sends them at once for a get: 1.6.26
- * does, 1.6.45 does not.
+ * memcached gathers replies while there are more commands to read, but sends
+ * them at once for an mn.
  */
 
 #include "mirror/marks.h"
@@ -25,6 +23,11 @@
 
 enum {
 	PLACES = 4096,
+	/* The lowest bits of a place. */
+	DOUBTFUL = 1,
+	BASE64 = 2,
+	TAKEN = 4, /* always: a hash is not 0 */
+	PLACE_BITS = 7,
 };
 
 struct marks {
@@ -52,48 +55,97 @@ marks_free(struct marks *marks)
 	free(marks);
 }
 
-/* The hash of a key, which is the same in base64 if it can be plain; not 0. */
+/* The hash of a key, which is the same in base64 if it can be plain. */
 static uint64_t
 hash_of_key(const struct marks *marks, const struct proto_request *r,
     const char *bytes)
 {
 	char room[PROTO_KEY_MAX];
 	struct proto_request key;
+	uint64_t hash;
 
 	bytes = command_plain_key(r, bytes, &key, room);
-	return (siphash(marks->seed, bytes + key.key.at, key.key.length) ^
-		   (key.base64 ? 2 : 0)) |
-	    1;
+	hash = siphash(marks->seed, bytes + key.key.at, key.key.length);
+	return (hash & ~(uint64_t)PLACE_BITS) | TAKEN |
+	    (key.base64 ? BASE64 : 0);
+}
+
+static size_t
+place_of(uint64_t hash)
+{
+	return (hash / (PLACE_BITS + 1)) % PLACES;
+}
+
+/* The place of a key that may be marked; PLACES: it is not. */
+static size_t
+find_place(const struct marks *marks, const struct proto_request *r,
+    const char *bytes)
+{
+	uint64_t hash;
+	size_t place;
+
+	if (marks->count == 0)
+		return PLACES;
+	hash = hash_of_key(marks, r, bytes);
+	place = place_of(hash);
+	return (marks->places[place] & ~(uint64_t)DOUBTFUL) == hash ?
+	    place :
+	    PLACES;
+}
+
+static void
+mark_key(struct marks *marks, const struct proto_request *r, const char *bytes)
+{
+	uint64_t hash = hash_of_key(marks, r, bytes);
+	uint64_t *place = &marks->places[place_of(hash)];
+
+	assert(*place == 0 || marks->count > 0);
+	marks->count += *place == 0;
+	*place = hash;
 }
 
 void
 marks_set(struct marks *marks, const struct proto_request *r, const char *bytes,
     bool is_marked)
 {
-	uint64_t hash, *place;
+	size_t place;
 
-	if (!is_marked && marks->count == 0)
+	if (is_marked) {
+		mark_key(marks, r, bytes);
 		return;
-	hash = hash_of_key(marks, r, bytes);
-	place = &marks->places[(hash >> 1) % PLACES];
-	if (!is_marked && *place != hash)
+	}
+	place = find_place(marks, r, bytes);
+	if (place == PLACES)
 		return;
-	assert(*place == 0 || marks->count > 0);
-	marks->count -= *place != 0;
-	*place = is_marked ? hash : 0;
-	marks->count += *place != 0;
+	assert(marks->count > 0);
+	marks->count--;
+	marks->places[place] = 0;
 }
 
 bool
 marks_has(const struct marks *marks, const struct proto_request *r,
     const char *bytes)
 {
-	uint64_t hash;
+	return find_place(marks, r, bytes) != PLACES;
+}
 
-	if (marks->count == 0)
-		return false;
-	hash = hash_of_key(marks, r, bytes);
-	return marks->places[(hash >> 1) % PLACES] == hash;
+void
+marks_doubt(struct marks *marks, const struct proto_request *r,
+    const char *bytes)
+{
+	size_t place = find_place(marks, r, bytes);
+
+	if (place != PLACES)
+		marks->places[place] |= DOUBTFUL;
+}
+
+bool
+marks_are_doubtful(const struct marks *marks, const struct proto_request *r,
+    const char *bytes)
+{
+	size_t place = find_place(marks, r, bytes);
+
+	return place != PLACES && (marks->places[place] & DOUBTFUL) != 0;
 }
 
 static void
@@ -103,32 +155,24 @@ on_pushed(struct call *call, const struct answer *answer)
 	free(call);
 }
 
-/* A get of a key that nobody has. */
 static void
 push_replies(struct peer *peer, uint32_t hash)
 {
-	static const char key[] = "magent:";
+	static const char line[] = "mn\r\n";
 	struct call *call = calloc(1, sizeof(*call));
 
 	if (call == NULL)
 		return;
-	call->expect = PROTO_EXPECT_VALUES;
+	call->expect = PROTO_EXPECT_META_NOOP;
 	call->done = on_pushed;
-	peer_get(peer, hash, call, key, sizeof(key) - 1);
-}
-
-static bool
-counts(const struct proto_request *r)
-{
-	return r->command == PROTO_INCR || r->command == PROTO_DECR ||
-	    r->command == PROTO_MA;
+	peer_submit(peer, hash, call, line, sizeof(line) - 1, NULL, 0, NULL);
 }
 
 void
 marks_keep(const struct marks *marks, struct peer *peer, uint32_t hash,
     const struct proto_request *r, const char *bytes)
 {
-	if (counts(r) && marks_has(marks, r, bytes) &&
-	    !abilities_has(&peer->abilities, ABILITY_META_CHOSEN_CAS))
+	if (command_counts(r) && marks_has(marks, r, bytes) &&
+	    abilities_has(&peer->abilities, ABILITY_META_READ))
 		push_replies(peer, hash);
 }

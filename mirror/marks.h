@@ -37,6 +37,15 @@ void marks_set(struct marks *marks, const struct proto_request *r,
 void marks_keep(const struct marks *marks, struct peer *peer, uint32_t hash,
     const struct proto_request *r, const char *bytes);
 
+/* The item of this key was counted on both of its servers: if it was marked,
+   one of them may have forgotten that. */
+void marks_doubt(struct marks *marks, const struct proto_request *r,
+    const char *bytes);
+
+/* Whether that is so of this key. */
+bool marks_are_doubtful(const struct marks *marks,
+    const struct proto_request *r, const char *bytes);
+
 /* Whether the item of this key may be marked.  A key that shares its place with
    one that was marked later is forgotten. */
 bool marks_has(const struct marks *marks, const struct proto_request *r,

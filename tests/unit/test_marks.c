@@ -13,16 +13,19 @@
 
 static struct marks *marks;
 
-/* The gets that a peer got. */
-static unsigned int gets;
+/* The mns that a peer got. */
+static unsigned int noops;
 
 void
-peer_get(struct peer *peer, uint32_t hash, struct call *call, const char *key,
-    size_t length)
+peer_submit(struct peer *peer, uint32_t hash, struct call *call,
+    const char *line, size_t line_length, const char *data, size_t length,
+    struct block *block)
 {
 	check(peer->state == PEER_UP && hash == 77);
-	check(call->expect == PROTO_EXPECT_VALUES && key[length] == '\0');
-	gets++;
+	check(call->expect == PROTO_EXPECT_META_NOOP);
+	check_bytes(line, line_length, "mn\r\n");
+	check(data == NULL && length == 0 && block == NULL);
+	noops++;
 	call->done(call, NULL);
 }
 
@@ -97,7 +100,26 @@ test_most_of_many_keys_are_remembered(void)
 }
 
 static void
-test_marked_item_is_counted_behind_a_get(void)
+test_count_is_in_doubt_until_the_item_is_marked_anew(void)
+{
+	const struct proto_request r = request("k", false);
+
+	marks_doubt(marks, &r, "k");
+	check(!marks_are_doubtful(marks, &r, "k") && !has("k", false));
+	set("k", false, true);
+	check(!marks_are_doubtful(marks, &r, "k"));
+	marks_doubt(marks, &r, "k");
+	marks_doubt(marks, &r, "k");
+	check(marks_are_doubtful(marks, &r, "k") && has("k", false));
+	set("k", false, true);
+	check(!marks_are_doubtful(marks, &r, "k") && has("k", false));
+	marks_doubt(marks, &r, "k");
+	set("k", false, false);
+	check(!marks_are_doubtful(marks, &r, "k") && !has("k", false));
+}
+
+static void
+test_marked_item_is_counted_behind_an_mn(void)
 {
 	static const enum proto_command counting[] = { PROTO_INCR, PROTO_DECR,
 		PROTO_MA };
@@ -106,26 +128,27 @@ test_marked_item_is_counted_behind_a_get(void)
 	size_t i;
 
 	peer.identity.known = true;
-	memcpy(peer.identity.version, (unsigned int[]){ 1, 6, 26 },
+	memcpy(peer.identity.version, (unsigned int[]){ 1, 6, 0 },
 	    sizeof(peer.identity.version));
 	peer.abilities = abilities_of(&peer.identity);
 	for (i = 0; i < COUNT(counting); i++) {
 		r.command = counting[i];
 		marks_keep(marks, &peer, 77, &r, "k");
-		check(gets == i);
+		check(noops == i);
 		set("k", false, true);
 		marks_keep(marks, &peer, 77, &r, "k");
-		check(gets == i + 1);
+		check(noops == i + 1);
 		set("k", false, false);
 	}
 	set("k", false, true);
 	r.command = PROTO_TOUCH;
 	marks_keep(marks, &peer, 77, &r, "k");
 	r.command = PROTO_INCR;
-	peer.identity.version[2] = 27;
+	/* It has no mn. */
+	peer.identity.version[1] = 4;
 	peer.abilities = abilities_of(&peer.identity);
 	marks_keep(marks, &peer, 77, &r, "k");
-	check(gets == COUNT(counting));
+	check(noops == COUNT(counting));
 	set("k", false, false);
 }
 
@@ -137,7 +160,8 @@ main(void)
 	RUN(test_key_is_marked_until_it_is_not);
 	RUN(test_key_is_the_same_in_base64);
 	RUN(test_most_of_many_keys_are_remembered);
-	RUN(test_marked_item_is_counted_behind_a_get);
+	RUN(test_count_is_in_doubt_until_the_item_is_marked_anew);
+	RUN(test_marked_item_is_counted_behind_an_mn);
 	marks_free(marks);
 	return unit_end();
 }

@@ -653,6 +653,8 @@ static const struct reply_case replies[] = {
 	REPLY(DELETED, "DELETED\r\n", "DELETED 9"),
 	REPLY(DELETED, "NOT_FOUND\r\n", "NOT_FOUND 11"),
 	REPLY(DELETED, "TOUCHED\r\n", "BAD"),
+	REPLY(META_NOOP, "MN\r\n", "OK 4"),
+	REPLY(META_NOOP, "OK\r\n", "BAD"),
 	REPLY(OK, "OK\r\n", "OK 4"),
 	REPLY(OK, "CLIENT_ERROR flush_all not allowed\r\n", "CLIENT_ERROR 36"),
 	REPLY(OK, "HD\r\n", "BAD"),
