@@ -6,8 +6,8 @@
  *   The mirror replies, and agrees:    done
  *   It lacks the key:                  the key is copied
  *   It was not to be won there:        the key is copied, and replaced
- *   A marked item was counted, and a   the key is copied, and replaced: one of
- *   client sees whether it still is:   them may have forgotten its marks
+ *   The authority has forgotten that   the key is copied, and replaced
+ *   an item is marked:
  *   The mirror replies otherwise:      repair: delete the key there, copy it
  *   It replies to this with an error:  the mirror fails, the key is dirty
  *   It does not reply:                 the key is dirty
@@ -359,12 +359,14 @@ note_marks(struct peer *peer, const struct proto_request *r, const char *bytes,
 
 /*
  * A client has read with mg which marks an item has that one of its servers may
- * have forgotten.  Now that somebody knows, both are to have the same.  The
- * copy wins nothing: the item has no marks, or the client has won it.
+ * have forgotten.  Now that somebody knows, both are to have the same.  Returns
+ * the effect: the mirror is asked, too, if there are marks.  If there are none,
+ * the key is copied, which wins nothing then.
  */
-static void
+static enum command_effect
 settle_marks(struct peer *peer, const struct proto_request *r,
-    const char *bytes, const struct proto_reply *reply)
+    const char *bytes, const struct proto_reply *reply,
+    enum command_effect what)
 {
 	struct marks *marks = pairs_marks(peer->pairs);
 	bool is_hit = reply->result == PROTO_META_VALUE ||
@@ -372,9 +374,12 @@ settle_marks(struct peer *peer, const struct proto_request *r,
 
 	if (!is_hit || !peer_is_mirror(peer) ||
 	    !marks_are_doubtful(marks, r, bytes))
-		return;
+		return what;
 	marks_set(marks, r, bytes, reply->marks != 0);
+	if (reply->marks != 0)
+		return COMMAND_WIN;
 	repairs_add(peer->repairs, bytes + r->key.at, r->key.length, r->base64);
+	return what;
 }
 
 /* Send what follows from the reply, which is something. */
@@ -416,10 +421,10 @@ effect_send(const struct pair *pair, struct peer *asked,
 
 	if (peer == NULL)
 		return;
+	if (r->command == PROTO_MG)
+		what = settle_marks(peer, r, bytes, reply, what);
 	if (what != COMMAND_NOTHING)
 		send_effect(pair, asked, peer, r, bytes, block, reply, what);
-	if (r->command == PROTO_MG)
-		settle_marks(peer, r, bytes, reply);
 }
 
 /* Where in value its client flags are: the token behind the key. */

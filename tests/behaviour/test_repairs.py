@@ -137,11 +137,31 @@ class Absent(Front):
         return reply
 
 
+def forgetful(stage):
+    memcached = stage.add(Fronted(lambda line: None))
+    memcached.front.close()
+    memcached.front = Absent(memcached, lambda line: None)
+    return memcached.start()
+
+
+def test_stale_item_that_the_mirror_forgets_is_stale_on_both(stage):
+    primary, backup = stage.memcached(), forgetful(stage)
+    magent = stage.magent([primary], [backup], "-t", 5000)
+    wait_for_states(magent, "up", "up")
+    for last, seen in ((b"W", b"VA 2 X W\r\n42\r\n"),
+                       (b"Z", b"VA 2 Z X\r\n42\r\n")):
+        assert magent.talk(b"set number 0 0 2\r\n41\r\nmd number I\r\n") == (
+            b"STORED\r\nHD\r\n")
+        if last == b"Z":
+            assert magent.talk(b"mg number\r\n") == b"HD X W\r\n"
+        assert magent.talk(b"incr number 1\r\nmg number v\r\n") == (
+            b"42\r\n" + seen)
+        wait_for(lambda: backup.talk(b"mg number v\r\n") ==
+                 b"VA 2 Z X\r\n42\r\n", "the copy")
+
+
 def test_stale_item_that_the_authority_forgets_is_forgotten_on_both(stage):
-    primary, backup = stage.add(Fronted(lambda line: None)), stage.memcached()
-    primary.front.close()
-    primary.front = Absent(primary, lambda line: None)
-    primary.start()
+    primary, backup = forgetful(stage), stage.memcached()
     magent = stage.magent([primary], [backup], "-t", 5000)
     wait_for_states(magent, "up", "up")
     assert magent.talk(b"set number 0 0 2\r\n41\r\nmd number I\r\n"
