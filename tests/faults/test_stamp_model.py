@@ -1,0 +1,41 @@
+"""The rules of stamps hold in all interleavings, and each of them is needed."""
+import argparse
+
+import pytest
+
+import stamp_model
+
+SMALL = {"world": "pair", "without": None, "writes": 2, "faults": 1, "moves": 1,
+         "evictions": 0, "flushes": 0, "split": False, "max": 1000000}
+# For each rule, where a violation is found without it.
+NEEDED = {
+    "bump": {},
+    "rebump": {"split": True, "moves": 2},
+    "confirm": {"moves": 2},
+    "fence": {},
+    "fencedown": {"faults": 2},
+    "goal": {"writes": 3},
+    "claim": {"writes": 3},
+    "own": {"writes": 3},
+    "strip": {"moves": 3},
+    "flushbump": {"flushes": 1},
+    "twin": {"evictions": 1},
+    "part": {"world": "backups"},
+}
+
+
+def explore(**bounds):
+    return stamp_model.Model(argparse.Namespace(**{**SMALL, **bounds})).explore()
+
+
+@pytest.mark.parametrize("world", stamp_model.WORLDS)
+def test_nothing_old_is_read_in_any_interleaving(world):
+    path, states = explore(world=world)
+    assert path is None
+    assert states > 10000
+
+
+@pytest.mark.parametrize("rule", stamp_model.RULES)
+def test_rule_is_needed(rule):
+    path, _ = explore(without=rule, **NEEDED[rule])
+    assert path is not None
