@@ -630,6 +630,17 @@ command_mirror(struct command *c, const struct proto_request *r,
 		put_flags(c, r, bytes, is_invalidating, 0);
 		end_line(c);
 		break;
+	case COMMAND_MARK:
+		begin_line(c, "md", r, bytes, PROTO_EXPECT_META_DELETE);
+		put_text(c, r->base64 ? " b I" : " I");
+		end_line(c);
+		break;
+	case COMMAND_STRIP:
+		begin_line(c, "ms", r, bytes, PROTO_EXPECT_META_SET);
+		put_text(c, r->base64 ? " 0 b MA" : " 0 MA");
+		end_line(c);
+		end_line(c); /* of the data */
+		break;
 	case COMMAND_SAME:
 		if (command_is_meta(r))
 			mirror_meta(c, r, bytes);

@@ -37,6 +37,9 @@ enum command_effect {
 	COMMAND_WIN,       /* an mg that wins the item, too */
 	COMMAND_MAKE,  /* a delete, and behind it an mg that makes the item */
 	COMMAND_STALE, /* an md that invalidates the item */
+	/* Of an mg. */
+	COMMAND_MARK,  /* an md that invalidates the item, which is stale */
+	COMMAND_STRIP, /* an append of nothing: the item is not marked then */
 };
 
 /* The mode of a step that is an ms or an ma, besides those of clients.  An ma

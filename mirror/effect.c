@@ -6,8 +6,6 @@
  *   The mirror replies, and agrees:    done
  *   It lacks the key:                  the key is copied
  *   It was not to be won there:        the key is copied, and replaced
- *   The authority has forgotten that   the key is copied, and replaced
- *   an item is marked:
  *   The mirror replies otherwise:      repair: delete the key there, copy it
  *   It replies to this with an error:  the mirror fails, the key is dirty
  *   It does not reply:                 the key is dirty
@@ -194,6 +192,7 @@ agrees(const struct effect *effect, const struct proto_reply *reply)
 		return true;
 	switch (effect->what) {
 	case COMMAND_SET_STALE:
+	case COMMAND_STRIP:
 		return reply->result == PROTO_META_HD;
 	case COMMAND_SAME:
 		if (is_number(reply))
@@ -359,27 +358,32 @@ note_marks(struct peer *peer, const struct proto_request *r, const char *bytes,
 
 /*
  * A client has read with mg which marks an item has that one of its servers may
- * have forgotten.  Now that somebody knows, both are to have the same.  Returns
- * the effect: the mirror is asked, too, if there are marks.  If there are none,
- * the key is copied, which wins nothing then.
+ * have forgotten: now both are to have the same.  It sees the same after that
+ * if the authority fails at once, because this is ahead of what it is told.
+ * Returns what else follows from the reply.
  */
 static enum command_effect
-settle_marks(struct peer *peer, const struct proto_request *r,
-    const char *bytes, const struct proto_reply *reply,
-    enum command_effect what)
+settle_marks(const struct pair *pair, struct peer *peer,
+    const struct proto_request *r, const char *bytes,
+    const struct proto_reply *reply, enum command_effect what)
 {
 	struct marks *marks = pairs_marks(peer->pairs);
 	bool is_hit = reply->result == PROTO_META_VALUE ||
 	    reply->result == PROTO_META_HD;
 
 	if (!is_hit || !peer_is_mirror(peer) ||
+	    !abilities_has(&peer->abilities, ABILITY_META) ||
 	    !marks_are_doubtful(marks, r, bytes))
 		return what;
 	marks_set(marks, r, bytes, reply->marks != 0);
-	if (reply->marks != 0)
-		return COMMAND_WIN;
-	repairs_add(peer->repairs, bytes + r->key.at, r->key.length, r->base64);
-	return what;
+	if (reply->marks == 0) {
+		send_one(pair, peer, r, bytes, NULL, reply, COMMAND_STRIP);
+		return what;
+	}
+	if ((reply->marks & PROTO_STALE) != 0)
+		send_one(pair, peer, r, bytes, NULL, reply, COMMAND_MARK);
+	/* The token is out. */
+	return COMMAND_WIN;
 }
 
 /* Send what follows from the reply, which is something. */
@@ -422,7 +426,7 @@ effect_send(const struct pair *pair, struct peer *asked,
 	if (peer == NULL)
 		return;
 	if (r->command == PROTO_MG)
-		what = settle_marks(peer, r, bytes, reply, what);
+		what = settle_marks(pair, peer, r, bytes, reply, what);
 	if (what != COMMAND_NOTHING)
 		send_effect(pair, asked, peer, r, bytes, block, reply, what);
 }

@@ -252,6 +252,11 @@ static const struct mirror_case mirrors[] = {
 	{ COMMAND_STALE,
 	    TELL(META_DELETE, "md k q C5 I T9 k\r\n", "md k I T9") },
 	{ COMMAND_STALE, TELL(META_DELETE, "md Zg== I b\r\n", "md Zg== I b") },
+	{ COMMAND_MARK, TELL(META_DELETE, "mg f v T30\r\n", "md f I") },
+	{ COMMAND_MARK, TELL(META_DELETE, "mg Zg== k b\r\n", "md Zg== b I") },
+	{ COMMAND_STRIP, TELL(META_SET, "mg f v R30\r\n", "ms f 0 MA\r\n") },
+	{ COMMAND_STRIP,
+	    TELL(META_SET, "mg Zg== b v\r\n", "ms Zg== 0 b MA\r\n") },
 	{ COMMAND_UNKNOWN, TELL(DELETED, "ma k N5\r\n", "delete k") },
 
 	{ COMMAND_TOUCH,
