@@ -4,6 +4,9 @@ import argparse
 import pytest
 
 import stamp_model
+from lib.servers import sanitized
+
+pytestmark = pytest.mark.skipif(sanitized(), reason="runs no magent")
 
 SMALL = {"world": "pair", "without": None, "writes": 2, "faults": 1, "moves": 1,
          "evictions": 0, "flushes": 0, "split": False, "max": 1000000}
