@@ -74,8 +74,8 @@ $U/test_tokens: $(call OF,mirror/tokens mirror/abilities mirror/blame \
 $U/test_undecided: $(call OF,mirror/undecided mirror/dirty siphash)
 $U/test_unfinished: $(call OF,client/unfinished client/budget pool block)
 $U/test_zombie: $(call OF,server/zombie)
-UNITS_OF_LOOP = undecided unfinished budget conn dirty endpoint gate link marks \
-	pace pair resolver tokens zombie
+UNITS_OF_LOOP = unfinished budget conn dirty endpoint gate link marks pace pair \
+	resolver tokens undecided zombie
 $(UNITS_OF_LOOP:%=$U/test_%): UNIT_LIBS = -levent_core -pthread
 
 $U/test_%: tests/unit/test_%.c

@@ -602,6 +602,25 @@ mirror_win(struct command *c, const struct proto_request *r, const char *bytes)
 	end_line(c);
 }
 
+static void
+mirror_mark(struct command *c, const struct proto_request *r, const char *bytes)
+{
+	begin_line(c, "md", r, bytes, PROTO_EXPECT_META_DELETE);
+	put_text(c, r->base64 ? " b I" : " I");
+	end_line(c);
+}
+
+/* Append nothing: memcached makes a new item, which has no marks. */
+static void
+mirror_strip(struct command *c, const struct proto_request *r,
+    const char *bytes)
+{
+	begin_line(c, "ms", r, bytes, PROTO_EXPECT_META_SET);
+	put_text(c, r->base64 ? " 0 b MA" : " 0 MA");
+	end_line(c);
+	end_line(c); /* of the data */
+}
+
 void
 command_mirror(struct command *c, const struct proto_request *r,
     const char *bytes, enum command_effect effect)
@@ -631,15 +650,10 @@ command_mirror(struct command *c, const struct proto_request *r,
 		end_line(c);
 		break;
 	case COMMAND_MARK:
-		begin_line(c, "md", r, bytes, PROTO_EXPECT_META_DELETE);
-		put_text(c, r->base64 ? " b I" : " I");
-		end_line(c);
+		mirror_mark(c, r, bytes);
 		break;
 	case COMMAND_STRIP:
-		begin_line(c, "ms", r, bytes, PROTO_EXPECT_META_SET);
-		put_text(c, r->base64 ? " 0 b MA" : " 0 MA");
-		end_line(c);
-		end_line(c); /* of the data */
+		mirror_strip(c, r, bytes);
 		break;
 	case COMMAND_SAME:
 		if (command_is_meta(r))

@@ -33,11 +33,15 @@ undecided_add(struct peer *peer, struct peer *partner, const char *key,
     size_t length, bool base64)
 {
 	assert(!peer_is_mirror(peer) && !peer_is_mirror(partner));
-	if (is_wanting(peer, key, length, base64) ||
-	    is_wanting(partner, key, length, base64))
+	/* One that lacks the key may have carried out this write. */
+	if (is_wanting(peer, key, length, base64)) {
+		peer_add_dirty(peer, key, length, base64);
 		return;
-	/* It has decided already, and may have deleted the key. */
-	if (partner->state == PEER_INVALIDATE) {
+	}
+	/* One that deletes its dirty keys has decided already, and may have
+	   deleted this one. */
+	if (is_wanting(partner, key, length, base64) ||
+	    partner->state == PEER_INVALIDATE) {
 		peer_add_dirty(partner, key, length, base64);
 		return;
 	}

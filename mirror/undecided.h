@@ -15,8 +15,8 @@ struct peer;
  * A write of the key was lost by peer, which has failed, and partner, its other
  * server, does not answer for it.  From now on it is undecided; unless one of
  * them lacks it, or has a copy that may be old: then the other one has the
- * right value.  The key is as for dirty_add(), and in base64 only if it cannot
- * be plain.
+ * right value, and the key is dirty at that one.  The key is as for
+ * dirty_add(), and in base64 only if it cannot be plain.
  */
 void undecided_add(struct peer *peer, struct peer *partner, const char *key,
     size_t length, bool base64);

@@ -156,8 +156,7 @@ class Isolated(Memcached):
         return "%s:%d" % (self.network.host, self.port)
 
     def command(self):
-        # "ip netns exec" would mount file systems, which may take seconds while
-        # other namespaces are removed.
+        # "ip netns exec" would mount file systems, too, which nobody needs.
         return ["nsenter", "--net=/run/netns/" + self.network.name,
                 "memcached", "-U", "0", "-l", self.network.host, "-u", "root",
                 "-p", str(self.port), *self.options]

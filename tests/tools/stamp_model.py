@@ -475,7 +475,7 @@ class Model:
             value = w.servers[x].values[k]
             if value == GONE and w.stored[k] and self.is_whole(w):
                 yield "LOST: %d has no %d" % (x, k), None
-            if value not in (GONE,) and value < w.acked[k]:
+            if value != GONE and value < w.acked[k]:
                 yield "OLD: %d reads %d of %d, was told %d" % (
                     i, value, k, w.acked[k]), None
             if m.pend is None and w.version <= self.args.writes:

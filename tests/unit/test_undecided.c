@@ -177,7 +177,7 @@ test_key_that_one_lacks_is_not_undecided(void)
 		dirty_add(peers[at].missing, "k", 1, false);
 		lose(A);
 		check(dirty_count(peers[A].undecided) == 0);
-		check(!is_dirty(A) && !is_dirty(B));
+		check(is_dirty(at) && !is_dirty(!at));
 		end();
 	}
 }
