@@ -485,7 +485,8 @@ class Halves:
 class Register:
     """What is known of one key."""
 
-    __slots__ = ("state", "ends", "ops", "recent", "before", "beside")
+    __slots__ = ("state", "ends", "ops", "recent", "before", "beside",
+                 "is_guess")
 
     def __init__(self):
         self.state = ABSENT     # if it is known for sure, or None
@@ -494,6 +495,7 @@ class Register:
         self.recent = collections.deque(maxlen=RECENT)
         self.before = None      # the state as a flush_all began, if known
         self.beside = []        # operations since then
+        self.is_guess = False   # ends may lack some: a piece is undecided
 
 
 class Checker:
@@ -562,13 +564,17 @@ class Checker:
         except Undecided:
             self.undecided += 1
             found = self._anything(ops, ends)
-        if not found:
+            register.is_guess = True
+        if not found and register.is_guess:
+            found = self._anything(ops, ends)
+        elif not found:
             self._complain(key, register, ops, ends)
             found = self._anything(ops, ends)
         register.recent.extend(ops)
         register.state, register.ends = None, found
         if len(found) == 1:
             (state, left), = found
+            register.is_guess = False
             if not left:
                 register.state, register.ends = state, None
 

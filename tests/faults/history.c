@@ -54,6 +54,8 @@ enum {
 	INPUT = 256 << 10,
 	PIECE = 20000, /* operations in a file */
 	CROWD = 50,    /* operations until a key has a pause */
+	WIDTH = 8,     /* operations of a key at a time */
+	JOINS = 6,     /* of CROWD, those that join a value to another */
 	EVENTS = 256,
 	GIVE_UP_MS = 10000, /* without an answer so long: closed */
 	RETRY_MS = 20,      /* to connect */
@@ -155,6 +157,7 @@ struct key {
 	int index, generation;
 	int in_flight;
 	int crowd;   /* operations since it was quiet */
+	int joins;   /* of these, those that join a value to another */
 	int unknown; /* operations that were not answered */
 	size_t size; /* of its value, as last heard of */
 };
@@ -327,7 +330,7 @@ record(const struct client *client, int i, int64_t end)
 
 	op->key->in_flight--;
 	if (op->key->in_flight == 0)
-		op->key->crowd = 0;
+		op->key->crowd = op->key->joins = 0;
 	op->key->unknown += op->result[0] == '?';
 	record_line(op->key, client->number, kinds[op->kind].name, op->a, op->b,
 	    client->call + i, end, op->result);
@@ -587,14 +590,21 @@ pick_any_key(void)
 							   hot + below(cold)];
 }
 
+static bool
+is_crowded(const struct key *key)
+{
+	return key->crowd > CROWD || key->in_flight >= WIDTH;
+}
+
 static struct key *
 pick_key(void)
 {
 	struct key *key = pick_any_key();
 	int tries;
 
-	/* The checker needs moments at which a key is quiet. */
-	for (tries = 0; key->crowd > CROWD && tries < 20; tries++)
+	/* The checker needs moments at which a key is quiet, and tries all
+	   orders of what is under way. */
+	for (tries = 0; is_crowded(key) && tries < 20; tries++)
 		key = pick_any_key();
 
 	if (key->unknown > 4 && key->in_flight == 0) {
@@ -888,27 +898,33 @@ draw_kind(enum draw draw)
 	return (enum kind)i;
 }
 
+/* That kind, or another one if it would join too much for the checker. */
 static enum kind
-pick_kind(const struct key *key)
+fit_kind(struct key *key, enum kind kind, enum kind otherwise)
 {
-	enum kind kind = draw_kind(key->number ? NUMBER : TEXT);
-
-	if (is_one_of(kind, joining) && key->size > 300)
-		kind = SET;
+	if (!is_one_of(kind, joining))
+		return kind;
+	if (key->size > 300 || key->joins >= JOINS)
+		return otherwise;
+	key->joins++;
 	return kind;
+}
+
+static enum kind
+pick_kind(struct key *key)
+{
+	return fit_kind(key, draw_kind(key->number ? NUMBER : TEXT), SET);
 }
 
 /* Use the token of a version: most are of the one that is there. */
 static void
 add_with_token(struct client *client, struct held *held)
 {
-	enum kind kind = draw_kind(held->key->number ? NUMBER_TOKEN :
-						       TEXT_TOKEN);
+	enum draw draw = held->key->number ? NUMBER_TOKEN : TEXT_TOKEN;
+	enum kind kind = fit_kind(held->key, draw_kind(draw), MS);
 	struct op *op = new_op(client, kind, held->key);
 	uint64_t token = held->token;
 
-	if (is_one_of(kind, joining) && held->key->size > 300)
-		op->kind = kind = MS;
 	strcpy(op->b, held->state);
 	if (kind == CAS) {
 		add_storage(op, token);
