@@ -166,11 +166,8 @@ def _set_stale(state, a, b):
     """Stored as stale, if the token is that of an older version."""
     if state == ABSENT:
         return "none", state
-    named = names(b, state)
-    if named is None:
+    if names(b, state) is not False:
         return UNCLEAR
-    if named:
-        return "ok", a
     if b == "+":
         return "exists", state
     return "ok", as_stale(state, a)
@@ -181,7 +178,9 @@ def as_stale(state, a):
 
 
 def _set_stale_variants(state, a, b):
-    if state != ABSENT and names(b, state) is None:
+    """A copy of the version that is there has a token of its own, so that the
+    right one may look like an old one; a cas says exists then."""
+    if state != ABSENT and names(b, state) is not False:
         yield "ok", a
         yield "ok", as_stale(state, a)
 

@@ -166,6 +166,10 @@ GOOD = {
         2 50 51 mg = 0:c/XZ
         2 60 61 ms:I 0:d 0:c/x = ok
         2 70 71 mg = 0:d""",
+    "stored as stale with the right token of another copy": """
+        1 10 11 set 0:a = ok
+        1 20 21 ms:I 0:b 0:a = ok
+        2 30 31 mg = 0:b/XW""",
     "stored as stale or not, with a token of who knows": """
         1 10 11 set 0:a = ok
         1 20 21 md:I = ok
@@ -363,10 +367,6 @@ BAD = {
         1 10 11 set 0:a = ok
         1 20 21 ms:I 0:b 0:old = ok
         2 30 31 mg = 0:b""",
-    "stored as stale with the right token": """
-        1 10 11 set 0:a = ok
-        1 20 21 ms:I 0:b 0:a = ok
-        2 30 31 mg = 0:b/XW""",
     "stored as stale, and lost": """
         1 10 11 set 0:a = ok
         1 20 21 ms:I 0:b 0:old = ok
