@@ -1,9 +1,11 @@
 /*
  * Remember keys whose items were marked lately.
  *
- * Invariant: a place that is not 0 has the hash of the key that was marked last
- * of those that belong there, and whether it is in doubt; count is how many are
- * not 0.
+ * Invariant: a place that is not 0 has the hash of a key, and whether it is in
+ * doubt; count is how many are not 0.  A key belongs in any place of one row,
+ * and is in one at most.  The places of a row are in the order in which their
+ * keys were marked: when a row is full, the one is forgotten that was marked
+ * first.
  *
  * memcached gathers replies while there are more commands to read, but sends
  * them at once for an mn.
@@ -23,6 +25,9 @@
 
 enum {
 	PLACES = 4096,
+	/* With so many in a row, the keys that are marked at a time do not push
+	   each other out by chance while they are less than a quarter. */
+	ROW = 8,
 	/* The lowest bits of a place. */
 	DOUBTFUL = 1,
 	BASE64 = 2,
@@ -70,10 +75,11 @@ hash_of_key(const struct marks *marks, const struct proto_request *r,
 	    (key.base64 ? BASE64 : 0);
 }
 
+/* The first place of the row of a key. */
 static size_t
-place_of(uint64_t hash)
+row_of(uint64_t hash)
 {
-	return (hash / (PLACE_BITS + 1)) % PLACES;
+	return (hash / (PLACE_BITS + 1)) % (PLACES / ROW) * ROW;
 }
 
 /* The place of a key that may be marked; PLACES: it is not. */
@@ -82,26 +88,47 @@ find_place(const struct marks *marks, const struct proto_request *r,
     const char *bytes)
 {
 	uint64_t hash;
-	size_t place;
+	size_t row, i;
 
 	if (marks->count == 0)
 		return PLACES;
 	hash = hash_of_key(marks, r, bytes);
-	place = place_of(hash);
-	return (marks->places[place] & ~(uint64_t)DOUBTFUL) == hash ?
-	    place :
-	    PLACES;
+	row = row_of(hash);
+	for (i = row; i < row + ROW; i++)
+		if ((marks->places[i] & ~(uint64_t)DOUBTFUL) == hash)
+			return i;
+	return PLACES;
+}
+
+/* Forget what is in a place.  Those behind it in its row move up. */
+static void
+clear_place(struct marks *marks, size_t place)
+{
+	size_t last = place / ROW * ROW + ROW - 1;
+
+	assert(marks->count > 0 && marks->places[place] != 0);
+	marks->count--;
+	for (; place < last; place++)
+		marks->places[place] = marks->places[place + 1];
+	marks->places[last] = 0;
 }
 
 static void
 mark_key(struct marks *marks, const struct proto_request *r, const char *bytes)
 {
 	uint64_t hash = hash_of_key(marks, r, bytes);
-	uint64_t *place = &marks->places[place_of(hash)];
+	size_t place = find_place(marks, r, bytes);
+	size_t row = row_of(hash), i;
 
-	assert(*place == 0 || marks->count > 0);
-	marks->count += *place == 0;
-	*place = hash;
+	if (place != PLACES)
+		clear_place(marks, place);
+	else if (marks->places[row + ROW - 1] != 0)
+		clear_place(marks, row);
+	for (i = row; marks->places[i] != 0; i++)
+		;
+	assert(i < row + ROW);
+	marks->count++;
+	marks->places[i] = hash;
 }
 
 void
@@ -115,11 +142,8 @@ marks_set(struct marks *marks, const struct proto_request *r, const char *bytes,
 		return;
 	}
 	place = find_place(marks, r, bytes);
-	if (place == PLACES)
-		return;
-	assert(marks->count > 0);
-	marks->count--;
-	marks->places[place] = 0;
+	if (place != PLACES)
+		clear_place(marks, place);
 }
 
 bool

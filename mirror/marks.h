@@ -46,8 +46,8 @@ void marks_doubt(struct marks *marks, const struct proto_request *r,
 bool marks_are_doubtful(const struct marks *marks,
     const struct proto_request *r, const char *bytes);
 
-/* Whether the item of this key may be marked.  A key that shares its place with
-   one that was marked later is forgotten. */
+/* Whether the item of this key may be marked.  Some keys may be forgotten when
+   more than a thousand are marked. */
 bool marks_has(const struct marks *marks, const struct proto_request *r,
     const char *bytes);
 

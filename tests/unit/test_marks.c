@@ -80,23 +80,51 @@ test_key_is_the_same_in_base64(void)
 	set("AAEgDQo=", true, false);
 }
 
-static void
-test_most_of_many_keys_are_remembered(void)
+/* How many of n keys are remembered, when all of them are marked. */
+static int
+remembered(int n)
 {
 	char key[20];
 	int i, found = 0;
 
-	for (i = 0; i < 1000; i++) {
+	for (i = 0; i < n; i++) {
 		snprintf(key, sizeof(key), "key:%d", i);
 		set(key, false, true);
 	}
-	for (i = 0; i < 1000; i++) {
+	for (i = 0; i < n; i++) {
 		snprintf(key, sizeof(key), "key:%d", i);
 		found += has(key, false);
 		set(key, false, false);
 		check(!has(key, false));
 	}
-	check(found > 700);
+	return found;
+}
+
+static void
+test_keys_do_not_push_each_other_out(void)
+{
+	check(remembered(300) == 300);
+	check(remembered(1000) > 970);
+	check(remembered(20000) >= 3900);
+	check(remembered(300) == 300);
+}
+
+static void
+test_key_that_was_marked_last_is_remembered_longest(void)
+{
+	const struct proto_request r = request("old", false);
+	char key[20];
+	int i;
+
+	set("old", false, true);
+	marks_doubt(marks, &r, "old");
+	for (i = 0; has("old", false); i++) {
+		check(i < 40000 && marks_are_doubtful(marks, &r, "old"));
+		snprintf(key, sizeof(key), "key:%d", i);
+		set(key, false, true);
+		check(has(key, false));
+	}
+	check(i > 500);
 }
 
 static void
@@ -159,7 +187,11 @@ main(void)
 	check(marks != NULL);
 	RUN(test_key_is_marked_until_it_is_not);
 	RUN(test_key_is_the_same_in_base64);
-	RUN(test_most_of_many_keys_are_remembered);
+	RUN(test_keys_do_not_push_each_other_out);
+	RUN(test_key_that_was_marked_last_is_remembered_longest);
+	marks_free(marks);
+	marks = marks_new();
+	check(marks != NULL);
 	RUN(test_count_is_in_doubt_until_the_item_is_marked_anew);
 	RUN(test_marked_item_is_counted_behind_an_mn);
 	marks_free(marks);
