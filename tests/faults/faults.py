@@ -625,14 +625,29 @@ class Scene:
         seconds = self.dice.uniform(*seconds)
         if kind not in ("kill", "kill at once"):
             seconds += 0.1      # it is found after a timeout
+        self.inflict(server, kind, seconds)
+        if wait:
+            if not self.is_seen(before):
+                # A magent that was held up meanwhile has not waited so long.
+                self.inflict(server, kind, 4 * seconds)
+                assert self.is_seen(before), "%s of %s is not seen" % (
+                    kind, self.name(server))
+            self.wait_up()
+
+    def inflict(self, server, kind, seconds):
         self.note("%s of %s, %.2f s" % (kind, self.name(server), seconds))
         inflict(server, kind, seconds, self.dice)
         self.note("%s is whole" % self.name(server))
-        if wait:
+
+    def is_seen(self, before):
+        """Whether there have been failovers since then, or are within 5 s."""
+        try:
             wait_for(lambda: all(
                 now > then for now, then in zip(self.failovers(), before)),
-                "%s of %s to be seen" % (kind, self.name(server)))
-            self.wait_up()
+                "the failovers", 5)
+        except TimeoutError:
+            return False
+        return True
 
     def wait_up(self, timeout=30):
         """Looks twice: at the first, magent may not yet have read what tells it of
