@@ -54,6 +54,8 @@ enum {
 
 /* What the reply to mg says of an item besides its value. */
 struct item {
+	/* It is the one of the key that was asked for. */
+	bool is_own;
 	/* The client's flags. */
 	uint64_t flags;
 	/* Seconds to live; -1: it does not expire; 0: it has just expired. */
@@ -417,10 +419,28 @@ parse_ttl(const char *bytes, size_t n)
 	return (int64_t)proto_number(bytes, n);
 }
 
+/* Whether a flag k says the key that was asked for.  If the item was set by its
+   key in base64, some servers say it so. */
+static bool
+is_own_key(const struct copy *copy, const char *key, size_t n)
+{
+	char decoded[PROTO_KEY_MAX];
+
+	if (n == copy->length && memcmp(key, copy->key, n) == 0)
+		return true;
+	return n <= PROTO_BASE64_MAX &&
+	    proto_base64_decode(key, n, decoded) == copy->length &&
+	    memcmp(decoded, copy->key, copy->length) == 0;
+}
+
 static void
-parse_item_flag(struct item *item, const char *flag, size_t n)
+parse_item_flag(const struct copy *copy, struct item *item, const char *flag,
+    size_t n)
 {
 	switch (flag[0]) {
+	case 'k':
+		item->is_own = is_own_key(copy, flag + 1, n - 1);
+		break;
 	case 'f':
 		item->flags = proto_number(flag + 1, n - 1);
 		break;
@@ -449,12 +469,17 @@ static struct item
 parse_item(const struct copy *copy, const struct answer *answer)
 {
 	const struct proto_span *meta = &answer->last.meta;
-	struct item item = { .ttl = -1, .is_binary = copy->base64 };
+	struct item item = {
+		.is_own = copy->base64, /* which is not asked for k */
+		.ttl = -1,
+		.is_binary = copy->base64,
+	};
 	struct proto_span token;
 	size_t at = meta->at;
 
 	while (proto_token(answer->bytes, meta->at + meta->length, &at, &token))
-		parse_item_flag(&item, answer->bytes + token.at, token.length);
+		parse_item_flag(copy, &item, answer->bytes + token.at,
+		    token.length);
 	item.is_placeholder = item.is_awaited && !item.is_stale &&
 	    answer->last.data.length == 0 && item.flags == 0;
 	return item;
@@ -523,31 +548,50 @@ end_without_value(enum proto_result result)
 	return result == PROTO_SERVER_ERROR ? COPY_REFUSED : COPY_GONE;
 }
 
+/* The authority has not told what it has: it may have won the item. */
+static void
+lose_read(struct copy *copy)
+{
+	tokens_lost(copy->authority, copy->key, copy->length, copy->base64);
+	copy->end = COPY_FAILED;
+}
+
+static void
+take_value(struct copy *copy, const struct answer *answer)
+{
+	struct item item = parse_item(copy, answer);
+
+	if (!item.is_own) {
+		lose_read(copy);
+		server_fail(copy->authority->server,
+		    "sent the value of another key");
+		return;
+	}
+	/* A text is kept as one where base64 is not known. */
+	copy->is_binary = copy->base64 ||
+	    (item.is_binary && knows_base64(copy->to));
+	if (item.is_won)
+		give_back(copy, &item);
+	else if (item.is_stale && is_given_back(copy))
+		item.is_awaited = false;
+	write_item(copy, answer, &item);
+}
+
 static void
 on_read(struct call *call, const struct answer *answer)
 {
 	struct copy *copy = CONTAINER_OF(call, struct copy, source);
-	struct item item;
 
 	assert(copy->owed == 1 && copy->authority != copy->to);
 	if (answer == NULL) {
 		blame_copy(copy, call);
-		if (call->was_sent)
-			tokens_lost(copy->authority, copy->key, copy->length,
-			    copy->base64);
 		copy->end = COPY_FAILED;
+		if (call->was_sent)
+			lose_read(copy);
 	} else if (answer->last.result != PROTO_META_VALUE) {
 		copy->end = end_without_value(answer->last.result);
 	} else {
-		item = parse_item(copy, answer);
-		/* A text is kept as one where base64 is not known. */
-		copy->is_binary = copy->base64 ||
-		    (item.is_binary && knows_base64(copy->to));
-		if (item.is_won)
-			give_back(copy, &item);
-		else if (item.is_stale && is_given_back(copy))
-			item.is_awaited = false;
-		write_item(copy, answer, &item);
+		take_value(copy, answer);
 	}
 	/* Clients may win or count it in here, behind what is given back. */
 	gate_release_key(pairs_gate(copy->pairs), &copy->held);

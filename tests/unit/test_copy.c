@@ -69,6 +69,9 @@ pairs_gate(struct pairs *of)
 	return NULL;
 }
 
+/* The authority is to fail of that, and not the mirror. */
+static bool is_other_key;
+
 /* The key of a copy is held while its mg has no reply. */
 void
 gate_hold_key(struct gate *gate, struct gate_key *key)
@@ -185,7 +188,9 @@ void
 server_fail(struct server *server, const char *why)
 {
 	(void)server;
-	check_bytes(why, strlen(why), "refuses a delete");
+	check_bytes(why, strlen(why),
+	    is_other_key ? "sent the value of another key" :
+			   "refuses a delete");
 	failures++;
 }
 
@@ -420,6 +425,33 @@ test_copy_ends_when_all_is_answered(void)
 }
 
 static void
+test_authority_that_sends_another_key_fails(void)
+{
+	static const char *const replies[] = {
+		"VA 1 kl f5 t60 c9\r\nx\r\n",
+		"VA 1 kkk f5 t60 c9\r\nx\r\n",
+		"VA 1 kbA== b f5 t60 c9\r\nx\r\n",
+		"VA 1 k f5 t60 c9\r\nx\r\n",
+		"VA 1 f5 t60 c9\r\nx\r\n",
+	};
+	struct copy copy;
+	size_t i;
+
+	is_other_key = true;
+	for (i = 0; i < COUNT(replies); i++) {
+		begin_case(6, 18);
+		begin_copy(&copy, "k", false);
+		reply(A, replies[i]);
+		check(ended == COPY_FAILED && said[0] == '\0');
+		check(failures == 1);
+		failures = 0;
+		/* It may have won a stale item. */
+		check_bytes(lost, strlen(lost), "A:k ");
+	}
+	is_other_key = false;
+}
+
+static void
 test_what_the_mirror_has_is_replaced(void)
 {
 	struct copy copy;
@@ -589,6 +621,7 @@ main(void)
 	RUN(test_token_is_given_back_with_the_same_cas_where_that_can_be_said);
 	RUN(test_token_is_given_back_at_any_rate_where_cas_is_not_compared);
 	RUN(test_copy_ends_when_all_is_answered);
+	RUN(test_authority_that_sends_another_key_fails);
 	RUN(test_what_the_mirror_has_is_replaced);
 	RUN(test_mirror_that_refuses_the_delete_fails);
 	RUN(test_mirror_that_fails_in_the_middle_is_dirty);
