@@ -1,4 +1,5 @@
 """The processes under test: memcached and magent, each by its own pid."""
+import contextlib
 import functools
 import os
 import pathlib
@@ -205,8 +206,18 @@ class Magent(Process):
         try:
             return self.process.wait(20)
         except subprocess.TimeoutExpired:
+            doing = self.doing()
             self.kill()
-            return "nothing within 20 s of SIGTERM"
+            return "nothing within 20 s of SIGTERM: %s" % doing
+
+    def doing(self):
+        """What the kernel says of a process that does not end."""
+        said = []
+        for name in "stat", "wchan", "syscall":
+            with contextlib.suppress(OSError):
+                path = pathlib.Path("/proc/%d/%s" % (self.pid, name))
+                said.append("%s %s" % (name, path.read_text().strip()))
+        return "; ".join(said)
 
     def close(self):
         if self.process is None or self.log.closed:
