@@ -54,8 +54,9 @@ enum {
 
 /* What the reply to mg says of an item besides its value. */
 struct item {
-	/* It is the one of the key that was asked for. */
-	bool is_own;
+	/* It is the one of the key that was asked for; or it is if the server
+	   says keys in base64. */
+	bool is_own, is_own_encoded;
 	/* The client's flags. */
 	uint64_t flags;
 	/* Seconds to live; -1: it does not expire; 0: it has just expired. */
@@ -419,18 +420,21 @@ parse_ttl(const char *bytes, size_t n)
 	return (int64_t)proto_number(bytes, n);
 }
 
-/* Whether a flag k says the key that was asked for.  If the item was set by its
-   key in base64, some servers say it so. */
 static bool
-is_own_key(const struct copy *copy, const char *key, size_t n)
+is_key(const struct copy *copy, const char *key, size_t n)
+{
+	return n == copy->length && memcmp(key, copy->key, n) == 0;
+}
+
+/* Whether this is the key in base64, as servers say it of an item that was set
+   so. */
+static bool
+is_encoded_key(const struct copy *copy, const char *key, size_t n)
 {
 	char decoded[PROTO_KEY_MAX];
 
-	if (n == copy->length && memcmp(key, copy->key, n) == 0)
-		return true;
 	return n <= PROTO_BASE64_MAX &&
-	    proto_base64_decode(key, n, decoded) == copy->length &&
-	    memcmp(decoded, copy->key, copy->length) == 0;
+	    is_key(copy, decoded, proto_base64_decode(key, n, decoded));
 }
 
 static void
@@ -439,7 +443,12 @@ parse_item_flag(const struct copy *copy, struct item *item, const char *flag,
 {
 	switch (flag[0]) {
 	case 'k':
-		item->is_own = is_own_key(copy, flag + 1, n - 1);
+		item->is_own = is_key(copy, flag + 1, n - 1);
+		item->is_own_encoded = is_encoded_key(copy, flag + 1, n - 1);
+		break;
+	case 'O':
+		item->is_own = copy->base64 &&
+		    proto_number(flag + 1, n - 1) == copy->opaque;
 		break;
 	case 'f':
 		item->flags = proto_number(flag + 1, n - 1);
@@ -469,17 +478,14 @@ static struct item
 parse_item(const struct copy *copy, const struct answer *answer)
 {
 	const struct proto_span *meta = &answer->last.meta;
-	struct item item = {
-		.is_own = copy->base64, /* which is not asked for k */
-		.ttl = -1,
-		.is_binary = copy->base64,
-	};
+	struct item item = { .ttl = -1, .is_binary = copy->base64 };
 	struct proto_span token;
 	size_t at = meta->at;
 
 	while (proto_token(answer->bytes, meta->at + meta->length, &at, &token))
 		parse_item_flag(copy, &item, answer->bytes + token.at,
 		    token.length);
+	item.is_own |= item.is_own_encoded && item.is_binary;
 	item.is_placeholder = item.is_awaited && !item.is_stale &&
 	    answer->last.data.length == 0 && item.flags == 0;
 	return item;
@@ -598,17 +604,21 @@ on_read(struct call *call, const struct answer *answer)
 	close_call(copy);
 }
 
-/* A key that can be written in base64 only is not asked for once more: some
-   servers write such a key as it is. */
+/* The reply has to tell that it is the one to this read: by the key; or by a
+   number (O), if the key can be written in base64 only, because some servers
+   write such a key as it is. */
 static void
 submit_read(struct copy *copy)
 {
-	char line[LINE_MAX];
+	static uint32_t last_opaque;
+	char line[LINE_MAX], own[24] = "";
 	int n;
 
-	n = snprintf(line, sizeof(line), "mg %.*s%s%s f t v c u\r\n",
-	    (int)copy->length, copy->key, copy->base64 ? " b" : "",
-	    copy->base64 ? "" : " k");
+	copy->opaque = ++last_opaque;
+	if (copy->base64)
+		snprintf(own, sizeof(own), " O%u", copy->opaque);
+	n = snprintf(line, sizeof(line), "mg %.*s%s f t v c u%s\r\n",
+	    (int)copy->length, copy->key, copy->base64 ? " b" : " k", own);
 	assert(n > 0 && n < LINE_MAX && copy->owed == 0);
 	copy->source.expect = PROTO_EXPECT_META_GET;
 	copy->source.done = on_read;

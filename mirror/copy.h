@@ -64,6 +64,7 @@ struct copy {
 	struct pairs *pairs;
 	struct peer *authority, *to; /* borrowed */
 	uint32_t hash;               /* of the key */
+	uint32_t opaque; /* of its mg, if the key is in base64: see copy.c */
 	/* Calls that have no answer. */
 	unsigned int owed;
 	enum copy_end end;

@@ -179,7 +179,7 @@ tokens_lost(struct peer *peer, const char *key, size_t length, bool base64)
 {
 	size_t n = strlen(lost);
 
-	check(!base64);
+	check(base64 == (key[0] == 'A'));
 	snprintf(lost + n, sizeof(lost) - n, "%c:%.*s ", "AM"[number_of(peer)],
 	    (int)length, key);
 }
@@ -295,10 +295,29 @@ begin_copy(struct copy *copy, const char *key, bool base64)
 	memcpy(copy->key, key, copy->length);
 	copy->base64 = base64;
 	check(copy_begin(copy, NULL, &peers[M]) == COPY_UNDER_WAY);
-	snprintf(want, sizeof(want), "A:mg %s%s f t v c u\r\n", key,
-	    base64 ? " b" : " k");
+	if (base64)
+		snprintf(want, sizeof(want), "A:mg %s b f t v c u O%u\r\n", key,
+		    copy->opaque);
+	else
+		snprintf(want, sizeof(want), "A:mg %s k f t v c u\r\n", key);
 	check_bytes(said, strlen(said), want);
 	said[0] = '\0';
+}
+
+/* Answer the read of a copy; if its key is in base64, with its number. */
+static void
+reply_to_read(const struct copy *copy, const char *answer)
+{
+	const char *end = strstr(answer, "\r\n");
+	char whole[100];
+
+	if (!copy->base64 || strncmp(answer, "VA ", 3) != 0) {
+		reply(A, answer);
+		return;
+	}
+	snprintf(whole, sizeof(whole), "%.*s O%u%s", (int)(end - answer),
+	    answer, copy->opaque, end);
+	reply(A, whole);
 }
 
 /* What is said when the read of a key is answered so. */
@@ -366,7 +385,7 @@ test_each_item_is_written_as_it_is(void)
 		begin_case(says[i].minor, says[i].patch);
 		begin_copy(&copy, says[i].key,
 		    says[i].key[strlen(says[i].key) - 1] == '=');
-		reply(A, says[i].answer);
+		reply_to_read(&copy, says[i].answer);
 		check_case(strcmp(said, says[i].says) == 0, "%s: %s",
 		    says[i].answer, said);
 		check((ended == COPY_UNDER_WAY) == (call_count > 0));
@@ -427,26 +446,35 @@ test_copy_ends_when_all_is_answered(void)
 static void
 test_authority_that_sends_another_key_fails(void)
 {
-	static const char *const replies[] = {
-		"VA 1 kl f5 t60 c9\r\nx\r\n",
-		"VA 1 kkk f5 t60 c9\r\nx\r\n",
-		"VA 1 kbA== b f5 t60 c9\r\nx\r\n",
-		"VA 1 k f5 t60 c9\r\nx\r\n",
-		"VA 1 f5 t60 c9\r\nx\r\n",
+	static const struct {
+		const char *key, *answer;
+	} others[] = {
+		{ "k", "VA 1 kl f5 t60 c9\r\nx\r\n" },
+		{ "k", "VA 1 kkk f5 t60 c9\r\nx\r\n" },
+		{ "k", "VA 1 kbA== b f5 t60 c9\r\nx\r\n" },
+		/* Without b this is no base64, but the key itself. */
+		{ "k", "VA 1 kaw== f5 t60 c9\r\nx\r\n" },
+		{ "k", "VA 1 k f5 t60 c9\r\nx\r\n" },
+		{ "k", "VA 1 f5 t60 c9\r\nx\r\n" },
+		{ "k", "VA 1 f5 t60 c9 O1\r\nx\r\n" },
+		{ "AAEgDQo=", "VA 1 f5 t60 c9\r\nx\r\n" },
+		{ "AAEgDQo=", "VA 1 f5 t60 c9 O0\r\nx\r\n" },
 	};
 	struct copy copy;
+	char want[20];
 	size_t i;
 
 	is_other_key = true;
-	for (i = 0; i < COUNT(replies); i++) {
+	for (i = 0; i < COUNT(others); i++) {
 		begin_case(6, 18);
-		begin_copy(&copy, "k", false);
-		reply(A, replies[i]);
+		begin_copy(&copy, others[i].key, others[i].key[0] == 'A');
+		reply(A, others[i].answer);
 		check(ended == COPY_FAILED && said[0] == '\0');
 		check(failures == 1);
 		failures = 0;
 		/* It may have won a stale item. */
-		check_bytes(lost, strlen(lost), "A:k ");
+		snprintf(want, sizeof(want), "A:%s ", others[i].key);
+		check_bytes(lost, strlen(lost), want);
 	}
 	is_other_key = false;
 }
@@ -481,7 +509,7 @@ test_mirror_that_refuses_the_delete_fails(void)
 	begin_case(6, 18);
 	begin_copy(&copy, "AAEgDQo=", true);
 	copy.replaces = true;
-	reply(A, "VA 1 f5 t60 c9\r\nx\r\n");
+	reply_to_read(&copy, "VA 1 f5 t60 c9\r\nx\r\n");
 	check_bytes(said, strlen(said),
 	    "M:md AAEgDQo= b\r\nM:ms AAEgDQo= 1 b ME F5 T60\r\nx\r\n");
 	reply(M, "SERVER_ERROR no\r\n");
