@@ -129,10 +129,12 @@ def test_what_is_dropped_and_when_is_as_with_one_memcached(stage):
 
 
 def test_dropped_items_do_not_come_back_with_a_later_flush(stage):
-    """memcached forgets a flush_all at the next one, with what is not due."""
+    """memcached forgets a flush_all at the next one, with what is not due; unless
+    its LRU thread has taken the item away in between."""
     plain = stage.memcached()
     talk = b"set k 0 0 1\r\nv\r\nflush_all\r\nflush_all 100\r\nget k\r\n"
-    assert plain.talk(talk).endswith(b"VALUE k 0 1\r\nv\r\nEND\r\n")
+    assert any(plain.talk(talk).endswith(b"VALUE k 0 1\r\nv\r\nEND\r\n")
+               for _ in range(20))
     proxy = pair_of(stage)[2]
     assert proxy.talk(talk) == b"STORED\r\nOK\r\nOK\r\nEND\r\n"
 
