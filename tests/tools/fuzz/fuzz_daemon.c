@@ -585,6 +585,22 @@ check_nothing_held(void)
 			finding("keys are left dirty");
 }
 
+/* magent ends at once, and frees nothing.  Here all of it is to be freed, which
+   can be done only when no server is asked. */
+static void
+stop_at_once(void)
+{
+	int ms;
+
+	heal();
+	clients_end();
+	for (ms = 0; ms < 3000 &&
+	     (clients_count(run_.magent.clients) > 0 ||
+		 !pairs_are_idle(run_.magent.pairs));
+	     ms += 100)
+		pass_time(100);
+}
+
 static void
 stop_well(void)
 {
@@ -650,6 +666,8 @@ play(struct script *script)
 		step(script);
 	if (run_.magent.stops < 2)
 		finish();
+	else
+		stop_at_once();
 }
 
 static void
