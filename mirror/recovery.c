@@ -634,6 +634,7 @@ on_server_failed(void *owner)
 		failover_begin(peer, was_trusted);
 	event_del(recovery->warm_end);
 	drain_stop(&recovery->drain);
+	invalidation_stop(recovery->invalidation);
 	if (recovery->links != NULL)
 		fence_cancel(recovery->links);
 	recovery->links = NULL;

@@ -1,7 +1,9 @@
 """flush_all is one moment: what was stored before it is gone from all servers,
 what is stored after it stays on all of them, and one with a delay is the same
 when its time has come."""
+import contextlib
 import pathlib
+import socket
 import sys
 import threading
 import time
@@ -581,6 +583,48 @@ def test_server_that_refuses_and_lists_nothing_stays_away(stage):
     to_primary.lead_to(primary)
     wait_for_states(proxy, "up", "up")
     assert held(proxy) == FILLED
+
+
+class Stalling(Refusing):
+    """Does not list its keys, nor say its version, before it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.refuses = False
+        self.is_asked, self.lists = threading.Event(), threading.Event()
+        self.speaks = threading.Event()
+        self.speaks.set()
+
+    def __call__(self, line):
+        if line.startswith(b"lru_crawler"):
+            self.is_asked.set()
+            assert self.lists.wait(20)
+        elif line.startswith(b"version"):
+            assert self.speaks.wait(20)
+        return super().__call__(line)
+
+
+def test_list_that_ends_when_its_server_has_failed_is_of_no_use(stage):
+    """It was to be emptied key by key, and has gone meanwhile."""
+    stalling = Stalling()
+    primary, backup = stage.add(Fronted(stalling)).start(), stage.memcached()
+    proxy = started(stage, [primary], [backup], "-t", "5000")
+    put(proxy)
+    assert proxy.talk(b"flush_all 3\r\n") == OK
+    stalling.refuses = True
+    assert stalling.is_asked.wait(20)
+    stalling.speaks.clear()
+    *links, lister = primary.front.links
+    for link in links:
+        with contextlib.suppress(OSError):
+            link.socket.shutdown(socket.SHUT_RDWR)
+    wait_for(lambda: states(proxy) == ["down", "up"], "the failure")
+    stalling.lists.set()
+    wait_for(lambda: lister.socket.fileno() == -1, "the list to be read")
+    stalling.speaks.set()
+    wait_for_states(proxy, "up", "up")
+    for server in primary, backup, proxy:
+        assert held(server) == EMPTY
 
 
 # Servers without cas uniques
