@@ -371,19 +371,18 @@ settle_marks(const struct pair *pair, struct peer *peer,
 	bool is_hit = reply->result == PROTO_META_VALUE ||
 	    reply->result == PROTO_META_HD;
 
-	if (!is_hit || !peer_is_mirror(peer) ||
+	if (!is_hit || what == COMMAND_MAKE || !peer_is_mirror(peer) ||
 	    !abilities_has(&peer->abilities, ABILITY_META) ||
 	    !marks_are_doubtful(marks, r, bytes))
 		return what;
 	marks_set(marks, r, bytes, reply->marks != 0);
-	if (reply->marks == 0) {
-		send_one(pair, peer, r, bytes, NULL, reply, COMMAND_STRIP);
-		return what;
-	}
+	/* What is not stale, and was not won before, is to be so there. */
 	if ((reply->marks & PROTO_STALE) != 0)
 		send_one(pair, peer, r, bytes, NULL, reply, COMMAND_MARK);
-	/* The token is out. */
-	return COMMAND_WIN;
+	else if ((reply->marks & PROTO_AWAITED) == 0)
+		send_one(pair, peer, r, bytes, NULL, reply, COMMAND_STRIP);
+	/* The token is out, if there is a mark. */
+	return reply->marks == 0 ? what : COMMAND_WIN;
 }
 
 /* Send what follows from the reply, which is something. */

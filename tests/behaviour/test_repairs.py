@@ -178,6 +178,21 @@ def test_stale_item_that_the_authority_forgets_is_forgotten_on_both(stage):
     assert backup.talk(b"mg number v\r\n") == b"VA 2\r\n42\r\n"
 
 
+def test_item_that_was_forgotten_to_be_stale_is_won_as_a_fresh_one_on_both(
+        stage):
+    """Otherwise the mirror would say until it is repaired that it is stale."""
+    primary, backup = forgetful(stage), stage.memcached()
+    magent = stage.magent([primary], [backup], "-t", 5000)
+    wait_for_states(magent, "up", "up")
+    assert magent.talk(b"set number 0 0 2\r\n41\r\nmd number I\r\n"
+                       b"incr number 1\r\ntouch number 50\r\n") == (
+        b"STORED\r\nHD\r\n42\r\nTOUCHED\r\n")
+    assert magent.talk(b"mg number v R100\r\n") == b"VA 2 W\r\n42\r\n"
+    wait_for_effects(magent)
+    assert backup.talk(b"mg number v\r\n") == b"VA 2 Z\r\n42\r\n"
+    assert magent.stats()["mirror_mismatches"] == "0"
+
+
 def test_nobody_waits_for_a_backup_that_his_key_is_not_on(stage):
     primary, slow, other = stage.memcacheds(3)
     magent = stage.magent([primary], [slow, other], "-t", 20000)
