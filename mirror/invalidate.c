@@ -306,7 +306,6 @@ on_deleted(struct call *call, const struct answer *answer)
 		peer_add_dirty(peer, deletion->key, deletion->length,
 		    deletion->base64);
 		blame_deletion(deletion);
-		invalidation->is_running = false;
 		return;
 	}
 	blame_acquit(pairs_blame(peer->pairs), BLAME_DELETE, deletion->key,

@@ -38,7 +38,8 @@ void invalidation_free(struct invalidation *invalidation); /* NULL is fine */
  */
 void invalidation_start(struct invalidation *invalidation);
 
-/* Call no handler any more.  What is in flight stays so. */
+/* The server has failed, or magent stops: call no handler any more.  What is in
+   flight stays so. */
 void invalidation_stop(struct invalidation *invalidation);
 
 #endif
