@@ -84,6 +84,7 @@ class Network:
         base, _, last = self.net.partition("/")[0].rpartition(".")
         ours = "%s.%d/30" % (base, int(last) + 1)
         self.host = "%s.%d" % (base, int(last) + 2)
+        self._cut_no_user()
         try:
             ip("netns", "add", self.name)
             ip("link", "add", self.outside, "type", "veth",
@@ -129,12 +130,23 @@ class Network:
             assert how == "blackhole"
             ip("route", "add", "blackhole", self.host)
 
+    def cut_user(self, number):
+        """Let no process of this user through, but those of others."""
+        ip("rule", "add", "to", self.host, "uidrange",
+           "%d-%d" % (number, number), "blackhole")
+
+    def _cut_no_user(self):
+        while ip("rule", "del", "to", self.host, check=False).returncode == 0:
+            pass
+
     def heal(self):
+        self._cut_no_user()
         ip("route", "del", "blackhole", self.host + "/32", check=False)
         ip("-n", self.name, "link", "set", self.inside, "up")
         ip("link", "set", self.outside, "up")
 
     def close(self):
+        self._cut_no_user()
         ip("route", "del", "blackhole", self.net, "metric", "4000",
            check=False)
         ip("route", "del", "blackhole", self.host + "/32", check=False)
@@ -429,6 +441,11 @@ class Load:
         wait_for(lambda: on or not self.mark()["flushing"] or
                  not self.is_running(), "the last flush_all")
 
+    def turn_to(self, proxy):
+        """Have all clients turn to another one; return when they have."""
+        self.order("%dp" % proxy.port)
+        self.mark()
+
     def mark(self):
         """The numbers of the time since the last mark."""
         n = len(self.marks)
@@ -587,19 +604,23 @@ class Scene:
         """How often it was connected to, identified and drained."""
         return int(self.each("connects")[server.address])
 
-    def is_up(self):
+    def watched(self):
+        """The numbers of the magents that are to have all servers up."""
+        return range(len(self.proxies))
+
+    def is_up(self, numbers=None):
         """Whether all are up, each in the life that it has."""
         lives = {server.address: str(server.pid) for server in self.servers}
+        numbers = self.watched() if numbers is None else numbers
         return all(
-            state == "up" for number in range(len(self.proxies))
+            state == "up" for number in numbers
             for state in self.states(number).values()) and all(
-                life.split("/")[0] == lives[address]
-                for number in range(len(self.proxies))
+                life.split("/")[0] == lives[address] for number in numbers
                 for address, life in self.each("incarnation", number).items())
 
     def failovers(self):
         return [int(self.stats("", number)["failovers"])
-                for number in range(len(self.proxies))]
+                for number in self.watched()]
 
     def start_load(self, proxy=None, flush=FLUSH, **options):
         """With flush=0 what was filled in remains."""
@@ -649,15 +670,16 @@ class Scene:
             return False
         return True
 
-    def wait_up(self, timeout=30):
+    def wait_up(self, timeout=30, numbers=None):
         """Looks twice: at the first, magent may not yet have read what tells it of
         the fault.  If a server has got another life, magent knows that."""
+        numbers = self.watched() if numbers is None else numbers
         try:
-            wait_for(lambda: self.is_up() and self.is_up(),
+            wait_for(lambda: self.is_up(numbers) and self.is_up(numbers),
                      "all servers to be up", timeout, 0.02)
         except TimeoutError:
-            raise AssertionError(
-                "not up again: %s" % self.states()) from None
+            raise AssertionError("not up again: %s" % [
+                self.states(number) for number in numbers]) from None
         self.note("all up")
 
     def title(self):
@@ -682,7 +704,7 @@ class Scene:
     def diverged(self):
         """Keys that their servers do not hold alike, with what they hold."""
         wait_for(lambda: all(
-            value == "0" for number in range(len(self.proxies))
+            value == "0" for number in self.watched()
             for name, value in self.stats("servers", number).items()
             if name.endswith(":waiting")), "the last effects")
         held = {}

@@ -22,7 +22,9 @@
  *
  * With -f one more client sends flush_all every SECONDS or so, and with -D half
  * of them are to happen after one or two seconds.  On stdin "f" has it begin,
- * "F" end, and "m" prints the numbers since the last "m".
+ * "F" end, and "m" prints the numbers since the last "m".  "PORTp" has all
+ * clients turn to that port at once: they close their connections, whatever is
+ * under way there.
  *
  * The control is a memcached without faults that is asked all the time: what
  * it takes to answer is the noise of this machine.
@@ -203,6 +205,8 @@ static struct key *keys;
 static struct client *clients;
 static int epoll;
 static volatile sig_atomic_t ended;
+static int number_read; /* from stdin */
+static int next_port;   /* to turn to, or 0 */
 
 /* A flush_all whose time has not passed yet, if call is not 0.  It is over at
    end, if that is not 0. */
@@ -1488,6 +1492,21 @@ speak(struct client *client)
 	send_all(client->fd, out.bytes, out.length);
 }
 
+/* Have all clients turn to that port.  Not while events are dealt with: one of
+   a connection that was closed would be taken for one of the next. */
+static void
+turn_to(int port)
+{
+	int i;
+
+	address.sin_port = htons((uint16_t)port);
+	for (i = 0; i < client_count + flushers; i++) {
+		if (clients[i].busy)
+			lose(&clients[i]);
+		reconnect(&clients[i]);
+	}
+}
+
 /* The clients that have waited far too long. */
 static void
 look_after(int64_t now)
@@ -1551,6 +1570,12 @@ hear_stdin(void)
 		mark();
 	else if (word == 'f' || word == 'F')
 		flushing = word == 'f';
+	else if (word >= '0' && word <= '9')
+		number_read = number_read * 10 + word - '0';
+	else if (word == 'p') {
+		next_port = number_read;
+		number_read = 0;
+	}
 }
 
 static void
@@ -1605,6 +1630,9 @@ run(int64_t until)
 	mark_since = now;
 	while (speak_all(now) || !ended) {
 		wait_for_events(1);
+		if (next_port != 0)
+			turn_to(next_port);
+		next_port = 0;
 		now = now_ns();
 		if (until != 0 && now >= until)
 			ended = 1;
