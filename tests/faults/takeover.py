@@ -235,9 +235,10 @@ class Takeover(Scene):
         pair = self.primaries[0], self.backups[0]
         return pair if victim == "primary" else pair[::-1]
 
-    def play(self, row):
+    def play(self, row, numbers=None):
         """All that fails but for the partner, which is up when this returns,
-        as is the server that has returned."""
+        as is the server that has returned: in these magents, or else in the
+        active one."""
         victim, _ = self.pair_of(row.victim)
         if row.fault == "given away":
             self.age(victim)
@@ -248,7 +249,7 @@ class Takeover(Scene):
                 time.sleep(self.dice.uniform(0, SOON))
             steps[step](row, victim)
         self.load.work(AWAY)
-        self.wait_up()
+        self.wait_up(numbers=numbers)
         if row.event != "stopped longer" and self.wake():
             self.wait_up(numbers=self.running())
 
