@@ -61,8 +61,8 @@ $U/test_md5: $(call OF,md5)
 $U/test_outbuf: $(call OF,outbuf pool block)
 $U/test_pace: $(call OF,mirror/pace)
 $U/test_pair: $(call OF,mirror/pair mirror/peer mirror/behind mirror/blame \
-	mirror/command mirror/dirty mirror/identity server/zombie \
-	server/address ketama md5 siphash $(PROTO))
+	mirror/bond mirror/command mirror/dirty mirror/identity mirror/stamp \
+	server/zombie server/address block ketama log md5 pool siphash $(PROTO))
 $U/test_pool: $(call OF,pool block)
 $U/test_proto: $(call OF,$(PROTO))
 $U/test_proto_base64: $(call OF,proto_base64)

@@ -61,6 +61,9 @@ enum {
 	TIMERS = 64,
 };
 
+/* Of events: what notices that this process was held up comes first. */
+enum { PRIORITIES = 2 };
+
 enum { TERM, INT, HUP, USR1, SIGNALS };
 
 /* The process.  Pointers are owned, but for options and pairs; what was not
@@ -341,7 +344,8 @@ static bool
 build(struct magent *magent, unsigned int max_clients)
 {
 	magent->base = event_base_new();
-	if (magent->base == NULL)
+	if (magent->base == NULL ||
+	    event_base_priority_init(magent->base, PRIORITIES) == -1)
 		return false;
 	magent->loop = conn_loop_new(magent->base);
 	return magent->loop != NULL && build_proxy(magent, max_clients) &&

@@ -31,6 +31,8 @@ static_assert((uint64_t)PROTO_LINE_MAX + 1 + DATA_MAX <= UINT32_MAX,
 static const char error_delete[] =
     "CLIENT_ERROR bad command line format.  "
     "Usage: delete <key> [noreply]";
+static const char error_reserved[] =
+    "CLIENT_ERROR keys that begin with magent: are reserved";
 static const char error_exptime[] = "CLIENT_ERROR invalid exptime argument";
 static const char error_delta[] = "CLIENT_ERROR invalid numeric delta argument";
 static const char error_data[] = "CLIENT_ERROR bad data chunk";
@@ -86,6 +88,9 @@ parse_keys(struct line *line, struct proto_request *r)
 			set_span(&r->key, start, at);
 		if (at - start > PROTO_KEY_MAX)
 			r->error = proto_error_format;
+		else if (bytes[start] == PROTO_RESERVED[0] &&
+		    proto_key_is_reserved(bytes + start, at - start, false))
+			r->error = error_reserved;
 		set_span(&r->keys, r->key.at, at);
 	}
 	hot_assert((count == 0) == (r->keys.length == 0));
@@ -493,6 +498,30 @@ finish_data(const char *bytes, size_t n, struct proto_request *r)
 	return PROTO_OK;
 }
 
+/* Whether the one key of a command belongs to proxies. */
+static inline bool
+has_reserved_key(const char *bytes, const struct proto_request *r)
+{
+	const char *key = bytes + r->key.at;
+
+	return r->key.length > 0 && r->command > PROTO_GATS &&
+	    (key[0] == PROTO_RESERVED[0] || r->base64) &&
+	    (r->error == NULL || r->too_large) &&
+	    proto_key_is_reserved(key, r->key.length, r->base64);
+}
+
+/* Clients may neither read nor write such a key.  Its data is thrown away. */
+static void
+refuse_reserved_key(struct proto_request *r)
+{
+	r->error = error_reserved;
+	r->too_large = false;
+	if (r->data.at == 0)
+		return;
+	r->swallow = (uint64_t)r->data.length + 2;
+	r->data = (struct proto_span){ 0, 0 };
+}
+
 enum proto_status
 proto_request(const char *bytes, size_t n, size_t value_max,
     struct proto_request *r)
@@ -528,6 +557,8 @@ proto_request_again(const char *bytes, size_t n, size_t tried, size_t value_max,
 		return PROTO_BAD;
 	if (line.has_nul_or_cr)
 		r->error = proto_error_format;
+	else if (has_reserved_key(bytes, r))
+		refuse_reserved_key(r);
 	if (r->error == NULL && r->data.at != 0)
 		return finish_data(bytes, n, r);
 	return PROTO_OK;

@@ -179,6 +179,12 @@ bool proto_base64_is_needed(const char *key, size_t length);
    at most.  Returns 0 if there are none. */
 uint64_t proto_number(const char *bytes, size_t n);
 
+/* What the keys begin with that proxies keep for themselves on the servers. */
+#define PROTO_RESERVED "magent:"
+
+/* Whether a key, as it is on a command line, is one of those. */
+bool proto_key_is_reserved(const char *key, size_t length, bool base64);
+
 /* What kind of reply a request has. */
 enum proto_expect {
 	PROTO_EXPECT_VALUES,     /* get, gat: VALUE ... END */

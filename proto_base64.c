@@ -102,3 +102,19 @@ proto_base64_encode(const char *key, size_t length, char *out)
 	}
 	return n;
 }
+
+/* The last of the characters that the prefix is in base64 has some bits of the
+   byte behind the prefix. */
+bool
+proto_key_is_reserved(const char *key, size_t length, bool base64)
+{
+	static const char encoded[] = "bWFnZW50O";
+
+	if (!base64)
+		return length >= sizeof(PROTO_RESERVED) - 1 &&
+		    memcmp(key, PROTO_RESERVED, sizeof(PROTO_RESERVED) - 1) ==
+		    0;
+	return length >= sizeof(encoded) &&
+	    memcmp(key, encoded, sizeof(encoded) - 1) == 0 &&
+	    key[sizeof(encoded) - 1] >= 'g' && key[sizeof(encoded) - 1] <= 'v';
+}

@@ -17,8 +17,11 @@
 #include "client/budget.h"
 #include "client/stats.h"
 #include "conn.h"
+#include "container_of.h"
 #include "hot_assert.h"
 #include "mirror/command.h"
+#include "mirror/effect.h"
+#include "mirror/stamp.h"
 #include "pool.h"
 
 const char exec_no_server[] = "SERVER_ERROR no server is up for this key\r\n";
@@ -43,6 +46,15 @@ static_assert(offsetof(struct subrequest, reply) <
 
 static struct pool execs = POOL(struct exec);
 static struct pool subrequests = POOL(struct subrequest);
+
+/* A reply waits for a stamp. */
+struct confirmation {
+	struct stamp_waiter waiter;
+	struct exec *exec; /* borrowed: it is owed this */
+	const char *error; /* static */
+};
+
+static struct pool confirmations = POOL(struct confirmation);
 
 /*
  * Memory
@@ -223,6 +235,44 @@ void
 exec_become_ready(struct exec *exec)
 {
 	become_ready(exec, NULL, NULL);
+}
+
+/*
+ * Writes that a server has missed
+ */
+
+static void
+on_confirmed(struct stamp_waiter *waiter, bool is_given)
+{
+	struct confirmation *confirmation = CONTAINER_OF(waiter,
+	    struct confirmation, waiter);
+	struct exec *exec = confirmation->exec;
+
+	assert(exec->owed > 0);
+	if (!is_given)
+		exec_set_text(exec, confirmation->error);
+	pool_give(&confirmations, confirmation);
+	if (--exec->owed == 0)
+		become_ready(exec, NULL, NULL);
+}
+
+void
+exec_confirm(struct exec *exec, const struct pair *pair, struct peer *asked,
+    const char *error)
+{
+	struct confirmation *confirmation = pool_take(&confirmations);
+
+	assert(exec->owed > 0);
+	if (confirmation == NULL) {
+		exec->env->stats->memory_errors++;
+		exec_set_text(exec, exec_no_memory);
+		return;
+	}
+	exec->owed++;
+	confirmation->waiter.wake = on_confirmed;
+	confirmation->exec = exec;
+	confirmation->error = error;
+	effect_confirm(pair, asked, &confirmation->waiter);
 }
 
 /*

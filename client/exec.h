@@ -111,6 +111,7 @@ struct exec {
 	bool is_held; /* request_hold() was called, and it is not finished */
 	bool round_is_cut; /* some key of the round is, or was, EXEC_LATER */
 	bool is_doubtful;  /* request.c: of effect_lost() */
+	bool has_missed;   /* request.c: of effect_send(), of some step */
 	bool is_in_steps;  /* step, and not r, is sent to servers */
 	unsigned char step_count; /* steps that servers have replied to */
 	/* What the client gets in place of END, because a key was not asked
@@ -200,6 +201,14 @@ void exec_open_subrequest(struct subrequest *sub);
  * answered() runs in here.  The exec, with sub, may end in here.
  */
 void exec_close_subrequest(struct subrequest *sub, const struct answer *answer);
+
+/*
+ * The reply to exec, whose subrequest to asked is not closed yet, waits until
+ * asked has a new stamp, because its partner in the pair has missed the write.
+ * If asked fails before that, the reply is the text of error.
+ */
+void exec_confirm(struct exec *exec, const struct pair *pair,
+    struct peer *asked, const char *error);
 
 /* Nothing is owed to exec, which has no subrequests, and its text is set:
    answered() runs in here.  The exec may end in here. */

@@ -276,8 +276,10 @@ send_touches(struct exec *exec, const struct subrequest *sub)
 			continue;
 		pair = pair_of_key(exec, key);
 		r.key = key->name;
-		effect_send(&pair, sub->peer, &r, exec->bytes, exec->message,
-		    &hit);
+		if (effect_send(&pair, sub->peer, &r, exec->bytes,
+			exec->message, &hit) &&
+		    peer_is_mirror(sub->peer))
+			exec_confirm(exec, &pair, sub->peer, exec_no_server);
 	}
 }
 

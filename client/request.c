@@ -384,8 +384,8 @@ static void
 follow_reply(struct exec *exec, const struct subrequest *sub,
     const struct answer *answer, const struct proto_reply *reply)
 {
-	effect_send(&exec->pair, sub->peer, current_step(exec), exec->bytes,
-	    exec->message, reply);
+	exec->has_missed |= effect_send(&exec->pair, sub->peer,
+	    current_step(exec), exec->bytes, exec->message, reply);
 	if (sub->call.expect <= PROTO_EXPECT_VALUES_CAS &&
 	    (reply->result == PROTO_META_VALUE ||
 		reply->result == PROTO_META_HD) &&
@@ -440,6 +440,15 @@ go_on_or_wait(struct exec *exec)
 	gate_wait(gate, &exec->step_waiter);
 }
 
+/* The reply to a write that the other server has missed waits for a stamp. */
+static __attribute__((noinline)) void
+confirm(struct exec *exec, struct peer *asked)
+{
+	exec->has_missed = false;
+	exec_confirm(exec, &exec->pair, asked,
+	    no_server_error(exec->r.command));
+}
+
 static void
 on_single_reply(struct call *call, const struct answer *answer)
 {
@@ -474,6 +483,8 @@ on_single_reply(struct call *call, const struct answer *answer)
 		}
 		stats_count(exec->env->stats, &exec->r, answer->last.result);
 	}
+	if (exec->has_missed && peer_is_mirror(peer))
+		confirm(exec, peer);
 	/* Behind the effect: this may call the owner, and end exec and sub. */
 	exec_close_subrequest(sub, answer);
 }
@@ -571,9 +582,10 @@ bool
 request_may_start(const struct request_env *env, const struct proto_request *r,
     const char *bytes)
 {
-	const struct gate *gate = pairs_gate(env->pairs);
+	struct gate *gate = pairs_gate(env->pairs);
 	struct pair pair;
 
+	gate_notice(gate);
 	if (is_held_key(gate, r, bytes))
 		return false;
 	if (!gate_is_closed(gate))

@@ -125,8 +125,9 @@ check_next(struct alias *alias)
 		alias->other = NULL;
 		return;
 	}
-	snprintf(alias->key, sizeof(alias->key), "magent:%016llx%016llx",
-	    (unsigned long long)random[0], (unsigned long long)random[1]);
+	snprintf(alias->key, sizeof(alias->key),
+	    PROTO_RESERVED "%016llx%016llx", (unsigned long long)random[0],
+	    (unsigned long long)random[1]);
 	snprintf(line, sizeof(line), "set %s 0 %d 0\r\n\r\n", alias->key,
 	    ITEM_SECONDS);
 	ask_server(alias, alias->other, line, PROTO_EXPECT_STORED, on_item_set);

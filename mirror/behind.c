@@ -37,6 +37,16 @@ behind_of(const struct peer *peer, const struct peer *other)
 	return standing_of(peer, other)->behind;
 }
 
+void
+behind_set(const struct peer *peer, const struct peer *other,
+    enum behind behind)
+{
+	struct standing *standing = standing_of(peer, other);
+
+	assert(standing->reading == READING_NOT);
+	standing->behind = behind;
+}
+
 bool
 behind_yields(const struct peer *peer, const struct peer *other)
 {
@@ -154,6 +164,13 @@ behind_is_listed(const struct peer *peer, const struct peer *from)
 	return peers_are_partners(peer, from) &&
 	    standing_of(peer, from)->reading == READING_NOW &&
 	    behind_of(peer, from) == BEHIND_ALL;
+}
+
+bool
+behind_is_read(const struct peer *peer, const struct peer *from)
+{
+	return peers_are_partners(peer, from) &&
+	    standing_of(peer, from)->reading != READING_NOT;
 }
 
 void

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct bond;
 struct peer;
 
 /* What one peer lacks of what another one may hold of the keys that they share,
@@ -34,10 +35,18 @@ enum reading {
 struct standing {
 	enum behind behind;
 	enum reading reading;
+	/* It may lack what another magent has written last: see serving.c. */
+	bool is_unproved;
+	/* Of the two, if they are partners; the same for both.  Borrowed. */
+	struct bond *bond;
 };
 
 /* What peer lacks of its partner other. */
 enum behind behind_of(const struct peer *peer, const struct peer *other);
+
+/* It is known what peer lacks of its partner other, which it does not read. */
+void behind_set(const struct peer *peer, const struct peer *other,
+    enum behind behind);
 
 /*
  * Whether other is to answer for the keys that it shares with peer, and peer is
@@ -67,6 +76,9 @@ void behind_begin_reading(const struct peer *peer);
 
 /* Whether that rebuild is to list the keys of this partner. */
 bool behind_is_listed(const struct peer *peer, const struct peer *from);
+
+/* Whether a rebuild of peer has read, or is reading, this partner. */
+bool behind_is_read(const struct peer *peer, const struct peer *from);
 
 /* The partner could not be read, or not all of it. */
 void behind_unread(const struct peer *peer, const struct peer *from);

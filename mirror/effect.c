@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "container_of.h"
+#include "mirror/bond.h"
 #include "mirror/classic.h"
 #include "mirror/command.h"
 #include "mirror/copy.h"
@@ -31,6 +32,7 @@
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "mirror/repair.h"
+#include "mirror/stamp.h"
 #include "mirror/undecided.h"
 #include "pool.h"
 #include "server/server.h"
@@ -130,9 +132,10 @@ repair_mirror(struct effect *effect, bool is_refused)
 	if (is_value_same(effect, is_refused) && copy_effect_again(effect))
 		return;
 	if (effect->is_repair) {
-		peer_add_dirty(effect->peer, effect->key,
-		    effect->request.key.length, effect->request.base64);
 		server_fail(effect->peer->server, "refuses a delete");
+		pairs_lose_effect(effect->peer->pairs, effect->peer,
+		    effect->key, effect->request.key.length,
+		    effect->request.base64);
 		return;
 	}
 	counters->repairs++;
@@ -262,8 +265,8 @@ effect_new(struct peer *peer, uint32_t hash, const struct proto_request *r,
 	return effect;
 }
 
-/* Queue an effect, or note that the key is dirty. */
-static void
+/* Queue an effect, or note that the key is dirty.  Returns whether it is. */
+static bool
 send_one(const struct pair *pair, struct peer *peer,
     const struct proto_request *r, const char *bytes, struct block *block,
     const struct proto_reply *reply, enum command_effect what)
@@ -279,13 +282,13 @@ send_one(const struct pair *pair, struct peer *peer,
 	if (effect == NULL) {
 		peer_add_dirty(peer, bytes + r->key.at, r->key.length,
 		    r->base64);
-		return;
+		return true;
 	}
 	assert(!effect->is_repair && effect->peer == peer);
 	what = classic_mirror(&command, &peer->abilities, r, bytes, what);
 	if (what == COMMAND_NOTHING) {
 		effect_free(effect);
-		return;
+		return false;
 	}
 	effect->what = what;
 	effect->marks = reply->marks;
@@ -294,6 +297,7 @@ send_one(const struct pair *pair, struct peer *peer,
 	pairs_counters(peer->pairs)->effects++;
 	submit_effect(effect, &command, bytes + r->data.at,
 	    command.has_data ? r->data.length + 2 : 0, block);
+	return false;
 }
 
 /* Send an effect that is more than one command, or whose command not every
@@ -385,15 +389,16 @@ settle_marks(const struct pair *pair, struct peer *peer,
 	return reply->marks == 0 ? what : COMMAND_WIN;
 }
 
-/* Send what follows from the reply, which is something. */
-static void
+/* Send what follows from the reply, which is something.  Returns whether the
+   key has become dirty instead. */
+static bool
 send_effect(const struct pair *pair, struct peer *asked, struct peer *peer,
     const struct proto_request *r, const char *bytes, struct block *block,
     const struct proto_reply *reply, enum command_effect what)
 {
 	struct proto_request shifted;
 	bool is_counted = what == COMMAND_SAME && command_counts(r);
-	bool is_unknown;
+	bool is_unknown, is_missed;
 
 	note_marks(peer, r, bytes, what, is_counted);
 	if (r->exptime > PROTO_RELATIVE_MAX || r->meta.length > 0) {
@@ -406,15 +411,16 @@ send_effect(const struct pair *pair, struct peer *asked, struct peer *peer,
 	if (what > COMMAND_DELETE)
 		what = prepare_mirror(pair, peer, r, bytes, block, reply, what);
 	is_unknown = what == COMMAND_UNKNOWN;
-	send_one(pair, peer, r, bytes, block, reply, what);
+	is_missed = send_one(pair, peer, r, bytes, block, reply, what);
 	if (is_counted)
 		marks_doubt(pairs_marks(peer->pairs), r, bytes);
 	if (is_unknown && peer_is_mirror(peer))
 		repairs_add(peer->repairs, bytes + r->key.at, r->key.length,
 		    r->base64);
+	return is_missed;
 }
 
-void
+bool
 effect_send(const struct pair *pair, struct peer *asked,
     const struct proto_request *r, const char *bytes, struct block *block,
     const struct proto_reply *reply)
@@ -423,11 +429,21 @@ effect_send(const struct pair *pair, struct peer *asked,
 	struct peer *peer = pair_partner(pair, asked);
 
 	if (peer == NULL)
-		return;
+		return false;
 	if (r->command == PROTO_MG)
 		what = settle_marks(pair, peer, r, bytes, reply, what);
-	if (what != COMMAND_NOTHING)
-		send_effect(pair, asked, peer, r, bytes, block, reply, what);
+	return what != COMMAND_NOTHING &&
+	    send_effect(pair, asked, peer, r, bytes, block, reply, what);
+}
+
+void
+effect_confirm(const struct pair *pair, struct peer *asked,
+    struct stamp_waiter *waiter)
+{
+	struct peer *partner = pair_partner(pair, asked);
+
+	assert(partner != NULL);
+	stamp_raise(bond_of(asked, partner), asked, waiter);
 }
 
 /* Where in value its client flags are: the token behind the key. */
@@ -493,6 +509,8 @@ effect_lost(const struct pair *pair, struct peer *asked,
 	if (pair_authority(pair) != NULL) {
 		*is_doubtful = was_sent &&
 		    peer_add_dirty(asked, key, plain.key.length, plain.base64);
+		if (was_sent && peer_is_mirror(partner))
+			stamp_raise(bond_of(asked, partner), partner, NULL);
 		return;
 	}
 	if (*is_doubtful)

@@ -13,20 +13,28 @@
 struct block;
 struct pair;
 struct peer;
+struct stamp_waiter;
 
 /*
  * Queue for the other server of the pair what follows from a reply of asked,
  * one of the two, to request r about one key.  If that server gets no effects
- * now, the key becomes dirty for it.  Without a second server nothing happens.
- * This is called before the client is answered: see R2 in doc/architecture.md.
+ * now, the key becomes dirty for it: then this returns true, and the client is
+ * answered only behind effect_confirm().  Without a second server nothing
+ * happens.  This is called before the client is answered: see R2 in
+ * doc/architecture.md.
  *
  * r was parsed from bytes, which are in block; block is NULL if they are in no
  * block.  When out of memory, the other server fails in here: see
  * server_fail(), which runs the done() of its calls.
  */
-void effect_send(const struct pair *pair, struct peer *asked,
+bool effect_send(const struct pair *pair, struct peer *asked,
     const struct proto_request *r, const char *bytes, struct block *block,
     const struct proto_reply *reply);
+
+/* Give asked a new stamp, because its partner has missed a write: see
+   stamp_raise(). */
+void effect_confirm(const struct pair *pair, struct peer *asked,
+    struct stamp_waiter *waiter);
 
 /*
  * A client has read a VALUE, of length bytes, from asked.  If the other server

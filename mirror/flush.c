@@ -37,6 +37,7 @@
 #include "mirror/due.h"
 #include "mirror/fence.h"
 #include "mirror/gate.h"
+#include "mirror/goals.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "mirror/recovery.h"
@@ -250,6 +251,7 @@ settle(struct flush *flush)
 		else if (branch->drop == DROP_REFUSED)
 			fail_to_empty(branch->peer, "refuses flush_all");
 	}
+	goals_settle(flush->all->pairs);
 	end_flush(flush, is_refused ? flush->refusal : reply);
 }
 
@@ -262,7 +264,9 @@ on_flush_second(void *owner, bool is_over)
 {
 	struct flush_branch *branch = owner;
 
-	if (!is_over)
+	if (is_over)
+		goals_restamp(branch->peer);
+	else
 		peer_add_all_dirty(branch->peer);
 	close_flush_branch(branch->flush);
 }
@@ -325,6 +329,8 @@ submit_flush(struct flush_branch *branch)
 	};
 	peer_submit(branch->peer, 0, &branch->call, line, sizeof(line) - 1,
 	    NULL, 0, NULL);
+	/* Its stamps go as well: who is away is behind from here on. */
+	goals_restamp(branch->peer);
 }
 
 /* Each mirror has carried out what it was sent, on all its links. */
@@ -335,6 +341,7 @@ flush_mirrors(struct flush *flush)
 	size_t i;
 
 	open_branches(flush, settle);
+	goals_renew(flush->all->pairs);
 	for (i = 0; i < pairs_peer_count(flush->all->pairs); i++) {
 		branch = &flush->branches[i];
 		if (!peer_is_mirror(branch->peer))
@@ -440,6 +447,8 @@ flush_all(struct flushes *all, int64_t exptime,
 	int64_t wait;
 
 	assert(done != NULL);
+	if (gate_holds_anything(pairs_gate(all->pairs)))
+		gate_notice(pairs_gate(all->pairs));
 	if (is_refused(all)) {
 		done(owner, not_allowed);
 		return true;

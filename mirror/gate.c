@@ -6,11 +6,11 @@
  *                      |                      v all have passed
  *   waiters are woken  '-- gate_open() <-- run()
  *
- * Invariant: the gate is closed exactly while there is a current job, or a peer
- * or a pair is held.  When run() is called, each call for a key that is held,
- * submitted before the gate was closed, has been answered or its server has
- * failed; so the effects of these calls are in the FIFOs of their mirrors.
- * Nobody has submitted such a call since.
+ * Invariant: the gate is closed exactly while there is a current job, or a
+ * peer, a pair, or all of them are held.  When run() is called, each call for a
+ * key that is held, submitted before the gate was closed, has been answered or
+ * its server has failed; so the effects of these calls are in the FIFOs of
+ * their mirrors.  Nobody has submitted such a call since.
  *
  * That is rule R6.  A fence takes one round trip to those servers that hold the
  * keys in question.  A request for other keys is not held, whatever it costs
@@ -56,8 +56,12 @@ struct gate {
 	unsigned int held_peers;
 	/* Those pairs, borrowed. */
 	LIST_HEAD(, gate_pair) pairs_held;
-	/* What is held: the current job, those peers and pairs, and the
-	   keys. */
+	/* gate_hold_all() holds all pairs. */
+	bool are_all_held;
+	/* Borrowed; NULL: there is none. */
+	struct gate_watch *watch;
+	/* What is held: the current job, those peers and pairs, and the keys;
+	   and the watch, so that requests ask. */
 	unsigned int holds;
 	/* Those of gate_hold_key(), borrowed. */
 	LIST_HEAD(, gate_key) keys;
@@ -203,8 +207,8 @@ bool
 gate_holds(const struct gate *gate, const struct pair *pair)
 {
 	return (gate->current != NULL && gate->held == NULL) ||
-	    holds_peer(gate, pair->primary) || holds_peer(gate, pair->backup) ||
-	    holds_pair(gate, pair);
+	    gate->are_all_held || holds_peer(gate, pair->primary) ||
+	    holds_peer(gate, pair->backup) || holds_pair(gate, pair);
 }
 
 /* Wake those that wait now, in their order.  They may wait again. */
@@ -265,6 +269,43 @@ gate_release_pair(struct gate *gate, struct gate_pair *pair)
 {
 	LIST_REMOVE(pair, entry);
 	release_and_wake(gate);
+}
+
+void
+gate_hold_all(struct gate *gate)
+{
+	assert(!gate->are_all_held);
+	gate->are_all_held = true;
+	gate->held_peers++;
+	gate->holds++;
+}
+
+void
+gate_release_all(struct gate *gate)
+{
+	assert(gate->are_all_held);
+	gate->are_all_held = false;
+	release_and_wake(gate);
+}
+
+void
+gate_set_watch(struct gate *gate, struct gate_watch *watch)
+{
+	gate->holds += gate->watch == NULL;
+	gate->watch = watch;
+}
+
+void
+gate_notice(struct gate *gate)
+{
+	struct gate_watch *watch = gate->watch;
+
+	assert(gate->holds > 0);
+	if (watch == NULL)
+		return;
+	gate->watch = NULL;
+	gate->holds--;
+	watch->noticed(watch);
 }
 
 void

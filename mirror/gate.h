@@ -34,6 +34,12 @@ struct gate_job {
 	bool waiting;
 };
 
+/* Who wants to know that something is about to begin. */
+struct gate_watch {
+	/* Set by the owner.  The gate may be closed in here. */
+	void (*noticed)(struct gate_watch *watch);
+};
+
 /* What wants to begin something and is held.  At first all of it is zero but
    for wake(). */
 struct gate_waiter {
@@ -98,6 +104,17 @@ void gate_release(struct gate *gate, struct peer *peer);
    gate_release_pair(). */
 void gate_hold_pair(struct gate *gate, struct gate_pair *pair);
 void gate_release_pair(struct gate *gate, struct gate_pair *pair);
+
+/* The same for all pairs. */
+void gate_hold_all(struct gate *gate);
+void gate_release_all(struct gate *gate);
+
+/* Have noticed() called when the next request asks whether it is held, before
+   it is told.  The watch is borrowed until then. */
+void gate_set_watch(struct gate *gate, struct gate_watch *watch);
+
+/* A request asks.  To be called only if gate_holds_anything(). */
+void gate_notice(struct gate *gate);
 
 /* Hold a key, which is borrowed until gate_release_key(), for those commands.
    Waiters are woken inside gate_release_key().  Jobs do not wait for it. */

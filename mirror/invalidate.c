@@ -21,11 +21,13 @@
 
 #include "container_of.h"
 #include "log.h"
+#include "mirror/behind.h"
 #include "mirror/blame.h"
 #include "mirror/classic.h"
 #include "mirror/command.h"
 #include "mirror/dirty.h"
 #include "mirror/dump.h"
+#include "mirror/goals.h"
 #include "mirror/keys.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
@@ -98,13 +100,19 @@ finish_invalidation(struct invalidation *invalidation, bool is_emptied)
  * Everything
  */
 
-/* The server holds nothing. */
+/* The server holds nothing; or nothing that is old. */
 static void
 finish_emptied(struct invalidation *invalidation)
 {
+	struct peer *peer = invalidation->peer;
+	bool is_part = !dirty_is_all(peer->dirty);
+
+	assert(!is_part || peer->has_old_part);
 	invalidation->is_purging = false;
-	dirty_clear(invalidation->peer->dirty);
-	finish_invalidation(invalidation, true);
+	peer->has_old_part = false;
+	if (!is_part)
+		dirty_clear(peer->dirty);
+	finish_invalidation(invalidation, !is_part);
 }
 
 static void
@@ -176,6 +184,25 @@ on_purge_list_begins(void *owner)
 	(void)owner;
 }
 
+/* Whether the server may not keep what it has of a key. */
+static bool
+is_to_be_purged(const struct invalidation *invalidation, const char *key,
+    size_t length)
+{
+	const struct peer *peer = invalidation->peer, *partner;
+	struct pair pair;
+
+	if (proto_key_is_reserved(key, length, false))
+		return false;
+	if (!peer->has_old_part || dirty_is_all(peer->dirty))
+		return true;
+	pair = pairs_find(peer->pairs, key, length);
+	if (pair.primary != peer && pair.backup != peer)
+		return true;
+	partner = pair_partner(&pair, peer);
+	return partner != NULL && behind_of(peer, partner) == BEHIND_ALL;
+}
+
 static bool
 on_key_to_purge(void *owner, const char *key, size_t length)
 {
@@ -183,6 +210,8 @@ on_key_to_purge(void *owner, const char *key, size_t length)
 	char encoded[PROTO_BASE64_MAX];
 	bool base64 = proto_base64_is_needed(key, length);
 
+	if (!is_to_be_purged(invalidation, key, length))
+		return true;
 	if (base64) {
 		length = proto_base64_encode(key, length, encoded);
 		key = encoded;
@@ -246,11 +275,16 @@ purge_more(struct invalidation *invalidation)
 		list_everything(invalidation);
 }
 
+/* Its stamps go first: so it is known to be behind if it fails in between. */
 static void
 begin_purge(struct invalidation *invalidation)
 {
-	log_info("s %s: refuses flush_all: its keys are deleted one by one",
-	    peer_name(invalidation->peer));
+	log_info("s %s: %s: its keys are deleted one by one",
+	    peer_name(invalidation->peer),
+	    dirty_is_all(invalidation->peer->dirty) ?
+		"refuses flush_all" :
+		"has keys that only it has");
+	goals_mark_filling(invalidation->peer);
 	invalidation->is_purging = true;
 	list_everything(invalidation);
 }
@@ -355,15 +389,17 @@ delete_listed(struct invalidation *invalidation)
 		purge_more(invalidation);
 }
 
-/* All keys are dirty. */
+/* All keys are dirty, or some part of them is. */
 static void
 empty_server(struct invalidation *invalidation)
 {
+	const struct peer *peer = invalidation->peer;
+
 	if (invalidation->dump != NULL)
 		return;
 	if (invalidation->is_purging)
 		delete_listed(invalidation);
-	else if (invalidation->peer->identity.refuses_flush)
+	else if (peer->identity.refuses_flush || !dirty_is_all(peer->dirty))
 		begin_purge(invalidation);
 	else
 		flush_everything(invalidation);
@@ -393,7 +429,8 @@ delete_more(struct invalidation *invalidation)
 		invalidation->idle = deletion->next_idle;
 		delete_key(invalidation, deletion);
 	}
-	if (dirty_is_all(dirty))
+	if (dirty_is_all(dirty) ||
+	    (dirty_count(dirty) == 0 && invalidation->peer->has_old_part))
 		empty_server(invalidation);
 	else if (dirty_count(dirty) == 0)
 		finish_invalidation(invalidation, false);

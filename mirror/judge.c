@@ -1,36 +1,39 @@
 /*
  * Decide what a returned server still holds.
  *
- *	                     its items        behind its     its partners
- *	                                      partners       behind it
- *	the same process     are kept         as it was      as they were
- *	perhaps another one  are kept         all            as they were
- *	another one          are none, or of  all            not: it lost them
- *	                     other proxies
- *	a stranger           go               all            not
+ *	it has lost its items       they are none, or a stranger's: those go
+ *	otherwise, of each partner that is there:
+ *	  the stamps are equal      it holds what that one holds
+ *	  its stamp is lower        it lacks our dirty keys; or all, if somebody
+ *	                            else has written past it: what it has of
+ *	                            that one goes
+ *	  its stamp is higher       the partner is behind, and fails; unless we
+ *	                            know what that one lacks
  *
- * What a server lacks outlasts its failures: see behind.c.
+ * What it lacks of a partner that is away stays as it was: see behind.c.
  *
- * Invariant: a key whose copy on the server may be old is dirty.
+ * Invariant: a key whose copy on the server may be old is dirty.  What is
+ * thrown away is on a partner that answers for it.
  */
 
 #include "mirror/judge.h"
 
 #include <assert.h>
+#include <stdio.h>
 
+#include "log.h"
 #include "mirror/behind.h"
+#include "mirror/bond.h"
 #include "mirror/dirty.h"
 #include "mirror/identity.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
+#include "mirror/stamp.h"
+#include "proto.h"
 #include "server/server.h"
 #include "server/zombie.h"
 
 enum {
-	/* A memcached says that it is up for so many seconds when it starts. */
-	UPTIME_FIRST = 2,
-	/* A server that has failed may have done so for this time. */
-	UNNOTICED_MS = 300,
 	/* A server of unknown items waits so long for a partner that is up. */
 	STRANGER_WAIT_MS = 10000,
 };
@@ -44,55 +47,63 @@ distrust_all_items(struct peer *peer, const struct identity *found)
 		peer_add_all_dirty(peer);
 }
 
+/* The i-th peer, if it is a partner of this one; or NULL. */
+static struct peer *
+partner_of(const struct peer *peer, size_t i)
+{
+	struct peer *partner = pairs_peer(peer->pairs, i);
+
+	return peers_are_partners(peer, partner) ? partner : NULL;
+}
+
+/*
+ * Items that were lost
+ */
+
+/* Whether it has the items that it had when we heard of it last, or what some
+   magent has made of them.  One that has had no stamp is believed, if it is the
+   same process. */
+static bool
+has_kept_items(const struct peer *peer, const struct identity *found)
+{
+	const struct bond_side *side;
+	const struct peer *partner;
+	bool had_stamp = false;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
+		partner = partner_of(peer, i);
+		if (partner == NULL)
+			continue;
+		side = bond_side(bond_of(peer, partner), peer);
+		if (side->stamp != STAMP_MISSING && side->stamp >= side->before)
+			return true;
+		had_stamp |= side->before != STAMP_MISSING && !side->is_refused;
+	}
+	return !had_stamp &&
+	    (!peer->identity.known ||
+		identity_compare(&peer->identity, found) != IDENTITY_NEW);
+}
+
 static bool
 has_trusted_partner(const struct peer *peer)
 {
+	const struct peer *partner;
 	size_t i;
 
-	for (i = 0; i < pairs_peer_count(peer->pairs); i++)
-		if (peers_are_partners(peer, pairs_peer(peer->pairs, i)) &&
-		    peer_is_trusted(pairs_peer(peer->pairs, i)))
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
+		partner = partner_of(peer, i);
+		if (partner != NULL && peer_is_trusted(partner))
 			return true;
+	}
 	return false;
 }
 
 /*
- * No incarnation at this address has been heard of since magent started.  It is
- * believed, as it is at the start: nobody knows that it has missed anything but
- * its dirty keys.  One that was started later than magent was empty then.
- */
-static void
-judge_first(struct judge *judge, const struct identity *found, int64_t now_ms)
-{
-	int64_t ms = now_ms - judge->started_ms;
-
-	if (dirty_is_all(judge->peer->dirty))
-		distrust_all_items(judge->peer, found);
-	if (found->stored == 0 ||
-	    (found->uptime * 1000 < (uint64_t)ms && !found->restartable))
-		behind_lost(judge->peer);
-}
-
-/* Whether this incarnation ran already when the last one did: it is another
-   memcached, which the address has come to mean, and has items of its own.  One
-   that keeps its items over a restart keeps its uptime as well. */
-static bool
-is_stranger(const struct judge *judge, const struct identity *found,
-    int64_t now_ms)
-{
-	int64_t away = now_ms - judge->lost_ms;
-
-	assert(away >= 0);
-	return found->stored > 0 && !found->restartable &&
-	    found->uptime > UPTIME_FIRST &&
-	    (found->uptime - UPTIME_FIRST) * 1000 >
-	    (uint64_t)away + UNNOTICED_MS;
-}
-
-/*
- * The items of a stranger are not believed, so it must be emptied.  What is
- * thrown away should be on a partner that is up.  Returns whether one is, or
- * none has been for so long that it is better to go on.
+ * The items of a server that had a stamp, and has none, are not believed, so it
+ * must be emptied.  What is thrown away should be on a partner that is up.
+ * Returns whether one is, or none has been for so long that it is better to go
+ * on.
  */
 static bool
 may_empty_stranger(struct judge *judge, int64_t now_ms)
@@ -107,60 +118,257 @@ may_empty_stranger(struct judge *judge, int64_t now_ms)
 }
 
 /*
- * This is another incarnation than the last one.  It is empty, but for what
- * other proxies have put there since.  That may be old as well, so dirty keys
- * stay dirty.  It is not empty if it keeps its items over a restart, which is
- * believed only if nobody else can have them.  Returns false if it has to wait.
+ * Stamps
  */
-static bool
-judge_new(struct judge *judge, const struct identity *found, int64_t now_ms)
-{
-	struct peer *peer = judge->peer;
-	bool has_partners = pairs_are_mirrored(peer->pairs);
-	bool are_all_up = has_partners && peer->away_partners == 0;
 
-	if (has_partners && is_stranger(judge, found, now_ms)) {
-		if (!may_empty_stranger(judge, now_ms))
-			return false;
-		distrust_all_items(peer, found);
+/* Keys that the two share are not dirty any more, nor missing. */
+static void
+forget_keys(struct dirty *dirty, struct peer *peer, const struct peer *partner)
+{
+	struct dirty *others = dirty_new();
+	char key[PROTO_KEY_MAX];
+	struct pair pair;
+	size_t length;
+	bool base64;
+
+	if (others == NULL || dirty_is_all(dirty)) {
+		dirty_free(others);
+		return;
 	}
+	while (dirty_pop(dirty, key, &length, &base64)) {
+		pair = pairs_find_wire(peer->pairs, key, length, base64);
+		if (pair_partner(&pair, peer) != partner)
+			dirty_add(others, key, length, base64);
+	}
+	while (dirty_pop(others, key, &length, &base64))
+		dirty_add(dirty, key, length, base64);
+	if (dirty_is_all(others))
+		dirty_add_all(dirty);
+	dirty_free(others);
+}
+
+/* Each holds what the other one holds. */
+static void
+judge_equal(struct peer *peer, struct peer *partner)
+{
+	struct bond *bond = bond_of(peer, partner);
+
+	bond_become_equal(bond, bond_side(bond, peer)->stamp);
+	behind_set(peer, partner, BEHIND_NOT);
+	if (dirty_count(peer->dirty) + dirty_count(peer->missing) == 0)
+		return;
+	forget_keys(peer->dirty, peer, partner);
+	forget_keys(peer->missing, peer, partner);
+}
+
+/* Neither has a stamp.  One that holds nothing has lost it. */
+static void
+judge_new_pair(struct peer *peer, struct peer *partner,
+    const struct identity *found)
+{
+	struct bond *bond = bond_of(peer, partner);
+
+	stamp_give_first(bond, partner);
+	if (found->stored == 0) {
+		behind_set(peer, partner, BEHIND_ALL);
+		return;
+	}
+	stamp_give_first(bond, peer);
+	bond_become_equal(bond, STAMP_FIRST);
+}
+
+/* Whether it has keys that nobody else has who is there. */
+static bool
+has_only_copies(const struct peer *peer)
+{
+	const struct peer *partner;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
+		partner = partner_of(peer, i);
+		if (partner != NULL && !peer_is_mirror(partner) &&
+		    behind_of(peer, partner) != BEHIND_ALL)
+			return true;
+	}
+	return false;
+}
+
+/* Its stamp is lower than that of the partner. */
+static void
+judge_lower(struct peer *peer, struct peer *partner,
+    const struct identity *found)
+{
+	struct bond *bond = bond_of(peer, partner);
+	const struct bond_side *side = bond_side(bond, peer);
+	uint64_t stamp = side->stamp;
+
+	bond_note(bond, bond_side(bond, partner)->stamp);
+	/* Our dirty keys are about what we have seen there. */
+	if (!bond->is_foreign && stamp == side->before &&
+	    (stamp != STAMP_MISSING || bond->is_new || side->is_refused) &&
+	    !dirty_is_all(peer->dirty)) {
+		if (behind_of(peer, partner) == BEHIND_NOT)
+			behind_set(peer, partner, BEHIND_KEYS);
+		return;
+	}
+	if (stamp != STAMP_MISSING)
+		log_warning("s %s: behind s %s: somebody wrote past it",
+		    peer_name(peer), peer_name(partner));
+	behind_set(peer, partner, BEHIND_ALL);
+	if (found->stored == 0)
+		return;
+	if (has_only_copies(peer))
+		peer->has_old_part = true;
+	else
+		peer_add_all_dirty(peer);
+}
+
+/* Its stamp is higher than that of the partner, a mirror.  If we know what that
+   one lacks, it has nothing that is old. */
+static void
+judge_higher(struct peer *peer, struct peer *partner)
+{
+	struct bond *bond = bond_of(peer, partner);
+
+	if (behind_of(partner, peer) == BEHIND_ALL ||
+	    (behind_of(partner, peer) == BEHIND_KEYS && !bond->is_foreign &&
+		bond_side(bond, peer)->stamp == bond->known))
+		return;
+	judge_fail(partner, peer);
+}
+
+static void
+judge_stamps(struct peer *peer, struct peer *partner,
+    const struct identity *found)
+{
+	const struct bond *bond = bond_of(peer, partner);
+	uint64_t stamp = bond_side(bond_of(peer, partner), peer)->stamp;
+	uint64_t other = bond_side(bond_of(peer, partner), partner)->stamp;
+
+	assert(bond != NULL);
+	if (stamp == other && stamp == STAMP_MISSING)
+		judge_new_pair(peer, partner, found);
+	else if (stamp == other)
+		judge_equal(peer, partner);
+	else if (stamp < other)
+		judge_lower(peer, partner, found);
+	else
+		judge_higher(peer, partner);
+}
+
+void
+judge_fail(struct peer *peer, const struct peer *partner)
+{
+	char why[512];
+
+	bond_of(peer, partner)->is_foreign = true;
+	snprintf(why, sizeof(why), "behind s %s: somebody wrote past it",
+	    peer_name(partner));
+	server_fail(peer->server, why);
+}
+
+/*
+ * Both
+ */
+
+/* What was sent to another process on old connections is not carried out by
+   this one. */
+static void
+forget_connections(struct peer *peer)
+{
 	zombies_reset(server_zombies(peer->server));
 	if (peer->lists != NULL)
 		zombies_reset(peer->lists);
-	if (found->restartable && !are_all_up && !dirty_is_all(peer->dirty)) {
-		behind_all(peer);
-		return true;
-	}
-	behind_lost(peer);
-	if (dirty_is_all(peer->dirty) || found->restartable)
+}
+
+/* Without partners nobody has what it lacks; but it may have been away at a
+   flush_all. */
+static void
+judge_alone(struct peer *peer, const struct identity *found)
+{
+	if (dirty_is_all(peer->dirty) &&
+	    (!peer->identity.known ||
+		identity_compare(&peer->identity, found) == IDENTITY_NEW))
 		distrust_all_items(peer, found);
-	return true;
 }
 
 bool
 judge_contents(struct judge *judge, const struct identity *found,
     int64_t now_ms)
 {
-	const struct identity *before = &judge->peer->identity;
+	struct peer *peer = judge->peer, *partner;
+	size_t i;
 
-	assert(judge->peer->state == PEER_IDENTIFY && found->known);
-	if (!before->known) {
-		judge_first(judge, found, now_ms);
+	assert(peer->state == PEER_IDENTIFY && found->known);
+	if (peer->identity.known &&
+	    identity_compare(&peer->identity, found) == IDENTITY_NEW)
+		forget_connections(peer);
+	if (!pairs_are_mirrored(peer->pairs)) {
+		judge_alone(peer, found);
 		return true;
 	}
-	switch (identity_compare(before, found)) {
-	case IDENTITY_SAME:
-		break;
-	case IDENTITY_NEW:
-		if (!judge_new(judge, found, now_ms))
+	if (!peer->identity.known && found->stored == 0) {
+		behind_lost(peer);
+	} else if (!has_kept_items(peer, found)) {
+		if (found->stored > 0 && !may_empty_stranger(judge, now_ms))
 			return false;
-		break;
-	case IDENTITY_UNSURE:
-		/* If it is the same one, its items are those that it had; if it
-		   is a new one, it has none, or what others have put there. */
-		behind_all(judge->peer);
-		break;
+		behind_lost(peer);
+		distrust_all_items(peer, found);
 	}
 	judge->stranger_ms = 0;
+	peer->has_old_part = false;
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
+		partner = partner_of(peer, i);
+		if (partner != NULL && peer_is_mirror(partner) &&
+		    bond_side(bond_of(peer, partner), partner)->is_read)
+			judge_stamps(peer, partner, found);
+	}
+	return true;
+}
+
+/* The same at the start: what it is not behind, it holds.  Returns false if it
+   is behind. */
+static bool
+judge_start_with(struct peer *peer, struct peer *partner)
+{
+	struct bond *bond = bond_of(peer, partner);
+	uint64_t stamp = bond_side(bond, peer)->stamp;
+	uint64_t other = bond_side(bond, partner)->stamp;
+
+	if (stamp < other)
+		return false;
+	if (stamp > other) {
+		judge_fail(partner, peer);
+		return true;
+	}
+	if (stamp == STAMP_MISSING) {
+		stamp_give_first(bond, peer);
+		stamp_give_first(bond, partner);
+	}
+	judge_equal(peer, partner);
+	return true;
+}
+
+bool
+judge_start(struct peer *peer, const struct identity *found)
+{
+	struct peer *partner;
+	struct bond *bond;
+	size_t i;
+
+	assert(peer->state == PEER_STARTING);
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
+		partner = partner_of(peer, i);
+		if (partner == NULL)
+			continue;
+		bond = bond_of(peer, partner);
+		/* What has nothing is filled when the other one is there. */
+		if (partner->state == PEER_DOWN && found->stored == 0)
+			behind_set(peer, partner, BEHIND_ALL);
+		if (peer_is_mirror(partner) &&
+		    bond_side(bond, partner)->is_read &&
+		    !judge_start_with(peer, partner))
+			return false;
+	}
 	return true;
 }

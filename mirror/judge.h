@@ -14,10 +14,6 @@ struct peer;
 /* A part of its owner.  All times are milliseconds of the monotonic clock. */
 struct judge {
 	struct peer *peer; /* borrowed */
-	/* When the first server began to be connected to. */
-	int64_t started_ms;
-	/* When its last connection that was identified ended. */
-	int64_t lost_ms;
 	/* When it first had to wait as a stranger; 0: it does not. */
 	int64_t stranger_ms;
 };
@@ -30,5 +26,14 @@ struct judge {
  */
 bool judge_contents(struct judge *judge, const struct identity *found,
     int64_t now_ms);
+
+/* The same of a server that has just been heard of for the first time, in the
+   state STARTING.  Its partners that have been heard of may fail in here.
+   Returns false if it is behind one of them, which is trusted: then its owner
+   fails it. */
+bool judge_start(struct peer *peer, const struct identity *found);
+
+/* Fail a server because its stamp is lower than that of a partner. */
+void judge_fail(struct peer *peer, const struct peer *partner);
 
 #endif

@@ -31,6 +31,7 @@
 #include "conn.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
+#include "proto.h"
 #include "siphash.h"
 
 /* The hashes of all keys. */
@@ -216,7 +217,8 @@ on_listed_key(void *owner, const char *key, size_t length)
 	const struct peer *to;
 	struct listing_reader *reader;
 
-	if (pair.primary != listing->from && pair.backup != listing->from)
+	if ((pair.primary != listing->from && pair.backup != listing->from) ||
+	    proto_key_is_reserved(key, length, false))
 		return true;
 	to = pair_partner(&pair, listing->from);
 	reader = to == NULL ? NULL : all->reader_of[index_of(all, to)];

@@ -22,12 +22,14 @@
 #include "hot_assert.h"
 #include "mirror/behind.h"
 #include "mirror/blame.h"
+#include "mirror/bond.h"
 #include "mirror/flush.h"
 #include "mirror/gate.h"
 #include "mirror/learn.h"
 #include "mirror/marks.h"
 #include "mirror/pace.h"
 #include "mirror/peer.h"
+#include "mirror/stamp.h"
 #include "proto.h"
 #include "server/address.h"
 #include "server/server.h"
@@ -45,6 +47,9 @@ struct pairs {
 	size_t peer_count;
 	/* Owned: a row for each peer. */
 	struct standing *standings;
+	/* Owned: one for any two partners. */
+	struct bond *bonds;
+	size_t bond_count;
 	/* The hash of a key decides something: a server, or a link. */
 	bool has_choice;
 	/* How many peers are warming. */
@@ -131,7 +136,10 @@ authority_in_return(const struct pair *pair)
 	struct peer *primary = pair->primary, *backup = pair->backup;
 
 	if (!peer_is_mirror(primary))
-		return backup != NULL && peer_is_mirror(backup) ? backup : NULL;
+		return backup != NULL && peer_is_mirror(backup) &&
+			!backup->standings[primary->index].is_unproved ?
+		    backup :
+		    NULL;
 	if (backup != NULL && behind_yields(primary, backup))
 		return backup;
 	return primary;
@@ -161,7 +169,11 @@ pairs_lose_effect(const struct pairs *pairs, struct peer *peer, const char *key,
 
 	assert(!peer_is_mirror(peer));
 	peer_add_dirty(peer, key, length, base64);
-	if (partner != NULL && !peer_is_mirror(partner))
+	if (partner == NULL)
+		return;
+	if (peer_is_mirror(partner))
+		stamp_raise(bond_of(peer, partner), partner, NULL);
+	else
 		peer_remove_dirty(partner, key, length, base64);
 }
 
@@ -182,6 +194,13 @@ pairs_peer(struct pairs *pairs, size_t i)
 {
 	assert(i < pairs->peer_count);
 	return &pairs->peers[i];
+}
+
+struct bond *
+pairs_bonds(struct pairs *pairs, size_t *count)
+{
+	*count = pairs->bond_count;
+	return pairs->bonds;
 }
 
 struct gate *
@@ -442,7 +461,11 @@ pairs_new(struct conn_loop *loop, struct resolver *resolver,
 		pairs_free(pairs);
 		return NULL;
 	}
-	return pairs;
+	pairs->bonds = bonds_new(pairs, &pairs->bond_count);
+	if (pairs->bonds != NULL || pairs->bond_count == 0)
+		return pairs;
+	pairs_free(pairs);
+	return NULL;
 }
 
 void
@@ -466,5 +489,6 @@ pairs_free(struct pairs *pairs)
 	free(pairs->backups);
 	free(pairs->peers);
 	free(pairs->standings);
+	bonds_free(pairs->bonds, pairs->bond_count);
 	free(pairs);
 }

@@ -14,6 +14,7 @@
 
 struct address;
 struct blame;
+struct bond;
 struct conn_loop;
 struct flushes;
 struct resolver;
@@ -98,6 +99,9 @@ bool pairs_are_mirrored(const struct pairs *pairs);
 size_t pairs_peer_count(const struct pairs *pairs);
 struct peer *pairs_peer(struct pairs *pairs, size_t i);
 
+/* The bonds of all partners, *count of them; NULL: there are none. */
+struct bond *pairs_bonds(struct pairs *pairs, size_t *count);
+
 /* The gate of all peers. */
 struct gate *pairs_gate(struct pairs *pairs);
 
@@ -144,9 +148,10 @@ struct peer *pair_partner(const struct pair *pair, const struct peer *peer);
 /*
  * The peer has failed as the mirror of a key, and has not answered an effect or
  * a copy, or waits for one: its copy of the key may be old.  The key is as for
- * peer_add_dirty().  If the authority of the key has failed meanwhile, too,
- * what it has is not old: after that no server has answered a write, because
- * the answer would have come behind that of the effect.
+ * peer_add_dirty(), and its authority gets a new stamp.  If the authority of
+ * the key has failed meanwhile, too, what the peer has is not old: after that
+ * no server has answered a write, because the answer would have come behind
+ * that of the effect.
  */
 void pairs_lose_effect(const struct pairs *pairs, struct peer *peer,
     const char *key, size_t length, bool base64);

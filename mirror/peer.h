@@ -13,6 +13,7 @@
 
 #include "mirror/abilities.h"
 #include "mirror/identity.h"
+#include "mirror/serving.h"
 
 struct address;
 struct block;
@@ -75,6 +76,15 @@ struct peer {
 	LIST_HEAD(, trial) trials;
 	/* It is in a pair that nobody answers for. */
 	bool is_uncovered;
+	/* The number of the magent that has said on it that it serves, when its
+	   stamps were read last; 0: none has.  It is new if this magent had
+	   said so before. */
+	uint64_t active_id;
+	bool active_is_new;
+	bool has_said; /* this magent has, since it serves and it is there */
+	bool is_left;  /* to another magent: see follow.c */
+	/* What those who serve have said on it, when that was read last. */
+	uint64_t serving[SERVING_SLOTS];
 	/* Those that give it back what their reads have won: see copy.c. */
 	LIST_HEAD(, copy) giving_back;
 	/* How many partners are not trusted now. */
@@ -99,6 +109,9 @@ struct peer {
 	int64_t clock_ahead;
 	/* Keys whose copy on it may be old. */
 	struct dirty *dirty; /* owned */
+	/* Besides, what it has of the keys of all partners that it is behind in
+	   any key is old; what it has of others is not. */
+	bool has_old_part;
 	/* Keys that were dirty and have been deleted on it, and could not be
 	   copied back, because the partner that holds them was away. */
 	struct dirty *missing; /* owned */

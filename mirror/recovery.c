@@ -31,20 +31,28 @@
 #include "log.h"
 #include "mirror/alias.h"
 #include "mirror/behind.h"
+#include "mirror/bond.h"
+#include "mirror/claim.h"
 #include "mirror/dirty.h"
 #include "mirror/drain.h"
 #include "mirror/failover.h"
 #include "mirror/fence.h"
 #include "mirror/flush.h"
+#include "mirror/follow.h"
 #include "mirror/gate.h"
+#include "mirror/goals.h"
 #include "mirror/handback.h"
 #include "mirror/identify.h"
 #include "mirror/invalidate.h"
 #include "mirror/judge.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
+#include "mirror/probe.h"
 #include "mirror/rebuild.h"
 #include "mirror/repair.h"
+#include "mirror/rest.h"
+#include "mirror/stamp.h"
+#include "mirror/survey.h"
 #include "mirror/tokens.h"
 #include "mirror/undecided.h"
 #include "server/server.h"
@@ -54,9 +62,8 @@ enum {
 	STEADY_MS = 10000,
 	/* A server that cannot be rebuilt is warmed for this time. */
 	WARM_SECONDS = 20,
-	/* If on_steady() did not run for this time, this process was held up,
-	   and what it notices may have happened long before. */
-	HELD_UP_MS = 1200,
+	/* Between two times of saying how far a rebuild is. */
+	RENEW_MS = 50,
 	/* So many repairs may be left when the gate is closed for them. */
 	REPAIRS_LEFT = 16,
 };
@@ -79,12 +86,24 @@ struct recovery {
 	struct handback handback;
 	struct repairs *repairs; /* owned */
 	struct tokens tokens;
+	/* It reads its stamps, and then those of its partners; NULL: it does
+	   not.  Owned until it has ended. */
+	struct asking *asking;
+	struct survey *survey;
+	struct claim claim;
+	bool keeps_claim; /* if it fails now */
+	struct follow follow;
+	/* It is left to another magent, and waits for that in REBUILD. */
+	bool awaits_other;
+	struct event *renew; /* owned: renews the claim */
 };
 
 struct recoveries {
 	struct conn_loop *loop;    /* borrowed */
 	struct pairs *pairs;       /* owned */
 	struct rebuilds *rebuilds; /* owned */
+	struct probe *probe;       /* owned */
+	struct rest *rest;         /* owned */
 	struct recoveries_settings settings;
 	/* Owned: one per peer, in their order. */
 	struct recovery *of_peers;
@@ -94,14 +113,13 @@ struct recoveries {
 	/* How often a peer has become a mirror, or ceased to be one. */
 	uint64_t mirror_count;
 	struct event *steady; /* owned: calls on_steady() each second */
-	/* When on_steady() ran last: milliseconds of the monotonic clock. */
-	int64_t steady_ms;
 };
 
 static void on_tokens_given(void *owner);
 static void hand_back(struct recovery *recovery);
 static void await_links(struct recovery *recovery);
 static bool begin_rebuild(struct recovery *recovery);
+static void on_goals_surveyed(void *owner);
 
 /*
  * State
@@ -265,6 +283,73 @@ learn_abilities(struct peer *peer)
 		log_info("s %s: cannot do all: %s", peer_name(peer), missing);
 }
 
+/* It is known what the server holds. */
+static void
+take_up(struct recovery *recovery)
+{
+	struct peer *peer = recovery->peer;
+	const struct identity *found = &recovery->identify.found;
+
+	peer->identity = *found;
+	learn_abilities(peer);
+	peer_set_clock(peer, (int64_t)found->time);
+	warn_of_item_sizes(recovery);
+	alias_check(&recovery->alias);
+	if (peer->state != PEER_STARTING) {
+		set_state(recovery, PEER_DRAIN);
+		drain_start(&recovery->drain);
+		return;
+	}
+	server_attach_links(peer->server);
+	await_links(recovery);
+}
+
+static void
+on_partners_surveyed(void *owner)
+{
+	struct recovery *recovery = owner;
+
+	recovery->survey = NULL;
+	if (judge_contents(&recovery->judge, &recovery->identify.found,
+		conn_loop_now(recovery->all->loop)))
+		take_up(recovery);
+	else
+		server_fail(recovery->peer->server,
+		    "has lost its items, and no partner is up");
+}
+
+/* Look at the stamps of the partners; done() is called then. */
+static void
+survey_partners(struct recovery *recovery, void (*done)(void *owner))
+{
+	struct peer *peer = recovery->peer;
+
+	assert(recovery->survey == NULL);
+	recovery->survey = survey_new(recovery->all->pairs, peer, done,
+	    recovery);
+	if (recovery->survey == NULL)
+		server_fail(peer->server, "out of memory");
+}
+
+static void
+on_stamps_read(void *owner, bool is_read)
+{
+	struct recovery *recovery = owner;
+	struct peer *peer = recovery->peer;
+
+	recovery->asking = NULL;
+	if (!is_read)
+		server_fail(peer->server, "does not answer get");
+	else if (peer->state != PEER_STARTING)
+		survey_partners(recovery, on_partners_surveyed);
+	else if (judge_start(peer, &recovery->identify.found))
+		take_up(recovery);
+	else
+		server_fail(peer->server,
+		    "behind a partner: it was written "
+		    "past it");
+}
+
 static void
 on_identified(struct identify *identify)
 {
@@ -278,25 +363,16 @@ on_identified(struct identify *identify)
 	    peer_name(peer), found->version[0], found->version[1],
 	    found->version[2], (unsigned long long)found->pid,
 	    (unsigned long long)found->uptime);
-	if (peer->state != PEER_STARTING &&
-	    !judge_contents(&recovery->judge, found,
-		conn_loop_now(recovery->all->loop))) {
-		server_fail(peer->server,
-		    "is another one than before, and no partner is up");
+	if (!pairs_are_mirrored(recovery->all->pairs)) {
+		if (peer->state != PEER_STARTING)
+			judge_contents(&recovery->judge, found, 0);
+		take_up(recovery);
 		return;
 	}
-	peer->identity = *found;
-	learn_abilities(peer);
-	peer_set_clock(peer, (int64_t)found->time);
-	warn_of_item_sizes(recovery);
-	alias_check(&recovery->alias);
-	if (peer->state != PEER_STARTING) {
-		set_state(recovery, PEER_DRAIN);
-		drain_start(&recovery->drain);
-		return;
-	}
-	server_attach_links(peer->server);
-	await_links(recovery);
+	assert(recovery->asking == NULL);
+	recovery->asking = asking_new(peer, on_stamps_read, recovery);
+	if (recovery->asking == NULL)
+		server_fail(peer->server, "out of memory");
 }
 
 /*
@@ -342,12 +418,57 @@ on_server_drained(struct drain *drain)
  */
 
 static void
+begin_invalidation(struct recovery *recovery)
+{
+	struct timeval wait = { .tv_usec = RENEW_MS * 1000 };
+
+	if (recovery->all->are_stopping)
+		return;
+	event_add(recovery->renew, &wait);
+	invalidation_start(recovery->invalidation);
+}
+
+static void
 on_tokens_given(void *owner)
 {
 	struct recovery *recovery = owner;
+	struct recoveries *all = recovery->all;
 
-	if (!recovery->all->are_stopping)
-		invalidation_start(recovery->invalidation);
+	if (all->are_stopping)
+		return;
+	if (rest_leaves(all->rest, recovery->peer))
+		follow_start(&recovery->follow, all->rest);
+	else if (!claim_take(&recovery->claim, conn_loop_now(all->loop)))
+		begin_invalidation(recovery);
+}
+
+/* Somebody else may be at it: each would undo what the other one does. */
+static void
+on_claimed_rebuild(void *owner, bool is_taken)
+{
+	struct recovery *recovery = owner;
+
+	if (is_taken) {
+		begin_invalidation(recovery);
+		return;
+	}
+	log_info("s %s: rebuilt by another magent", peer_name(recovery->peer));
+	follow_start(&recovery->follow, recovery->all->rest);
+}
+
+static void
+on_renew(evutil_socket_t fd, short what, void *arg)
+{
+	struct recovery *recovery = arg;
+	struct rebuild_progress progress = { .copied = 0 };
+
+	(void)fd;
+	(void)what;
+	if (recovery->rebuild != NULL)
+		progress = rebuild_progress(recovery->rebuild);
+	claim_renew(&recovery->claim,
+	    progress.copied + progress.overtaken + progress.gone +
+		progress.refused);
 }
 
 /* A key that is deleted must be copied back. */
@@ -371,7 +492,13 @@ on_invalidated(void *owner, bool is_emptied)
 	if (is_emptied)
 		behind_lost(recovery->peer);
 	set_state(recovery, PEER_REBUILD);
-	rebuild_start(recovery->rebuild);
+	if (recovery->peer->is_left) {
+		rebuild_start(recovery->rebuild);
+		return;
+	}
+	goals_mark_filling(recovery->peer);
+	goals_raise_alone(recovery->peer);
+	survey_partners(recovery, on_goals_surveyed);
 }
 
 static const struct invalidation_handler on_invalidation = {
@@ -391,7 +518,38 @@ rebuild_again(struct recovery *recovery)
 	if (recovery->all->are_stopping || !begin_rebuild(recovery))
 		return;
 	set_state(recovery, PEER_REBUILD);
-	rebuild_start(recovery->rebuild);
+	survey_partners(recovery, on_goals_surveyed);
+}
+
+/* Somebody has written past it meanwhile. */
+static void
+begin_anew(struct recovery *recovery, const struct peer *ahead)
+{
+	struct recoveries *all = recovery->all;
+
+	/* If this magent rests, the other one is to rebuild it. */
+	recovery->keeps_claim = rest_serves(all->rest);
+	if (recovery->keeps_claim)
+		claim_keep(&recovery->claim, conn_loop_now(all->loop));
+	server_steady(recovery->peer->server);
+	judge_fail(recovery->peer, ahead);
+}
+
+/* The stamps of its partners are those that it is to have at the end. */
+static void
+on_goals_surveyed(void *owner)
+{
+	struct recovery *recovery = owner;
+	const struct peer *ahead;
+
+	recovery->survey = NULL;
+	if (recovery->rebuild == NULL)
+		return; /* magent stops */
+	ahead = goals_set(recovery->peer);
+	if (ahead != NULL)
+		begin_anew(recovery, ahead);
+	else
+		rebuild_start(recovery->rebuild);
 }
 
 /* Log and count what the rebuild has done.  It ends when the caller has
@@ -508,6 +666,79 @@ await_links(struct recovery *recovery)
 		server_fail(peer->server, "out of memory");
 }
 
+/* It may have the stamps that it was to get, unless they have moved: then
+   somebody has written past it meanwhile. */
+static void
+on_goals_checked(void *owner)
+{
+	struct recovery *recovery = owner;
+	const struct peer *ahead = goals_moved(recovery->peer);
+	struct peer *lost;
+	bool is_lost = false;
+
+	recovery->survey = NULL;
+	if (ahead != NULL) {
+		begin_anew(recovery, ahead);
+		return;
+	}
+	for (; (lost = goals_lost(recovery->peer)) != NULL; is_lost = true)
+		behind_unread(recovery->peer, lost);
+	if (is_lost)
+		rebuild_again(recovery);
+	else
+		handback_begin(&recovery->handback);
+}
+
+/*
+ * Another magent rebuilds it
+ */
+
+static void
+on_followed_may_begin(void *owner)
+{
+	struct recovery *recovery = owner;
+
+	if (recovery->all->are_stopping)
+		return;
+	goals_follow(recovery->peer);
+	invalidation_start(recovery->invalidation);
+}
+
+static void
+on_followed_done(void *owner)
+{
+	struct recovery *recovery = owner;
+
+	if (recovery->peer->state == PEER_INVALIDATE) {
+		server_steady(recovery->peer->server);
+		server_fail(recovery->peer->server,
+		    "rebuilt by another magent");
+		return;
+	}
+	if (!recovery->awaits_other)
+		return;
+	recovery->awaits_other = false;
+	follow_stop(&recovery->follow);
+	set_state(recovery, PEER_HANDBACK);
+	handback_begin(&recovery->handback);
+}
+
+static void
+on_followed_ended(void *owner)
+{
+	struct recovery *recovery = owner;
+
+	server_steady(recovery->peer->server);
+	server_fail(recovery->peer->server,
+	    "its rebuild by another magent has ended");
+}
+
+static const struct follow_handler on_follow = {
+	.may_begin = on_followed_may_begin,
+	.done = on_followed_done,
+	.ended = on_followed_ended,
+};
+
 /* Copy once more, if a partner that could not be read is back.  Otherwise the
    server holds what its partners hold: trust it as soon as they have answered
    what they were asked in its place. */
@@ -517,12 +748,16 @@ on_few_repairs(void *owner)
 	struct recovery *recovery = owner;
 
 	assert(recovery->rebuild == NULL && !recovery->peer->warming);
+	if (recovery->peer->is_left) {
+		recovery->awaits_other = true;
+		return;
+	}
 	if (behind_may_read_more(recovery->peer)) {
 		rebuild_again(recovery);
 		return;
 	}
 	set_state(recovery, PEER_HANDBACK);
-	handback_begin(&recovery->handback);
+	survey_partners(recovery, on_goals_checked);
 }
 
 /* All keys were copied.  Clients wait for the repairs that are left when the
@@ -563,6 +798,9 @@ on_handed_back(void *owner)
 	struct recovery *recovery = owner;
 
 	assert(recovery->peer->state == PEER_HANDBACK);
+	goals_give(recovery->peer);
+	claim_drop(&recovery->claim);
+	event_del(recovery->renew);
 	behind_become_whole(recovery->peer);
 	if (behind_may_read_more(recovery->peer))
 		rebuild_again(recovery);
@@ -576,6 +814,19 @@ on_handed_back(void *owner)
  * UP
  */
 
+/* A rebuild of a magent that rests is in the way of one that serves, which
+   writes past it. */
+static void
+give_up_for_other(struct recovery *recovery)
+{
+	struct peer *peer = recovery->peer;
+
+	if (peer_is_mirror(peer) && !peer_is_trusted(peer) && !peer->is_left &&
+	    rest_leaves(recovery->all->rest, peer))
+		server_fail(peer->server,
+		    "is left to another magent, which serves clients");
+}
+
 /* Servers that have been up for a while are steady. */
 static void
 on_steady(evutil_socket_t fd, short what, void *arg)
@@ -587,9 +838,13 @@ on_steady(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	all->steady_ms = now;
+	if (pairs_are_mirrored(all->pairs) && !all->are_stopping) {
+		probe_look(all->probe);
+		rest_say(all->rest);
+	}
 	for (i = 0; i < pairs_peer_count(all->pairs); i++) {
 		peer = pairs_peer(all->pairs, i);
+		give_up_for_other(&all->of_peers[i]);
 		if (peer->state == PEER_UP &&
 		    now - peer->changed_ms >= STEADY_MS)
 			server_steady(peer->server);
@@ -600,17 +855,22 @@ on_steady(evutil_socket_t fd, short what, void *arg)
  * DOWN
  */
 
-/* An identified connection has just ended; or it ended while this process was
-   held up. */
 static void
-note_loss(struct recovery *recovery)
+stop_asking(struct recovery *recovery)
 {
-	const struct recoveries *all = recovery->all;
-	int64_t now = conn_loop_now(all->loop);
-
-	recovery->judge.lost_ms = now - all->steady_ms > HELD_UP_MS ?
-	    all->steady_ms :
-	    now;
+	if (recovery->asking != NULL)
+		asking_cancel(recovery->asking);
+	recovery->asking = NULL;
+	if (recovery->survey != NULL)
+		survey_cancel(recovery->survey);
+	recovery->survey = NULL;
+	if (recovery->peer->is_left)
+		follow_stop(&recovery->follow);
+	recovery->awaits_other = false;
+	event_del(recovery->renew);
+	if (!recovery->keeps_claim)
+		claim_drop(&recovery->claim);
+	recovery->keeps_claim = false;
 }
 
 static void
@@ -626,14 +886,13 @@ on_server_failed(void *owner)
 
 	if (was_trusted)
 		pairs_counters(pairs)->failovers++;
-	if (peer->state != PEER_DOWN && peer->state != PEER_IDENTIFY)
-		note_loss(recovery);
 	/* The state comes first: callbacks below choose an authority. */
 	set_state(recovery, PEER_DOWN);
 	if (has_answered)
 		failover_begin(peer, was_trusted);
 	event_del(recovery->warm_end);
 	drain_stop(&recovery->drain);
+	stop_asking(recovery);
 	invalidation_stop(recovery->invalidation);
 	if (recovery->links != NULL)
 		fence_cancel(recovery->links);
@@ -645,6 +904,10 @@ on_server_failed(void *owner)
 		rebuild_stop(recovery->rebuild);
 	recovery->rebuild = NULL;
 	behind_stop_reading(peer);
+	if (pairs_are_mirrored(pairs)) {
+		bonds_peer_failed(peer);
+		goals_forget(peer);
+	}
 	log_coverage(recovery->all);
 }
 
@@ -669,18 +932,23 @@ recovery_init(struct recovery *recovery, struct recoveries *all,
 	recovery->repairs = repairs_new(all->pairs, peer);
 	peer->repairs = recovery->repairs;
 	tokens_init(&recovery->tokens, peer, on_tokens_given, recovery);
+	claim_init(&recovery->claim, peer, on_claimed_rebuild, recovery);
 	handback_init(&recovery->handback, peer, on_handed_back, recovery);
 	identify_init(&recovery->identify, peer, on_heard_version,
 	    on_identified);
 	alias_init(&recovery->alias, peer, all->pairs);
 	recovery->warm_end = event_new(conn_loop_base(all->loop), -1, 0,
 	    on_warm_end, recovery);
+	recovery->renew = event_new(conn_loop_base(all->loop), -1, EV_PERSIST,
+	    on_renew, recovery);
 	recovery->invalidation = invalidation_new(all->loop, peer,
 	    &on_invalidation, recovery);
 	return drain_init(&recovery->drain, all->loop, peer,
 		   on_server_drained) &&
-	    recovery->warm_end != NULL && recovery->invalidation != NULL &&
-	    recovery->repairs != NULL;
+	    follow_init(&recovery->follow, all->loop, peer, &on_follow,
+		recovery) &&
+	    recovery->warm_end != NULL && recovery->renew != NULL &&
+	    recovery->invalidation != NULL && recovery->repairs != NULL;
 }
 
 static void
@@ -691,6 +959,9 @@ recovery_destroy(struct recovery *recovery)
 	repairs_free(recovery->repairs);
 	if (recovery->warm_end != NULL)
 		event_free(recovery->warm_end);
+	if (recovery->renew != NULL)
+		event_free(recovery->renew);
+	follow_destroy(&recovery->follow);
 }
 
 /* Returns false when out of memory. */
@@ -728,10 +999,14 @@ recoveries_new(struct conn_loop *loop, struct resolver *resolver,
 	all->pairs = pairs_new(loop, resolver, servers, server_settings,
 	    &on_server);
 	if (all->pairs != NULL)
+		all->probe = probe_new(all->pairs);
+	if (all->pairs != NULL)
+		all->rest = rest_new(loop, all->pairs);
+	if (all->pairs != NULL)
 		all->rebuilds = rebuilds_new(loop, all->pairs,
 		    settings->memory);
 	if (all->steady == NULL || all->rebuilds == NULL ||
-	    !build_recoveries(all)) {
+	    all->probe == NULL || all->rest == NULL || !build_recoveries(all)) {
 		recoveries_free(all);
 		return NULL;
 	}
@@ -745,14 +1020,14 @@ recoveries_start(struct recoveries *all)
 	struct peer *peer;
 	size_t i;
 
-	all->steady_ms = conn_loop_now(all->loop);
 	event_add(all->steady, &second);
 	for (i = 0; i < pairs_peer_count(all->pairs); i++) {
 		peer = pairs_peer(all->pairs, i);
-		all->of_peers[i].judge.started_ms = all->steady_ms;
 		gate_hold(peer->gate, peer);
 		server_start(peer->server);
 	}
+	if (pairs_are_mirrored(all->pairs))
+		rest_start(all->rest);
 }
 
 void
@@ -781,6 +1056,8 @@ recoveries_free(struct recoveries *all)
 
 	/* The servers go first: they hold calls that recoveries are made of. */
 	rebuilds_free(all->rebuilds);
+	probe_free(all->probe);
+	rest_free(all->rest);
 	pairs_free(all->pairs);
 	for (i = 0; i < n; i++)
 		recovery_destroy(&all->of_peers[i]);
@@ -822,6 +1099,13 @@ recovery_progress(const struct peer *peer, struct rebuild_progress *progress)
 {
 	const struct recovery *recovery = peer->recovery;
 
+	if (recovery->peer->is_left) {
+		*progress = (struct rebuild_progress){
+			.copied = recovery->follow.keys_done,
+			.searching = true,
+		};
+		return true;
+	}
 	if (recovery->rebuild == NULL)
 		return false;
 	*progress = rebuild_progress(recovery->rebuild);

@@ -521,6 +521,25 @@ server_set_urgent(struct server *server, bool is_urgent)
 		set_server_timer(server, wait);
 }
 
+void
+server_hurry(struct server *server)
+{
+	int64_t wait = server->timer_due - conn_loop_now(server->loop);
+
+	if (server->state == SERVER_DOWN && server->timer_is_set &&
+	    server->return_holds == 0 &&
+	    wait > RETRY_FIRST_MS * (100 + RETRY_JITTER) / 100)
+		set_server_timer(server, 0);
+}
+
+bool
+server_is_connecting(const struct server *server)
+{
+	return server->state == SERVER_CONNECTING ||
+	    (server->state == SERVER_DOWN && server->timer_is_set &&
+		server->timer_due <= conn_loop_now(server->loop));
+}
+
 static void
 give_up(struct server *server)
 {

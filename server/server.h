@@ -126,6 +126,13 @@ void server_set_irreplaceable(struct server *server, bool is_irreplaceable);
    every 100 ms, and a connection that takes long is begun anew. */
 void server_set_urgent(struct server *server, bool is_urgent);
 
+/* Connect at once, if the server waits for its next connect, and longer than
+   for the first one after a failure. */
+void server_hurry(struct server *server);
+
+/* Whether a connection is being made, or is going to be at once. */
+bool server_is_connecting(const struct server *server);
+
 /* Reset the wait before the next connect to the shortest one.  Each failure
    doubles it. */
 void server_steady(struct server *server);

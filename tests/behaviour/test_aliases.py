@@ -34,7 +34,7 @@ def test_process_under_two_names_is_warned_of(stage, as_backup):
     assert warnings(magent)[0] in (
         "s %s: %s" % (server.address, text % other.address),
         "s %s: %s" % (other.address, text % server.address))
-    assert server.stats()["curr_items"] == "0"
+    assert server.item_count() == 0
 
 
 def test_process_under_two_names_is_warned_of_again_when_it_is_another(stage):

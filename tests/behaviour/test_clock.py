@@ -125,10 +125,10 @@ def test_copies_live_as_long_if_the_clock_is_set_in_the_rebuild(
     primary.kill()
     assert magent.talk(b"get k0\r\n").startswith(b"VALUE")
     primary.start(primary.port)
-    wait_for(lambda: int(primary.stats()["curr_items"]) > 100, "some copies",
+    wait_for(lambda: primary.item_count() > 100, "some copies",
              pause=0)
     magent.step(step)
-    assert int(primary.stats()["curr_items"]) < len(keys)
+    assert primary.item_count() < len(keys)
     wait_for(lambda: states(magent) == ["up", "up"], "the rebuild")
     lives = [life(primary, key) for key in keys[::10]]
     assert 60 * DAY - 60 < min(lives) <= max(lives) < 60 * DAY + 10

@@ -239,7 +239,7 @@ def test_stats_sums_over_the_primaries_what_the_manual_says(stage):
     said = magent.stats()
     for name in summed:
         assert int(said[name]) == sum(int(one[name]) for one in theirs), name
-    assert said["curr_items"] == "20"
+    assert int(said["curr_items"]) > 20      # and the stamps
 
 
 # States

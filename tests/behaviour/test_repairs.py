@@ -200,7 +200,7 @@ def test_nobody_waits_for_a_backup_that_his_key_is_not_on(stage):
     keys = [b"k%d" % i for i in range(50)]
     for key in keys:
         assert magent.talk(b"set %s 0 0 1\r\nv\r\n" % key) == b"STORED\r\n"
-    wait_for(lambda: sum(int(server.stats()["curr_items"])
+    wait_for(lambda: sum(server.item_count()
                          for server in (slow, other)) == len(keys), "the effects")
     theirs = [key for key in keys
               if other.talk(b"get %s\r\n" % key) != b"END\r\n"]

@@ -171,7 +171,7 @@ def test_sigterm_during_a_rebuild_ends_magent_in_order(stage):
         client.talk(b"".join(b"set k%d 0 0 1 noreply\r\nx\r\n" % i
                              for i in range(30000)))
     primary.restart()
-    wait_for(lambda: int(primary.stats()["curr_items"]) > 100, "some copies",
+    wait_for(lambda: primary.item_count() > 100, "some copies",
              pause=0)
     assert stat_of(magent, b"0:state") == b"rebuild"
     with Client(magent.port) as client:

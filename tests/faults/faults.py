@@ -259,11 +259,17 @@ class Front(FakeServer):
     def identity(self, line):
         return None
 
+    def of_stamps(self, link, line, data):
+        return self._pass_on(link, line, data)
+
     def _pass(self, link, line, data):
         answer = self.refuse_command(line)
         if answer is not None:
             self.refused += 1
             return answer
+        return self._pass_on(link, line, data)
+
+    def _pass_on(self, link, line, data):
         try:
             if not hasattr(link, "upstream"):
                 link.upstream = self.memcached.client()
@@ -716,11 +722,12 @@ class Scene:
 
 
 def keys_of(server):
-    """The keys in a server, written as in a metadump."""
+    """The keys in a server, written as in a metadump, but for those of
+    proxies."""
     with server.client() as client:
         client.send(b"lru_crawler metadump hash\r\n")
         dump = client.read_until(b"END\r\n")
-    return re.findall(rb"^key=(\S+)", dump, re.MULTILINE)
+    return re.findall(rb"^key=(?!magent%3A)(\S+)", dump, re.MULTILINE)
 
 
 def unescape(key):

@@ -303,7 +303,7 @@ def test_what_is_read_of_too_many_keys_is_learned_in_part(stage):
         reply = client.exchange([b"get %s\r\nmn\r\n" % b" ".join(
             b"k:%d" % i for i in range(n))], b"MN\r\n")
     assert reply.count(b"VALUE ") == n
-    wait_for(lambda: int(primary.stats()["curr_items"]) >= 500, "copies")
+    wait_for(lambda: primary.item_count() >= 500, "copies")
 
 
 # Repairs

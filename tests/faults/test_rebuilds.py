@@ -21,7 +21,7 @@ def wait_up(proxy, timeout=60):
 
 
 def count(server):
-    return int(server.stats()["curr_items"])
+    return server.item_count()
 
 
 class Lists:

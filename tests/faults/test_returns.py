@@ -140,8 +140,9 @@ def test_returned_server_gets_what_is_queued_for_its_partner(stage):
     with scene.proxy.client() as client:
         assert client.ask(b"set held 0 0 1\r\nv\r\n") == b"STORED\r\n"
         primary.restart()
-        wait_for(lambda: scene.states()[primary.address] == "rebuild",
-                 "the rebuild")
+        # The stamps of the survivor are asked for behind the effect.
+        wait_for(lambda: scene.states()[primary.address] == "identify",
+                 "the return")
         time.sleep(0.3)     # time to list the keys too early
         released.set()
         scene.wait_up()
@@ -360,7 +361,7 @@ def test_survivor_back_empty_is_filled_from_the_server_that_it_filled(stage):
     for server in (primary, backup):
         assert server.talk(b"get lock\r\n") == (
             b"VALUE lock 0 2\r\nme\r\nEND\r\n")
-    assert (primary.stats()["curr_items"] == backup.stats()["curr_items"])
+    assert primary.item_count() == backup.item_count()
 
 
 @pytest.mark.parametrize("hangs", [False, True])
@@ -370,7 +371,7 @@ def test_what_only_an_absent_partner_holds_is_copied_when_it_is_back(
     primary, backup = stage.memcacheds(2)
     proxy = stage.magent([primary], [backup])
     fill(proxy, 200)
-    wait_for(lambda: backup.stats()["curr_items"] == "200", "all effects")
+    wait_for(lambda: backup.item_count() == 200, "all effects")
     wait_for(lambda: proxy.stats("servers")["1:waiting"] == "0", "the replies")
     backup.stop()
     wait_for(lambda: states(proxy)[1] == "down", "the backup to be missed")
@@ -384,7 +385,7 @@ def test_what_only_an_absent_partner_holds_is_copied_when_it_is_back(
     assert missing(proxy, 200) == 200
     backup.cont()
     wait_for(lambda: states(proxy) == ["up", "up"] and
-             primary.stats()["curr_items"] == "200", "both")
+             primary.item_count() == 200, "both")
     assert missing(proxy, 200) == 0
 
 
@@ -393,8 +394,8 @@ def test_returned_server_sets_nobody_back_but_those_that_lack_its_items(stage):
     primary, first, second = stage.memcacheds(3)
     proxy = stage.magent([primary], [first, second])
     fill(proxy, 1000)
-    wait_for(lambda: int(first.stats()["curr_items"]) +
-             int(second.stats()["curr_items"]) == 1000, "all effects")
+    wait_for(lambda: first.item_count() +
+             second.item_count() == 1000, "all effects")
     wait_for(lambda: proxy.stats("servers")["1:waiting"] == "0", "the replies")
     first.stop()
     wait_for(lambda: states(proxy)[1] == "down", "the first to be missed")
@@ -406,11 +407,11 @@ def test_returned_server_sets_nobody_back_but_those_that_lack_its_items(stage):
     second.cont()
     wait_for(lambda: states(proxy) == ["up", "down", "up"], "the second")
     assert proxy.output().count("rebuild, was up") == 0
-    held = int(primary.stats()["curr_items"])
-    assert held == int(second.stats()["curr_items"])
+    held = primary.item_count()
+    assert held == second.item_count()
     first.cont()
     wait_for(lambda: states(proxy) == ["up"] * 3 and
-             primary.stats()["curr_items"] == "1000", "all")
+             primary.item_count() == 1000, "all")
     assert missing(proxy, 1000) == 0
 
 

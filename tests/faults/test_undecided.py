@@ -40,6 +40,7 @@ def test_value_that_was_written_at_one_of_both_is_on_both_or_none(
     primary, backup = scene.primaries[0], scene.backups[0]
     primary.stop()
     wait_for(lambda: states(scene) == ["down", "up"], "the primary to be down")
+    scene.proxy.talk(b"get key\r\n")      # it does not rest
     backup.stop()
     with scene.proxy.client() as client:
         assert client.ask(b"set key 0 0 3\r\nnew\r\n").startswith(

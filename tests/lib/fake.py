@@ -1,6 +1,7 @@
 """A scripted server, for what a real memcached will not do."""
 import contextlib
 import os
+import re
 import socket
 import struct
 import threading
@@ -23,6 +24,41 @@ ANSWERS = {
 }
 LENGTH_AT = {b"set": 4, b"add": 4, b"replace": 4, b"append": 4,
              b"prepend": 4, b"cas": 4, b"ms": 2}
+
+
+def is_of_proxies(words):
+    """Whether a command is about stamps."""
+    return len(words) > 1 and re.match(
+        rb"magent:([0-9a-f]{16}:|active$)", words[1]) is not None
+
+
+class Stamps:
+    """What proxies keep on a server; it is never said to have ended."""
+
+    def __init__(self):
+        self.items = {}
+
+    def answer(self, words, data):
+        command, key = words[:2]
+        if command == b"get":
+            return b"".join(b"VALUE %s 0 %d\r\n%s\r\n" % (
+                key, len(self.items[key]), self.items[key])
+                for key in words[1:] if key in self.items) + b"END\r\n"
+        if key == b"magent:active":
+            return b"STORED\r\n"        # that ends soon
+        if command == b"set" or (command == b"add" and key not in self.items):
+            self.items[key] = data[:-2]
+            return b"STORED\r\n"
+        if command == b"add":
+            return b"NOT_STORED\r\n"
+        if key not in self.items:
+            return b"NOT_FOUND\r\n"
+        if command == b"delete":
+            del self.items[key]
+            return b"DELETED\r\n"
+        assert command == b"incr", command
+        self.items[key] = b"%d" % (int(self.items[key]) + int(words[2]))
+        return self.items[key] + b"\r\n"
 
 
 class Link:
@@ -71,7 +107,6 @@ class Link:
 
     def _next(self):
         line = self.reader.readline()
-        self.server.received += line
         words = line.split()
         if not words:
             return None, None, None
@@ -79,10 +114,14 @@ class Link:
         at = LENGTH_AT.get(words[0])
         if at and len(words) > at:
             data = self.reader.read(int(words[at]) + 2)
-            self.server.received += data
+        if not is_of_proxies(words):
+            self.server.received += line + data
         return words[0], line, data
 
     def _answer(self, command, line, data):
+        if is_of_proxies(line.split()):
+            self.send(self.server.of_stamps(self, line, data))
+            return
         identity = self.server.identity(line)
         if identity is not None:
             self.send(identity)
@@ -101,7 +140,8 @@ class FakeServer:
     script(link, line, data) returns the bytes to answer with, None for what an
     empty memcached says, or sends and closes by itself and returns b"".  It may
     be replaced at any time.  Every byte that came is in received, every command
-    but those that identify in commands.
+    but those that identify in commands; neither has what is about stamps, which
+    it keeps as any memcached does.
     """
 
     link = Link
@@ -121,6 +161,16 @@ class FakeServer:
         self.listener.bind(("127.0.0.1", self.port))
         self.listener.listen(64)
         self._spawn(self._accept)
+
+    @property
+    def pid(self):
+        return self._pid
+
+    @pid.setter
+    def pid(self, pid):
+        """Another process has none of what the one before had."""
+        self._pid = pid
+        self.stamps = Stamps()
 
     @property
     def address(self):
@@ -148,6 +198,9 @@ class FakeServer:
             link = self.link(self, connection)
             self.links.append(link)
             self._spawn(link.run)
+
+    def of_stamps(self, link, line, data):
+        return self.stamps.answer(line.split(), data)
 
     def identity(self, line):
         """What it says of itself; None if line asks for something else."""

@@ -6,6 +6,7 @@ import pathlib
 import re
 import signal
 import subprocess
+import time
 import tempfile
 
 from lib import evidence
@@ -171,6 +172,22 @@ class Memcached(Process):
         """Kill this process and start another, empty, on the same port."""
         self.kill()
         return self.start(self.port)
+
+    def item_count(self):
+        """How many items it has, but for those that proxies keep on it."""
+        lines = self.listed().splitlines()
+        return sum(line.startswith(b"key=") and b"=magent%3A" not in line
+                   for line in lines)
+
+    def listed(self):
+        """What metadump says, when nobody else has asked for it."""
+        while True:
+            with self.client() as client:
+                client.send(b"lru_crawler metadump hash\r\n")
+                said = client.read_until(b"\r\n")      # END, or BUSY
+            if not said.startswith(b"BUSY"):
+                return said
+            time.sleep(0.05)
 
     def holds(self, key):
         """Value, flags and TTL of a key as this server has them."""

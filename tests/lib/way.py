@@ -66,7 +66,7 @@ def flushes(*servers):
 
 
 def items(*servers):
-    return [int(server.stats()["curr_items"]) for server in servers]
+    return [server.item_count() for server in servers]
 
 
 def states(proxy):

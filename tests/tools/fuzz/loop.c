@@ -23,6 +23,8 @@ enum {
 	TIMED = 0x01,  /* ev_timeout is when it fires */
 	LISTED = 0x02, /* event_add() was called */
 	ACTIVE = 0x08, /* it fires in this turn */
+	/* Of most events; a lower one comes first. */
+	PRIORITY = 1,
 	/* Events that fire in one turn at most. */
 	FIRED_MAX = 100000,
 };
@@ -77,6 +79,21 @@ event_assign(struct event *event, struct event_base *base, evutil_socket_t fd,
 	event->ev_events = events;
 	event->ev_evcallback.evcb_cb_union.evcb_callback = callback;
 	event->ev_evcallback.evcb_arg = arg;
+	event->ev_evcallback.evcb_pri = PRIORITY;
+	return 0;
+}
+
+int
+event_base_priority_init(struct event_base *base, int priorities)
+{
+	(void)base;
+	return priorities == 2 * PRIORITY ? 0 : -1;
+}
+
+int
+event_priority_set(struct event *event, int priority)
+{
+	event->ev_evcallback.evcb_pri = (ev_uint8_t)priority;
 	return 0;
 }
 
@@ -148,8 +165,12 @@ event_active(struct event *event, int result, short calls)
 	if (*flags_of_event(event) & ACTIVE)
 		return;
 	*flags_of_event(event) |= ACTIVE;
-	TAILQ_INSERT_TAIL(&event->ev_base->active, &event->ev_evcallback,
-	    evcb_active_next);
+	if (event->ev_evcallback.evcb_pri < PRIORITY)
+		TAILQ_INSERT_HEAD(&event->ev_base->active,
+		    &event->ev_evcallback, evcb_active_next);
+	else
+		TAILQ_INSERT_TAIL(&event->ev_base->active,
+		    &event->ev_evcallback, evcb_active_next);
 }
 
 int

@@ -351,6 +351,19 @@ expect_no_list_owed(const struct server *server)
 	}
 }
 
+/* Write to where from is: both are as long. */
+static void
+rename_all(char *bytes, size_t n, const char *from, const char *to)
+{
+	size_t length = strlen(from);
+	char *at = bytes;
+
+	assert(strlen(to) == length);
+	while (n > 0 &&
+	    (at = memmem(at, (size_t)(bytes + n - at), from, length)) != NULL)
+		memcpy(at, to, length);
+}
+
 static void
 answer(struct server *server, struct server_conn *conn,
     const struct proto_request *r, const char *bytes)
@@ -362,6 +375,8 @@ answer(struct server *server, struct server_conn *conn,
 	if (r->command == PROTO_REFUSED)
 		expect_no_list_owed(server);
 	execute(server, r, bytes, &out);
+	rename_all(out.at, out.length, "Magent:", "magent:");
+	rename_all(out.at, out.length, "Magent%3A", "magent%3A");
 	if (world_is_loud)
 		trace(server, r, bytes, &out);
 	if (conn->is_mute)
@@ -385,6 +400,18 @@ answer(struct server *server, struct server_conn *conn,
  * Serving
  */
 
+/* The parser is that of clients, and they may not use the keys of stamps.  So
+   these keys have another name here. */
+static void
+rename_own_keys(const char *bytes, size_t n)
+{
+	const char *end = n == 0 ? NULL : memchr(bytes, '\n', n);
+
+	if (end != NULL)
+		rename_all((char *)(uintptr_t)bytes, (size_t)(end - bytes),
+		    " magent:", " Magent:");
+}
+
 static bool
 serve_one(struct server *server, struct server_conn *conn)
 {
@@ -400,6 +427,7 @@ serve_one(struct server *server, struct server_conn *conn)
 	}
 	if (n == 0)
 		return false;
+	rename_own_keys(bytes, n);
 	switch (proto_request(bytes, n, VALUE_LIMIT, &r)) {
 	case PROTO_OK:
 		answer(server, conn, &r, bytes);

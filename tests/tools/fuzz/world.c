@@ -201,6 +201,9 @@ __wrap_poll(struct pollfd *fds, nfds_t n, int timeout)
 {
 	if (world.inside == 0)
 		return __real_poll(fds, n, timeout);
+	/* late.c asks several servers: none answers in time. */
+	if (timeout > 0)
+		return 0;
 	fds->revents = fds->events;
 	return 1;
 }

@@ -1,0 +1,291 @@
+/*
+ * The stamps that a server gets when it has been rebuilt.
+ *
+ * Invariant: a server has a goal only while it is being rebuilt from that
+ * partner, and the goal was read there before the first key was.  So a server
+ * that has been given its goal holds all that its partner held when that got
+ * this stamp, and what was written since.
+ */
+
+#include "mirror/goals.h"
+
+#include <assert.h>
+#include <stddef.h>
+
+#include "mirror/behind.h"
+#include "mirror/bond.h"
+#include "mirror/dirty.h"
+#include "mirror/pair.h"
+#include "mirror/peer.h"
+#include "mirror/stamp.h"
+
+/* The i-th peer, if it is a partner of this one; or NULL. */
+static struct peer *
+mate_at(const struct peer *peer, size_t i)
+{
+	struct peer *mate = pairs_peer(peer->pairs, i);
+
+	return peers_are_partners(peer, mate) ? mate : NULL;
+}
+
+/* What has been at the address of the peer until now may come back: so the
+   mates get higher stamps than that has. */
+void
+goals_mark_filling(struct peer *peer)
+{
+	struct peer *mate;
+	size_t i;
+
+	assert(peer_is_mirror(peer) || peer->state == PEER_INVALIDATE);
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
+		mate = mate_at(peer, i);
+		if (mate == NULL || behind_of(peer, mate) != BEHIND_ALL)
+			continue;
+		stamp_give(bond_of(peer, mate), peer, bond_filling());
+		if (peer_is_mirror(mate))
+			stamp_raise(bond_of(peer, mate), mate, NULL);
+	}
+}
+
+void
+goals_raise_alone(struct peer *peer)
+{
+	const struct peer *mate;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
+		mate = mate_at(peer, i);
+		if (mate != NULL && !peer_is_mirror(mate) &&
+		    (dirty_is_all(mate->dirty) || dirty_count(mate->dirty) > 0))
+			stamp_raise(bond_of(peer, mate), peer, NULL);
+	}
+}
+
+/* Whether the mate has been written past the peer by somebody else. */
+static bool
+lacks_more(const struct peer *peer, const struct peer *mate)
+{
+	struct bond *bond = bond_of(peer, mate);
+	uint64_t stamp = bond_side(bond, mate)->stamp;
+
+	return behind_of(peer, mate) == BEHIND_KEYS &&
+	    stamp > bond_side(bond, peer)->stamp &&
+	    (bond->is_foreign || stamp != bond->known);
+}
+
+static void
+set_goal(const struct peer *peer, struct peer *mate)
+{
+	struct bond *bond = bond_of(peer, mate);
+	struct bond_side *side = bond_side(bond, peer);
+	const struct bond_side *from = bond_side(bond, mate);
+
+	if (from->stamp == STAMP_MISSING)
+		stamp_give_first(bond, mate);
+	side->goal = from->stamp > side->stamp ? from->stamp : STAMP_MISSING;
+}
+
+const struct peer *
+goals_set(const struct peer *peer)
+{
+	struct peer *mate;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
+		mate = mate_at(peer, i);
+		if (mate == NULL || !peer_is_mirror(mate) ||
+		    !bond_side(bond_of(peer, mate), mate)->is_read)
+			continue;
+		if (lacks_more(peer, mate))
+			return mate;
+		set_goal(peer, mate);
+	}
+	return NULL;
+}
+
+/* Whether the rebuild of peer has read what its goal of mate stands for. */
+static bool
+has_goal(const struct peer *peer, const struct peer *mate)
+{
+	return peer_is_mirror(mate) && behind_is_read(peer, mate) &&
+	    bond_side(bond_of(peer, mate), peer)->goal != STAMP_MISSING;
+}
+
+const struct peer *
+goals_moved(const struct peer *peer)
+{
+	const struct peer *mate;
+	struct bond *bond;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
+		mate = mate_at(peer, i);
+		if (mate == NULL || !has_goal(peer, mate))
+			continue;
+		bond = bond_of(peer, mate);
+		if (bond_side(bond, mate)->stamp != bond_side(bond, peer)->goal)
+			return mate;
+	}
+	return NULL;
+}
+
+struct peer *
+goals_lost(const struct peer *peer)
+{
+	struct peer *mate;
+	struct bond *bond;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
+		mate = mate_at(peer, i);
+		if (mate == NULL || !peer_is_mirror(mate) ||
+		    !behind_is_read(peer, mate))
+			continue;
+		bond = bond_of(peer, mate);
+		if (bond_side(bond, peer)->goal == STAMP_MISSING &&
+		    bond_side(bond, mate)->stamp > bond_side(bond, peer)->stamp)
+			return mate;
+	}
+	return NULL;
+}
+
+void
+goals_give(struct peer *peer)
+{
+	const struct peer *mate;
+	struct bond *bond;
+	uint64_t goal;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
+		mate = mate_at(peer, i);
+		if (mate == NULL || !has_goal(peer, mate))
+			continue;
+		bond = bond_of(peer, mate);
+		goal = bond_side(bond, peer)->goal;
+		stamp_give(bond, peer, goal);
+		bond_become_equal(bond, goal);
+	}
+}
+
+bool
+goals_may_follow(const struct peer *peer)
+{
+	const struct peer *mate;
+	bool lacks_nothing;
+	uint64_t stamp;
+	size_t i;
+
+	lacks_nothing = !dirty_is_all(peer->dirty) &&
+	    dirty_count(peer->dirty) + dirty_count(peer->missing) == 0;
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
+		mate = mate_at(peer, i);
+		if (mate == NULL || !peer_is_mirror(mate))
+			continue;
+		stamp = bond_side(bond_of(peer, mate), peer)->stamp;
+		if (!(stamp != STAMP_MISSING && stamp < STAMP_FIRST) &&
+		    !(lacks_nothing && behind_of(peer, mate) == BEHIND_NOT))
+			return false;
+	}
+	return true;
+}
+
+void
+goals_follow(struct peer *peer)
+{
+	const struct peer *mate;
+	size_t i;
+
+	assert(goals_may_follow(peer));
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
+		mate = mate_at(peer, i);
+		if (mate != NULL && peer_is_mirror(mate))
+			behind_set(peer, mate, BEHIND_KEYS);
+	}
+	peer->has_old_part = false;
+	dirty_clear(peer->dirty);
+	dirty_clear(peer->missing);
+}
+
+bool
+goals_are_given(const struct peer *peer)
+{
+	const struct peer *mate;
+	const struct bond *bond;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
+		mate = mate_at(peer, i);
+		if (mate == NULL || !peer_is_mirror(mate))
+			continue;
+		bond = bond_of(peer, mate);
+		if (bond->sides[0].stamp != bond->sides[1].stamp ||
+		    bond->sides[0].stamp == STAMP_MISSING)
+			return false;
+	}
+	return true;
+}
+
+void
+goals_renew(struct pairs *pairs)
+{
+	struct bond *bonds, *bond;
+	struct bond_side *side;
+	size_t i, n;
+
+	bonds = pairs_bonds(pairs, &n);
+	for (i = 0; i < n; i++) {
+		bond = &bonds[i];
+		if (!peer_is_mirror(bond->peers[0]) &&
+		    !peer_is_mirror(bond->peers[1]))
+			continue;
+		bond->is_unsettled = true;
+		bond->known += bond_step(bond, bond->known);
+		for (side = bond->sides; side < bond->sides + 2; side++)
+			if (side->goal != STAMP_MISSING)
+				side->goal = bond->known;
+	}
+}
+
+void
+goals_settle(struct pairs *pairs)
+{
+	struct bond *bonds;
+	size_t i, n;
+
+	bonds = pairs_bonds(pairs, &n);
+	for (i = 0; i < n; i++)
+		bonds[i].is_unsettled = false;
+}
+
+void
+goals_restamp(struct peer *peer)
+{
+	const struct peer *mate;
+	struct bond *bond;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
+		mate = mate_at(peer, i);
+		if (mate == NULL)
+			continue;
+		bond = bond_of(peer, mate);
+		stamp_give(bond, peer, bond->known);
+	}
+}
+
+void
+goals_forget(const struct peer *peer)
+{
+	const struct peer *mate;
+	struct bond *bond;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
+		mate = mate_at(peer, i);
+		if (mate == NULL)
+			continue;
+		bond = bond_of(peer, mate);
+		bond->sides[0].goal = bond->sides[1].goal = STAMP_MISSING;
+	}
+}

@@ -1,0 +1,23 @@
+#ifndef LATE_H
+#define LATE_H
+
+/*
+ * This process was held up: has another magent served clients meanwhile?
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct pairs;
+
+/* Ask all mirrors whether a magent with another number than id serves.  Blocks
+   for LATE_ASK_MS at most.  A server that does not answer says nothing. */
+bool late_is_other_at_work(struct pairs *pairs, uint64_t id);
+
+/* Forget what is under way, and what is known of all servers: they fail in
+   here, before they are sent anything. */
+void late_forget(struct pairs *pairs);
+
+enum { LATE_ASK_MS = 100 };
+
+#endif

@@ -1,0 +1,27 @@
+#ifndef PROBE_H
+#define PROBE_H
+
+/*
+ * Look at the stamps of all servers every second, and at once when it matters:
+ * a server that somebody else has left behind fails.
+ */
+
+#include <stdbool.h>
+
+struct pairs;
+struct probe;
+
+/* Returns NULL when out of memory.  pairs is borrowed. */
+struct probe *probe_new(struct pairs *pairs);
+void probe_free(struct probe *probe); /* NULL is fine */
+
+/* Begin to look, unless a look is under way.  This is to be called each
+   second. */
+void probe_look(struct probe *probe);
+
+/* Compare the stamps that were read last.  A server that is behind fails in
+   here, if what differs is not on its way: is_sure says so, or it is what the
+   comparison before this one has shown.  Returns whether some differ. */
+bool probe_compare(struct pairs *pairs, bool is_sure);
+
+#endif

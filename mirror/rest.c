@@ -1,0 +1,352 @@
+/*
+ * Look at the stamps before the first request after a rest.
+ *
+ *   SERVING -- no request for a tick --> RESTED -- a request --> LOOKING
+ *      ^                                                            |
+ *      '--- nobody is in question any more, or it takes too long ---'
+ *
+ * Invariant: the gate holds all pairs while it is LOOKING.  A request that
+ * begins in another state comes less than TICK_MS after the last tick at which
+ * it was known that one had come before; or less than two ticks after a look.
+ *
+ * It costs nothing while requests come: the gate is watched, and tells of the
+ * first one after each tick.
+ *
+ * A magent that serves says so on each server.  One that rests leaves to it
+ * what is to be rebuilt.
+ */
+
+#include "mirror/rest.h"
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <event2/event.h>
+#include <event2/util.h>
+
+#include "conn.h"
+#include "container_of.h"
+#include "mirror/bond.h"
+#include "mirror/gate.h"
+#include "mirror/late.h"
+#include "mirror/pair.h"
+#include "mirror/peer.h"
+#include "mirror/probe.h"
+#include "mirror/stamp.h"
+#include "mirror/survey.h"
+#include "server/server.h"
+
+enum {
+	/* A rest is noticed after one to two of these. */
+	TICK_MS = 500,
+	/* So late, a tick shows that this process was held up. */
+	HELD_UP_MS = 1000,
+	/* Between two looks whether a server is in question. */
+	LOOK_MS = 2,
+	/* So long may a server take to be heard of that was away. */
+	HEAR_MS = 10,
+};
+
+struct rest {
+	struct conn_loop *loop; /* borrowed */
+	struct pairs *pairs;    /* borrowed */
+	struct gate_watch watch;
+	bool is_watching; /* no request has come since the last tick */
+	bool is_rested;
+	bool is_looking;
+	/* The stamps that differ are being read once more. */
+	bool is_sure;
+	/* Milliseconds of the monotonic clock. */
+	int64_t ticked_ms, looked_ms;
+	/* Owned. */
+	struct event *tick, *look;
+	struct survey *survey; /* NULL: none is under way */
+	uint64_t id;           /* of this magent */
+};
+
+/* Have servers that are away tried at once. */
+static void
+hurry_all(const struct rest *rest)
+{
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(rest->pairs); i++)
+		server_hurry(pairs_peer(rest->pairs, i)->server);
+}
+
+/*
+ * Looking
+ */
+
+static void
+end_look(struct rest *rest)
+{
+	assert(rest->is_looking && rest->survey == NULL);
+	rest->is_looking = false;
+	gate_release_all(pairs_gate(rest->pairs));
+}
+
+/* Whether it may soon be known what a server that was away has. */
+static bool
+is_in_question(const struct peer *peer, int64_t ms)
+{
+	switch (peer->state) {
+	case PEER_DOWN:
+		return ms < HEAR_MS && server_is_connecting(peer->server);
+	case PEER_IDENTIFY:
+		return true;
+	case PEER_DRAIN:
+	case PEER_INVALIDATE:
+		return peer->is_uncovered;
+	default:
+		return false;
+	}
+}
+
+/* What another magent rebuilds may not get our effects without more. */
+static void
+take_back(const struct rest *rest)
+{
+	struct peer *peer;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(rest->pairs); i++) {
+		peer = pairs_peer(rest->pairs, i);
+		if (peer->is_left)
+			server_fail(peer->server, "was left to another magent");
+	}
+}
+
+/* End the look when no server is in question any more. */
+static void
+on_look(evutil_socket_t fd, short what, void *arg)
+{
+	struct timeval wait = { .tv_usec = LOOK_MS * 1000 };
+	struct rest *rest = arg;
+	int64_t ms = conn_loop_now(rest->loop) - rest->looked_ms;
+	const struct peer *peer;
+	size_t i;
+
+	(void)fd;
+	(void)what;
+	for (i = 0; i < pairs_peer_count(rest->pairs); i++) {
+		peer = pairs_peer(rest->pairs, i);
+		if (is_in_question(peer, ms) &&
+		    ms < server_age_limit(peer->server)) {
+			event_add(rest->look, &wait);
+			return;
+		}
+	}
+	end_look(rest);
+}
+
+static void on_rest_surveyed(void *owner);
+
+static void
+begin_survey(struct rest *rest)
+{
+	assert(rest->survey == NULL);
+	rest->survey = survey_new(rest->pairs, NULL, on_rest_surveyed, rest);
+	if (rest->survey == NULL)
+		end_look(rest);
+}
+
+/* What differs may have been on its way to one of two servers: so it is read
+   once more. */
+static void
+on_rest_surveyed(void *owner)
+{
+	struct rest *rest = owner;
+	bool differs;
+
+	rest->survey = NULL;
+	if (!rest->is_sure)
+		take_back(rest);
+	differs = probe_compare(rest->pairs, rest->is_sure);
+	if (differs && !rest->is_sure) {
+		rest->is_sure = true;
+		begin_survey(rest);
+	} else {
+		on_look(-1, 0, rest);
+	}
+}
+
+static void
+begin_look(struct rest *rest)
+{
+	assert(!rest->is_looking);
+	rest->is_looking = true;
+	rest->is_sure = false;
+	rest->looked_ms = conn_loop_now(rest->loop);
+	gate_hold_all(pairs_gate(rest->pairs));
+	hurry_all(rest);
+	begin_survey(rest);
+}
+
+/*
+ * Time
+ */
+
+static void
+on_request_noticed(struct gate_watch *watch)
+{
+	struct rest *rest = CONTAINER_OF(watch, struct rest, watch);
+
+	rest->is_watching = false;
+	if (rest->is_rested && !rest->is_looking)
+		begin_look(rest);
+	rest->is_rested = false;
+}
+
+/* This process was held up. */
+static void
+wake_up(struct rest *rest)
+{
+	if (!rest->is_looking && late_is_other_at_work(rest->pairs, rest->id))
+		late_forget(rest->pairs);
+	rest->is_rested = true;
+}
+
+static void
+on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct rest *rest = arg;
+	int64_t now = conn_loop_now(rest->loop);
+
+	(void)fd;
+	(void)what;
+	if (now - rest->ticked_ms > HELD_UP_MS)
+		wake_up(rest);
+	if (rest->is_watching)
+		rest->is_rested = true;
+	if (rest->is_rested && !rest->is_looking)
+		hurry_all(rest);
+	rest->ticked_ms = now;
+	rest->is_watching = true;
+	gate_set_watch(pairs_gate(rest->pairs), &rest->watch);
+}
+
+/*
+ * Others
+ */
+
+static bool
+is_other_at_work(const struct rest *rest, const struct peer *peer)
+{
+	return peer->active_id != 0 && peer->active_id != rest->id;
+}
+
+bool
+rest_serves(const struct rest *rest)
+{
+	return !rest->is_rested;
+}
+
+void
+rest_say(struct rest *rest)
+{
+	struct peer *peer;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(rest->pairs); i++) {
+		peer = pairs_peer(rest->pairs, i);
+		if (rest->is_rested || !peer_is_mirror(peer))
+			peer->has_said = false;
+		else if (peer->state != PEER_STARTING)
+			stamp_say_active(peer, rest->id);
+	}
+}
+
+bool
+rest_leaves(const struct rest *rest, const struct peer *peer)
+{
+	const struct peer *partner;
+	struct bond *bond;
+	size_t i;
+
+	if (!rest->is_rested)
+		return false;
+	for (i = 0; i < pairs_peer_count(rest->pairs); i++) {
+		partner = pairs_peer(rest->pairs, i);
+		if (!peers_are_partners(peer, partner) ||
+		    !peer_is_mirror(partner))
+			continue;
+		bond = bond_of(peer, partner);
+		if (bond_side(bond, peer)->stamp !=
+			bond_side(bond, partner)->stamp &&
+		    is_other_at_work(rest, partner))
+			return true;
+	}
+	return false;
+}
+
+bool
+rest_may_follow(const struct rest *rest, const struct peer *peer)
+{
+	const struct peer *partner;
+	size_t i;
+
+	if (rest->is_rested)
+		return true;
+	for (i = 0; i < pairs_peer_count(rest->pairs); i++) {
+		partner = pairs_peer(rest->pairs, i);
+		if (peers_are_partners(peer, partner) &&
+		    peer_is_mirror(partner) && partner->active_is_new &&
+		    is_other_at_work(rest, partner))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Life
+ */
+
+void
+rest_start(struct rest *rest)
+{
+	struct timeval every = { .tv_usec = TICK_MS * 1000 };
+
+	rest->is_rested = rest->is_watching = true;
+	rest->ticked_ms = conn_loop_now(rest->loop);
+	gate_set_watch(pairs_gate(rest->pairs), &rest->watch);
+	event_add(rest->tick, &every);
+}
+
+struct rest *
+rest_new(struct conn_loop *loop, struct pairs *pairs)
+{
+	struct event_base *base = conn_loop_base(loop);
+	struct rest *rest = calloc(1, sizeof(*rest));
+
+	if (rest == NULL)
+		return NULL;
+	rest->loop = loop;
+	rest->pairs = pairs;
+	rest->watch.noticed = on_request_noticed;
+	evutil_secure_rng_get_bytes(&rest->id, sizeof(rest->id));
+	rest->id = rest->id >> 8 | 1; /* 17 digits at most, and not 0 */
+	rest->tick = event_new(base, -1, EV_PERSIST, on_tick, rest);
+	rest->look = event_new(base, -1, 0, on_look, rest);
+	if (rest->tick != NULL && rest->look != NULL) {
+		/* Ahead of what has come while this process was held up. */
+		event_priority_set(rest->tick, 0);
+		return rest;
+	}
+	rest_free(rest);
+	return NULL;
+}
+
+void
+rest_free(struct rest *rest)
+{
+	if (rest == NULL)
+		return;
+	if (rest->tick != NULL)
+		event_free(rest->tick);
+	if (rest->look != NULL)
+		event_free(rest->look);
+	free(rest);
+}

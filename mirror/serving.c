@@ -1,0 +1,319 @@
+/*
+ * Who serves, and who has not ended well.
+ *
+ *   mark of another magent:
+ *     not there ---- seen ----> NEW -- it has changed --> ALIVE
+ *         ^                      |                          |
+ *         |                      '---- GONE_MS the same ----+
+ *         |                                                 v
+ *         '---- serving_proved(), which takes it away --- GONE
+ *
+ * A mark is a number that changes each second: who of its magent, and when.
+ *
+ * Invariant: a backup is not proved for a primary from the look that finds a
+ * mark that is NEW, behind which both of them were mirrors, until it is ALIVE,
+ * is not there, or the copies were compared.  A mark is NEW again at the first
+ * look after a rest: its magent may have been killed since the last one.
+ */
+
+#include "mirror/serving.h"
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include <event2/util.h>
+
+#include "conn.h"
+#include "log.h"
+#include "mirror/behind.h"
+#include "mirror/pair.h"
+#include "mirror/peer.h"
+#include "mirror/stamp.h"
+
+enum {
+	/* A mark that is as old is of a magent that is gone. */
+	GONE_MS = 4000,
+	/* A backup that cannot be compared, because its primary is away,
+	   answers for it after this time. */
+	UNPROVED_MS = 10000,
+	NO_SLOT = SERVING_SLOTS,
+};
+
+enum mark_state { MARK_NONE, MARK_NEW, MARK_ALIVE, MARK_GONE };
+
+struct other_mark {
+	enum mark_state state;
+	uint64_t number;
+	int64_t changed_ms; /* or when it became NEW */
+};
+
+struct serving {
+	struct conn_loop *loop; /* borrowed */
+	struct pairs *pairs;    /* borrowed */
+	void (*unclean)(void *owner);
+	void *owner;
+	uint64_t id; /* the high half of our marks */
+	unsigned int slot;
+	bool is_said; /* our mark is on some server */
+	struct other_mark others[SERVING_SLOTS];
+	bool is_unproved;
+	int64_t unproved_ms; /* since when */
+	bool is_comparing;   /* unclean() was called */
+};
+
+/*
+ * Our mark
+ */
+
+/* The number of a slot, on any server; 0: there is none. */
+static uint64_t
+number_at(const struct serving *serving, unsigned int slot)
+{
+	uint64_t number = 0, found;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(serving->pairs); i++) {
+		found = pairs_peer(serving->pairs, i)->serving[slot];
+		if (found > number)
+			number = found;
+	}
+	return number;
+}
+
+static bool
+is_ours(const struct serving *serving, uint64_t number)
+{
+	return number >> 32 == serving->id;
+}
+
+/* Take a slot, if there is none, or somebody else has taken it, too. */
+static void
+choose_slot(struct serving *serving)
+{
+	uint64_t number;
+	unsigned int slot;
+
+	if (serving->slot != NO_SLOT) {
+		number = number_at(serving, serving->slot);
+		if (number == 0 || is_ours(serving, number))
+			return;
+	}
+	for (slot = 0; slot < SERVING_SLOTS; slot++)
+		if (number_at(serving, slot) == 0)
+			break;
+	/* If all are taken, somebody is not noticed. */
+	serving->slot = slot < SERVING_SLOTS ? slot : SERVING_SLOTS - 1;
+}
+
+void
+serving_say(struct serving *serving)
+{
+	uint64_t number = serving->id << 32 | (uint32_t)time(NULL);
+	struct peer *peer;
+	size_t i;
+
+	choose_slot(serving);
+	for (i = 0; i < pairs_peer_count(serving->pairs); i++) {
+		peer = pairs_peer(serving->pairs, i);
+		if (!peer_is_mirror(peer) || peer->state == PEER_STARTING)
+			continue;
+		stamp_say_serving(peer, serving->slot, number);
+		serving->is_said = true;
+	}
+}
+
+static void
+drop_slot(const struct serving *serving, unsigned int slot)
+{
+	struct peer *peer;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(serving->pairs); i++) {
+		peer = pairs_peer(serving->pairs, i);
+		peer->serving[slot] = 0;
+		if (peer_is_mirror(peer) && peer->state != PEER_STARTING)
+			stamp_drop_serving(peer, slot);
+	}
+}
+
+void
+serving_rest(struct serving *serving)
+{
+	if (!serving->is_said || !pairs_are_idle(serving->pairs))
+		return;
+	serving->is_said = false;
+	drop_slot(serving, serving->slot);
+}
+
+/*
+ * The marks of others
+ */
+
+static void
+look_at(struct serving *serving, unsigned int slot, bool is_first)
+{
+	struct other_mark *mark = &serving->others[slot];
+	uint64_t number = number_at(serving, slot);
+	int64_t now = conn_loop_now(serving->loop);
+
+	if (number == 0 || is_ours(serving, number)) {
+		mark->state = MARK_NONE;
+	} else if (mark->state == MARK_NONE ||
+	    (is_first && mark->state == MARK_ALIVE)) {
+		mark->state = MARK_NEW;
+		mark->changed_ms = now;
+	} else if (number != mark->number) {
+		mark->state = MARK_ALIVE;
+		mark->changed_ms = now;
+	} else if (mark->state != MARK_GONE &&
+	    now - mark->changed_ms >= GONE_MS) {
+		mark->state = MARK_GONE;
+	}
+	mark->number = number;
+}
+
+static bool
+has_mark(const struct serving *serving, enum mark_state state)
+{
+	unsigned int slot;
+
+	for (slot = 0; slot < SERVING_SLOTS; slot++)
+		if (serving->others[slot].state == state)
+			return true;
+	return false;
+}
+
+/* Whether the backup may lack what the primary has. */
+static bool
+is_in_doubt(const struct peer *primary, const struct peer *backup)
+{
+	return primary->is_primary && backup->is_backup &&
+	    peers_are_partners(primary, backup) && peer_is_mirror(primary) &&
+	    peer_is_mirror(backup);
+}
+
+static void
+set_unproved(struct serving *serving, bool is_unproved)
+{
+	struct pairs *pairs = serving->pairs;
+	const struct peer *primary, *backup;
+	size_t i, j;
+
+	serving->is_unproved = is_unproved;
+	serving->unproved_ms = conn_loop_now(serving->loop);
+	for (i = 0; i < pairs_peer_count(pairs); i++) {
+		backup = pairs_peer(pairs, i);
+		for (j = 0; j < pairs_peer_count(pairs); j++) {
+			primary = pairs_peer(pairs, j);
+			backup->standings[j].is_unproved = is_unproved &&
+			    is_in_doubt(primary, backup);
+		}
+	}
+}
+
+static bool
+is_uncovered(const struct peer *backup)
+{
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(backup->pairs); i++)
+		if (backup->standings[i].is_unproved &&
+		    !peer_is_mirror(pairs_peer(backup->pairs, i)))
+			return true;
+	return false;
+}
+
+/* Some backup cannot be compared, because its primary is away. */
+static void
+give_proof_up(struct serving *serving)
+{
+	int64_t now = conn_loop_now(serving->loop);
+	bool is_needed = false;
+	size_t i;
+
+	if (!serving->is_unproved || now - serving->unproved_ms < UNPROVED_MS)
+		return;
+	for (i = 0; i < pairs_peer_count(serving->pairs); i++)
+		is_needed |= is_uncovered(pairs_peer(serving->pairs, i));
+	if (!is_needed)
+		return;
+	log_warning(
+	    "backups answer that may lack the last writes of a magent "
+	    "that has not ended well");
+	set_unproved(serving, false);
+}
+
+void
+serving_look(struct serving *serving, bool is_first)
+{
+	unsigned int slot;
+
+	for (slot = 0; slot < SERVING_SLOTS; slot++)
+		look_at(serving, slot, is_first);
+	if (has_mark(serving, MARK_GONE) && !serving->is_comparing) {
+		log_warning(
+		    "another magent has not ended well: what it has "
+		    "written may be missing on backups");
+		serving->is_comparing = true;
+		if (!serving->is_unproved)
+			set_unproved(serving, true);
+		serving->unclean(serving->owner);
+	} else if (has_mark(serving, MARK_NEW) && !serving->is_unproved) {
+		set_unproved(serving, true);
+	} else if (serving->is_unproved && !serving->is_comparing &&
+	    !has_mark(serving, MARK_NEW)) {
+		set_unproved(serving, false);
+	}
+	give_proof_up(serving);
+}
+
+void
+serving_proved(struct serving *serving)
+{
+	unsigned int slot;
+
+	if (!serving->is_comparing)
+		return;
+	serving->is_comparing = false;
+	for (slot = 0; slot < SERVING_SLOTS; slot++) {
+		if (serving->others[slot].state != MARK_GONE)
+			continue;
+		serving->others[slot].state = MARK_NONE;
+		drop_slot(serving, slot);
+	}
+	if (!has_mark(serving, MARK_NEW))
+		set_unproved(serving, false);
+}
+
+/*
+ * Life
+ */
+
+struct serving *
+serving_new(struct conn_loop *loop, struct pairs *pairs,
+    void (*unclean)(void *owner), void *owner)
+{
+	struct serving *serving = calloc(1, sizeof(*serving));
+	uint32_t id;
+
+	if (serving == NULL)
+		return NULL;
+	assert(unclean != NULL);
+	evutil_secure_rng_get_bytes(&id, sizeof(id));
+	serving->id = id >> 8 | 1; /* 17 digits at most with the time, not 0 */
+	serving->loop = loop;
+	serving->pairs = pairs;
+	serving->unclean = unclean;
+	serving->owner = owner;
+	serving->slot = NO_SLOT;
+	return serving;
+}
+
+void
+serving_free(struct serving *serving)
+{
+	free(serving);
+}

@@ -1,0 +1,47 @@
+#ifndef SERVING_H
+#define SERVING_H
+
+/*
+ * A magent that serves clients leaves a mark of that on each server, and takes
+ * it away when it rests.  The mark of one that has not done so, and is gone,
+ * tells that it may have died between the reply of an authority and the effect
+ * on the mirror: mirrors lack that, and no stamp says so.
+ */
+
+#include <stdbool.h>
+
+struct conn_loop;
+struct pairs;
+struct serving;
+
+enum {
+	/* So many magents can have a mark at a time. */
+	SERVING_SLOTS = 4,
+};
+
+/*
+ * unclean() is called with owner, from the loop, when such a mark is found: the
+ * copies are to be compared, and then serving_proved() is to be called.  Until
+ * that a backup does not answer for a primary that was there when the mark was
+ * found.  loop and pairs are borrowed.  Returns NULL when out of memory.
+ */
+struct serving *serving_new(struct conn_loop *loop, struct pairs *pairs,
+    void (*unclean)(void *owner), void *owner);
+void serving_free(struct serving *serving); /* NULL is fine */
+
+/* Leave the mark.  To be called before the first request after a rest, and each
+   second from then on: so others see that it is not of a magent that is gone. */
+void serving_say(struct serving *serving);
+
+/* Take the mark away, as soon as nothing is under way.  To be called each tick
+   while no requests come. */
+void serving_rest(struct serving *serving);
+
+/* The marks were read.  is_first: since this magent has rested, so that
+   others may have served. */
+void serving_look(struct serving *serving, bool is_first);
+
+/* The copies were compared. */
+void serving_proved(struct serving *serving);
+
+#endif
