@@ -42,14 +42,20 @@ $U/test_budget: $(call OF,client/budget pool block)
 $U/test_classic: $(call OF,mirror/classic mirror/command mirror/abilities \
 	mirror/identity $(PROTO))
 $U/test_command: $(call OF,mirror/command $(PROTO))
+$U/test_compare: $(call OF,mirror/compare mirror/holding mirror/item \
+	mirror/giveback mirror/classic mirror/command mirror/abilities \
+	mirror/identity siphash $(PROTO))
 $U/test_conn: $(call OF,conn outbuf pool block)
-$U/test_copy: $(call OF,mirror/copy mirror/command mirror/abilities \
-	mirror/identity block $(PROTO))
+$U/test_copy: $(call OF,mirror/copy mirror/item mirror/giveback \
+	mirror/command mirror/abilities mirror/identity block $(PROTO))
 $U/test_dirty: $(call OF,mirror/dirty siphash)
 $U/test_effect_table: $(call OF,mirror/outcome mirror/command $(PROTO))
 $U/test_due: $(call OF,mirror/due)
 $U/test_endpoint: $(call OF,server/endpoint server/address log)
 $U/test_gate: $(call OF,mirror/gate)
+$U/test_holding: $(call OF,mirror/holding siphash)
+$U/test_inspect: $(call OF,mirror/inspect mirror/holding siphash pool block \
+	log)
 $U/test_identity: $(call OF,mirror/identity proto_reply)
 $U/test_ketama: $(call OF,ketama md5)
 $U/test_keys: $(call OF,mirror/keys block)
@@ -66,6 +72,7 @@ $U/test_pair: $(call OF,mirror/pair mirror/peer mirror/behind mirror/blame \
 $U/test_pool: $(call OF,pool block)
 $U/test_proto: $(call OF,$(PROTO))
 $U/test_proto_base64: $(call OF,proto_base64)
+$U/test_rate: $(call OF,mirror/rate)
 $U/test_repair: $(call OF,mirror/repair)
 $U/test_resolver: $(call OF,server/resolver)
 $U/test_siphash: $(call OF,siphash)
@@ -74,8 +81,8 @@ $U/test_tokens: $(call OF,mirror/tokens mirror/abilities mirror/blame \
 $U/test_undecided: $(call OF,mirror/undecided mirror/dirty siphash)
 $U/test_unfinished: $(call OF,client/unfinished client/budget pool block)
 $U/test_zombie: $(call OF,server/zombie)
-UNITS_OF_LOOP = unfinished budget conn dirty endpoint gate link marks pace pair \
-	resolver tokens undecided zombie
+UNITS_OF_LOOP = unfinished budget conn dirty endpoint gate inspect link marks \
+	pace pair resolver tokens undecided zombie
 $(UNITS_OF_LOOP:%=$U/test_%): UNIT_LIBS = -levent_core -pthread
 
 $U/test_%: tests/unit/test_%.c

@@ -37,6 +37,7 @@
 #include "log.h"
 #include "mirror/pair.h"
 #include "mirror/recovery.h"
+#include "mirror/scrub.h"
 #include "options.h"
 #include "pool.h"
 #include "server/resolver.h"
@@ -64,7 +65,7 @@ enum {
 /* Of events: what notices that this process was held up comes first. */
 enum { PRIORITIES = 2 };
 
-enum { TERM, INT, HUP, USR1, SIGNALS };
+enum { TERM, INT, HUP, USR1, USR2, SIGNALS };
 
 /* The process.  Pointers are owned, but for options and pairs; what was not
    built is NULL. */
@@ -132,6 +133,16 @@ on_rename(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	(void)arg;
 	log_file_reopen();
+}
+
+static void
+on_scrub_signal(evutil_socket_t fd, short what, void *arg)
+{
+	struct magent *magent = arg;
+
+	(void)fd;
+	(void)what;
+	scrub_start_pass(recoveries_scrub(magent->recoveries), "SIGUSR2");
 }
 
 static void
@@ -214,6 +225,7 @@ set_settings(struct magent *magent, unsigned int max_clients)
 		.verbosity = options->verbose,
 		.refuse_flush = options->refuse_flush,
 		.error_on_down = options->error_on_down,
+		.scrub_pace = options->scrub_pace,
 		.started_ms = conn_loop_now(magent->loop),
 	};
 }
@@ -239,6 +251,7 @@ build_proxy(struct magent *magent, unsigned int max_clients)
 	struct recoveries_settings recoveries_settings = {
 		.memory = options->memory_limit / 2,
 		.item_size = options->item_size,
+		.scrub_pace = options->scrub_pace,
 	};
 	struct clients_settings clients_settings = {
 		.value_max = options->item_size,
@@ -280,6 +293,7 @@ static const struct {
 	[INT] = { SIGINT, on_stop },
 	[HUP] = { SIGHUP, on_rename },
 	[USR1] = { SIGUSR1, on_rename },
+	[USR2] = { SIGUSR2, on_scrub_signal },
 };
 
 /* From the first port that is bound until the loop can act on it, a signal

@@ -28,6 +28,7 @@ enum {
 	OPTION_RING = LETTERLESS,
 	OPTION_ON_DOWN,
 	OPTION_LOG_FILE,
+	OPTION_SCRUB,
 	/* Bytes of the longest host name that DNS allows. */
 	HOST_MAX = 253,
 	/* Where the help of an option begins in the usage text. */
@@ -347,6 +348,12 @@ take_on_down(struct options *options, const char *argument)
 	return NULL;
 }
 
+static const char *
+take_scrub(struct options *options, const char *argument)
+{
+	return parse_count(argument, 0, 1000000, &options->scrub_pace);
+}
+
 /* -k means nothing: it is in the command lines of old installations. */
 static const char *
 take_nothing(struct options *options, const char *argument)
@@ -386,6 +393,10 @@ static const struct entry entries[] = {
 	    take_ring },
 	{ OPTION_ON_DOWN, "on-down", "ANSWER", "miss",
 	    "to a read no server can answer:\nmiss or error", take_on_down },
+	{ OPTION_SCRUB, "scrub", "NUMBER", "0",
+	    "keys per second to compare on both\n"
+	    "servers, again and again; 0: none",
+	    take_scrub },
 	{ 'F', "refuse-flush", NULL, NULL, "refuse flush_all",
 	    take_refuse_flush },
 	{ 'u', "user", "USER", NULL, "user to become; root without -u: nobody",

@@ -34,6 +34,8 @@ struct options {
 	bool refuse_flush;     /* -F */
 	bool error_on_down;    /* --on-down=error */
 	enum ketama_kind ring; /* --ring; default ketama */
+	/* --scrub, keys per second; 0, the default: not by itself. */
+	unsigned int scrub_pace;
 };
 
 /*

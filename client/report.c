@@ -169,6 +169,18 @@ say_servers_sum(struct page *page, const struct stats_of_servers *sum)
 	say_number(page, "evictions", sum->evictions);
 }
 
+static void
+say_scrub(struct page *page, const struct scrub_counters *scrub)
+{
+	say_number(page, "scrub_running", scrub->is_running);
+	say_number(page, "scrub_keys_compared", scrub->compared);
+	say_number(page, "scrub_keys_different", scrub->different);
+	say_number(page, "scrub_keys_repaired", scrub->repaired);
+	say_number(page, "scrub_keys_only_on_mirror", scrub->only_on_mirror);
+	say_number(page, "scrub_passes", scrub->passes);
+	say_number(page, "scrub_last_pass", scrub->last_pass);
+}
+
 /* The statistics that no memcached has. */
 static void
 say_own(struct page *page, const struct stats *stats, struct pairs *pairs,
@@ -200,6 +212,7 @@ say_own(struct page *page, const struct stats *stats, struct pairs *pairs,
 	say_number(page, "zombies_waited_for", counters->zombies);
 	say_number(page, "keys_copied", counters->copied);
 	say_number(page, "keys_overtaken", counters->overtaken);
+	say_scrub(page, &counters->scrub);
 	say_number(page, "server_failures", failures);
 	say_number(page, "server_timeouts", timeouts);
 	say_number(page, "unserved_keys", stats->no_server_errors);
@@ -340,6 +353,7 @@ report_settings(const struct pairs *pairs,
 	say(&page, "STAT ring %s", settings->ring);
 	say(&page, "STAT on_down %s",
 	    settings->error_on_down ? "error" : "miss");
+	say_number(&page, "scrub", settings->scrub_pace);
 	return end_page(&page, length);
 }
 

@@ -33,6 +33,7 @@ struct report_settings {
 	unsigned int verbosity;  /* how often -v was given */
 	bool refuse_flush;       /* -F */
 	bool error_on_down;      /* --on-down=error */
+	unsigned int scrub_pace; /* --scrub */
 	int64_t started_ms;      /* milliseconds of the monotonic clock */
 };
 

@@ -80,6 +80,9 @@ struct bond {
 	bool is_unsettled;
 	/* Both stamps were read at the last look, and differed so. */
 	uint64_t differed[2];
+	/* When the last look began that has found them equal: milliseconds of
+	   the monotonic clock; 0: none has. */
+	int64_t equal_ms;
 	/* Owned: gives a new stamp; NULL: none is being given. */
 	struct bump *bump;
 };

@@ -36,6 +36,8 @@
 #include "container_of.h"
 #include "mirror/blame.h"
 #include "mirror/command.h"
+#include "mirror/giveback.h"
+#include "mirror/item.h"
 #include "mirror/marks.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
@@ -43,36 +45,11 @@
 #include "server/server.h"
 
 enum {
-	/* Bytes of a command with its key, which may be in base64. */
-	LINE_MAX = PROTO_BASE64_MAX + 128,
 	/* So much longer than it lives an item is to live to keep its token. */
 	RECACHE_SECONDS = 60,
 	/* How long an item lives that does not expire, until its token is
 	   taken. */
 	TOKEN_SECONDS = 60,
-};
-
-/* What the reply to mg says of an item besides its value. */
-struct item {
-	/* It is the one of the key that was asked for; or it is if the server
-	   says keys in base64. */
-	bool is_own, is_own_encoded;
-	/* The client's flags. */
-	uint64_t flags;
-	/* Seconds to live; -1: it does not expire; 0: it has just expired. */
-	int64_t ttl;
-	/* Its key was set in base64 (flag b). */
-	bool is_binary;
-	/* It was invalidated (flag X). */
-	bool is_stale;
-	/* This read has won the right to set it anew (flag W). */
-	bool is_won;
-	/* Another client was told to set it anew (flag Z): its token is out. */
-	bool is_awaited;
-	/* It was made by an mg with N for who sets it, and holds nothing. */
-	bool is_placeholder;
-	/* Its cas token; 0: the server gives none. */
-	uint64_t cas;
 };
 
 /*
@@ -90,20 +67,6 @@ static bool
 knows_base64(const struct peer *peer)
 {
 	return abilities_has(&peer->abilities, ABILITY_BASE64);
-}
-
-/* Whether an md compares cas tokens (flag C): before, none are equal to it. */
-static bool
-compares_cas(const struct peer *peer)
-{
-	return abilities_has(&peer->abilities, ABILITY_META_DELETE_CAS);
-}
-
-/* Whether an md may say what the cas token becomes (flag E). */
-static bool
-knows_new_cas(const struct peer *peer)
-{
-	return abilities_has(&peer->abilities, ABILITY_META_CHOSEN_CAS);
 }
 
 bool
@@ -154,7 +117,7 @@ static void
 submit_line(struct copy *copy, struct peer *peer, struct call *call,
     const char *line, int n)
 {
-	assert(n > 0 && n < LINE_MAX && copy->owed > 0);
+	assert(n > 0 && n < ITEM_LINE_MAX && copy->owed > 0);
 	call->element = NULL;
 	copy->owed++;
 	peer_submit(peer, copy->hash, call, line, (size_t)n, NULL, 0, NULL);
@@ -286,7 +249,7 @@ add_item(struct copy *copy, const struct answer *answer,
 	const char *bytes = answer->bytes + answer->last.data.at;
 	unsigned long long flags = item->flags;
 	long long expires = peer_exptime(copy->to, item->ttl);
-	char line[LINE_MAX], key[PROTO_BASE64_MAX];
+	char line[ITEM_LINE_MAX], key[PROTO_BASE64_MAX];
 	int n, length = put_key(copy, key);
 	struct block *block = NULL;
 	size_t offset;
@@ -298,7 +261,7 @@ add_item(struct copy *copy, const struct answer *answer,
 	else
 		n = snprintf(line, sizeof(line), "add %.*s %llu %lld %u\r\n",
 		    length, key, flags, expires, size);
-	assert(n > 0 && n < LINE_MAX && copy->owed > 0);
+	assert(n > 0 && n < ITEM_LINE_MAX && copy->owed > 0);
 	if (size >= BLOCK_SMALL)
 		block = answer_reference(answer, bytes, size + 2, &offset);
 	if (block != NULL)
@@ -318,7 +281,7 @@ add_item(struct copy *copy, const struct answer *answer,
 static void
 make_placeholder(struct copy *copy, const struct item *item)
 {
-	char line[LINE_MAX], key[PROTO_BASE64_MAX];
+	char line[ITEM_LINE_MAX], key[PROTO_BASE64_MAX];
 	int length = put_key(copy, key);
 
 	copy->add.expect = PROTO_EXPECT_META_GET;
@@ -332,7 +295,7 @@ make_placeholder(struct copy *copy, const struct item *item)
 static void
 mark_stale(struct copy *copy)
 {
-	char line[LINE_MAX], key[PROTO_BASE64_MAX];
+	char line[ITEM_LINE_MAX], key[PROTO_BASE64_MAX];
 	int length = put_key(copy, key);
 
 	copy->mark.expect = PROTO_EXPECT_META_DELETE;
@@ -350,7 +313,7 @@ take_token(struct copy *copy, const struct item *item)
 {
 	bool expires = item->ttl >= 0;
 	int64_t ttl = expires ? item->ttl : TOKEN_SECONDS;
-	char line[LINE_MAX], key[PROTO_BASE64_MAX], recache[32] = "";
+	char line[ITEM_LINE_MAX], key[PROTO_BASE64_MAX], recache[32] = "";
 	int length = put_key(copy, key);
 
 	if (!item->is_stale)
@@ -411,139 +374,22 @@ write_item(struct copy *copy, const struct answer *answer,
  * From the authority
  */
 
-/* The seconds of a flag t; -1 if the item does not expire. */
-static int64_t
-parse_ttl(const char *bytes, size_t n)
-{
-	if (n > 0 && bytes[0] == '-')
-		return -1;
-	return (int64_t)proto_number(bytes, n);
-}
-
-static bool
-is_key(const struct copy *copy, const char *key, size_t n)
-{
-	return n == copy->length && memcmp(key, copy->key, n) == 0;
-}
-
-/* Whether this is the key in base64, as servers say it of an item that was set
-   so. */
-static bool
-is_encoded_key(const struct copy *copy, const char *key, size_t n)
-{
-	char decoded[PROTO_KEY_MAX];
-
-	return n <= PROTO_BASE64_MAX &&
-	    is_key(copy, decoded, proto_base64_decode(key, n, decoded));
-}
-
 static void
-parse_item_flag(const struct copy *copy, struct item *item, const char *flag,
-    size_t n)
+on_copy_given_back(struct giveback *giveback)
 {
-	switch (flag[0]) {
-	case 'k':
-		item->is_own = is_key(copy, flag + 1, n - 1);
-		item->is_own_encoded = is_encoded_key(copy, flag + 1, n - 1);
-		break;
-	case 'O':
-		item->is_own = copy->base64 &&
-		    proto_number(flag + 1, n - 1) == copy->opaque;
-		break;
-	case 'f':
-		item->flags = proto_number(flag + 1, n - 1);
-		break;
-	case 't':
-		item->ttl = parse_ttl(flag + 1, n - 1);
-		break;
-	case 'c':
-		item->cas = proto_number(flag + 1, n - 1);
-		break;
-	case 'b':
-		item->is_binary = true;
-		break;
-	case 'X':
-		item->is_stale = true;
-		break;
-	case 'W':
-		item->is_won = true;
-		break;
-	case 'Z':
-		item->is_awaited = true;
-		break;
-	}
+	close_call(CONTAINER_OF(giveback, struct copy, back));
 }
 
-static struct item
-parse_item(const struct copy *copy, const struct answer *answer)
-{
-	const struct proto_span *meta = &answer->last.meta;
-	struct item item = { .ttl = -1, .is_binary = copy->base64 };
-	struct proto_span token;
-	size_t at = meta->at;
-
-	while (proto_token(answer->bytes, meta->at + meta->length, &at, &token))
-		parse_item_flag(copy, &item, answer->bytes + token.at,
-		    token.length);
-	item.is_own |= item.is_own_encoded && item.is_binary;
-	item.is_placeholder = item.is_awaited && !item.is_stale &&
-	    answer->last.data.length == 0 && item.flags == 0;
-	return item;
-}
-
-static void
-on_given_back(struct call *call, const struct answer *answer)
-{
-	struct copy *copy = CONTAINER_OF(call, struct copy, source);
-
-	assert(copy->gives_back);
-	copy->gives_back = false;
-	LIST_REMOVE(copy, entry);
-	if (answer == NULL) {
-		blame_copy(copy, call);
-		tokens_lost(copy->authority, copy->key, copy->length,
-		    copy->base64);
-	}
-	close_call(copy);
-}
-
-/*
- * The read has won a stale item.  Have the next client win it instead, which
- * waits at the gate until this is queued, as do those that count: make it
- * stale once more, with the cas token that it has, if it has not changed.
- * Where that cannot be asked, a value that a client sets at this moment becomes
- * stale, and is set once more; otherwise nobody would set it at all.
- */
+/* The read has won a stale item.  The next client, which waits at the gate
+   until this is queued, as do those that count, is to win it instead. */
 static void
 give_back(struct copy *copy, const struct item *item)
 {
-	unsigned long long cas = item->cas;
-	char line[LINE_MAX], same[64] = "";
-
-	if (knows_new_cas(copy->authority) && cas != 0)
-		snprintf(same, sizeof(same), " C%llu E%llu", cas, cas);
-	else if (compares_cas(copy->authority))
-		snprintf(same, sizeof(same), " C%llu", cas);
-	copy->gives_back = true;
-	LIST_INSERT_HEAD(&copy->authority->giving_back, copy, entry);
-	copy->source.expect = PROTO_EXPECT_META_DELETE;
-	copy->source.done = on_given_back;
-	submit_line(copy, copy->authority, &copy->source, line,
-	    snprintf(line, sizeof(line), "md %.*s%s I%s\r\n", (int)copy->length,
-		copy->key, copy->base64 ? " b" : "", same));
-}
-
-/* Whether the token of the item is out because of another copy of the key. */
-static bool
-is_given_back(const struct copy *copy)
-{
-	const struct copy *other;
-
-	LIST_FOREACH(other, &copy->authority->giving_back, entry)
-		if (other->length == copy->length &&
-		    memcmp(other->key, copy->key, copy->length) == 0)
-			return true;
-	return false;
+	assert(copy->owed > 0);
+	copy->owed++;
+	copy->back.done = on_copy_given_back;
+	giveback_submit(&copy->back, copy->authority, copy->hash, copy->key,
+	    copy->length, copy->base64, item->cas);
 }
 
 static enum copy_end
@@ -565,7 +411,8 @@ lose_read(struct copy *copy)
 static void
 take_value(struct copy *copy, const struct answer *answer)
 {
-	struct item item = parse_item(copy, answer);
+	struct item item = item_parse(answer, copy->key, copy->length,
+	    copy->base64, copy->opaque);
 
 	if (!item.is_own) {
 		lose_read(copy);
@@ -578,7 +425,8 @@ take_value(struct copy *copy, const struct answer *answer)
 	    (item.is_binary && knows_base64(copy->to));
 	if (item.is_won)
 		give_back(copy, &item);
-	else if (item.is_stale && is_given_back(copy))
+	else if (item.is_stale &&
+	    giveback_is_under_way(copy->authority, copy->key, copy->length))
 		item.is_awaited = false;
 	write_item(copy, answer, &item);
 }
@@ -596,6 +444,9 @@ on_read(struct call *call, const struct answer *answer)
 			lose_read(copy);
 	} else if (answer->last.result != PROTO_META_VALUE) {
 		copy->end = end_without_value(answer->last.result);
+		if (answer->last.result == PROTO_META_EN && copy->replaces &&
+		    peer_is_mirror(copy->to))
+			drop_item(copy);
 	} else {
 		take_value(copy, answer);
 	}
@@ -604,22 +455,14 @@ on_read(struct call *call, const struct answer *answer)
 	close_call(copy);
 }
 
-/* The reply has to tell that it is the one to this read: by the key; or by a
-   number (O), if the key can be written in base64 only, because some servers
-   write such a key as it is. */
 static void
 submit_read(struct copy *copy)
 {
-	static uint32_t last_opaque;
-	char line[LINE_MAX], own[24] = "";
-	int n;
+	char line[ITEM_LINE_MAX];
+	int n = item_write_read(line, copy->key, copy->length, copy->base64,
+	    &copy->opaque);
 
-	copy->opaque = ++last_opaque;
-	if (copy->base64)
-		snprintf(own, sizeof(own), " O%u", copy->opaque);
-	n = snprintf(line, sizeof(line), "mg %.*s%s f t v c u%s\r\n",
-	    (int)copy->length, copy->key, copy->base64 ? " b" : " k", own);
-	assert(n > 0 && n < LINE_MAX && copy->owed == 0);
+	assert(copy->owed == 0);
 	copy->source.expect = PROTO_EXPECT_META_GET;
 	copy->source.done = on_read;
 	copy->source.element = NULL;

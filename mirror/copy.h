@@ -15,9 +15,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/queue.h>
 
 #include "mirror/gate.h"
+#include "mirror/giveback.h"
 #include "proto.h"
 #include "server/link.h"
 
@@ -55,8 +55,9 @@ struct copy {
 	char key[PROTO_KEY_MAX];
 	size_t length;
 	bool base64;
-	/* What the mirror has of the key is deleted first.  Otherwise it keeps
-	   that.  Set by the owner. */
+	/* What the mirror has of the key is deleted first, also if the
+	   authority lacks it.  Otherwise the mirror keeps that.  Set by the
+	   owner. */
 	bool replaces;
 
 	/* Of copy.c: */
@@ -64,12 +65,14 @@ struct copy {
 	struct pairs *pairs;
 	struct peer *authority, *to; /* borrowed */
 	uint32_t hash;               /* of the key */
-	uint32_t opaque; /* of its mg, if the key is in base64: see copy.c */
+	uint32_t opaque;             /* of its mg: see item.h */
 	/* Calls that have no answer. */
 	unsigned int owed;
 	enum copy_end end;
-	/* The mg, and then the md that gives back what it has won. */
+	/* The mg. */
 	struct call source;
+	/* What it has won. */
+	struct giveback back;
 	/* Holds the key while its mg has no reply. */
 	struct gate_key held;
 	/* For the mirror: the delete of what it has; the item, that it is
@@ -77,9 +80,6 @@ struct copy {
 	struct call drop, add, mark, take;
 	/* The item is known as one whose key was in base64. */
 	bool is_binary;
-	/* It gives back: it is in the list of the authority. */
-	bool gives_back;
-	LIST_ENTRY(copy) entry;
 };
 
 /*

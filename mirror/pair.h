@@ -49,6 +49,32 @@ struct pairs_servers {
 	enum ketama_kind ring;
 };
 
+/* What the scrub has done since magent started: see scrub.h. */
+struct scrub_counters {
+	/* A pass is under way. */
+	bool is_running;
+	/* Keys that were read on both of their servers. */
+	uint64_t compared;
+	/* Keys of which the mirror held something else, or nothing; but for
+	   numbers of which memcached has lost a time to live or a mark. */
+	uint64_t different;
+	/* Keys that the authority lacked. */
+	uint64_t only_on_mirror;
+	/* Keys that were made equal: all of these, but for those left. */
+	uint64_t repaired;
+	/* Keys that were left as they are: one server lacks them, and throws
+	   items away to make room. */
+	uint64_t left;
+	/* Keys that were not compared: their servers were not equal at that
+	   moment, or say errors. */
+	uint64_t not_compared;
+	/* Passes that have come to their end. */
+	uint64_t passes;
+	/* When the last one ended that has left nothing out: seconds since
+	   1970; 0: there was none. */
+	uint64_t last_pass;
+};
+
 /* What has happened since magent started. */
 struct pairs_counters {
 	/* A trusted server went down, or never came up. */
@@ -64,6 +90,7 @@ struct pairs_counters {
 	uint64_t zombies;
 	/* As in struct rebuild_progress, of the rebuilds that are done. */
 	uint64_t copied, overtaken;
+	struct scrub_counters scrub;
 };
 
 /*

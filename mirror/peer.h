@@ -19,10 +19,10 @@ struct address;
 struct block;
 struct call;
 struct conn_loop;
-struct copy;
 struct dirty;
 struct fence;
 struct gate;
+struct giveback;
 struct pairs;
 struct recovery;
 struct resolver;
@@ -85,8 +85,8 @@ struct peer {
 	bool is_left;  /* to another magent: see follow.c */
 	/* What those who serve have said on it, when that was read last. */
 	uint64_t serving[SERVING_SLOTS];
-	/* Those that give it back what their reads have won: see copy.c. */
-	LIST_HEAD(, copy) giving_back;
+	/* What gives it back what reads of ours have won. */
+	LIST_HEAD(, giveback) giving_back;
 	/* How many partners are not trusted now. */
 	unsigned int away_partners;
 	/* Its place among the peers of pairs. */

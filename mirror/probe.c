@@ -26,6 +26,7 @@
 struct probe {
 	struct pairs *pairs;   /* borrowed */
 	struct survey *survey; /* NULL: no look is under way */
+	int64_t began_ms;      /* when it began */
 };
 
 /* Whether the stamps of the two must be equal: both are trusted, and none reads
@@ -100,7 +101,7 @@ note_survivor(struct bond *bond)
 
 /* Returns whether the stamps differ. */
 static bool
-compare_bond(struct bond *bond, bool is_sure)
+compare_bond(struct bond *bond, bool is_sure, int64_t began_ms)
 {
 	complete_stamp(bond, bond->peers[0]);
 	complete_stamp(bond, bond->peers[1]);
@@ -109,6 +110,7 @@ compare_bond(struct bond *bond, bool is_sure)
 		return false;
 	if (bond->sides[0].stamp == bond->sides[1].stamp) {
 		compare_equal(bond);
+		bond->equal_ms = began_ms;
 		return false;
 	}
 	if (lacks_room(&bond->sides[0]) || lacks_room(&bond->sides[1]))
@@ -118,7 +120,7 @@ compare_bond(struct bond *bond, bool is_sure)
 }
 
 bool
-probe_compare(struct pairs *pairs, bool is_sure)
+probe_compare(struct pairs *pairs, bool is_sure, int64_t began_ms)
 {
 	struct bond *bonds;
 	bool differ = false;
@@ -126,7 +128,7 @@ probe_compare(struct pairs *pairs, bool is_sure)
 
 	bonds = pairs_bonds(pairs, &n);
 	for (i = 0; i < n; i++)
-		differ |= compare_bond(&bonds[i], is_sure);
+		differ |= compare_bond(&bonds[i], is_sure, began_ms);
 	return differ;
 }
 
@@ -136,15 +138,16 @@ on_looked(void *owner)
 	struct probe *probe = owner;
 
 	probe->survey = NULL;
-	probe_compare(probe->pairs, false);
+	probe_compare(probe->pairs, false, probe->began_ms);
 }
 
 void
-probe_look(struct probe *probe)
+probe_look(struct probe *probe, int64_t now_ms)
 {
-	if (probe->survey == NULL)
-		probe->survey = survey_new(probe->pairs, NULL, on_looked,
-		    probe);
+	if (probe->survey != NULL)
+		return;
+	probe->began_ms = now_ms;
+	probe->survey = survey_new(probe->pairs, NULL, on_looked, probe);
 }
 
 struct probe *

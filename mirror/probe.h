@@ -7,6 +7,7 @@
  */
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct pairs;
 struct probe;
@@ -15,13 +16,14 @@ struct probe;
 struct probe *probe_new(struct pairs *pairs);
 void probe_free(struct probe *probe); /* NULL is fine */
 
-/* Begin to look, unless a look is under way.  This is to be called each
-   second. */
-void probe_look(struct probe *probe);
+/* Begin to look, unless a look is under way.  This is to be called each second.
+   now_ms is the time of the monotonic clock. */
+void probe_look(struct probe *probe, int64_t now_ms);
 
-/* Compare the stamps that were read last.  A server that is behind fails in
-   here, if what differs is not on its way: is_sure says so, or it is what the
-   comparison before this one has shown.  Returns whether some differ. */
-bool probe_compare(struct pairs *pairs, bool is_sure);
+/* Compare the stamps that were read last, by a look that began at that time.  A
+   server that is behind fails in here, if what differs is not on its way:
+   is_sure says so, or it is what the comparison before this one has shown.
+   Returns whether some differ. */
+bool probe_compare(struct pairs *pairs, bool is_sure, int64_t began_ms);
 
 #endif

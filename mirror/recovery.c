@@ -51,6 +51,7 @@
 #include "mirror/rebuild.h"
 #include "mirror/repair.h"
 #include "mirror/rest.h"
+#include "mirror/scrub.h"
 #include "mirror/stamp.h"
 #include "mirror/survey.h"
 #include "mirror/tokens.h"
@@ -66,6 +67,8 @@ enum {
 	RENEW_MS = 50,
 	/* So many repairs may be left when the gate is closed for them. */
 	REPAIRS_LEFT = 16,
+	/* The scrub gets that part of the memory for keys. */
+	SCRUB_PART = 4,
 };
 
 struct recovery {
@@ -104,6 +107,7 @@ struct recoveries {
 	struct rebuilds *rebuilds; /* owned */
 	struct probe *probe;       /* owned */
 	struct rest *rest;         /* owned */
+	struct scrub *scrub;       /* owned */
 	struct recoveries_settings settings;
 	/* Owned: one per peer, in their order. */
 	struct recovery *of_peers;
@@ -839,7 +843,7 @@ on_steady(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	if (pairs_are_mirrored(all->pairs) && !all->are_stopping) {
-		probe_look(all->probe);
+		probe_look(all->probe, now);
 		rest_say(all->rest);
 	}
 	for (i = 0; i < pairs_peer_count(all->pairs); i++) {
@@ -1005,8 +1009,11 @@ recoveries_new(struct conn_loop *loop, struct resolver *resolver,
 	if (all->pairs != NULL)
 		all->rebuilds = rebuilds_new(loop, all->pairs,
 		    settings->memory);
-	if (all->steady == NULL || all->rebuilds == NULL ||
-	    all->probe == NULL || all->rest == NULL || !build_recoveries(all)) {
+	if (all->rebuilds != NULL && all->rest != NULL)
+		all->scrub = scrub_new(loop, all->pairs, all->rest,
+		    settings->memory / SCRUB_PART, settings->scrub_pace);
+	if (all->steady == NULL || all->probe == NULL || all->scrub == NULL ||
+	    !build_recoveries(all)) {
 		recoveries_free(all);
 		return NULL;
 	}
@@ -1028,6 +1035,7 @@ recoveries_start(struct recoveries *all)
 	}
 	if (pairs_are_mirrored(all->pairs))
 		rest_start(all->rest);
+	scrub_start(all->scrub);
 }
 
 void
@@ -1039,6 +1047,7 @@ recoveries_stop(struct recoveries *all)
 	assert(!all->are_stopping);
 	all->are_stopping = true;
 	flushes_stop(pairs_flushes(all->pairs));
+	scrub_stop(all->scrub);
 	for (i = 0; i < pairs_peer_count(all->pairs); i++) {
 		recovery = &all->of_peers[i];
 		invalidation_stop(recovery->invalidation);
@@ -1059,6 +1068,7 @@ recoveries_free(struct recoveries *all)
 	probe_free(all->probe);
 	rest_free(all->rest);
 	pairs_free(all->pairs);
+	scrub_free(all->scrub);
 	for (i = 0; i < n; i++)
 		recovery_destroy(&all->of_peers[i]);
 	if (all->steady != NULL)
@@ -1081,6 +1091,12 @@ struct pairs *
 recoveries_pairs(struct recoveries *all)
 {
 	return all->pairs;
+}
+
+struct scrub *
+recoveries_scrub(struct recoveries *all)
+{
+	return all->scrub;
 }
 
 bool

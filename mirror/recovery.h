@@ -16,11 +16,14 @@ struct pairs_servers;
 struct peer;
 struct rebuild_progress;
 struct recoveries;
+struct scrub;
 struct server_settings;
 
 struct recoveries_settings {
 	size_t memory;    /* bytes of keys that all rebuilds may hold */
 	size_t item_size; /* bytes of the largest value from a client */
+	/* Keys per second; 0: no pass begins by itself. */
+	unsigned int scrub_pace;
 };
 
 /*
@@ -46,6 +49,9 @@ void recoveries_stop(struct recoveries *recoveries);
 
 /* The pairs, which the recoveries own. */
 struct pairs *recoveries_pairs(struct recoveries *recoveries);
+
+/* The scrub, which the recoveries own. */
+struct scrub *recoveries_scrub(struct recoveries *recoveries);
 
 /* A peer that is up has lost all that it held: fill it from its partners.  They
    answer in its place meanwhile.  To be called in a job of the gate. */

@@ -50,8 +50,8 @@ on_repaired_key(void *owner, const struct copy *copy, enum copy_end end)
 		repairs->patience--;
 }
 
-static size_t
-count_left(const struct repairs *repairs)
+size_t
+repairs_left(const struct repairs *repairs)
 {
 	return repairs->copies == NULL ? 0 : copies_left(repairs->copies);
 }
@@ -63,7 +63,7 @@ on_repairs_moved(void *owner)
 	void (*done)(void *owner) = repairs->done;
 
 	if (done == NULL ||
-	    (repairs->patience > 0 && count_left(repairs) > repairs->few))
+	    (repairs->patience > 0 && repairs_left(repairs) > repairs->few))
 		return;
 	repairs->done = NULL;
 	copies_set_hurry(repairs->copies, false);
@@ -104,7 +104,7 @@ repairs_add(struct repairs *repairs, const char *key, size_t length,
 	if (repairs->copies == NULL)
 		repairs->copies = copies_new(repairs->pairs, repairs->to, true,
 		    &repairs->held, &on_repairs, repairs);
-	if (repairs->copies == NULL || count_left(repairs) >= WAITING_MAX ||
+	if (repairs->copies == NULL || repairs_left(repairs) >= WAITING_MAX ||
 	    !copies_add(repairs->copies, key, length, base64))
 		return false;
 	copies_go(repairs->copies);
@@ -116,7 +116,7 @@ repairs_await(struct repairs *repairs, size_t few, void (*done)(void *owner),
     void *owner)
 {
 	assert(repairs->done == NULL);
-	if (count_left(repairs) <= few)
+	if (repairs_left(repairs) <= few)
 		return false;
 	repairs->few = few;
 	repairs->patience = PATIENCE;

@@ -3,7 +3,7 @@
 
 /*
  * Make single keys of a mirror what they are at its authority: those of which
- * it has not done what the authority did.
+ * it has not done what the authority did, and those that the scrub has found.
  */
 
 #include <stdbool.h>
@@ -22,11 +22,15 @@ void repairs_free(struct repairs *repairs);
 
 /*
  * Have a key of 1 to 250 bytes copied, which is as on a command line, in base64
- * if base64 is set.  to is a mirror.  What it has of the key is replaced.
+ * if base64 is set.  to is a mirror.  What it has of the key is replaced, or
+ * deleted if the authority lacks it.
  * Returns false if too many keys wait, or when out of memory.
  */
 bool repairs_add(struct repairs *repairs, const char *key, size_t length,
     bool base64);
+
+/* Keys that have not been dealt with. */
+size_t repairs_left(const struct repairs *repairs);
 
 /*
  * Have done() called once, from the loop, when not more than few keys are left,

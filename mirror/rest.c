@@ -164,7 +164,7 @@ on_rest_surveyed(void *owner)
 	rest->survey = NULL;
 	if (!rest->is_sure)
 		take_back(rest);
-	differs = probe_compare(rest->pairs, rest->is_sure);
+	differs = probe_compare(rest->pairs, rest->is_sure, rest->looked_ms);
 	if (differs && !rest->is_sure) {
 		rest->is_sure = true;
 		begin_survey(rest);
@@ -257,6 +257,17 @@ rest_say(struct rest *rest)
 		else if (peer->state != PEER_STARTING)
 			stamp_say_active(peer, rest->id);
 	}
+}
+
+bool
+rest_is_other_serving(const struct rest *rest)
+{
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(rest->pairs); i++)
+		if (is_other_at_work(rest, pairs_peer(rest->pairs, i)))
+			return rest->is_rested;
+	return false;
 }
 
 bool

@@ -28,6 +28,9 @@ void rest_say(struct rest *rest);
 /* Whether clients are being served. */
 bool rest_serves(const struct rest *rest);
 
+/* Whether another magent serves clients, and this one does not. */
+bool rest_is_other_serving(const struct rest *rest);
+
 /*
  * The stamps of peer, which is back, and of its partners have been read.
  * Returns whether to leave it to another magent to make peer what its partners

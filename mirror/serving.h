@@ -29,8 +29,8 @@ struct serving *serving_new(struct conn_loop *loop, struct pairs *pairs,
     void (*unclean)(void *owner), void *owner);
 void serving_free(struct serving *serving); /* NULL is fine */
 
-/* Leave the mark.  To be called before the first request after a rest, and each
-   second from then on: so others see that it is not of a magent that is gone. */
+/* Leave the mark.  To be called before the first request after a rest, and
+   each second from then on: so others see that its magent is not gone. */
 void serving_say(struct serving *serving);
 
 /* Take the mark away, as soon as nothing is under way.  To be called each tick

@@ -81,6 +81,7 @@ def test_a_command_line_of_old_magent_is_taken(line):
     "-t 10", "-t 60000", "-I 1k", "-I 1024", "-I 128m", "-I 1G -m 2g",
     "-m 8", "-m 8192k", "-m 1024g", "-m 256M", "-F", "-P /tmp/a", "-P b",
     "--on-down=miss", "--on-down error", "--ring modula", "--ring=magent",
+    "--scrub=0", "--scrub 1000000",
     "--ring=ketama", "--ring=libketama", "--ring=twemproxy",
     "-u 12345 -g 12345", "-l ::1", "-l localhost", "-f /" + 106 * "f",
     "--server=a --backup=b --listen=c --port=1 --socket=d --max-clients=5 "
@@ -117,6 +118,8 @@ BAD = [
     ("-f", "", "empty"), ("-f", "/" + 107 * "f", "107"),
     ("-P", "", "empty"), ("-u", "", "empty"), ("-g", "", "empty"),
     ("--ring", "ketamax", "libketama"), ("--ring", "", "ketama"),
+    ("--scrub", "1000001", "1000000"), ("--scrub", "-1", "0"),
+    ("--scrub", "", "number"), ("--scrub", "1k", "number"),
     ("--on-down", "maybe", "miss"), ("--on-down", "", "error"),
 ]
 

@@ -330,12 +330,15 @@ may_demolish(void)
 static void
 send_signal(struct script *script)
 {
-	bool stop = script_pick(script, 4) == 3 && !run_.is_exact &&
+	unsigned int kind = script_pick(script, 4);
+	bool stop = kind == 3 && !run_.is_exact &&
 	    (run_.magent.stops == 0 || may_demolish());
 
 	world_enter();
 	if (stop)
 		on_stop(-1, EV_SIGNAL, &run_.magent);
+	else if (kind == 2)
+		on_scrub_signal(-1, EV_SIGNAL, &run_.magent);
 	else
 		on_rename(-1, EV_SIGNAL, &run_.magent);
 	world_leave();
@@ -447,7 +450,8 @@ is_quiet(void)
 	for (i = 0; i < run_.servers; i++)
 		if (!is_up(i))
 			return false;
-	return is_ready();
+	return is_ready() &&
+	    !pairs_counters(run_.magent.pairs)->scrub.is_running;
 }
 
 static void
@@ -517,10 +521,14 @@ check_key(const char *key, size_t length)
 static void
 check_mirrors(void)
 {
+	const struct scrub_counters *scrub =
+	    &pairs_counters(run_.magent.pairs)->scrub;
 	const char *key;
 	size_t length, j;
 	unsigned int i;
 
+	if (scrub->different + scrub->only_on_mirror > 0)
+		finding("the scrub takes equal copies for different");
 	for (i = 0; i < run_.servers; i++)
 		for (j = 0;
 		     (key = model_key(servers_model(i), j, &length)) != NULL;

@@ -129,7 +129,7 @@ say_stats(const struct server *server, struct bytes *out)
 	    (unsigned long long)model->gets, (unsigned long long)model->sets);
 	bytes_print(out, "STAT total_items %llu\r\nSTAT curr_items %zu\r\n",
 	    (unsigned long long)model->total, model->count);
-	bytes_print(out, "END\r\n");
+	bytes_print(out, "STAT evictions 0\r\nEND\r\n");
 }
 
 static void
