@@ -420,7 +420,8 @@ is_busy(struct magent *magent)
 	assert(magent->stops > 0);
 	return conn_loop_now(magent->loop) < magent->deadline &&
 	    (clients_count(magent->clients) > 0 ||
-		!pairs_are_idle(magent->pairs));
+		!pairs_are_idle(magent->pairs) ||
+		recoveries_leave(magent->recoveries));
 }
 
 /* The command that started a daemon waits for it to be ready, and learns that

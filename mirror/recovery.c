@@ -52,6 +52,7 @@
 #include "mirror/repair.h"
 #include "mirror/rest.h"
 #include "mirror/scrub.h"
+#include "mirror/serving.h"
 #include "mirror/stamp.h"
 #include "mirror/survey.h"
 #include "mirror/tokens.h"
@@ -107,6 +108,7 @@ struct recoveries {
 	struct rebuilds *rebuilds; /* owned */
 	struct probe *probe;       /* owned */
 	struct rest *rest;         /* owned */
+	struct serving *serving;   /* owned */
 	struct scrub *scrub;       /* owned */
 	struct recoveries_settings settings;
 	/* Owned: one per peer, in their order. */
@@ -844,6 +846,7 @@ on_steady(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	if (pairs_are_mirrored(all->pairs) && !all->are_stopping) {
 		probe_look(all->probe, now);
+		serving_look(all->serving, false);
 		rest_say(all->rest);
 	}
 	for (i = 0; i < pairs_peer_count(all->pairs); i++) {
@@ -913,6 +916,27 @@ on_server_failed(void *owner)
 		goals_forget(peer);
 	}
 	log_coverage(recovery->all);
+}
+
+/*
+ * Magents that have not ended well
+ */
+
+static void
+on_proved(void *owner)
+{
+	struct recoveries *all = owner;
+
+	serving_proved(all->serving);
+}
+
+static void
+on_unclean(void *owner)
+{
+	struct recoveries *all = owner;
+
+	scrub_prove(all->scrub, "another magent has not ended well", on_proved,
+	    all);
 }
 
 static const struct server_handler on_server = {
@@ -1005,7 +1029,9 @@ recoveries_new(struct conn_loop *loop, struct resolver *resolver,
 	if (all->pairs != NULL)
 		all->probe = probe_new(all->pairs);
 	if (all->pairs != NULL)
-		all->rest = rest_new(loop, all->pairs);
+		all->serving = serving_new(loop, all->pairs, on_unclean, all);
+	if (all->serving != NULL)
+		all->rest = rest_new(loop, all->pairs, all->serving);
 	if (all->pairs != NULL)
 		all->rebuilds = rebuilds_new(loop, all->pairs,
 		    settings->memory);
@@ -1057,6 +1083,13 @@ recoveries_stop(struct recoveries *all)
 	}
 }
 
+bool
+recoveries_leave(struct recoveries *all)
+{
+	assert(all->are_stopping);
+	return serving_rest(all->serving);
+}
+
 void
 recoveries_free(struct recoveries *all)
 {
@@ -1067,6 +1100,7 @@ recoveries_free(struct recoveries *all)
 	rebuilds_free(all->rebuilds);
 	probe_free(all->probe);
 	rest_free(all->rest);
+	serving_free(all->serving);
 	pairs_free(all->pairs);
 	scrub_free(all->scrub);
 	for (i = 0; i < n; i++)

@@ -47,6 +47,10 @@ void recoveries_start(struct recoveries *recoveries);
    ends.  Connections stay, and calls are answered.  To be called once. */
 void recoveries_stop(struct recoveries *recoveries);
 
+/* Nothing of clients is under way, nor will be: say so on the servers.  Returns
+   whether something of that is to be sent.  recoveries_stop() was called. */
+bool recoveries_leave(struct recoveries *recoveries);
+
 /* The pairs, which the recoveries own. */
 struct pairs *recoveries_pairs(struct recoveries *recoveries);
 

@@ -34,6 +34,7 @@
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "mirror/probe.h"
+#include "mirror/serving.h"
 #include "mirror/stamp.h"
 #include "mirror/survey.h"
 #include "server/server.h"
@@ -50,8 +51,9 @@ enum {
 };
 
 struct rest {
-	struct conn_loop *loop; /* borrowed */
-	struct pairs *pairs;    /* borrowed */
+	struct conn_loop *loop;  /* borrowed */
+	struct pairs *pairs;     /* borrowed */
+	struct serving *serving; /* borrowed */
 	struct gate_watch watch;
 	bool is_watching; /* no request has come since the last tick */
 	bool is_rested;
@@ -85,6 +87,7 @@ end_look(struct rest *rest)
 {
 	assert(rest->is_looking && rest->survey == NULL);
 	rest->is_looking = false;
+	serving_say(rest->serving);
 	gate_release_all(pairs_gate(rest->pairs));
 }
 
@@ -162,8 +165,10 @@ on_rest_surveyed(void *owner)
 	bool differs;
 
 	rest->survey = NULL;
-	if (!rest->is_sure)
+	if (!rest->is_sure) {
 		take_back(rest);
+		serving_look(rest->serving, true);
+	}
 	differs = probe_compare(rest->pairs, rest->is_sure, rest->looked_ms);
 	if (differs && !rest->is_sure) {
 		rest->is_sure = true;
@@ -221,8 +226,10 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 		wake_up(rest);
 	if (rest->is_watching)
 		rest->is_rested = true;
-	if (rest->is_rested && !rest->is_looking)
+	if (rest->is_rested && !rest->is_looking) {
+		serving_rest(rest->serving);
 		hurry_all(rest);
+	}
 	rest->ticked_ms = now;
 	rest->is_watching = true;
 	gate_set_watch(pairs_gate(rest->pairs), &rest->watch);
@@ -257,6 +264,8 @@ rest_say(struct rest *rest)
 		else if (peer->state != PEER_STARTING)
 			stamp_say_active(peer, rest->id);
 	}
+	if (!rest->is_rested)
+		serving_say(rest->serving);
 }
 
 bool
@@ -327,7 +336,7 @@ rest_start(struct rest *rest)
 }
 
 struct rest *
-rest_new(struct conn_loop *loop, struct pairs *pairs)
+rest_new(struct conn_loop *loop, struct pairs *pairs, struct serving *serving)
 {
 	struct event_base *base = conn_loop_base(loop);
 	struct rest *rest = calloc(1, sizeof(*rest));
@@ -336,6 +345,7 @@ rest_new(struct conn_loop *loop, struct pairs *pairs)
 		return NULL;
 	rest->loop = loop;
 	rest->pairs = pairs;
+	rest->serving = serving;
 	rest->watch.noticed = on_request_noticed;
 	evutil_secure_rng_get_bytes(&rest->id, sizeof(rest->id));
 	rest->id = rest->id >> 8 | 1; /* 17 digits at most, and not 0 */

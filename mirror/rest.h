@@ -12,9 +12,11 @@ struct conn_loop;
 struct pairs;
 struct peer;
 struct rest;
+struct serving;
 
-/* Returns NULL when out of memory.  Both are borrowed. */
-struct rest *rest_new(struct conn_loop *loop, struct pairs *pairs);
+/* Returns NULL when out of memory.  All are borrowed. */
+struct rest *rest_new(struct conn_loop *loop, struct pairs *pairs,
+    struct serving *serving);
 void rest_free(struct rest *rest); /* NULL is fine */
 
 /* Begin: nothing has been served yet.  recoveries_start() was called. */

@@ -75,6 +75,10 @@ struct scrub {
 
 	/* Its end is to be logged in any case. */
 	bool was_asked_for;
+	/* Of scrub_prove(): NULL: nobody waits. */
+	void (*done)(void *owner);
+	void *owner;
+	bool is_next; /* it waits for the end of the next pass, not of this */
 	/* The server whose keys are read next. */
 	size_t next_peer;
 	/* Servers that failed meanwhile, were not up, or cannot list their
@@ -119,6 +123,8 @@ static void
 begin_pass(struct scrub *scrub)
 {
 	assert(!is_running(scrub) && inventory_peer(scrub->inventory) == NULL);
+	scrub->was_asked_for |= scrub->is_next;
+	scrub->is_next = false;
 	scrub->rate.keys_per_second = scrub->keys_per_second > 0 ?
 	    scrub->keys_per_second :
 	    SCRUB_PACE;
@@ -163,6 +169,8 @@ end_pass(struct scrub *scrub)
 {
 	struct scrub_counters *counters = scrub_counters(scrub);
 
+	void (*done)(void *owner);
+
 	assert(is_running(scrub) && inspections_left(scrub->inspections) == 0);
 	counters->is_running = false;
 	counters->passes++;
@@ -171,8 +179,15 @@ end_pass(struct scrub *scrub)
 		counters->last_pass = (uint64_t)time(NULL);
 	log_pass(scrub);
 	scrub->was_asked_for = false;
-	if (scrub->keys_per_second > 0)
+	if (scrub->is_next)
+		set_scrub_timer(scrub, 0);
+	else if (scrub->keys_per_second > 0)
 		set_scrub_timer(scrub, SCRUB_PAUSE_MS);
+	if (scrub->done != NULL && !scrub->is_next) {
+		done = scrub->done;
+		scrub->done = NULL;
+		done(scrub->owner);
+	}
 }
 
 /*
@@ -398,6 +413,19 @@ scrub_start_pass(struct scrub *scrub, const char *why)
 	    scrub->rate.keys_per_second, why);
 	if (rest_is_other_serving(scrub->rest))
 		log_info("scrub: it waits: another magent serves clients");
+}
+
+void
+scrub_prove(struct scrub *scrub, const char *why, void (*done)(void *owner),
+    void *owner)
+{
+	if (scrub->is_stopped)
+		return;
+	assert(scrub->done == NULL && pairs_are_mirrored(scrub->pairs));
+	scrub->done = done;
+	scrub->owner = owner;
+	scrub->is_next = is_running(scrub);
+	scrub_start_pass(scrub, why);
 }
 
 void

@@ -33,6 +33,12 @@ void scrub_start(struct scrub *scrub);
 /* Begin a pass now, unless one is under way.  why is for the log. */
 void scrub_start_pass(struct scrub *scrub, const char *why);
 
+/* Begin a pass now, or as soon as the one that is under way has ended, and call
+   done() once from the loop when it has ended, unless scrub_stop() is called
+   before.  This is not called again before that. */
+void scrub_prove(struct scrub *scrub, const char *why,
+    void (*done)(void *owner), void *owner);
+
 /* No pass begins any more, and the one that is under way ends. */
 void scrub_stop(struct scrub *scrub);
 

@@ -139,13 +139,14 @@ drop_slot(const struct serving *serving, unsigned int slot)
 	}
 }
 
-void
+bool
 serving_rest(struct serving *serving)
 {
 	if (!serving->is_said || !pairs_are_idle(serving->pairs))
-		return;
+		return false;
 	serving->is_said = false;
 	drop_slot(serving, serving->slot);
+	return true;
 }
 
 /*

@@ -33,9 +33,9 @@ void serving_free(struct serving *serving); /* NULL is fine */
    each second from then on: so others see that its magent is not gone. */
 void serving_say(struct serving *serving);
 
-/* Take the mark away, as soon as nothing is under way.  To be called each tick
-   while no requests come. */
-void serving_rest(struct serving *serving);
+/* Take the mark away, if nothing is under way.  To be called each tick while no
+   requests come, and at the end.  Returns whether it is taken away in here. */
+bool serving_rest(struct serving *serving);
 
 /* The marks were read.  is_first: since this magent has rested, so that
    others may have served. */
