@@ -75,6 +75,7 @@ $U/test_proto_base64: $(call OF,proto_base64)
 $U/test_rate: $(call OF,mirror/rate)
 $U/test_repair: $(call OF,mirror/repair)
 $U/test_resolver: $(call OF,server/resolver)
+$U/test_serving: $(call OF,mirror/serving)
 $U/test_siphash: $(call OF,siphash)
 $U/test_tokens: $(call OF,mirror/tokens mirror/abilities mirror/blame \
 	mirror/identity mirror/dirty siphash $(PROTO))
@@ -82,7 +83,7 @@ $U/test_undecided: $(call OF,mirror/undecided mirror/dirty siphash)
 $U/test_unfinished: $(call OF,client/unfinished client/budget pool block)
 $U/test_zombie: $(call OF,server/zombie)
 UNITS_OF_LOOP = unfinished budget conn dirty endpoint gate inspect link marks \
-	pace pair resolver tokens undecided zombie
+	pace pair resolver serving tokens undecided zombie
 $(UNITS_OF_LOOP:%=$U/test_%): UNIT_LIBS = -levent_core -pthread
 
 $U/test_%: tests/unit/test_%.c

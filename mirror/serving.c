@@ -10,10 +10,11 @@
  *
  * A mark is a number that changes each second: who of its magent, and when.
  *
- * Invariant: a backup is not proved for a primary from the look that finds a
- * mark that is NEW, behind which both of them were mirrors, until it is ALIVE,
- * is not there, or the copies were compared.  A mark is NEW again at the first
- * look after a rest: its magent may have been killed since the last one.
+ * Invariant: a backup is not proved for a primary that was a mirror, as it was
+ * itself, from the first look after a rest if that finds a mark, or from one
+ * that finds a mark to be GONE, until all marks are ALIVE or not there, and the
+ * copies were compared if one was GONE.  At the first look after a rest each
+ * mark is NEW: its magent may have been killed since the look before.
  */
 
 #include "mirror/serving.h"
@@ -215,6 +216,17 @@ set_unproved(struct serving *serving, bool is_unproved)
 	}
 }
 
+bool
+serving_is_unproved(const struct peer *peer)
+{
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++)
+		if (peer->standings[i].is_unproved)
+			return true;
+	return false;
+}
+
 static bool
 is_uncovered(const struct peer *backup)
 {
@@ -262,7 +274,8 @@ serving_look(struct serving *serving, bool is_first)
 		if (!serving->is_unproved)
 			set_unproved(serving, true);
 		serving->unclean(serving->owner);
-	} else if (has_mark(serving, MARK_NEW) && !serving->is_unproved) {
+	} else if (is_first && has_mark(serving, MARK_NEW) &&
+	    !serving->is_unproved) {
 		set_unproved(serving, true);
 	} else if (serving->is_unproved && !serving->is_comparing &&
 	    !has_mark(serving, MARK_NEW)) {

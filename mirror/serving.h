@@ -12,6 +12,7 @@
 
 struct conn_loop;
 struct pairs;
+struct peer;
 struct serving;
 
 enum {
@@ -43,5 +44,8 @@ void serving_look(struct serving *serving, bool is_first);
 
 /* The copies were compared. */
 void serving_proved(struct serving *serving);
+
+/* Whether the peer does not answer for some partner until that. */
+bool serving_is_unproved(const struct peer *peer);
 
 #endif

@@ -1,0 +1,317 @@
+/*
+ * Which magents count as gone, and which backups do not answer for that, for
+ * what the servers hold at each second.  The servers are played by the test.
+ */
+
+#include "conn.h"
+#include "log.h"
+#include "mirror/behind.h"
+#include "mirror/pair.h"
+#include "mirror/peer.h"
+#include "mirror/serving.h"
+#include "mirror/stamp.h"
+#include "unit.h"
+
+enum { PEERS = 2 };
+
+static struct peer peers[PEERS];
+static struct standing standings[PEERS][PEERS];
+static struct serving *serving;
+static int64_t now_ms;
+static bool is_idle;
+static unsigned int uncleans, warnings, dropped;
+/* The mark that this magent has left last. */
+static uint64_t said;
+static unsigned int said_slot;
+
+/*
+ * Stand-ins
+ */
+
+size_t
+pairs_peer_count(const struct pairs *pairs)
+{
+	(void)pairs;
+	return PEERS;
+}
+
+struct peer *
+pairs_peer(struct pairs *pairs, size_t i)
+{
+	(void)pairs;
+	return &peers[i];
+}
+
+bool
+pairs_are_idle(const struct pairs *pairs)
+{
+	(void)pairs;
+	return is_idle;
+}
+
+bool
+peer_is_mirror(const struct peer *peer)
+{
+	return peer->state == PEER_UP;
+}
+
+bool
+peers_are_partners(const struct peer *one, const struct peer *other)
+{
+	return one->is_primary != other->is_primary;
+}
+
+int64_t
+conn_loop_now(struct conn_loop *loop)
+{
+	(void)loop;
+	return now_ms;
+}
+
+void
+log_warning(const char *format, ...)
+{
+	(void)format;
+	warnings++;
+}
+
+void
+stamp_say_serving(struct peer *peer, unsigned int slot, uint64_t number)
+{
+	check(peer_is_mirror(peer) && slot < SERVING_SLOTS);
+	said = number;
+	said_slot = slot;
+}
+
+void
+stamp_drop_serving(struct peer *peer, unsigned int slot)
+{
+	check(peer_is_mirror(peer) && slot < SERVING_SLOTS);
+	dropped++;
+}
+
+static void
+on_unclean(void *owner)
+{
+	check(owner == &uncleans);
+	uncleans++;
+}
+
+/*
+ * Scenes
+ */
+
+static void
+begin(void)
+{
+	int i;
+
+	memset(peers, 0, sizeof(peers));
+	memset(standings, 0, sizeof(standings));
+	for (i = 0; i < PEERS; i++) {
+		peers[i].state = PEER_UP;
+		peers[i].index = (size_t)i;
+		peers[i].standings = standings[i];
+	}
+	peers[0].is_primary = true;
+	peers[1].is_backup = true;
+	uncleans = warnings = dropped = 0;
+	said = 0;
+	is_idle = true;
+	serving = serving_new(NULL, NULL, on_unclean, &uncleans);
+	unit_need(serving != NULL, "serving_new");
+}
+
+static void
+end(void)
+{
+	serving_free(serving);
+}
+
+/* A second later the servers hold this in a slot. */
+static void
+look(unsigned int slot, uint64_t number, bool is_first)
+{
+	now_ms += 1000;
+	peers[0].serving[slot] = peers[1].serving[slot] = number;
+	serving_look(serving, is_first);
+}
+
+/* Whether the backup answers for the primary. */
+static bool
+answers(void)
+{
+	check(!serving_is_unproved(&peers[0]));
+	check(serving_is_unproved(&peers[1]) == standings[1][0].is_unproved);
+	return !standings[1][0].is_unproved;
+}
+
+static void
+test_mark_is_left_and_taken_away(void)
+{
+	begin();
+	check(!serving_rest(serving));
+	serving_say(serving);
+	check(said != 0 && said_slot == 0);
+	is_idle = false;
+	check(!serving_rest(serving));
+	is_idle = true;
+	check(serving_rest(serving) && dropped == PEERS);
+	check(!serving_rest(serving) && dropped == PEERS);
+	end();
+}
+
+static void
+test_taken_slots_are_left_alone(void)
+{
+	begin();
+	look(0, 7, false);
+	serving_say(serving);
+	check(said_slot == 1);
+	peers[0].serving[1] = peers[1].serving[1] = said;
+	serving_say(serving);
+	check(said_slot == 1);
+	/* Two have taken it at the same moment. */
+	look(1, 8, false);
+	serving_say(serving);
+	check(said_slot == 2);
+	end();
+}
+
+static void
+test_own_mark_is_nobody_elses(void)
+{
+	int i;
+
+	begin();
+	serving_say(serving);
+	for (i = 0; i < 10; i++)
+		look(said_slot, said, i == 0);
+	check(uncleans == 0 && answers());
+	end();
+}
+
+static void
+test_other_that_serves_is_alive(void)
+{
+	uint64_t i;
+
+	begin();
+	look(0, 100, true);
+	check(!answers());
+	look(0, 101, false);
+	check(answers());
+	for (i = 0; i < 20; i++)
+		look(0, 102 + i / 3, false);
+	check(uncleans == 0 && answers());
+	end();
+}
+
+static void
+test_other_that_ends_well_is_forgotten(void)
+{
+	int i;
+
+	begin();
+	look(0, 100, true);
+	check(!answers());
+	look(0, 0, false);
+	check(answers());
+	for (i = 0; i < 10; i++)
+		look(0, 0, false);
+	check(uncleans == 0 && warnings == 0);
+	end();
+}
+
+static void
+test_other_that_is_gone_has_copies_compared(void)
+{
+	int i;
+
+	begin();
+	look(2, 100, true);
+	for (i = 0; i < 10; i++)
+		look(2, 100, false);
+	check(uncleans == 1 && warnings == 1 && !answers());
+	serving_proved(serving);
+	check(answers() && dropped == PEERS);
+	check(peers[0].serving[2] == 0);
+	look(2, 0, false);
+	check(uncleans == 1 && answers());
+	end();
+}
+
+/* It is taken for alive until it has not changed for seconds. */
+static void
+test_other_that_is_killed_while_both_serve_is_noticed(void)
+{
+	int i;
+
+	begin();
+	look(0, 100, false);
+	look(0, 101, false);
+	for (i = 0; i < 3; i++)
+		look(0, 101, false);
+	check(uncleans == 0 && answers());
+	for (i = 0; i < 3; i++)
+		look(0, 101, false);
+	check(uncleans == 1 && !answers());
+	end();
+}
+
+static void
+test_mark_is_new_at_the_first_look_after_a_rest(void)
+{
+	begin();
+	look(0, 100, false);
+	look(0, 101, false);
+	check(answers());
+	look(0, 101, true);
+	check(!answers());
+	look(0, 102, false);
+	check(answers());
+	end();
+}
+
+static void
+test_backup_answers_for_a_primary_that_was_away(void)
+{
+	begin();
+	peers[0].state = PEER_DOWN;
+	look(0, 100, true);
+	check(answers());
+	end();
+}
+
+static void
+test_backup_answers_at_last_for_a_primary_that_stays_away(void)
+{
+	int i;
+
+	begin();
+	look(0, 100, true);
+	peers[0].state = PEER_DOWN;
+	for (i = 0; i < 9; i++)
+		look(0, 100, false);
+	check(!answers());
+	for (i = 0; i < 12; i++)
+		look(0, 100, false);
+	check(answers() && warnings == 2);
+	end();
+}
+
+int
+main(void)
+{
+	RUN(test_mark_is_left_and_taken_away);
+	RUN(test_taken_slots_are_left_alone);
+	RUN(test_own_mark_is_nobody_elses);
+	RUN(test_other_that_serves_is_alive);
+	RUN(test_other_that_ends_well_is_forgotten);
+	RUN(test_other_that_is_gone_has_copies_compared);
+	RUN(test_other_that_is_killed_while_both_serve_is_noticed);
+	RUN(test_mark_is_new_at_the_first_look_after_a_rest);
+	RUN(test_backup_answers_for_a_primary_that_was_away);
+	RUN(test_backup_answers_at_last_for_a_primary_that_stays_away);
+	return unit_end();
+}
