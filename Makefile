@@ -38,7 +38,9 @@ $U/test_abilities: $(call OF,mirror/abilities mirror/identity proto_reply)
 $U/test_address: $(call OF,server/address)
 $U/test_blame: $(call OF,mirror/blame)
 $U/test_block: $(call OF,block)
+$U/test_bond: $(call OF,mirror/bond md5 $(PROTO))
 $U/test_budget: $(call OF,client/budget pool block)
+$U/test_claim: $(call OF,mirror/claim)
 $U/test_classic: $(call OF,mirror/classic mirror/command mirror/abilities \
 	mirror/identity $(PROTO))
 $U/test_command: $(call OF,mirror/command $(PROTO))
@@ -82,7 +84,7 @@ $U/test_tokens: $(call OF,mirror/tokens mirror/abilities mirror/blame \
 $U/test_undecided: $(call OF,mirror/undecided mirror/dirty siphash)
 $U/test_unfinished: $(call OF,client/unfinished client/budget pool block)
 $U/test_zombie: $(call OF,server/zombie)
-UNITS_OF_LOOP = unfinished budget conn dirty endpoint gate inspect link marks \
+UNITS_OF_LOOP = unfinished bond budget conn dirty endpoint gate inspect link marks \
 	pace pair resolver serving tokens undecided zombie
 $(UNITS_OF_LOOP:%=$U/test_%): UNIT_LIBS = -levent_core -pthread
 

@@ -155,9 +155,7 @@ bond_claim_key(const struct bond *bond, char out[BOND_KEY_MAX])
 uint64_t
 bond_parse(const char *text, size_t n)
 {
-	uint64_t stamp = proto_number(text, n);
-
-	return stamp < UINT64_MAX ? stamp : STAMP_MISSING;
+	return proto_number(text, n);
 }
 
 /* Random bits. */
