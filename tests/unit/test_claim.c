@@ -1,5 +1,5 @@
 /*
- * Who rebuilds a server, for each answer to a claim, and what is left of a claim
+ * Who rebuilds a server, for each answer to a claim, and what is left of one
  * that is given up.  The server is played by the test.
  */
 
