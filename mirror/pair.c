@@ -136,10 +136,7 @@ authority_in_return(const struct pair *pair)
 	struct peer *primary = pair->primary, *backup = pair->backup;
 
 	if (!peer_is_mirror(primary))
-		return backup != NULL && peer_is_mirror(backup) &&
-			!backup->standings[primary->index].is_unproved ?
-		    backup :
-		    NULL;
+		return backup != NULL && peer_is_mirror(backup) ? backup : NULL;
 	if (backup != NULL && behind_yields(primary, backup))
 		return backup;
 	return primary;

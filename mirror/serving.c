@@ -37,9 +37,6 @@
 enum {
 	/* A mark that is as old is of a magent that is gone. */
 	GONE_MS = 4000,
-	/* A backup that cannot be compared, because its primary is away,
-	   answers for it after this time. */
-	UNPROVED_MS = 10000,
 	NO_SLOT = SERVING_SLOTS,
 };
 
@@ -61,7 +58,6 @@ struct serving {
 	bool is_said; /* our mark is on some server */
 	struct other_mark others[SERVING_SLOTS];
 	bool is_unproved;
-	int64_t unproved_ms; /* since when */
 	bool is_comparing;   /* unclean() was called */
 };
 
@@ -205,7 +201,6 @@ set_unproved(struct serving *serving, bool is_unproved)
 	size_t i, j;
 
 	serving->is_unproved = is_unproved;
-	serving->unproved_ms = conn_loop_now(serving->loop);
 	for (i = 0; i < pairs_peer_count(pairs); i++) {
 		backup = pairs_peer(pairs, i);
 		for (j = 0; j < pairs_peer_count(pairs); j++) {
@@ -225,38 +220,6 @@ serving_is_unproved(const struct peer *peer)
 		if (peer->standings[i].is_unproved)
 			return true;
 	return false;
-}
-
-static bool
-is_uncovered(const struct peer *backup)
-{
-	size_t i;
-
-	for (i = 0; i < pairs_peer_count(backup->pairs); i++)
-		if (backup->standings[i].is_unproved &&
-		    !peer_is_mirror(pairs_peer(backup->pairs, i)))
-			return true;
-	return false;
-}
-
-/* Some backup cannot be compared, because its primary is away. */
-static void
-give_proof_up(struct serving *serving)
-{
-	int64_t now = conn_loop_now(serving->loop);
-	bool is_needed = false;
-	size_t i;
-
-	if (!serving->is_unproved || now - serving->unproved_ms < UNPROVED_MS)
-		return;
-	for (i = 0; i < pairs_peer_count(serving->pairs); i++)
-		is_needed |= is_uncovered(pairs_peer(serving->pairs, i));
-	if (!is_needed)
-		return;
-	log_warning(
-	    "backups answer that may lack the last writes of a magent "
-	    "that has not ended well");
-	set_unproved(serving, false);
 }
 
 void
@@ -281,7 +244,6 @@ serving_look(struct serving *serving, bool is_first)
 	    !has_mark(serving, MARK_NEW)) {
 		set_unproved(serving, false);
 	}
-	give_proof_up(serving);
 }
 
 void

@@ -23,8 +23,8 @@ enum {
 /*
  * unclean() is called with owner, from the loop, when such a mark is found: the
  * copies are to be compared, and then serving_proved() is to be called.  Until
- * that a backup does not answer for a primary that was there when the mark was
- * found.  loop and pairs are borrowed.  Returns NULL when out of memory.
+ * that a backup is not proved to hold what its primary does, if both were there
+ * when the mark was found.  loop and pairs are borrowed.  Returns NULL when out of memory.
  */
 struct serving *serving_new(struct conn_loop *loop, struct pairs *pairs,
     void (*unclean)(void *owner), void *owner);
@@ -45,7 +45,7 @@ void serving_look(struct serving *serving, bool is_first);
 /* The copies were compared. */
 void serving_proved(struct serving *serving);
 
-/* Whether the peer does not answer for some partner until that. */
+/* Whether the peer may lack what some partner holds, until that. */
 bool serving_is_unproved(const struct peer *peer);
 
 #endif
