@@ -267,6 +267,21 @@ judge_fail(struct peer *peer, const struct peer *partner)
 	server_fail(peer->server, why);
 }
 
+/* Whether it lacks all that some partner holds. */
+static bool
+is_behind_in_all(const struct peer *peer)
+{
+	const struct peer *partner;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
+		partner = partner_of(peer, i);
+		if (partner != NULL && behind_of(peer, partner) == BEHIND_ALL)
+			return true;
+	}
+	return false;
+}
+
 /*
  * Both
  */
@@ -323,6 +338,9 @@ judge_contents(struct judge *judge, const struct identity *found,
 		    bond_side(bond_of(peer, partner), partner)->is_read)
 			judge_stamps(peer, partner, found);
 	}
+	/* Another magent has done what this one was about to do. */
+	if (dirty_is_all(peer->dirty) && !is_behind_in_all(peer))
+		dirty_clear(peer->dirty);
 	return true;
 }
 
