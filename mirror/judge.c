@@ -267,6 +267,21 @@ judge_fail(struct peer *peer, const struct peer *partner)
 	server_fail(peer->server, why);
 }
 
+/* The partner is away.  If the peer has a stamp that is higher than any that we
+   know, another magent has made it whole since: it had what the partner had. */
+static void
+judge_beside_absent(struct peer *peer, struct peer *partner)
+{
+	const struct bond *bond = bond_of(peer, partner);
+	uint64_t stamp = bond_side(bond_of(peer, partner), peer)->stamp;
+
+	if (bond->known == STAMP_MISSING || stamp <= bond->known)
+		return;
+	behind_set(peer, partner, BEHIND_NOT);
+	forget_keys(peer->dirty, peer, partner);
+	forget_keys(peer->missing, peer, partner);
+}
+
 /* Whether it lacks all that some partner holds. */
 static bool
 is_behind_in_all(const struct peer *peer)
@@ -334,8 +349,11 @@ judge_contents(struct judge *judge, const struct identity *found,
 	peer->has_old_part = false;
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
 		partner = partner_of(peer, i);
-		if (partner != NULL && peer_is_mirror(partner) &&
-		    bond_side(bond_of(peer, partner), partner)->is_read)
+		if (partner == NULL)
+			continue;
+		if (!peer_is_mirror(partner))
+			judge_beside_absent(peer, partner);
+		else if (bond_side(bond_of(peer, partner), partner)->is_read)
 			judge_stamps(peer, partner, found);
 	}
 	/* Another magent has done what this one was about to do. */

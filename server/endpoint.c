@@ -116,6 +116,18 @@ endpoint_after(const struct endpoints *endpoints, size_t n)
 	    endpoints->current.count];
 }
 
+/* If this process is killed, what was not sent is not to be sent by the kernel,
+   perhaps seconds later, when a network is back: another magent may have brought
+   the server further by then.  All other ends of a connection come by
+   themselves: the server has closed it, or it is reset. */
+static void
+forget_at_death(int fd)
+{
+	const struct linger linger = { .l_onoff = 1 };
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+}
+
 static int
 connect_to(const struct endpoint *endpoint)
 {
@@ -127,6 +139,7 @@ connect_to(const struct endpoint *endpoint)
 	    0);
 	if (fd == -1)
 		return -1;
+	forget_at_death(fd);
 	if (to->sa_family != AF_UNIX)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	if (connect(fd, to, endpoint->length) == -1 && errno != EINPROGRESS) {
