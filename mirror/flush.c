@@ -192,6 +192,7 @@ static void
 fail_to_empty(struct peer *peer, const char *why)
 {
 	peer_add_all_dirty(peer);
+	goals_leave_behind(peer);
 	server_fail(peer->server, why);
 }
 

@@ -48,6 +48,20 @@ goals_mark_filling(struct peer *peer)
 }
 
 void
+goals_leave_behind(const struct peer *peer)
+{
+	struct peer *mate;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
+		mate = mate_at(peer, i);
+		if (mate != NULL && peer_is_mirror(mate) &&
+		    mate->state != PEER_STARTING)
+			stamp_raise(bond_of(peer, mate), mate, NULL);
+	}
+}
+
+void
 goals_raise_alone(struct peer *peer)
 {
 	const struct peer *mate;

@@ -17,6 +17,10 @@ struct peer;
    have had. */
 void goals_mark_filling(struct peer *peer);
 
+/* The peer, a mirror, has kept what its partners have dropped, and is about to
+   fail for that: they get higher stamps. */
+void goals_leave_behind(const struct peer *peer);
+
 /* The peer is a mirror again, and some of its partners are away that are known
    to have missed writes: it gets higher stamps than they. */
 void goals_raise_alone(struct peer *peer);

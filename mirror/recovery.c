@@ -351,9 +351,7 @@ on_stamps_read(void *owner, bool is_read)
 	else if (judge_start(peer, &recovery->identify.found))
 		take_up(recovery);
 	else
-		server_fail(peer->server,
-		    "behind a partner: it was written "
-		    "past it");
+		server_fail(peer->server, "behind a partner");
 }
 
 static void
@@ -1118,6 +1116,7 @@ recovery_refill(struct peer *peer)
 
 	assert(peer->state == PEER_UP && gate_is_closed(peer->gate));
 	behind_lost(peer);
+	goals_mark_filling(peer);
 	rebuild_again(recovery);
 }
 

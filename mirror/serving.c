@@ -58,7 +58,7 @@ struct serving {
 	bool is_said; /* our mark is on some server */
 	struct other_mark others[SERVING_SLOTS];
 	bool is_unproved;
-	bool is_comparing;   /* unclean() was called */
+	bool is_comparing; /* unclean() was called */
 };
 
 /*

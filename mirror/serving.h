@@ -24,7 +24,8 @@ enum {
  * unclean() is called with owner, from the loop, when such a mark is found: the
  * copies are to be compared, and then serving_proved() is to be called.  Until
  * that a backup is not proved to hold what its primary does, if both were there
- * when the mark was found.  loop and pairs are borrowed.  Returns NULL when out of memory.
+ * when the mark was found.  loop and pairs are borrowed.  Returns NULL when out
+ * of memory.
  */
 struct serving *serving_new(struct conn_loop *loop, struct pairs *pairs,
     void (*unclean)(void *owner), void *owner);

@@ -117,8 +117,8 @@ endpoint_after(const struct endpoints *endpoints, size_t n)
 }
 
 /* If this process is killed, what was not sent is not to be sent by the kernel,
-   perhaps seconds later, when a network is back: another magent may have brought
-   the server further by then.  All other ends of a connection come by
+   perhaps seconds later, when a network is back: another magent may have
+   brought the server further by then.  All other ends of a connection come by
    themselves: the server has closed it, or it is reset. */
 static void
 forget_at_death(int fd)

@@ -143,7 +143,7 @@ def keys(server):
     with server.client() as client:
         text = client.ask(b"lru_crawler metadump hash\r\n")
     return sorted(map(urllib.parse.unquote_to_bytes,
-                      re.findall(rb"(?m)^key=(\S+)", text)))
+                      re.findall(rb"(?m)^key=(?!magent%3A)(\S+)", text)))
 
 
 def holds(server):

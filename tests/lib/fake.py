@@ -29,7 +29,7 @@ LENGTH_AT = {b"set": 4, b"add": 4, b"replace": 4, b"append": 4,
 def is_of_proxies(words):
     """Whether a command is about stamps."""
     return len(words) > 1 and re.match(
-        rb"magent:([0-9a-f]{16}:|active$)", words[1]) is not None
+        rb"magent:([0-9a-f]{16}:|active$|serving\d$)", words[1]) is not None
 
 
 class Stamps:
