@@ -45,6 +45,30 @@ behind_set(const struct peer *peer, const struct peer *other,
 
 	assert(standing->reading == READING_NOT);
 	standing->behind = behind;
+	if (behind == BEHIND_NOT)
+		standing->is_old = false;
+}
+
+void
+behind_distrust(const struct peer *peer, const struct peer *other)
+{
+	behind_set(peer, other, BEHIND_ALL);
+	standing_of(peer, other)->is_old = true;
+}
+
+bool
+behind_is_old(const struct peer *peer, const struct peer *other)
+{
+	return standing_of(peer, other)->is_old;
+}
+
+void
+behind_be_emptied(const struct peer *peer)
+{
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++)
+		peer->standings[i].is_old = false;
 }
 
 bool

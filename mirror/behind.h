@@ -35,6 +35,9 @@ enum reading {
 struct standing {
 	enum behind behind;
 	enum reading reading;
+	/* What it has of the keys that the two share may be old, of any key:
+	   see judge.c. */
+	bool is_old;
 	/* It may lack what another magent has written last: see serving.c. */
 	bool is_unproved;
 	/* Of the two, if they are partners; the same for both.  Borrowed. */
@@ -47,6 +50,16 @@ enum behind behind_of(const struct peer *peer, const struct peer *other);
 /* It is known what peer lacks of its partner other, which it does not read. */
 void behind_set(const struct peer *peer, const struct peer *other,
     enum behind behind);
+
+/* It lacks all of that, and what it has of it is old. */
+void behind_distrust(const struct peer *peer, const struct peer *other);
+
+/* Whether that was said of it, and it has not been emptied, or found to be
+   equal to other, since. */
+bool behind_is_old(const struct peer *peer, const struct peer *other);
+
+/* Nothing in it is old any more. */
+void behind_be_emptied(const struct peer *peer);
 
 /*
  * Whether other is to answer for the keys that it shares with peer, and peer is

@@ -229,6 +229,17 @@ bond_note(struct bond *bond, uint64_t stamp)
 	bond->is_foreign = true;
 }
 
+bool
+bond_lacks_room(const struct bond *bond)
+{
+	const struct bond_side *side;
+
+	for (side = bond->sides; side < bond->sides + 2; side++)
+		if (side->is_refused && side->stamp == STAMP_MISSING)
+			return true;
+	return false;
+}
+
 void
 bond_read(struct bond *bond, const struct peer *peer, uint64_t one,
     uint64_t other)

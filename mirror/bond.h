@@ -133,6 +133,9 @@ void bond_become_equal(struct bond *bond, uint64_t stamp);
    is known, the bond is foreign. */
 void bond_note(struct bond *bond, uint64_t stamp);
 
+/* Whether one of the two cannot hold a stamp: then stamps say nothing. */
+bool bond_lacks_room(const struct bond *bond);
+
 /* The two items of peer hold this now.  A stamp that we have not given since it
    was read last is foreign. */
 void bond_read(struct bond *bond, const struct peer *peer, uint64_t one,

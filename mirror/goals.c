@@ -96,7 +96,9 @@ set_goal(const struct peer *peer, struct peer *mate)
 
 	if (from->stamp == STAMP_MISSING)
 		stamp_give_first(bond, mate);
-	side->goal = from->stamp > side->stamp ? from->stamp : STAMP_MISSING;
+	side->goal = STAMP_MISSING;
+	if (from->stamp > side->stamp && !bond_lacks_room(bond))
+		side->goal = from->stamp;
 }
 
 const struct peer *
@@ -157,6 +159,7 @@ goals_lost(const struct peer *peer)
 			continue;
 		bond = bond_of(peer, mate);
 		if (bond_side(bond, peer)->goal == STAMP_MISSING &&
+		    !bond_lacks_room(bond) &&
 		    bond_side(bond, mate)->stamp > bond_side(bond, peer)->stamp)
 			return mate;
 	}
@@ -216,6 +219,7 @@ goals_follow(struct peer *peer)
 		if (mate != NULL && peer_is_mirror(mate))
 			behind_set(peer, mate, BEHIND_KEYS);
 	}
+	behind_be_emptied(peer);
 	peer->has_old_part = false;
 	dirty_clear(peer->dirty);
 	dirty_clear(peer->missing);

@@ -200,7 +200,7 @@ is_to_be_purged(const struct invalidation *invalidation, const char *key,
 	if (pair.primary != peer && pair.backup != peer)
 		return true;
 	partner = pair_partner(&pair, peer);
-	return partner != NULL && behind_of(peer, partner) == BEHIND_ALL;
+	return partner != NULL && behind_is_old(peer, partner);
 }
 
 static bool

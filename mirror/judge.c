@@ -195,8 +195,7 @@ has_only_copies(const struct peer *peer)
 
 /* Its stamp is lower than that of the partner. */
 static void
-judge_lower(struct peer *peer, struct peer *partner,
-    const struct identity *found)
+judge_lower(struct peer *peer, struct peer *partner)
 {
 	struct bond *bond = bond_of(peer, partner);
 	const struct bond_side *side = bond_side(bond, peer);
@@ -214,13 +213,7 @@ judge_lower(struct peer *peer, struct peer *partner,
 	if (stamp != STAMP_MISSING)
 		log_warning("s %s: behind s %s: somebody wrote past it",
 		    peer_name(peer), peer_name(partner));
-	behind_set(peer, partner, BEHIND_ALL);
-	if (found->stored == 0)
-		return;
-	if (has_only_copies(peer))
-		peer->has_old_part = true;
-	else
-		peer_add_all_dirty(peer);
+	behind_distrust(peer, partner);
 }
 
 /* Its stamp is higher than that of the partner, a mirror.  If we know what that
@@ -237,7 +230,8 @@ judge_higher(struct peer *peer, struct peer *partner)
 	judge_fail(partner, peer);
 }
 
-static void
+/* Returns whether it holds what the partner does. */
+static bool
 judge_stamps(struct peer *peer, struct peer *partner,
     const struct identity *found)
 {
@@ -245,15 +239,21 @@ judge_stamps(struct peer *peer, struct peer *partner,
 	uint64_t stamp = bond_side(bond_of(peer, partner), peer)->stamp;
 	uint64_t other = bond_side(bond_of(peer, partner), partner)->stamp;
 
-	assert(bond != NULL);
+	if (bond_lacks_room(bond)) {
+		/* Nobody but us knows. */
+		if (behind_of(peer, partner) == BEHIND_NOT)
+			behind_set(peer, partner, BEHIND_KEYS);
+		return false;
+	}
 	if (stamp == other && stamp == STAMP_MISSING)
 		judge_new_pair(peer, partner, found);
 	else if (stamp == other)
 		judge_equal(peer, partner);
 	else if (stamp < other)
-		judge_lower(peer, partner, found);
+		judge_lower(peer, partner);
 	else
 		judge_higher(peer, partner);
+	return stamp == other && stamp != STAMP_MISSING;
 }
 
 void
@@ -265,36 +265,45 @@ judge_fail(struct peer *peer, const struct peer *partner)
 	snprintf(why, sizeof(why), "behind s %s: somebody wrote past it",
 	    peer_name(partner));
 	server_fail(peer->server, why);
+	/* It may be back when the partner is away. */
+	behind_distrust(peer, partner);
 }
 
 /* The partner is away.  If the peer has a stamp that is higher than any that we
    know, another magent has made it whole since: it had what the partner had. */
-static void
+static bool
 judge_beside_absent(struct peer *peer, struct peer *partner)
 {
 	const struct bond *bond = bond_of(peer, partner);
 	uint64_t stamp = bond_side(bond_of(peer, partner), peer)->stamp;
 
 	if (bond->known == STAMP_MISSING || stamp <= bond->known)
-		return;
+		return false;
 	behind_set(peer, partner, BEHIND_NOT);
 	forget_keys(peer->dirty, peer, partner);
 	forget_keys(peer->missing, peer, partner);
+	return true;
 }
 
-/* Whether it lacks all that some partner holds. */
-static bool
-is_behind_in_all(const struct peer *peer)
+/* What may be old in it, of any key, is to go. */
+static void
+settle_old(struct peer *peer, const struct identity *found)
 {
 	const struct peer *partner;
+	bool is_old = false;
 	size_t i;
 
+	peer->has_old_part = false;
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
 		partner = partner_of(peer, i);
-		if (partner != NULL && behind_of(peer, partner) == BEHIND_ALL)
-			return true;
+		is_old |= partner != NULL && behind_is_old(peer, partner);
 	}
-	return false;
+	if (!is_old || found->stored == 0)
+		return;
+	if (has_only_copies(peer))
+		peer->has_old_part = true;
+	else
+		peer_add_all_dirty(peer);
 }
 
 /*
@@ -327,6 +336,7 @@ judge_contents(struct judge *judge, const struct identity *found,
     int64_t now_ms)
 {
 	struct peer *peer = judge->peer, *partner;
+	bool is_whole = true;
 	size_t i;
 
 	assert(peer->state == PEER_IDENTIFY && found->known);
@@ -346,19 +356,21 @@ judge_contents(struct judge *judge, const struct identity *found,
 		distrust_all_items(peer, found);
 	}
 	judge->stranger_ms = 0;
-	peer->has_old_part = false;
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
 		partner = partner_of(peer, i);
 		if (partner == NULL)
 			continue;
 		if (!peer_is_mirror(partner))
-			judge_beside_absent(peer, partner);
-		else if (bond_side(bond_of(peer, partner), partner)->is_read)
-			judge_stamps(peer, partner, found);
+			is_whole &= judge_beside_absent(peer, partner);
+		else
+			is_whole &= bond_side(bond_of(peer, partner), partner)
+					->is_read &&
+			    judge_stamps(peer, partner, found);
 	}
 	/* Another magent has done what this one was about to do. */
-	if (dirty_is_all(peer->dirty) && !is_behind_in_all(peer))
+	if (is_whole)
 		dirty_clear(peer->dirty);
+	settle_old(peer, found);
 	return true;
 }
 
@@ -371,8 +383,10 @@ judge_start_with(struct peer *peer, struct peer *partner)
 	uint64_t stamp = bond_side(bond, peer)->stamp;
 	uint64_t other = bond_side(bond, partner)->stamp;
 
-	if (stamp < other)
+	if (stamp < other) {
+		behind_distrust(peer, partner);
 		return false;
+	}
 	if (stamp > other) {
 		judge_fail(partner, peer);
 		return true;

@@ -54,13 +54,6 @@ complete_stamp(struct bond *bond, struct peer *peer)
 	stamp_add_twins(bond, peer, side->stamp);
 }
 
-/* A server that cannot hold a stamp is not behind for that. */
-static bool
-lacks_room(const struct bond_side *side)
-{
-	return side->is_refused && side->stamp == STAMP_MISSING;
-}
-
 static void
 compare_equal(struct bond *bond)
 {
@@ -113,7 +106,7 @@ compare_bond(struct bond *bond, bool is_sure, int64_t began_ms)
 		bond->equal_ms = began_ms;
 		return false;
 	}
-	if (lacks_room(&bond->sides[0]) || lacks_room(&bond->sides[1]))
+	if (bond_lacks_room(bond))
 		return false;
 	compare_different(bond, is_sure);
 	return true;

@@ -493,6 +493,7 @@ on_invalidated(void *owner, bool is_emptied)
 
 	assert(recovery->peer->state == PEER_INVALIDATE);
 	assert(recovery->rebuild != NULL);
+	behind_be_emptied(recovery->peer);
 	if (is_emptied)
 		behind_lost(recovery->peer);
 	set_state(recovery, PEER_REBUILD);

@@ -209,7 +209,10 @@ on_request_noticed(struct gate_watch *watch)
 static void
 wake_up(struct rest *rest)
 {
-	if (!rest->is_looking && late_is_other_at_work(rest->pairs, rest->id))
+	bool is_at_work = !rest->is_rested || !pairs_are_idle(rest->pairs);
+
+	if (is_at_work && !rest->is_looking &&
+	    late_is_other_at_work(rest->pairs, rest->id))
 		late_forget(rest->pairs);
 	rest->is_rested = true;
 }

