@@ -49,6 +49,8 @@
 enum {
 	/* Keys per second of a pass that was asked for, if none are given. */
 	SCRUB_PACE = 2000,
+	/* The same of scrub_prove(): somebody waits for it. */
+	PROOF_PACE = 10000,
 	/* Keys that may be dealt with at once in a tick. */
 	SCRUB_SKIPPED = 1000,
 	/* Between two tries while somebody is left alone. */
@@ -127,7 +129,7 @@ begin_pass(struct scrub *scrub)
 	scrub->is_next = false;
 	scrub->rate.keys_per_second = scrub->keys_per_second > 0 ?
 	    scrub->keys_per_second :
-	    SCRUB_PACE;
+	    scrub->done != NULL ? PROOF_PACE : SCRUB_PACE;
 	scrub->began_ms = conn_loop_now(scrub->loop);
 	rate_begin(&scrub->rate, scrub->began_ms);
 	scrub->next_peer = 0;

@@ -454,7 +454,7 @@ def test_rebuild_is_not_held_up_by_a_pass(stage):
     wait_for(lambda: states(proxy) == ["up", "rebuild"] or
              "keys copied" in proxy.output(), "the return", pause=0.01)
     wait_for_states(proxy, "up", "up")
-    assert int(backup.stats()["curr_items"]) == 20000
+    assert backup.item_count() == 20000
     assert counters(proxy)["different"] == 0
 
 
