@@ -129,7 +129,8 @@ begin_pass(struct scrub *scrub)
 	scrub->is_next = false;
 	scrub->rate.keys_per_second = scrub->keys_per_second > 0 ?
 	    scrub->keys_per_second :
-	    scrub->done != NULL ? PROOF_PACE : SCRUB_PACE;
+	    scrub->done != NULL ? PROOF_PACE :
+				  SCRUB_PACE;
 	scrub->began_ms = conn_loop_now(scrub->loop);
 	rate_begin(&scrub->rate, scrub->began_ms);
 	scrub->next_peer = 0;
