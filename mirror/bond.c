@@ -197,6 +197,12 @@ bond_filling(void)
 	return 1 + dice(FILLING_BITS);
 }
 
+static void
+bond_forget_look(struct bond_side *side)
+{
+	side->is_read = side->is_kept = false;
+}
+
 void
 bonds_peer_failed(const struct peer *peer)
 {
@@ -207,8 +213,8 @@ bonds_peer_failed(const struct peer *peer)
 	for (i = 0; i < pairs_peer_count(pairs); i++) {
 		partner = pairs_peer(pairs, i);
 		if (peers_are_partners(peer, partner))
-			bond_side(bond_of(peer, partner), peer)->is_read =
-			    false;
+			bond_forget_look(bond_side(bond_of(peer, partner),
+			    peer));
 	}
 }
 
@@ -257,6 +263,8 @@ bond_read(struct bond *bond, const struct peer *peer, uint64_t one,
 	else if (stamp != side->stamp)
 		bond->is_foreign = true;
 	side->is_read = true;
+	side->is_kept |= stamp != STAMP_MISSING;
+	side->is_refused &= stamp == STAMP_MISSING;
 	side->stamp = stamp;
 	side->lacks_twin = stamp != STAMP_MISSING &&
 	    (one == STAMP_MISSING || other == STAMP_MISSING);

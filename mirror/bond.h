@@ -53,7 +53,10 @@ struct bond_side {
 	bool lacks_twin;
 	/* What it gets at the end of its rebuild; or STAMP_MISSING. */
 	uint64_t goal;
-	/* The server has had no room for the last one that it was given. */
+	/* A look has shown one since the server was connected to. */
+	bool is_kept;
+	/* The server has had no room for the last one that it was given; or it
+	   has taken each, and shown none. */
 	bool is_refused;
 	/* What is said on it of a rebuild of the other server: how many keys
 	   have been dealt with, and one more; 0: nobody rebuilds it. */

@@ -42,12 +42,17 @@ are_whole(const struct bond *bond)
 	    behind_of(other, one) == BEHIND_NOT;
 }
 
-/* Put back an item that was evicted. */
+/* Put back an item that was evicted; or the stamp of a server that had no room
+   for it, in case that it has now. */
 static void
 complete_stamp(struct bond *bond, struct peer *peer)
 {
 	struct bond_side *side = bond_side(bond, peer);
+	uint64_t other = bond_side(bond, bond_partner(bond, peer))->stamp;
 
+	if (side->is_refused && side->stamp == STAMP_MISSING &&
+	    are_whole(bond) && !bond->is_foreign && other == bond->known)
+		stamp_add_twins(bond, peer, other);
 	if (!peer_is_mirror(peer) || !side->is_read || !side->lacks_twin)
 		return;
 	side->lacks_twin = false;

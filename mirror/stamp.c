@@ -128,15 +128,36 @@ on_stamp(struct call *call, const struct proto_reply *value, const char *bytes,
 	return false;
 }
 
+/* The server does not keep the stamp that it was given. */
+static void
+note_refused(struct bond *bond, const struct peer *peer)
+{
+	struct bond_side *side = bond_side(bond, peer);
+
+	if (!side->is_refused)
+		log_warning(
+		    "s %s: has no room for a stamp: other magents "
+		    "cannot see what it lacks",
+		    peer_name(peer));
+	side->is_refused = true;
+	side->stamp = STAMP_MISSING;
+}
+
 static void
 note_found(const struct asking *asking, unsigned int i)
 {
 	const uint64_t *found = asking->found[i];
 	struct bond *bond = asking->bonds[i];
 
-	bond_side(bond, asking->peer)->claim = found[BOND_TWINS];
-	if (bond_side(bond, asking->peer)->gifts == asking->gifts[i])
-		bond_read(bond, asking->peer, found[0], found[1]);
+	struct bond_side *side = bond_side(bond, asking->peer);
+
+	side->claim = found[BOND_TWINS];
+	if (side->gifts != asking->gifts[i])
+		return;
+	if (found[0] == STAMP_MISSING && found[1] == STAMP_MISSING &&
+	    side->is_read && !side->is_kept && side->stamp != STAMP_MISSING)
+		note_refused(bond, asking->peer);
+	bond_read(bond, asking->peer, found[0], found[1]);
 }
 
 static void ask_more(struct asking *asking);
@@ -263,31 +284,15 @@ struct gift {
 
 static struct pool gifts = POOL(struct gift);
 
-/* The server has, or has not, taken a stamp. */
-static void
-note_given(struct bond *bond, const struct peer *peer, bool is_refused)
-{
-	struct bond_side *side = bond_side(bond, peer);
-
-	if (is_refused && !side->is_refused)
-		log_warning(
-		    "s %s: has no room for a stamp: other magents "
-		    "cannot see what it lacks",
-		    peer_name(peer));
-	side->is_refused = is_refused;
-	if (is_refused)
-		side->stamp = STAMP_MISSING;
-}
-
 static void
 on_given(struct call *call, const struct answer *answer)
 {
 	struct gift *gift = CONTAINER_OF(call, struct gift, call);
 
 	/* Otherwise the next look at the stamps tells. */
-	if (answer != NULL && gift->bond != NULL)
-		note_given(gift->bond, gift->peer,
-		    answer->last.result == PROTO_SERVER_ERROR);
+	if (answer != NULL && gift->bond != NULL &&
+	    answer->last.result == PROTO_SERVER_ERROR)
+		note_refused(gift->bond, gift->peer);
 	pool_give(&gifts, gift);
 }
 

@@ -447,6 +447,40 @@ def test_server_without_room_for_a_stamp_is_used(stage, without):
     assert held(proxy) == wanted
 
 
+def forgets(line):
+    """Takes what magents keep, and has none of it."""
+    words = line.split()
+    if words[1:] and words[1].startswith(b"magent:"):
+        return {b"get": b"END\r\n", b"incr": b"NOT_FOUND\r\n",
+                b"delete": b"NOT_FOUND\r\n"}.get(words[0], b"STORED\r\n")
+    return None
+
+
+@pytest.mark.parametrize("without", ["primary", "backup", "both"])
+def test_server_that_keeps_no_stamp_is_used(stage, without):
+    """It says that it does."""
+    primary, backup = [
+        watched(stage, forgets if without in (role, "both") else nothing)
+        for role in ("primary", "backup")]
+    proxy = started(stage, [primary], [backup], "-t", 500)
+    put(proxy)
+    for server in primary, backup:
+        before = looks(server.asked())
+        wait_for(lambda: looks(server.asked()) >= before + 4, "four looks")
+    assert failures(proxy) == [0]
+    assert proxy.output().count("has no room for a stamp") == (
+        2 if without == "both" else 1)
+    backup.stop()
+    assert proxy.talk(b"set k1 0 0 1\r\nm\r\n") == b"STORED\r\n"
+    wait_for_states(proxy, "up", "down")
+    assert proxy.talk(b"set k1 0 0 1\r\nn\r\ndelete k2\r\n") == (
+        b"STORED\r\nDELETED\r\n")
+    backup.cont()
+    wait_for_states(proxy, "up", "up")
+    wanted = [[b"v"], [b"n"], [b""], *[[b"v"]] * (COUNT - 3)]
+    assert held(proxy) == held(primary) == held(backup) == wanted
+
+
 # What it costs
 
 def test_standby_asks_each_server_for_its_stamps_once_a_second(stage):
