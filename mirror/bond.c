@@ -226,10 +226,22 @@ bond_become_equal(struct bond *bond, uint64_t stamp)
 	bond->sides[0].goal = bond->sides[1].goal = STAMP_MISSING;
 }
 
+/* Whether we have given it, and were not told that the server has it. */
+static bool
+is_unanswered(struct bond *bond, uint64_t stamp)
+{
+	if (stamp == STAMP_MISSING || stamp != bond->unanswered)
+		return false;
+	bond->unanswered = STAMP_MISSING;
+	if (stamp > bond->known)
+		bond->known = stamp;
+	return true;
+}
+
 void
 bond_note(struct bond *bond, uint64_t stamp)
 {
-	if (stamp <= bond->known)
+	if (is_unanswered(bond, stamp) || stamp <= bond->known)
 		return;
 	bond->known = stamp;
 	bond->is_foreign = true;
@@ -258,7 +270,9 @@ bond_read(struct bond *bond, const struct peer *peer, uint64_t one,
 		bond->is_new = stamp == STAMP_MISSING;
 		bond->is_foreign = !bond->is_new;
 	}
-	if (!side->is_read)
+	if (is_unanswered(bond, stamp))
+		side->before = stamp;
+	else if (!side->is_read)
 		side->before = side->stamp;
 	else if (stamp != side->stamp)
 		bond->is_foreign = true;

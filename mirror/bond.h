@@ -72,6 +72,9 @@ struct bond {
 	/* The stamp that we gave last, or that was read last at a server that
 	   answers for the pair. */
 	uint64_t known;
+	/* The one that we were giving when the server failed: it may have it;
+	   or STAMP_MISSING. */
+	uint64_t unanswered;
 	/* Somebody else may have given another one since the two were equal:
 	   then one of them may lack more than our dirty keys. */
 	bool is_foreign;

@@ -224,8 +224,7 @@ judge_higher(struct peer *peer, struct peer *partner)
 	struct bond *bond = bond_of(peer, partner);
 
 	if (behind_of(partner, peer) == BEHIND_ALL ||
-	    (behind_of(partner, peer) == BEHIND_KEYS && !bond->is_foreign &&
-		bond_side(bond, peer)->stamp == bond->known))
+	    (!bond->is_foreign && bond_side(bond, peer)->stamp == bond->known))
 		return;
 	judge_fail(partner, peer);
 }

@@ -527,6 +527,9 @@ end_bump(struct bump *bump)
 
 	if (was_reached)
 		note_raised(bump);
+	else if (bump->bond != NULL)
+		bump->bond->unanswered =
+		    bond_side(bump->bond, bump->at)->stamp + bump->step;
 	STAILQ_CONCAT(&waiters, &bump->waiters);
 	if (was_reached && bump->is_late) {
 		STAILQ_CONCAT(&bump->waiters, &bump->late_waiters);

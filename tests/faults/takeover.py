@@ -306,12 +306,13 @@ class Takeover(Scene):
         self.wait_up(numbers=self.running())
 
     def is_good(self, verdict):
-        """Each client has lost its connection with each magent that was
-        killed under it, and perhaps the next one, which that one had not
-        accepted yet.  It has noticed nothing else."""
+        """Each client, and the one that sends flush_alls, has lost its
+        connection with each magent that was killed under it, and perhaps the
+        next one, which that one had not accepted yet.  It has noticed nothing
+        else."""
         return (verdict.anomalies == verdict.undecided == 0 and
                 verdict.errors == verdict.hung == 0 and
-                verdict.closed <= 2 * CLIENTS * self.drops and
+                verdict.closed <= 2 * (CLIENTS + 1) * self.drops and
                 verdict.exit == (verdict.closed > 0) and
                 verdict.checked == verdict.ops > 0)
 
