@@ -218,6 +218,16 @@ bonds_peer_failed(const struct peer *peer)
 	}
 }
 
+bool
+bond_is_late_answer(struct bond_side *side, uint64_t stamp)
+{
+	if (side->unanswered == 0 || side->stamp == STAMP_MISSING ||
+	    stamp != side->stamp + side->unanswered)
+		return false;
+	side->unanswered = 0;
+	return true;
+}
+
 void
 bond_become_equal(struct bond *bond, uint64_t stamp)
 {
@@ -226,22 +236,10 @@ bond_become_equal(struct bond *bond, uint64_t stamp)
 	bond->sides[0].goal = bond->sides[1].goal = STAMP_MISSING;
 }
 
-/* Whether we have given it, and were not told that the server has it. */
-static bool
-is_unanswered(struct bond *bond, uint64_t stamp)
-{
-	if (stamp == STAMP_MISSING || stamp != bond->unanswered)
-		return false;
-	bond->unanswered = STAMP_MISSING;
-	if (stamp > bond->known)
-		bond->known = stamp;
-	return true;
-}
-
 void
 bond_note(struct bond *bond, uint64_t stamp)
 {
-	if (is_unanswered(bond, stamp) || stamp <= bond->known)
+	if (stamp <= bond->known)
 		return;
 	bond->known = stamp;
 	bond->is_foreign = true;
@@ -258,6 +256,14 @@ bond_lacks_room(const struct bond *bond)
 	return false;
 }
 
+static void
+note_own(struct bond *bond, struct bond_side *side, uint64_t stamp)
+{
+	side->before = stamp;
+	if (stamp > bond->known)
+		bond->known = stamp;
+}
+
 void
 bond_read(struct bond *bond, const struct peer *peer, uint64_t one,
     uint64_t other)
@@ -270,8 +276,8 @@ bond_read(struct bond *bond, const struct peer *peer, uint64_t one,
 		bond->is_new = stamp == STAMP_MISSING;
 		bond->is_foreign = !bond->is_new;
 	}
-	if (is_unanswered(bond, stamp))
-		side->before = stamp;
+	if (bond_is_late_answer(side, stamp))
+		note_own(bond, side, stamp);
 	else if (!side->is_read)
 		side->before = side->stamp;
 	else if (stamp != side->stamp)

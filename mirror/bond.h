@@ -47,12 +47,17 @@ struct bond_side {
 	unsigned int gifts;
 	/* What it was before the server failed. */
 	uint64_t before;
+	/* What the server was judged by when it was back. */
+	uint64_t judged;
 	/* The server has said so since it was connected to. */
 	bool is_read;
 	/* One item of the two was not there. */
 	bool lacks_twin;
 	/* What it gets at the end of its rebuild; or STAMP_MISSING. */
 	uint64_t goal;
+	/* What we were adding to it when the server failed: it may have been
+	   added, or be added while it is drained.  0: nothing. */
+	uint64_t unanswered;
 	/* A look has shown one since the server was connected to. */
 	bool is_kept;
 	/* The server has had no room for the last one that it was given; or it
@@ -72,9 +77,6 @@ struct bond {
 	/* The stamp that we gave last, or that was read last at a server that
 	   answers for the pair. */
 	uint64_t known;
-	/* The one that we were giving when the server failed: it may have it;
-	   or STAMP_MISSING. */
-	uint64_t unanswered;
 	/* Somebody else may have given another one since the two were equal:
 	   then one of them may lack more than our dirty keys. */
 	bool is_foreign;
@@ -131,6 +133,10 @@ uint64_t bond_filling(void);
 
 /* The peer has failed: its stamps may be others when it is back. */
 void bonds_peer_failed(const struct peer *peer);
+
+/* Whether the side has this stamp because of what it has not answered.  Then
+   nobody else has given it. */
+bool bond_is_late_answer(struct bond_side *side, uint64_t stamp);
 
 /* The two have the same now, with this stamp. */
 void bond_become_equal(struct bond *bond, uint64_t stamp);

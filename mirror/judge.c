@@ -330,6 +330,40 @@ judge_alone(struct peer *peer, const struct identity *found)
 		distrust_all_items(peer, found);
 }
 
+static void
+note_judged(const struct peer *peer)
+{
+	const struct peer *partner;
+	struct bond_side *side;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
+		partner = partner_of(peer, i);
+		if (partner == NULL)
+			continue;
+		side = bond_side(bond_of(peer, partner), peer);
+		side->judged = side->stamp;
+	}
+}
+
+bool
+judge_is_outdated(const struct peer *peer)
+{
+	const struct peer *partner;
+	const struct bond_side *side;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
+		partner = partner_of(peer, i);
+		if (partner == NULL)
+			continue;
+		side = bond_side(bond_of(peer, partner), peer);
+		if (side->stamp != side->judged)
+			return true;
+	}
+	return false;
+}
+
 bool
 judge_contents(struct judge *judge, const struct identity *found,
     int64_t now_ms)
@@ -370,6 +404,7 @@ judge_contents(struct judge *judge, const struct identity *found,
 	if (is_whole)
 		dirty_clear(peer->dirty);
 	settle_old(peer, found);
+	note_judged(peer);
 	return true;
 }
 

@@ -27,6 +27,10 @@ struct judge {
 bool judge_contents(struct judge *judge, const struct identity *found,
     int64_t now_ms);
 
+/* Whether the stamps of the peer, which were read once more, are not those that
+   it was judged by. */
+bool judge_is_outdated(const struct peer *peer);
+
 /* The same of a server that has just been heard of for the first time, in the
    state STARTING.  Its partners that have been heard of may fail in here.
    Returns false if it is behind one of them, which is trusted: then its owner

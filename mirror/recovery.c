@@ -394,27 +394,58 @@ come_up_alone(struct recovery *recovery)
 	log_coverage(recovery->all);
 }
 
+/* It has done what it was sent before, and may be changed from here on. */
+static void
+begin_return(struct recovery *recovery)
+{
+	set_state(recovery, PEER_INVALIDATE);
+	undecided_settle(recovery->peer);
+	if (begin_rebuild(recovery) && !tokens_give_back(&recovery->tokens))
+		on_tokens_given(recovery);
+}
+
+/* To drain it may have taken long: what was decided by its stamps is worth
+   nothing if they are others now. */
+static void
+on_stamps_read_again(void *owner, bool is_read)
+{
+	struct recovery *recovery = owner;
+	struct server *server = recovery->peer->server;
+
+	recovery->asking = NULL;
+	if (!is_read) {
+		server_fail(server, "does not answer get");
+	} else if (judge_is_outdated(recovery->peer)) {
+		server_steady(server);
+		server_fail(server, "was changed by another magent");
+	} else if (!recovery->all->are_stopping) {
+		begin_return(recovery);
+	}
+}
+
 static void
 on_server_drained(struct drain *drain)
 {
 	struct recovery *recovery = CONTAINER_OF(drain, struct recovery, drain);
 	struct pairs *pairs = recovery->all->pairs;
+	struct peer *peer = recovery->peer;
 
-	assert(recovery->peer->state == PEER_DRAIN);
+	assert(peer->state == PEER_DRAIN);
 	pairs_counters(pairs)->zombies += drain->had_to_wait;
 	if (recovery->all->are_stopping)
 		return;
-	server_attach_links(recovery->peer->server);
-	/* It may have been away at a flush_all. */
-	if (!pairs_are_mirrored(pairs) &&
-	    !dirty_is_all(recovery->peer->dirty)) {
+	server_attach_links(peer->server);
+	if (pairs_are_mirrored(pairs)) {
+		recovery->asking = asking_new(peer, on_stamps_read_again,
+		    recovery);
+		if (recovery->asking == NULL)
+			server_fail(peer->server, "out of memory");
+	} else if (dirty_is_all(peer->dirty)) {
+		/* It may have been away at a flush_all. */
+		begin_return(recovery);
+	} else {
 		come_up_alone(recovery);
-		return;
 	}
-	set_state(recovery, PEER_INVALIDATE);
-	undecided_settle(recovery->peer);
-	if (begin_rebuild(recovery) && !tokens_give_back(&recovery->tokens))
-		on_tokens_given(recovery);
 }
 
 /*

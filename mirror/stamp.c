@@ -366,6 +366,7 @@ stamp_give(struct bond *bond, struct peer *peer, uint64_t stamp)
 	store_twins(bond, peer, "set", stamp);
 	side->stamp = stamp;
 	side->gifts++;
+	side->unanswered = 0;
 	side->lacks_twin = false;
 }
 
@@ -512,7 +513,7 @@ note_raised(struct bump *bump)
 	if (stamp == expected && partner->goal == side->stamp &&
 	    partner->goal != STAMP_MISSING)
 		partner->goal = stamp;
-	if (stamp != expected)
+	if (stamp != expected && !bond_is_late_answer(side, stamp - bump->step))
 		bond->is_foreign = true;
 	if (stamp > bond->known)
 		bond->known = stamp;
@@ -528,8 +529,7 @@ end_bump(struct bump *bump)
 	if (was_reached)
 		note_raised(bump);
 	else if (bump->bond != NULL)
-		bump->bond->unanswered =
-		    bond_side(bump->bond, bump->at)->stamp + bump->step;
+		bond_side(bump->bond, bump->at)->unanswered = bump->step;
 	STAILQ_CONCAT(&waiters, &bump->waiters);
 	if (was_reached && bump->is_late) {
 		STAILQ_CONCAT(&bump->waiters, &bump->late_waiters);

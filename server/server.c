@@ -17,8 +17,11 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -279,13 +282,26 @@ server_steady(struct server *server)
  * Connecting
  */
 
+/* What the host of a server has not acknowledged in time is given up, also when
+   this process is stopped: it would come when the network is back, and another
+   magent may have brought the server further by then.  Returns fd. */
+static int
+limit_age(const struct server *server, int fd)
+{
+	unsigned int ms = (unsigned int)server->settings.timeout_ms;
+
+	if (fd != -1)
+		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
+	return fd;
+}
+
 /* Connect the first link to the next endpoint.  Returns false, and errno, if
    there is none that a connection can be begun to. */
 static bool
 try_next_endpoint(struct server *server)
 {
 	return link_attach(server->links[0],
-	    endpoints_connect_next(server->endpoints));
+	    limit_age(server, endpoints_connect_next(server->endpoints)));
 }
 
 static void
@@ -321,7 +337,7 @@ int
 server_dial(struct server *server)
 {
 	assert(server->state == SERVER_CONNECTED);
-	return endpoints_connect_again(server->endpoints);
+	return limit_age(server, endpoints_connect_again(server->endpoints));
 }
 
 void
@@ -336,8 +352,7 @@ server_attach_links(struct server *server)
 	log_trouble_over(&server->trouble);
 	for (i = 1; i < server->settings.links; i++) {
 		assert(!link_is_attached(server->links[i]));
-		if (!link_attach(server->links[i],
-			endpoints_connect_again(server->endpoints)))
+		if (!link_attach(server->links[i], server_dial(server)))
 			fail_soon(server, strerror(errno));
 	}
 }
