@@ -66,6 +66,9 @@ enum {
 	WARM_SECONDS = 20,
 	/* Between two times of saying how far a rebuild is. */
 	RENEW_MS = 50,
+	/* For another magent to see that a server is being filled: see
+	   FOLLOW_MS in follow.c. */
+	COMPANY_MS = 150,
 	/* So many repairs may be left when the gate is closed for them. */
 	REPAIRS_LEFT = 16,
 	/* The scrub gets that part of the memory for keys. */
@@ -100,6 +103,9 @@ struct recovery {
 	/* It is left to another magent, and waits for that in REBUILD. */
 	bool awaits_other;
 	struct event *renew; /* owned: renews the claim */
+	/* Owned: ends the wait for another magent that is to send its effects
+	   to the server, too. */
+	struct event *company;
 };
 
 struct recoveries {
@@ -520,6 +526,7 @@ on_key_deleted(void *owner, const char *key, size_t length, bool base64)
 static void
 on_invalidated(void *owner, bool is_emptied)
 {
+	struct timeval wait = { .tv_usec = COMPANY_MS * 1000 };
 	struct recovery *recovery = owner;
 
 	assert(recovery->peer->state == PEER_INVALIDATE);
@@ -534,6 +541,21 @@ on_invalidated(void *owner, bool is_emptied)
 	}
 	goals_mark_filling(recovery->peer);
 	goals_raise_alone(recovery->peer);
+	/* Each write of another magent that serves, too, would be past it. */
+	if (rest_both_serve(recovery->all->rest, recovery->peer))
+		event_add(recovery->company, &wait);
+	else
+		survey_partners(recovery, on_goals_surveyed);
+}
+
+static void
+on_company(evutil_socket_t fd, short what, void *arg)
+{
+	struct recovery *recovery = arg;
+
+	(void)fd;
+	(void)what;
+	assert(recovery->peer->state == PEER_REBUILD);
 	survey_partners(recovery, on_goals_surveyed);
 }
 
@@ -905,6 +927,7 @@ stop_asking(struct recovery *recovery)
 		follow_stop(&recovery->follow);
 	recovery->awaits_other = false;
 	event_del(recovery->renew);
+	event_del(recovery->company);
 	if (!recovery->keeps_claim)
 		claim_drop(&recovery->claim);
 	recovery->keeps_claim = false;
@@ -997,6 +1020,8 @@ recovery_init(struct recovery *recovery, struct recoveries *all,
 	alias_init(&recovery->alias, peer, all->pairs);
 	recovery->warm_end = event_new(conn_loop_base(all->loop), -1, 0,
 	    on_warm_end, recovery);
+	recovery->company = event_new(conn_loop_base(all->loop), -1, 0,
+	    on_company, recovery);
 	recovery->renew = event_new(conn_loop_base(all->loop), -1, EV_PERSIST,
 	    on_renew, recovery);
 	recovery->invalidation = invalidation_new(all->loop, peer,
@@ -1006,7 +1031,8 @@ recovery_init(struct recovery *recovery, struct recoveries *all,
 	    follow_init(&recovery->follow, all->loop, peer, &on_follow,
 		recovery) &&
 	    recovery->warm_end != NULL && recovery->renew != NULL &&
-	    recovery->invalidation != NULL && recovery->repairs != NULL;
+	    recovery->company != NULL && recovery->invalidation != NULL &&
+	    recovery->repairs != NULL;
 }
 
 static void
@@ -1019,6 +1045,8 @@ recovery_destroy(struct recovery *recovery)
 		event_free(recovery->warm_end);
 	if (recovery->renew != NULL)
 		event_free(recovery->renew);
+	if (recovery->company != NULL)
+		event_free(recovery->company);
 	follow_destroy(&recovery->follow);
 }
 

@@ -306,13 +306,13 @@ rest_leaves(const struct rest *rest, const struct peer *peer)
 }
 
 bool
-rest_may_follow(const struct rest *rest, const struct peer *peer)
+rest_both_serve(const struct rest *rest, const struct peer *peer)
 {
 	const struct peer *partner;
 	size_t i;
 
 	if (rest->is_rested)
-		return true;
+		return false;
 	for (i = 0; i < pairs_peer_count(rest->pairs); i++) {
 		partner = pairs_peer(rest->pairs, i);
 		if (peers_are_partners(peer, partner) &&
@@ -321,6 +321,12 @@ rest_may_follow(const struct rest *rest, const struct peer *peer)
 			return true;
 	}
 	return false;
+}
+
+bool
+rest_may_follow(const struct rest *rest, const struct peer *peer)
+{
+	return rest->is_rested || rest_both_serve(rest, peer);
 }
 
 /*

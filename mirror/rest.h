@@ -40,6 +40,10 @@ bool rest_is_other_serving(const struct rest *rest);
  */
 bool rest_leaves(const struct rest *rest, const struct peer *peer);
 
+/* Whether this magent serves, and another one as well, as was read last at a
+   partner of the peer. */
+bool rest_both_serve(const struct rest *rest, const struct peer *peer);
+
 /* Whether the peer may get our effects while another magent rebuilds it: there
    are none, or both serve.  If it is left while there are none, it fails when
    the first request comes. */

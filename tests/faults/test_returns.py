@@ -477,6 +477,11 @@ def test_one_backup_of_five_primaries_restores_each_of_them(stage):
     assert scene.diverged() == {}
 
 
+# Writes of one magent that a copy of another one may undo: the longer a rebuild
+# takes, the more.
+UNDONE = 6 if sanitized() else 2
+
+
 def test_two_magents_with_crossed_backups_lose_nothing(stage):
     """Two magents, each with the other's primary for its backup.
 
@@ -494,12 +499,12 @@ def test_two_magents_with_crossed_backups_lose_nothing(stage):
         for victim in scene.servers:
             scene.fault(victim, kind)
     scene.load = loads[0]
-    scene.check(undone=2)
+    scene.check(undone=UNDONE)
     scene.load = loads[1]
-    scene.check(undone=2)
+    scene.check(undone=UNDONE)
     assert missing(scene.proxy, 5000, b"this") == 0
     assert missing(other, 5000, b"that") == 0
-    assert len(scene.diverged()) <= 2
+    assert len(scene.diverged()) <= UNDONE
 
 
 def test_old_servers_without_metadump_are_rebuilt_by_reads(stage):
