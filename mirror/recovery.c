@@ -872,15 +872,15 @@ on_handed_back(void *owner)
  * UP
  */
 
-/* A rebuild of a magent that rests is in the way of one that serves, which
-   writes past it. */
+/* A rebuild of a magent that rests is in the way of one that serves, and that
+   has written past it.  What was copied so far is of no use then. */
 static void
 give_up_for_other(struct recovery *recovery)
 {
 	struct peer *peer = recovery->peer;
 
-	if (peer_is_mirror(peer) && !peer_is_trusted(peer) && !peer->is_left &&
-	    rest_leaves(recovery->all->rest, peer))
+	if (peer->state == PEER_REBUILD && !peer->is_left &&
+	    goals_moved(peer) != NULL && rest_leaves(recovery->all->rest, peer))
 		server_fail(peer->server,
 		    "is left to another magent, which serves clients");
 }
