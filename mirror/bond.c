@@ -208,13 +208,17 @@ bonds_peer_failed(const struct peer *peer)
 {
 	struct pairs *pairs = peer->pairs;
 	const struct peer *partner;
+	struct bond *bond;
 	size_t i;
 
 	for (i = 0; i < pairs_peer_count(pairs); i++) {
 		partner = pairs_peer(pairs, i);
-		if (peers_are_partners(peer, partner))
-			bond_forget_look(bond_side(bond_of(peer, partner),
-			    peer));
+		if (!peers_are_partners(peer, partner))
+			continue;
+		bond = bond_of(peer, partner);
+		bond_forget_look(bond_side(bond, peer));
+		/* What it may lack of another magent is not dirty. */
+		bond->is_foreign |= peer->standings[i].is_unproved;
 	}
 }
 

@@ -147,6 +147,13 @@ forget_keys(struct dirty *dirty, struct peer *peer, const struct peer *partner)
 	dirty_free(others);
 }
 
+static size_t
+count_keys(const struct peer *peer)
+{
+	return dirty_count(peer->dirty) + dirty_count(peer->missing) +
+	    dirty_count(peer->undecided);
+}
+
 /* Each holds what the other one holds. */
 static void
 judge_equal(struct peer *peer, struct peer *partner)
@@ -268,19 +275,47 @@ judge_fail(struct peer *peer, const struct peer *partner)
 	behind_distrust(peer, partner);
 }
 
-/* The partner is away.  If the peer has a stamp that is higher than any that we
-   know, another magent has made it whole since: it had what the partner had. */
+/* Nothing is known of the keys that the two share.  Returns whether something
+   was. */
 static bool
-judge_beside_absent(struct peer *peer, struct peer *partner)
+forget_pair(struct peer *peer, struct peer *partner)
 {
-	const struct bond *bond = bond_of(peer, partner);
-	uint64_t stamp = bond_side(bond_of(peer, partner), peer)->stamp;
+	size_t before = count_keys(peer) + count_keys(partner);
 
-	if (bond->known == STAMP_MISSING || stamp <= bond->known)
-		return false;
-	behind_set(peer, partner, BEHIND_NOT);
 	forget_keys(peer->dirty, peer, partner);
 	forget_keys(peer->missing, peer, partner);
+	forget_keys(peer->undecided, peer, partner);
+	forget_keys(partner->dirty, partner, peer);
+	forget_keys(partner->missing, partner, peer);
+	forget_keys(partner->undecided, partner, peer);
+	return count_keys(peer) + count_keys(partner) < before;
+}
+
+/*
+ * The partner is away, so that nobody has answered for the two.  If the peer
+ * has a stamp that is higher than any that we know, another magent has made it
+ * whole since: it had what the partner had.  If another one is at work with it
+ * now, what we know is what we were about to do when we lost both: that one
+ * knows better, and has the copies compared: see serving.c.
+ */
+static bool
+judge_beside_absent(struct judge *judge, struct peer *partner)
+{
+	struct peer *peer = judge->peer;
+	struct bond *bond = bond_of(peer, partner);
+	uint64_t stamp = bond_side(bond, peer)->stamp;
+
+	if (bond->known == STAMP_MISSING || stamp < bond->known ||
+	    (stamp == bond->known && !judge->is_other_at_work))
+		return false;
+	behind_set(peer, partner, BEHIND_NOT);
+	if (judge->is_other_at_work) {
+		judge->has_forgotten |= forget_pair(peer, partner);
+		bond->is_foreign = true;
+	} else {
+		forget_keys(peer->dirty, peer, partner);
+		forget_keys(peer->missing, peer, partner);
+	}
 	return true;
 }
 
@@ -394,7 +429,7 @@ judge_contents(struct judge *judge, const struct identity *found,
 		if (partner == NULL)
 			continue;
 		if (!peer_is_mirror(partner))
-			is_whole &= judge_beside_absent(peer, partner);
+			is_whole &= judge_beside_absent(judge, partner);
 		else
 			is_whole &= bond_side(bond_of(peer, partner), partner)
 					->is_read &&

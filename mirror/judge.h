@@ -16,6 +16,10 @@ struct judge {
 	struct peer *peer; /* borrowed */
 	/* When it first had to wait as a stranger; 0: it does not. */
 	int64_t stranger_ms;
+	/* Set by the owner: another magent serves clients from the peer. */
+	bool is_other_at_work;
+	/* Writes were forgotten whose answers had not come, because of that. */
+	bool has_forgotten;
 };
 
 /*

@@ -172,9 +172,14 @@ late_forget(struct pairs *pairs)
 {
 	size_t i;
 
+	/* Together: what one has not answered is not for another one. */
 	for (i = 0; i < pairs_peer_count(pairs); i++)
-		server_fail(pairs_peer(pairs, i)->server,
+		server_go_down(pairs_peer(pairs, i)->server,
 		    "held up, and another magent has served meanwhile");
 	for (i = 0; i < pairs_peer_count(pairs); i++)
+		server_return_calls(pairs_peer(pairs, i)->server);
+	for (i = 0; i < pairs_peer_count(pairs); i++) {
 		forget_peer(pairs_peer(pairs, i));
+		server_connect_now(pairs_peer(pairs, i)->server);
+	}
 }

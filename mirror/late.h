@@ -15,7 +15,7 @@ struct pairs;
 bool late_is_other_at_work(struct pairs *pairs, uint64_t id);
 
 /* Forget what is under way, and what is known of all servers: they fail in
-   here, before they are sent anything. */
+   here, before they are sent anything, and are connected to anew at once. */
 void late_forget(struct pairs *pairs);
 
 enum { LATE_ASK_MS = 100 };

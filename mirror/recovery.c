@@ -320,10 +320,19 @@ static void
 on_partners_surveyed(void *owner)
 {
 	struct recovery *recovery = owner;
+	struct recoveries *all = recovery->all;
+	struct judge *judge = &recovery->judge;
+	bool is_judged;
 
 	recovery->survey = NULL;
-	if (judge_contents(&recovery->judge, &recovery->identify.found,
-		conn_loop_now(recovery->all->loop)))
+	judge->is_other_at_work = rest_is_other_at_work(all->rest,
+	    recovery->peer);
+	judge->has_forgotten = false;
+	is_judged = judge_contents(judge, &recovery->identify.found,
+	    conn_loop_now(all->loop));
+	if (judge->has_forgotten)
+		serving_begin_anew(all->serving);
+	if (is_judged)
 		take_up(recovery);
 	else
 		server_fail(recovery->peer->server,

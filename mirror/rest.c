@@ -58,6 +58,7 @@ struct rest {
 	bool is_watching; /* no request has come since the last tick */
 	bool is_rested;
 	bool is_looking;
+	bool is_ignorant; /* all servers are to be heard of in this look */
 	/* The stamps that differ are being read once more. */
 	bool is_sure;
 	/* Milliseconds of the monotonic clock. */
@@ -86,7 +87,7 @@ static void
 end_look(struct rest *rest)
 {
 	assert(rest->is_looking && rest->survey == NULL);
-	rest->is_looking = false;
+	rest->is_looking = rest->is_ignorant = false;
 	serving_say(rest->serving);
 	gate_release_all(pairs_gate(rest->pairs));
 }
@@ -106,6 +107,16 @@ is_in_question(const struct peer *peer, int64_t ms)
 	default:
 		return false;
 	}
+}
+
+/* The same while nothing is known of any server: what is written before all are
+   back would be past one that another magent uses. */
+static bool
+is_returning(const struct peer *peer)
+{
+	return peer->state == PEER_DOWN ?
+	    server_is_connecting(peer->server) :
+	    peer->state != PEER_UP;
 }
 
 /* What another magent rebuilds may not get our effects without more. */
@@ -136,8 +147,9 @@ on_look(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	for (i = 0; i < pairs_peer_count(rest->pairs); i++) {
 		peer = pairs_peer(rest->pairs, i);
-		if (is_in_question(peer, ms) &&
-		    ms < server_age_limit(peer->server)) {
+		if (ms < server_age_limit(peer->server) &&
+		    (rest->is_ignorant ? is_returning(peer) :
+					 is_in_question(peer, ms))) {
 			event_add(rest->look, &wait);
 			return;
 		}
@@ -211,10 +223,14 @@ wake_up(struct rest *rest)
 {
 	bool is_at_work = !rest->is_rested || !pairs_are_idle(rest->pairs);
 
-	if (is_at_work && !rest->is_looking &&
-	    late_is_other_at_work(rest->pairs, rest->id))
-		late_forget(rest->pairs);
 	rest->is_rested = true;
+	if (!is_at_work || rest->is_looking ||
+	    !late_is_other_at_work(rest->pairs, rest->id))
+		return;
+	late_forget(rest->pairs);
+	serving_begin_anew(rest->serving);
+	rest->is_ignorant = true;
+	begin_look(rest);
 }
 
 static void
@@ -242,8 +258,8 @@ on_tick(evutil_socket_t fd, short what, void *arg)
  * Others
  */
 
-static bool
-is_other_at_work(const struct rest *rest, const struct peer *peer)
+bool
+rest_is_other_at_work(const struct rest *rest, const struct peer *peer)
 {
 	return peer->active_id != 0 && peer->active_id != rest->id;
 }
@@ -277,7 +293,7 @@ rest_is_other_serving(const struct rest *rest)
 	size_t i;
 
 	for (i = 0; i < pairs_peer_count(rest->pairs); i++)
-		if (is_other_at_work(rest, pairs_peer(rest->pairs, i)))
+		if (rest_is_other_at_work(rest, pairs_peer(rest->pairs, i)))
 			return rest->is_rested;
 	return false;
 }
@@ -299,7 +315,7 @@ rest_leaves(const struct rest *rest, const struct peer *peer)
 		bond = bond_of(peer, partner);
 		if (bond_side(bond, peer)->stamp !=
 			bond_side(bond, partner)->stamp &&
-		    is_other_at_work(rest, partner))
+		    rest_is_other_at_work(rest, partner))
 			return true;
 	}
 	return false;
@@ -317,7 +333,7 @@ rest_both_serve(const struct rest *rest, const struct peer *peer)
 		partner = pairs_peer(rest->pairs, i);
 		if (peers_are_partners(peer, partner) &&
 		    peer_is_mirror(partner) && partner->active_is_new &&
-		    is_other_at_work(rest, partner))
+		    rest_is_other_at_work(rest, partner))
 			return true;
 	}
 	return false;

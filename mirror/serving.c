@@ -14,7 +14,9 @@
  * itself, from the first look after a rest if that finds a mark, or from one
  * that finds a mark to be GONE, until all marks are ALIVE or not there, and the
  * copies were compared if one was GONE.  At the first look after a rest each
- * mark is NEW: its magent may have been killed since the look before.
+ * mark is NEW: its magent may have been killed since the look before.  If one
+ * of the two is away then, or fails meanwhile, their bond is foreign: a rebuild
+ * of our dirty keys would not be all.
  */
 
 #include "mirror/serving.h"
@@ -30,6 +32,7 @@
 #include "conn.h"
 #include "log.h"
 #include "mirror/behind.h"
+#include "mirror/bond.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "mirror/stamp.h"
@@ -146,6 +149,24 @@ serving_rest(struct serving *serving)
 	return true;
 }
 
+/* As whom we leave marks. */
+static void
+choose_id(struct serving *serving)
+{
+	uint32_t id;
+
+	evutil_secure_rng_get_bytes(&id, sizeof(id));
+	serving->id = id >> 8 | 1; /* 17 digits at most with the time, not 0 */
+	serving->slot = NO_SLOT;
+}
+
+void
+serving_begin_anew(struct serving *serving)
+{
+	choose_id(serving);
+	serving->is_said = false;
+}
+
 /*
  * The marks of others
  */
@@ -184,13 +205,18 @@ has_mark(const struct serving *serving, enum mark_state state)
 	return false;
 }
 
-/* Whether the backup may lack what the primary has. */
-static bool
-is_in_doubt(const struct peer *primary, const struct peer *backup)
+/* The backup may lack what the primary has.  If one of the two is away, it does
+   so when that one is back. */
+static void
+doubt_backup(const struct peer *primary, const struct peer *backup)
 {
-	return primary->is_primary && backup->is_backup &&
-	    peers_are_partners(primary, backup) && peer_is_mirror(primary) &&
-	    peer_is_mirror(backup);
+	if (!primary->is_primary || !backup->is_backup ||
+	    !peers_are_partners(primary, backup))
+		return;
+	if (peer_is_mirror(primary) && peer_is_mirror(backup))
+		backup->standings[primary->index].is_unproved = true;
+	else
+		bond_of(primary, backup)->is_foreign = true;
 }
 
 static void
@@ -205,8 +231,9 @@ set_unproved(struct serving *serving, bool is_unproved)
 		backup = pairs_peer(pairs, i);
 		for (j = 0; j < pairs_peer_count(pairs); j++) {
 			primary = pairs_peer(pairs, j);
-			backup->standings[j].is_unproved = is_unproved &&
-			    is_in_doubt(primary, backup);
+			backup->standings[j].is_unproved = false;
+			if (is_unproved)
+				doubt_backup(primary, backup);
 		}
 	}
 }
@@ -273,18 +300,15 @@ serving_new(struct conn_loop *loop, struct pairs *pairs,
     void (*unclean)(void *owner), void *owner)
 {
 	struct serving *serving = calloc(1, sizeof(*serving));
-	uint32_t id;
 
 	if (serving == NULL)
 		return NULL;
 	assert(unclean != NULL);
-	evutil_secure_rng_get_bytes(&id, sizeof(id));
-	serving->id = id >> 8 | 1; /* 17 digits at most with the time, not 0 */
+	choose_id(serving);
 	serving->loop = loop;
 	serving->pairs = pairs;
 	serving->unclean = unclean;
 	serving->owner = owner;
-	serving->slot = NO_SLOT;
 	return serving;
 }
 

@@ -39,6 +39,10 @@ void serving_say(struct serving *serving);
    requests come, and at the end.  Returns whether it is taken away in here. */
 bool serving_rest(struct serving *serving);
 
+/* What was under way here is forgotten: our mark is that of a magent which has
+   not ended well, and we are another one from here on. */
+void serving_begin_anew(struct serving *serving);
+
 /* The marks were read.  is_first: since this magent has rested, so that
    others may have served. */
 void serving_look(struct serving *serving, bool is_first);

@@ -208,9 +208,9 @@ server_zombies(const struct server *server)
 	return server->zombies;
 }
 
-/* Return calls, as far as they are not held. */
-static void
-return_calls(struct server *server)
+/* As far as they are not held. */
+void
+server_return_calls(struct server *server)
 {
 	struct call *call;
 
@@ -235,7 +235,7 @@ server_release_returns(struct server *server)
 {
 	assert(server->return_holds > 0);
 	server->return_holds--;
-	return_calls(server);
+	server_return_calls(server);
 }
 
 /* A server that cannot be used is tried again and again: its reason is told
@@ -254,7 +254,7 @@ log_failure(struct server *server, const char *why)
 }
 
 void
-server_fail(struct server *server, const char *why)
+server_go_down(struct server *server, const char *why)
 {
 	if (server->state == SERVER_DOWN)
 		return;
@@ -269,7 +269,15 @@ server_fail(struct server *server, const char *why)
 	event_del(server->tick);
 	set_server_timer(server, retry_wait(server));
 	server->handler->failed(server->owner);
-	return_calls(server);
+}
+
+void
+server_fail(struct server *server, const char *why)
+{
+	if (server->state == SERVER_DOWN)
+		return;
+	server_go_down(server, why);
+	server_return_calls(server);
 }
 
 void
@@ -537,14 +545,20 @@ server_set_urgent(struct server *server, bool is_urgent)
 }
 
 void
+server_connect_now(struct server *server)
+{
+	if (server->state == SERVER_DOWN && server->timer_is_set &&
+	    server->return_holds == 0)
+		set_server_timer(server, 0);
+}
+
+void
 server_hurry(struct server *server)
 {
 	int64_t wait = server->timer_due - conn_loop_now(server->loop);
 
-	if (server->state == SERVER_DOWN && server->timer_is_set &&
-	    server->return_holds == 0 &&
-	    wait > RETRY_FIRST_MS * (100 + RETRY_JITTER) / 100)
-		set_server_timer(server, 0);
+	if (wait > RETRY_FIRST_MS * (100 + RETRY_JITTER) / 100)
+		server_connect_now(server);
 }
 
 bool

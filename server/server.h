@@ -83,6 +83,14 @@ void server_get(struct server *server, uint32_t hash, struct call *call,
 void server_fail(struct server *server, const char *why);
 
 /*
+ * The two halves of that, to fail several servers at once: all of them are down
+ * before a call of one of them is returned.  Nothing but these two is called
+ * for these servers in between.
+ */
+void server_go_down(struct server *server, const char *why);
+void server_return_calls(struct server *server);
+
+/*
  * Inside the done() of a call that the server returns: return no more calls,
  * but for some of those that are suspect, until server_release_returns() was
  * called as often.  They are returned in there, or from the loop.  The server
@@ -129,6 +137,9 @@ void server_set_urgent(struct server *server, bool is_urgent);
 /* Connect at once, if the server waits for its next connect, and longer than
    for the first one after a failure. */
 void server_hurry(struct server *server);
+
+/* Connect at once: it was no fault of the server that it has failed. */
+void server_connect_now(struct server *server);
 
 /* Whether a connection is being made, or is going to be at once. */
 bool server_is_connecting(const struct server *server);

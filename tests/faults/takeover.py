@@ -120,6 +120,9 @@ FAULTS = {
     "cut off from standby": Fault(
         Isolated, lambda scene, server: scene.cut(server, scene.standby),
         lambda scene, server: server.network.heal()),
+    "active cut off": Fault(
+        Isolated, lambda scene, server: scene.cut_off(scene.active),
+        lambda scene, server: scene.heal_all()),
     "given away": Fault(Inherited, lambda scene, server: server.leave(),
                         lambda scene, server: server.swap())}
 
@@ -140,6 +143,7 @@ class Takeover(Scene):
         self.layout = LAYOUTS[layout]
         self.has_users = kind is Isolated
         self.active = 0
+        self.lonely = None      # who is cut off from all servers
         self.asleep = {}        # until when, of the magents that are stopped
         self.drops = 0          # magents that were killed under their clients
         super().__init__(stage, [kind] * self.layout.primaries,
@@ -174,6 +178,19 @@ class Takeover(Scene):
     def cut(self, server, number):
         """Cut a server off from one magent."""
         server.network.cut_user(FIRST_USER + number)
+
+    def cut_off(self, number):
+        """Cut one magent off from all servers."""
+        self.lonely = number
+        for server in self.primaries + self.backups:
+            self.cut(server, number)
+
+    def heal_all(self):
+        """The end of that, when it is known."""
+        wait_for(lambda: "up" not in self.states(self.lonely).values(),
+                 "all servers to be away")
+        for server in self.primaries + self.backups:
+            server.network.heal()
 
     def start_load(self, proxy=None, **options):
         return super().start_load(proxy, **{**LOAD, **options})

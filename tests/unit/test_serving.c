@@ -6,6 +6,7 @@
 #include "conn.h"
 #include "log.h"
 #include "mirror/behind.h"
+#include "mirror/bond.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "mirror/serving.h"
@@ -16,6 +17,7 @@ enum { PEERS = 2 };
 
 static struct peer peers[PEERS];
 static struct standing standings[PEERS][PEERS];
+static struct bond bond;
 static struct serving *serving;
 static int64_t now_ms;
 static bool is_idle;
@@ -59,6 +61,13 @@ bool
 peers_are_partners(const struct peer *one, const struct peer *other)
 {
 	return one->is_primary != other->is_primary;
+}
+
+struct bond *
+bond_of(const struct peer *peer, const struct peer *partner)
+{
+	check(peers_are_partners(peer, partner));
+	return &bond;
 }
 
 int64_t
@@ -108,6 +117,7 @@ begin(void)
 
 	memset(peers, 0, sizeof(peers));
 	memset(standings, 0, sizeof(standings));
+	memset(&bond, 0, sizeof(bond));
 	for (i = 0; i < PEERS; i++) {
 		peers[i].state = PEER_UP;
 		peers[i].index = (size_t)i;
@@ -273,12 +283,47 @@ test_mark_is_new_at_the_first_look_after_a_rest(void)
 	end();
 }
 
+/* When it is back, it gets all that the primary has. */
 static void
-test_backup_of_a_primary_that_was_away_is_not_doubted(void)
+test_backup_of_a_primary_that_was_away_is_foreign(void)
 {
 	begin();
 	peers[0].state = PEER_DOWN;
 	look(0, 100, true);
+	check(is_proved() && bond.is_foreign);
+	end();
+}
+
+static void
+test_backup_that_is_not_proved_is_not_foreign_while_it_is_there(void)
+{
+	begin();
+	look(0, 100, true);
+	check(!is_proved() && !bond.is_foreign);
+	end();
+}
+
+/* What it has left before is a mark of somebody who has not ended well. */
+static void
+test_magent_that_begins_anew_has_its_own_writes_proved(void)
+{
+	uint64_t before;
+	int i;
+
+	begin();
+	serving_say(serving);
+	before = said;
+	look(said_slot, before, false);
+	check(is_proved());
+	serving_begin_anew(serving);
+	look(said_slot, before, true);
+	check(!is_proved() && uncleans == 0);
+	serving_say(serving);
+	check(said >> 32 != before >> 32 && said_slot != 0);
+	for (i = 0; i < 4; i++)
+		look(0, before, false);
+	check(uncleans == 1);
+	serving_proved(serving);
 	check(is_proved());
 	end();
 }
@@ -294,6 +339,8 @@ main(void)
 	RUN(test_other_that_is_gone_has_copies_compared);
 	RUN(test_other_that_is_killed_while_both_serve_is_noticed);
 	RUN(test_mark_is_new_at_the_first_look_after_a_rest);
-	RUN(test_backup_of_a_primary_that_was_away_is_not_doubted);
+	RUN(test_backup_of_a_primary_that_was_away_is_foreign);
+	RUN(test_backup_that_is_not_proved_is_not_foreign_while_it_is_there);
+	RUN(test_magent_that_begins_anew_has_its_own_writes_proved);
 	return unit_end();
 }
