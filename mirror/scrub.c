@@ -424,7 +424,7 @@ scrub_prove(struct scrub *scrub, const char *why, void (*done)(void *owner),
 {
 	if (scrub->is_stopped)
 		return;
-	assert(scrub->done == NULL && pairs_are_mirrored(scrub->pairs));
+	assert(pairs_are_mirrored(scrub->pairs));
 	scrub->done = done;
 	scrub->owner = owner;
 	scrub->is_next = is_running(scrub);

@@ -35,7 +35,8 @@ void scrub_start_pass(struct scrub *scrub, const char *why);
 
 /* Begin a pass now, or as soon as the one that is under way has ended, and call
    done() once from the loop when it has ended, unless scrub_stop() is called
-   before.  This is not called again before that. */
+   before.  If this is called again before that, done() is called for both, when
+   a pass has ended that begins from then on. */
 void scrub_prove(struct scrub *scrub, const char *why,
     void (*done)(void *owner), void *owner);
 

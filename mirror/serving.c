@@ -7,6 +7,7 @@
  *         |                      '---- GONE_MS the same ----+
  *         |                                                 v
  *         '---- serving_proved(), which takes it away --- GONE
+ *               by us, or by another magent
  *
  * A mark is a number that changes each second: who of its magent, and when.
  *
@@ -256,6 +257,8 @@ serving_look(struct serving *serving, bool is_first)
 
 	for (slot = 0; slot < SERVING_SLOTS; slot++)
 		look_at(serving, slot, is_first);
+	/* Another magent may have compared them: it takes the mark away. */
+	serving->is_comparing &= has_mark(serving, MARK_GONE);
 	if (has_mark(serving, MARK_GONE) && !serving->is_comparing) {
 		log_warning(
 		    "another magent has not ended well: what it has "

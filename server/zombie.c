@@ -6,7 +6,9 @@
  *
  * A server that was stopped carries out what lies in its sockets when it goes
  * on, even after our RST, and would overwrite newer writes.  So they are not
- * reset.
+ * reset; but for those of a host that cannot be reached.  What they hold would
+ * come as soon as it can be, even if this process is stopped by then, and
+ * another magent may have brought the server further.
  *
  * Invariant: a zombie has a socket whose sending side is closed, and whose end
  * has not come.
@@ -16,14 +18,24 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/event.h>
+
+enum {
+	/* A host that is reached has acknowledged by then, also a packet that
+	   was lost once. */
+	CUT_OFF_MS = 200,
+	/* TCP_FIN_WAIT2 of netinet/tcp.h, whose struct tcp_info is too old to
+	   have the window. */
+	STATE_FIN_WAIT2 = 5,
+};
 
 struct zombie {
 	LIST_ENTRY(zombie) entry;
@@ -72,10 +84,29 @@ on_zombie_readable(evutil_socket_t fd, short what, void *arg)
 		remove_zombie(zombie);
 }
 
+/* Whether the host has room for all that was sent, and has not got it: nothing
+   can leave, or what has left is not acknowledged. */
+static bool
+is_cut_off(int fd)
+{
+	struct tcp_info info = { .tcpi_state = 0 };
+	socklen_t length = sizeof(info);
+	uint64_t waiting;
+
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == -1)
+		return false;
+	waiting = (uint64_t)info.tcpi_unacked * info.tcpi_snd_mss +
+	    info.tcpi_notsent_bytes;
+	return waiting > 0 && waiting <= info.tcpi_snd_wnd &&
+	    (info.tcpi_unacked == 0 || info.tcpi_last_ack_recv >= CUT_OFF_MS);
+}
+
 void
 zombies_add(struct zombies *zombies, int fd)
 {
-	struct zombie *zombie = calloc(1, sizeof(*zombie));
+	struct zombie *zombie = is_cut_off(fd) ?
+	    NULL :
+	    calloc(1, sizeof(*zombie));
 
 	if (zombie != NULL)
 		zombie->readable = event_new(zombies->base, fd,
@@ -116,7 +147,7 @@ is_unheard(const struct zombie *zombie, unsigned int ms)
 
 	if (getsockopt(zombie->fd, IPPROTO_TCP, TCP_INFO, &info, &length) == -1)
 		return false;
-	return info.tcpi_state != TCP_FIN_WAIT2 &&
+	return info.tcpi_state != STATE_FIN_WAIT2 &&
 	    (info.tcpi_retransmits > 0 || info.tcpi_probes > 1) &&
 	    info.tcpi_last_ack_recv >= ms;
 }

@@ -20,7 +20,8 @@ struct zombies *zombies_new(struct event_base *base);
 void zombies_free(struct zombies *zombies);
 
 /* Half-close the connected socket fd, which is owned from now on, and wait for
-   the other end.  When out of memory it is reset. */
+   the other end.  It is reset when out of memory, or if its host cannot be
+   reached: then nothing more is carried out. */
 void zombies_add(struct zombies *zombies, int fd);
 
 /* How many connections have not ended on the other side. */

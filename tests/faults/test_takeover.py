@@ -67,6 +67,7 @@ TABLE += [Row("three", "primary", "hung", "killed"),
           Row("three", "backup", "restarted", "killed"),
           Row("three", "backup", "hung", "move"),
           Row("crossed", "primary", "hung", "killed"),
+          Row("crossed", "backup", "cut off from active", "stopped longer"),
           Row("crossed", "backup", "hung", "there and back"),
           Row("crossed", "backup", "restarted", "restarted")]
 

@@ -269,6 +269,26 @@ test_other_that_is_killed_while_both_serve_is_noticed(void)
 	end();
 }
 
+/* It takes the mark away. */
+static void
+test_proof_of_another_magent_counts(void)
+{
+	int i;
+
+	begin();
+	for (i = 0; i < 5; i++)
+		look(0, 100, i == 0);
+	check(uncleans == 1 && !is_proved());
+	look(0, 0, false);
+	check(is_proved());
+	for (i = 0; i < 5; i++)
+		look(0, 200, i == 0);
+	check(uncleans == 2 && !is_proved());
+	serving_proved(serving);
+	check(is_proved());
+	end();
+}
+
 static void
 test_mark_is_new_at_the_first_look_after_a_rest(void)
 {
@@ -338,6 +358,7 @@ main(void)
 	RUN(test_other_that_ends_well_is_forgotten);
 	RUN(test_other_that_is_gone_has_copies_compared);
 	RUN(test_other_that_is_killed_while_both_serve_is_noticed);
+	RUN(test_proof_of_another_magent_counts);
 	RUN(test_mark_is_new_at_the_first_look_after_a_rest);
 	RUN(test_backup_of_a_primary_that_was_away_is_foreign);
 	RUN(test_backup_that_is_not_proved_is_not_foreign_while_it_is_there);
