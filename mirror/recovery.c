@@ -99,6 +99,9 @@ struct recovery {
 	struct survey *survey;
 	struct claim claim;
 	bool keeps_claim; /* if it fails now */
+	/* Waits until it has the stamps that it was to get; NULL: it does not.
+	   Owned until it has passed. */
+	struct fence *gifts;
 	struct follow follow;
 	/* It is left to another magent, and waits for that in REBUILD. */
 	bool awaits_other;
@@ -419,23 +422,33 @@ begin_return(struct recovery *recovery)
 		on_tokens_given(recovery);
 }
 
-/* To drain it may have taken long: what was decided by its stamps is worth
-   nothing if they are others now. */
+/* What was decided by its stamps is worth nothing if they are others now.
+   Returns whether they are the same; otherwise it has failed. */
+static bool
+has_stood(struct recovery *recovery, bool is_read)
+{
+	struct server *server = recovery->peer->server;
+
+	if (!is_read) {
+		server_fail(server, "does not answer get");
+		return false;
+	}
+	if (!judge_is_outdated(recovery->peer))
+		return true;
+	server_steady(server);
+	server_fail(server, "was changed by another magent");
+	return false;
+}
+
+/* To drain it may have taken long. */
 static void
 on_stamps_read_again(void *owner, bool is_read)
 {
 	struct recovery *recovery = owner;
-	struct server *server = recovery->peer->server;
 
 	recovery->asking = NULL;
-	if (!is_read) {
-		server_fail(server, "does not answer get");
-	} else if (judge_is_outdated(recovery->peer)) {
-		server_steady(server);
-		server_fail(server, "was changed by another magent");
-	} else if (!recovery->all->are_stopping) {
+	if (has_stood(recovery, is_read) && !recovery->all->are_stopping)
 		begin_return(recovery);
-	}
 }
 
 static void
@@ -492,6 +505,17 @@ on_tokens_given(void *owner)
 		begin_invalidation(recovery);
 }
 
+/* Another magent may have had it until now. */
+static void
+on_stamps_read_claimed(void *owner, bool is_read)
+{
+	struct recovery *recovery = owner;
+
+	recovery->asking = NULL;
+	if (has_stood(recovery, is_read))
+		begin_invalidation(recovery);
+}
+
 /* Somebody else may be at it: each would undo what the other one does. */
 static void
 on_claimed_rebuild(void *owner, bool is_taken)
@@ -499,7 +523,10 @@ on_claimed_rebuild(void *owner, bool is_taken)
 	struct recovery *recovery = owner;
 
 	if (is_taken) {
-		begin_invalidation(recovery);
+		recovery->asking = asking_new(recovery->peer,
+		    on_stamps_read_claimed, recovery);
+		if (recovery->asking == NULL)
+			server_fail(recovery->peer->server, "out of memory");
 		return;
 	}
 	log_info("s %s: rebuilt by another magent", peer_name(recovery->peer));
@@ -858,6 +885,30 @@ make_up_for_absence(struct recovery *recovery)
 	}
 }
 
+static void
+on_gifts_answered(void *owner, bool was_reached)
+{
+	struct recovery *recovery = owner;
+
+	(void)was_reached;
+	recovery->gifts = NULL;
+	claim_drop(&recovery->claim);
+	event_del(recovery->renew);
+}
+
+/* Whoever claims it next, and reads its stamps then, sees that it has them. */
+static void
+give_goals(struct recovery *recovery)
+{
+	goals_give(recovery->peer);
+	if (recovery->gifts != NULL)
+		fence_cancel(recovery->gifts);
+	recovery->gifts = fence_new(recovery->peer, on_gifts_answered,
+	    recovery);
+	if (recovery->gifts == NULL)
+		on_gifts_answered(recovery, false);
+}
+
 /* From here on the server is trusted. */
 static void
 on_handed_back(void *owner)
@@ -865,9 +916,7 @@ on_handed_back(void *owner)
 	struct recovery *recovery = owner;
 
 	assert(recovery->peer->state == PEER_HANDBACK);
-	goals_give(recovery->peer);
-	claim_drop(&recovery->claim);
-	event_del(recovery->renew);
+	give_goals(recovery);
 	behind_become_whole(recovery->peer);
 	if (behind_may_read_more(recovery->peer))
 		rebuild_again(recovery);
@@ -935,6 +984,9 @@ stop_asking(struct recovery *recovery)
 	if (recovery->peer->is_left)
 		follow_stop(&recovery->follow);
 	recovery->awaits_other = false;
+	if (recovery->gifts != NULL)
+		fence_cancel(recovery->gifts);
+	recovery->gifts = NULL;
 	event_del(recovery->renew);
 	event_del(recovery->company);
 	if (!recovery->keeps_claim)

@@ -56,7 +56,8 @@ TABLE += [Row("pair", "primary", "hung", "killed", "FKBM"),
           Row("pair", "backup", "hung", "restarted", "FKBM"),
           Row("pair", "primary", "cut off", "move", "FKBM"),
           Row("pair", "primary", "hung", "killed", "MFB"),
-          Row("pair", "backup", "restarted", "stopped", "MFB")]
+          Row("pair", "backup", "restarted", "stopped", "MFB"),
+          Row("pair", "primary", "hung", "there and back", "MFB")]
 
 # The host of a magent has lost its network, and is back while another one
 # serves: what was under way in it is worth nothing.
