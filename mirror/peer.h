@@ -76,13 +76,16 @@ struct peer {
 	LIST_HEAD(, trial) trials;
 	/* It is in a pair that nobody answers for. */
 	bool is_uncovered;
-	/* The number of the magent that has said on it that it serves, when its
-	   stamps were read last; 0: none has.  It is new if this magent had
-	   said so before. */
+	/* What this magent has said on it, since it serves and it is there; 0:
+	   nothing. */
+	uint64_t said_id;
+	/* The magent, another one than that, that has said on it last that it
+	   serves; 0: none has.  When that was read: milliseconds of the
+	   monotonic clock; and whether it was said behind ours. */
 	uint64_t active_id;
+	int64_t active_ms;
 	bool active_is_new;
-	bool has_said; /* this magent has, since it serves and it is there */
-	bool is_left;  /* to another magent: see follow.c */
+	bool is_left; /* to another magent: see follow.c */
 	/* What those who serve have said on it, when that was read last. */
 	uint64_t serving[SERVING_SLOTS];
 	/* What gives it back what reads of ours have won. */

@@ -44,6 +44,8 @@ enum {
 	TICK_MS = 500,
 	/* So late, a tick shows that this process was held up. */
 	HELD_UP_MS = 1000,
+	/* Who has not been heard of for so long does not serve any more. */
+	HEARD_MS = 2500,
 	/* Between two looks whether a server is in question. */
 	LOOK_MS = 2,
 	/* So long may a server take to be heard of that was away. */
@@ -110,13 +112,13 @@ is_in_question(const struct peer *peer, int64_t ms)
 }
 
 /* The same while nothing is known of any server: what is written before all are
-   back would be past one that another magent uses. */
+   mirrors again would be past one that another magent uses. */
 static bool
 is_returning(const struct peer *peer)
 {
 	return peer->state == PEER_DOWN ?
 	    server_is_connecting(peer->server) :
-	    peer->state != PEER_UP;
+	    !peer_is_mirror(peer);
 }
 
 /* What another magent rebuilds may not get our effects without more. */
@@ -261,7 +263,8 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 bool
 rest_is_other_at_work(const struct rest *rest, const struct peer *peer)
 {
-	return peer->active_id != 0 && peer->active_id != rest->id;
+	return peer->active_id != 0 && peer->active_id != rest->id &&
+	    conn_loop_now(rest->loop) - peer->active_ms < HEARD_MS;
 }
 
 bool
@@ -279,7 +282,7 @@ rest_say(struct rest *rest)
 	for (i = 0; i < pairs_peer_count(rest->pairs); i++) {
 		peer = pairs_peer(rest->pairs, i);
 		if (rest->is_rested || !peer_is_mirror(peer))
-			peer->has_said = false;
+			peer->said_id = 0;
 		else if (peer->state != PEER_STARTING)
 			stamp_say_active(peer, rest->id);
 	}

@@ -160,6 +160,20 @@ note_found(const struct asking *asking, unsigned int i)
 	bond_read(bond, asking->peer, found[0], found[1]);
 }
 
+/* Each magent that serves says so in the same item, one over the other: ours
+   tells nothing of others. */
+static void
+note_active(const struct asking *asking)
+{
+	struct peer *peer = asking->peer;
+
+	if (asking->active_id != 0 && asking->active_id == peer->said_id)
+		return;
+	peer->active_id = asking->active_id;
+	peer->active_ms = server_now(peer->server);
+	peer->active_is_new = asking->is_behind_ours;
+}
+
 static void ask_more(struct asking *asking);
 
 static void
@@ -232,8 +246,7 @@ ask_more(struct asking *asking)
 	if (asking->asked == 0) {
 		memcpy(asking->peer->serving, asking->serving,
 		    sizeof(asking->serving));
-		asking->peer->active_id = asking->active_id;
-		asking->peer->active_is_new = asking->is_behind_ours;
+		note_active(asking);
 		end_asking(asking, true);
 		return;
 	}
@@ -258,7 +271,7 @@ asking_new(struct peer *peer, void (*done)(void *owner, bool is_read),
 	asking->call.expect = PROTO_EXPECT_VALUES;
 	asking->call.done = on_stamps;
 	asking->call.element = on_stamp;
-	asking->is_behind_ours = peer->has_said;
+	asking->is_behind_ours = peer->said_id != 0;
 	ask_more(asking);
 	return asking;
 }
@@ -390,7 +403,7 @@ void
 stamp_say_active(struct peer *peer, uint64_t id)
 {
 	set_for_now(peer, active_key, ACTIVE_SECONDS, id);
-	peer->has_said = true;
+	peer->said_id = id;
 }
 
 void

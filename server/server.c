@@ -455,6 +455,12 @@ fail_soon(struct server *server, const char *why)
 	set_server_timer(server, 0);
 }
 
+int64_t
+server_now(const struct server *server)
+{
+	return conn_loop_now(server->loop);
+}
+
 unsigned int
 server_age_limit(const struct server *server)
 {

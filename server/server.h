@@ -111,6 +111,9 @@ void server_divert(struct server *server, struct link *link);
 /* The age at which the server is given up now, in milliseconds. */
 unsigned int server_age_limit(const struct server *server);
 
+/* The time of its loop: milliseconds of the monotonic clock. */
+int64_t server_now(const struct server *server);
+
 struct event_base *server_event_base(const struct server *server);
 
 /* Make another connection to the endpoint of a connected server.  Returns a

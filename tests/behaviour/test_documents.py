@@ -303,7 +303,7 @@ def test_each_warning_of_the_source_is_in_operations():
 
 
 def test_each_reason_of_a_failed_server_is_in_operations():
-    calls = re.findall(r"\b\w*fail\w*\(([^;{]*);", "\n".join(
+    calls = re.findall(r"\b\w*(?:fail|go_down)\w*\(([^;{]*);", "\n".join(
         (path.read_text() for path in SOURCES
          if path.parent.name in ("mirror", "server"))))
     reasons = {text for call in calls

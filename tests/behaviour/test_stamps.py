@@ -747,7 +747,7 @@ def test_magent_that_was_stopped_brings_nothing_old(stage):
     wait_for_states(first, "up", "up")
     newest = {key: b"%04d" % turn for key in keys}
     assert values(primary, keys) == newest
-    assert values(backup, keys) == newest
+    wait_for(lambda: values(backup, keys) == newest, "the backup")
     # What it had not sent are writes of now; or they have failed.
     for _ in queue:
         assert pipeline.read_line().startswith((b"STORED", b"SERVER_ERROR"))

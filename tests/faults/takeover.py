@@ -22,6 +22,7 @@ LOAD = dict(clients=CLIENTS, rate=6000, hot=16, cold=2000, hot_share=50,
             limit_ms=5000, flush=0)
 SOON = 0.3          # seconds, at most, between one fault and the next
 ASLEEP = 4          # seconds that a magent is stopped
+REST = 1.2          # seconds without a request, after which a magent looks
 AWAY = 2500         # operations while a server is away, and after its return
 READS = 4000        # operations on what the returned server holds
 FIRST_USER = 64001  # of the magents that are cut off each by itself
@@ -112,7 +113,7 @@ FAULTS = {
     "restarted": Fault(Plain, lambda scene, server: server.kill(),
                        lambda scene, server: server.start(server.port)),
     "cut off": Fault(Isolated,
-                     lambda scene, server: server.network.cut("blackhole"),
+                     lambda scene, server: server.network.cut("unplugged"),
                      lambda scene, server: server.network.heal()),
     "cut off from active": Fault(
         Isolated, lambda scene, server: scene.cut(server, scene.active),
@@ -242,7 +243,9 @@ class Takeover(Scene):
 
     def move_there_and_back(self):
         self.move()
-        self.load.work(AWAY)
+        back = time.monotonic() + REST
+        while time.monotonic() < back:
+            self.load.work(AWAY)
         self.move()
 
     # The scene
