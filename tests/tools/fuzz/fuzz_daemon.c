@@ -567,6 +567,18 @@ try_new_client(void)
 }
 
 /* Whether nothing is held for anybody. */
+/* Servers whose stamps a client has changed fail at one of the next looks. */
+static bool
+are_all_up(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < run_.servers; i++)
+		if (pairs_peer(run_.magent.pairs, i)->state != PEER_UP)
+			return false;
+	return true;
+}
+
 static void
 check_nothing_held(void)
 {
@@ -591,6 +603,9 @@ check_nothing_held(void)
 	if (gate_is_closed(pairs_gate(pairs)) ||
 	    !pairs_are_idle(run_.magent.pairs))
 		finding("the gate is closed, or a server is asked");
+	for (ms = 0; ms < 10000 && run_.magent.stops == 0 && !are_all_up();
+	     ms += 100)
+		pass_time(100);
 	for (i = 0; i < run_.servers && run_.magent.stops == 0; i++)
 		if (dirty_count(pairs_peer(pairs, i)->dirty) > 0)
 			finding("keys are left dirty");
