@@ -698,6 +698,68 @@ def test_one_of_two_magents_fills_a_server(stage, serving):
         assert magent.talk(b"get fill:%d\r\n" % (MANY - 1)).startswith(b"VALUE")
 
 
+class Once:
+    """Calls act() at the first of these commands, before it is carried out."""
+
+    def __init__(self, pattern):
+        self.pattern = re.compile(pattern)
+        self.act = None
+
+    def __call__(self, line):
+        if self.act and self.pattern.match(line):
+            act, self.act = self.act, None
+            act()
+
+
+CLAIM = rb"add magent:[0-9a-f]{16}:claim "
+
+
+def test_server_that_was_made_whole_before_it_was_claimed_is_left_alone(stage):
+    """By another magent, which had claimed it until then."""
+    claimed = Once(CLAIM)
+    primary, backup = stage.memcached(), watched(stage, claimed)
+    magent = started(stage, [primary], [backup])
+    put(magent)
+    bond = Bond(primary, backup).wait()
+
+    def give(server, stamp):
+        for key in bond.keys:
+            assert server.talk(b"set %s 0 0 %d\r\n%d\r\n" % (
+                key, len(str(stamp)), stamp)) == b"STORED\r\n"
+
+    primary.stop()
+    wait_for(lambda: states(magent) == ["down", "up"], "the failure")
+    give(backup, FIRST + 1000)
+    claimed.act = lambda: give(primary, FIRST + 1000)
+    primary.cont()
+    wait_for(lambda: "behind s %s: somebody wrote past it" % backup.address in
+             magent.output(), "the doubt")
+    wait_for_states(magent, "up", "up")
+    assert "was changed by another magent" in magent.output()
+    assert flushes(primary) == [0] and held(primary) == FULL
+
+
+def test_claim_ends_when_the_server_has_its_stamps(stage):
+    # The stamps of a server that is being filled have 10 digits at most.
+    stamped = Once(rb"set magent:[0-9a-f]{16}:1 0 0 (1[1-9]|2\d)\r")
+    primary, backup = stage.memcached(), watched(stage, stamped)
+    magent = started(stage, [primary], [backup])
+    put(magent)
+    claim = b"magent:%s:claim" % Bond(primary, backup).wait().name
+    seen = []
+
+    def look():
+        for _ in range(20):     # none of them may come too early
+            seen.append(values(primary, [claim]))
+            time.sleep(0.01)
+
+    stamped.act = look
+    backup.restart()
+    wait_for(lambda: len(seen) == 20, "the stamps")
+    assert all(seen)
+    wait_for(lambda: not values(primary, [claim]), "the end of the claim")
+
+
 def test_rebuild_of_a_magent_that_was_killed_is_done_by_the_other(stage):
     two = TwoMagents(stage, 1)
     two.backup.restart()
