@@ -20,6 +20,7 @@ NEEDED = {
     "fencedown": {"faults": 2},
     "goal": {"writes": 3},
     "claim": {"writes": 3},
+    "recheck": {},
     "own": {"writes": 3},
     "strip": {"moves": 3},
     "flushbump": {"flushes": 1},

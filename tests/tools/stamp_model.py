@@ -6,7 +6,7 @@
 A stamp is an item that both servers of a pair have.  Equal stamps say that each
 has what the other one has; of two that differ, the lower one is that of the
 server that is behind.  So one magent can learn from the servers what another
-one knew.  magent does not have this yet: the model is there to find the rules.
+one knew.  magent keeps these rules: see the table in doc/architecture.md.
 
 Clients use one magent at a time, and move.  Servers hang, die and are cut off,
 stamps are evicted, and there are flush_alls.  What is checked: no client reads
@@ -34,6 +34,8 @@ RULES = {
     "fencedown": "... and asks those that it takes to be down",
     "goal": "who has rebuilt gives the stamp that was there at the beginning",
     "claim": "one magent at a time rebuilds a server",
+    "recheck": "... and looks, when it has claimed it, whether its stamps are "
+               "those that it was judged by",
     "own": "dirty keys are all that a server lacks only if nobody else has "
            "given a stamp since it was whole",
     "strip": "who deletes at a server what it has not missed takes its stamp "
@@ -56,12 +58,13 @@ Server = collections.namedtuple("Server", "state values stamps")
 # is rebuilding, or None.  dirty: of each pair the keys that its server that is
 # down has missed.  known: of each pair the stamp that it gave or saw last.
 # foreign: of each pair, whether somebody else has given one since it was whole.
-# goal, copy: of the rebuild of each pair.  pend: a write that is answered by
+# goal, copy: of the rebuild of each pair.  judged: a server that is behind, and
+# by which stamps, until it is claimed; or None.  pend: a write that is answered by
 # its authority alone.  links: 0, 1 (cut) or 2 (broken, not noticed yet).
 # late: of each pair a stamp that is on its way, and where to, or None.
 Magent = collections.namedtuple(
     "Magent", "alive up lag dirty known foreign goal copy pend fenced links "
-              "late")
+              "late judged")
 World = collections.namedtuple(
     "World", "servers magents active acked version stamp faults moves "
              "evictions flushes halves stored")
@@ -87,7 +90,7 @@ class Model:
         magent = Magent(True, (True,) * self.server_count, (None,) * n,
                         (frozenset(),) * n, (1,) * n, (False,) * n, (0,) * n,
                         (None,) * n, None, True, (0,) * self.server_count,
-                        (None,) * n)
+                        (None,) * n, None)
         return World((server,) * self.server_count, (magent,) * 2, 0,
                      (0,) * len(self.keys), 1, 2, self.args.faults,
                      self.args.moves, self.args.evictions, self.args.flushes,
@@ -156,6 +159,8 @@ class Model:
     def set_up(self, w, i, x, up):
         m = w.magents[i]
         w = self.with_magent(w, i, up=changed(m.up, x, up))
+        if not up and m.judged and m.judged[0] == x:
+            w = self.with_magent(w, i, judged=None)
         if not up:
             for p in self.pairs_of(x):
                 w = self.set_pair(w, i, p, copy=None,
@@ -237,7 +242,8 @@ class Model:
             w, i, alive=True, up=up, fenced=False,
             **{name: value for name, value in self.begin().magents[0]
                ._asdict().items() if name in (
-                   "lag", "dirty", "foreign", "goal", "copy", "pend")})
+                   "lag", "dirty", "foreign", "goal", "copy", "pend",
+                   "judged")})
         for p, (one, two) in enumerate(self.pairs):
             if up[one] and up[two] and self.stamps_of(w, p) == (0, 0):
                 w = self.put(w, one, p=p, stamp=w.stamp)
@@ -275,7 +281,7 @@ class Model:
                 dirty=self.begin().magents[0].dirty,
                 lag=(None,) * len(self.pairs), copy=(None,) * len(self.pairs),
                 goal=(0,) * len(self.pairs), known=(0,) * len(self.pairs),
-                foreign=(False,) * len(self.pairs), fenced=False,
+                foreign=(False,) * len(self.pairs), fenced=False, judged=None,
                 links=tuple(link % 2 for link in m.links))
         if w.moves and i == w.active and w.magents[1 - i].alive and \
                 m.pend is None:
@@ -332,11 +338,17 @@ class Model:
                 yield "sees %d down" % x, self.set_up(self.with_magent(
                     w, i, links=links, pend=pend), i, x, False)
             elif not m.up[x] and self.reaches(w, i, x) and m.pend is None:
-                yield from self.return_of(w, i, x)
+                if m.judged and m.judged[0] == x:
+                    yield from self.claim(w, i, x)
+                else:
+                    yield from self.return_of(w, i, x)
+            elif m.judged and m.judged[0] == x:
+                yield "loses %d" % x, self.with_magent(w, i, judged=None)
 
     def return_of(self, w, i, x):
         """x is back.  It becomes a mirror, if all its pairs allow that."""
         m = w.magents[i]
+        before = w
         what = []
         for p in self.pairs_of(x):
             y = self.other(p, x)
@@ -357,16 +369,43 @@ class Model:
                 what.append("whole")
             elif i != w.active or not m.fenced:
                 return
-            elif self.has("claim") and w.magents[1 - i].lag[p] == x:
-                return
             elif not self.has("bump") and not m.dirty[p]:
                 w = self.set_pair(w, i, p, lag=None)
                 what.append("believed")
             else:
                 w, how = self.begin_rebuild(w, i, p, x)
                 what.append(how)
+        if any(how.startswith("rebuilt") for how in what):
+            yield "judges that %d is behind" % x, self.with_magent(
+                before, i, judged=(x, before.servers[x].stamps))
+            return
         yield "%d is back: %s" % (x, ", ".join(what)), self.with_magent(
             w, i, up=changed(w.magents[i].up, x, True))
+
+    def claim(self, w, i, x):
+        """x was judged to be behind, some time ago."""
+        m = w.magents[i]
+        if self.has("claim") and any(w.magents[1 - i].lag[p] == x
+                                     for p in self.pairs_of(x)):
+            return
+        if self.has("recheck") and w.servers[x].stamps != m.judged[1]:
+            yield "finds %d changed" % x, self.with_magent(w, i, judged=None)
+            return
+        what = []
+        for p in self.pairs_of(x):
+            y = self.other(p, x)
+            if not m.up[y] or not self.reaches(w, i, y):
+                # That is noticed first.
+                yield "gives %d up" % x, self.with_magent(w, i, judged=None)
+                return
+            if w.servers[y].stamps[p] == m.judged[1][p]:
+                w = self.become_whole(w, i, p, m.judged[1][p])
+                what.append("whole")
+            else:
+                w, how = self.begin_rebuild(w, i, p, x)
+                what.append(how)
+        yield "claims %d: %s" % (x, ", ".join(what)), self.with_magent(
+            w, i, judged=None, up=changed(w.magents[i].up, x, True))
 
     @staticmethod
     def has_old(w, i, p, x):
@@ -566,6 +605,7 @@ class Model:
             seen.update(m.known)
             seen.update(m.goal)
             seen.update(late[1] for late in m.late if late is not None)
+            seen.update(m.judged[1] if m.judged else ())
         rank = {stamp: i for i, stamp in enumerate(sorted(seen))}
 
         def ranks(stamps):
@@ -575,6 +615,8 @@ class Model:
                           for s in w.servers),
             magents=tuple(m._replace(known=ranks(m.known),
                                      goal=ranks(m.goal),
+                                     judged=m.judged and (
+                                         m.judged[0], ranks(m.judged[1])),
                                      late=tuple(
                                          late and (late[0], rank[late[1]])
                                          for late in m.late))
