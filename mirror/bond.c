@@ -250,6 +250,12 @@ bond_note(struct bond *bond, uint64_t stamp)
 }
 
 bool
+bond_is_rising(const struct bond *bond)
+{
+	return bond->bump != NULL;
+}
+
+bool
 bond_lacks_room(const struct bond *bond)
 {
 	const struct bond_side *side;

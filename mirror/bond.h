@@ -145,6 +145,10 @@ void bond_become_equal(struct bond *bond, uint64_t stamp);
    is known, the bond is foreign. */
 void bond_note(struct bond *bond, uint64_t stamp);
 
+/* Whether one of the two is being given a higher stamp: what was read of it may
+   be of before that. */
+bool bond_is_rising(const struct bond *bond);
+
 /* Whether one of the two cannot hold a stamp: then stamps say nothing. */
 bool bond_lacks_room(const struct bond *bond);
 

@@ -67,7 +67,9 @@ goals_raise_alone(struct peer *peer)
 	const struct peer *mate;
 	size_t i;
 
-	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
+	/* It fails in here when memory is short. */
+	for (i = 0; i < pairs_peer_count(peer->pairs) && peer_is_mirror(peer);
+	     i++) {
 		mate = mate_at(peer, i);
 		if (mate != NULL && !peer_is_mirror(mate) &&
 		    (dirty_is_all(mate->dirty) || dirty_count(mate->dirty) > 0))

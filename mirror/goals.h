@@ -22,7 +22,8 @@ void goals_mark_filling(struct peer *peer);
 void goals_leave_behind(const struct peer *peer);
 
 /* The peer is a mirror again, and some of its partners are away that are known
-   to have missed writes: it gets higher stamps than they. */
+   to have missed writes: it gets higher stamps than they.  When out of memory,
+   it fails in here. */
 void goals_raise_alone(struct peer *peer);
 
 /* The stamps of its partners have just been read, and its rebuild begins.

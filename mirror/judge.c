@@ -245,8 +245,8 @@ judge_stamps(struct peer *peer, struct peer *partner,
 	uint64_t stamp = bond_side(bond_of(peer, partner), peer)->stamp;
 	uint64_t other = bond_side(bond_of(peer, partner), partner)->stamp;
 
-	if (bond_lacks_room(bond)) {
-		/* Nobody but us knows. */
+	if (bond_lacks_room(bond) || (stamp == other && bond_is_rising(bond))) {
+		/* Nobody but us knows; or nobody else yet. */
 		if (behind_of(peer, partner) == BEHIND_NOT)
 			behind_set(peer, partner, BEHIND_KEYS);
 		return false;

@@ -577,6 +577,8 @@ on_invalidated(void *owner, bool is_emptied)
 	}
 	goals_mark_filling(recovery->peer);
 	goals_raise_alone(recovery->peer);
+	if (!peer_is_mirror(recovery->peer))
+		return;
 	/* Each write of another magent that serves, too, would be past it. */
 	if (rest_both_serve(recovery->all->rest, recovery->peer))
 		event_add(recovery->company, &wait);

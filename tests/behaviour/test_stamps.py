@@ -739,6 +739,32 @@ def test_server_that_was_made_whole_before_it_was_claimed_is_left_alone(stage):
     assert flushes(primary) == [0] and held(primary) == FULL
 
 
+def test_write_that_a_server_misses_as_it_returns_is_made_up_for(stage):
+    """It is the first one.  The stamp of its partner is read behind the write,
+    and ahead of what raises it for that."""
+    deleted = Once(rb"delete k0\r\n")
+    primary, backup = watched(stage), watched(stage, deleted)
+    magent = started(stage, [primary], [backup], "-t", 5000)
+    put(magent)
+    Bond(primary, backup).wait()
+    links = primary.links()
+
+    def wait_for_return():
+        wait_for(lambda: looks(primary.asked(primary.links() - links)) > 0,
+                 "the stamps of the primary to be read")
+        for _ in range(10):
+            assert magent.stats("servers")["0:state"] == "identify"
+
+    deleted.act = wait_for_return
+    primary.front.drop()
+    wait_for(lambda: states(magent)[0] == "down", "the failure")
+    assert magent.talk(b"delete k0\r\n") == b"DELETED\r\n"
+    assert deleted.act is None
+    wait_for_states(magent, "up", "up")
+    assert values(primary, [b"k0"]) == {}
+    assert "warning" not in magent.output().split("down, was up")[1]
+
+
 def test_claim_ends_when_the_server_has_its_stamps(stage):
     # The stamps of a server that is being filled have 10 digits at most.
     stamped = Once(rb"set magent:[0-9a-f]{16}:1 0 0 (1[1-9]|2\d)\r")
