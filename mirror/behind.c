@@ -82,15 +82,6 @@ behind_yields(const struct peer *peer, const struct peer *other)
 	return other->mirror_since < peer->mirror_since;
 }
 
-/* The i-th peer, if it is a partner of this one; or NULL. */
-static struct peer *
-partner_at(const struct peer *peer, size_t i)
-{
-	struct peer *partner = pairs_peer(peer->pairs, i);
-
-	return peers_are_partners(peer, partner) ? partner : NULL;
-}
-
 static size_t
 partners_end(const struct peer *peer)
 {
@@ -113,7 +104,7 @@ behind_mirror_changed(const struct peer *peer)
 	size_t i;
 
 	for (i = 0; i < partners_end(peer); i++) {
-		partner = partner_at(peer, i);
+		partner = pairs_partner(peer, i);
 		if (partner == NULL)
 			continue;
 		if (peer_is_mirror(peer) && !peer_is_mirror(partner))
@@ -131,7 +122,7 @@ behind_all(const struct peer *peer)
 	size_t i;
 
 	for (i = 0; i < partners_end(peer); i++)
-		if (partner_at(peer, i) != NULL)
+		if (pairs_partner(peer, i) != NULL)
 			peer->standings[i].behind = BEHIND_ALL;
 }
 
@@ -143,7 +134,7 @@ behind_lost(const struct peer *peer)
 
 	behind_all(peer);
 	for (i = 0; i < partners_end(peer); i++) {
-		partner = partner_at(peer, i);
+		partner = pairs_partner(peer, i);
 		if (partner != NULL)
 			standing_of(partner, peer)->behind = BEHIND_NOT;
 	}
@@ -171,7 +162,7 @@ behind_begin_reading(const struct peer *peer)
 	size_t i;
 
 	for (i = 0; i < partners_end(peer); i++) {
-		partner = partner_at(peer, i);
+		partner = pairs_partner(peer, i);
 		standing = &peer->standings[i];
 		if (partner == NULL || standing->reading == READING_DONE)
 			continue;
@@ -220,7 +211,7 @@ behind_may_read_more(const struct peer *peer)
 	size_t i;
 
 	for (i = 0; i < partners_end(peer); i++) {
-		partner = partner_at(peer, i);
+		partner = pairs_partner(peer, i);
 		if (partner != NULL &&
 		    peer->standings[i].reading == READING_NOT &&
 		    behind_yields(peer, partner))

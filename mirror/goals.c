@@ -19,15 +19,6 @@
 #include "mirror/peer.h"
 #include "mirror/stamp.h"
 
-/* The i-th peer, if it is a partner of this one; or NULL. */
-static struct peer *
-mate_at(const struct peer *peer, size_t i)
-{
-	struct peer *mate = pairs_peer(peer->pairs, i);
-
-	return peers_are_partners(peer, mate) ? mate : NULL;
-}
-
 /* What has been at the address of the peer until now may come back: so the
    mates get higher stamps than that has. */
 void
@@ -38,7 +29,7 @@ goals_mark_filling(struct peer *peer)
 
 	assert(peer_is_mirror(peer) || peer->state == PEER_INVALIDATE);
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
-		mate = mate_at(peer, i);
+		mate = pairs_partner(peer, i);
 		if (mate == NULL || behind_of(peer, mate) != BEHIND_ALL)
 			continue;
 		stamp_give(bond_of(peer, mate), peer, bond_filling());
@@ -54,7 +45,7 @@ goals_leave_behind(const struct peer *peer)
 	size_t i;
 
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
-		mate = mate_at(peer, i);
+		mate = pairs_partner(peer, i);
 		if (mate != NULL && peer_is_mirror(mate) &&
 		    mate->state != PEER_STARTING)
 			stamp_raise(bond_of(peer, mate), mate, NULL);
@@ -70,7 +61,7 @@ goals_raise_alone(struct peer *peer)
 	/* It fails in here when memory is short. */
 	for (i = 0; i < pairs_peer_count(peer->pairs) && peer_is_mirror(peer);
 	     i++) {
-		mate = mate_at(peer, i);
+		mate = pairs_partner(peer, i);
 		if (mate != NULL && !peer_is_mirror(mate) &&
 		    (dirty_is_all(mate->dirty) || dirty_count(mate->dirty) > 0))
 			stamp_raise(bond_of(peer, mate), peer, NULL);
@@ -110,7 +101,7 @@ goals_set(const struct peer *peer)
 	size_t i;
 
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
-		mate = mate_at(peer, i);
+		mate = pairs_partner(peer, i);
 		if (mate == NULL || !peer_is_mirror(mate) ||
 		    !bond_side(bond_of(peer, mate), mate)->is_read)
 			continue;
@@ -137,7 +128,7 @@ goals_moved(const struct peer *peer)
 	size_t i;
 
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
-		mate = mate_at(peer, i);
+		mate = pairs_partner(peer, i);
 		if (mate == NULL || !has_goal(peer, mate))
 			continue;
 		bond = bond_of(peer, mate);
@@ -155,7 +146,7 @@ goals_lost(const struct peer *peer)
 	size_t i;
 
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
-		mate = mate_at(peer, i);
+		mate = pairs_partner(peer, i);
 		if (mate == NULL || !peer_is_mirror(mate) ||
 		    !behind_is_read(peer, mate))
 			continue;
@@ -177,7 +168,7 @@ goals_give(struct peer *peer)
 	size_t i;
 
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
-		mate = mate_at(peer, i);
+		mate = pairs_partner(peer, i);
 		if (mate == NULL || !has_goal(peer, mate))
 			continue;
 		bond = bond_of(peer, mate);
@@ -198,7 +189,7 @@ goals_may_follow(const struct peer *peer)
 	lacks_nothing = !dirty_is_all(peer->dirty) &&
 	    dirty_count(peer->dirty) + dirty_count(peer->missing) == 0;
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
-		mate = mate_at(peer, i);
+		mate = pairs_partner(peer, i);
 		if (mate == NULL || !peer_is_mirror(mate))
 			continue;
 		stamp = bond_side(bond_of(peer, mate), peer)->stamp;
@@ -217,7 +208,7 @@ goals_follow(struct peer *peer)
 
 	assert(goals_may_follow(peer));
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
-		mate = mate_at(peer, i);
+		mate = pairs_partner(peer, i);
 		if (mate != NULL && peer_is_mirror(mate))
 			behind_set(peer, mate, BEHIND_KEYS);
 	}
@@ -235,7 +226,7 @@ goals_are_given(const struct peer *peer)
 	size_t i;
 
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
-		mate = mate_at(peer, i);
+		mate = pairs_partner(peer, i);
 		if (mate == NULL || !peer_is_mirror(mate))
 			continue;
 		bond = bond_of(peer, mate);
@@ -286,7 +277,7 @@ goals_restamp(struct peer *peer)
 	size_t i;
 
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
-		mate = mate_at(peer, i);
+		mate = pairs_partner(peer, i);
 		if (mate == NULL)
 			continue;
 		bond = bond_of(peer, mate);
@@ -302,7 +293,7 @@ goals_forget(const struct peer *peer)
 	size_t i;
 
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
-		mate = mate_at(peer, i);
+		mate = pairs_partner(peer, i);
 		if (mate == NULL)
 			continue;
 		bond = bond_of(peer, mate);

@@ -3,14 +3,16 @@
  *
  *	it has lost its items       they are none, or a stranger's: those go
  *	otherwise, of each partner that is there:
- *	  the stamps are equal      it holds what that one holds
+ *	  the stamps are equal      it holds what that one holds; unless we are
+ *	                            just giving one of them a higher one
  *	  its stamp is lower        it lacks our dirty keys; or all, if somebody
  *	                            else has written past it: what it has of
  *	                            that one goes
  *	  its stamp is higher       the partner is behind, and fails; unless we
  *	                            know what that one lacks
  *
- * What it lacks of a partner that is away stays as it was: see behind.c.
+ * What it lacks of a partner that is away stays as it was: see behind.c.  But
+ * what nobody has answered for is forgotten if another magent serves.
  *
  * Invariant: a key whose copy on the server may be old is dirty.  What is
  * thrown away is on a partner that answers for it.
@@ -47,15 +49,6 @@ distrust_all_items(struct peer *peer, const struct identity *found)
 		peer_add_all_dirty(peer);
 }
 
-/* The i-th peer, if it is a partner of this one; or NULL. */
-static struct peer *
-partner_of(const struct peer *peer, size_t i)
-{
-	struct peer *partner = pairs_peer(peer->pairs, i);
-
-	return peers_are_partners(peer, partner) ? partner : NULL;
-}
-
 /*
  * Items that were lost
  */
@@ -72,7 +65,7 @@ has_kept_items(const struct peer *peer, const struct identity *found)
 	size_t i;
 
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
-		partner = partner_of(peer, i);
+		partner = pairs_partner(peer, i);
 		if (partner == NULL)
 			continue;
 		side = bond_side(bond_of(peer, partner), peer);
@@ -92,7 +85,7 @@ has_trusted_partner(const struct peer *peer)
 	size_t i;
 
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
-		partner = partner_of(peer, i);
+		partner = pairs_partner(peer, i);
 		if (partner != NULL && peer_is_trusted(partner))
 			return true;
 	}
@@ -192,7 +185,7 @@ has_only_copies(const struct peer *peer)
 	size_t i;
 
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
-		partner = partner_of(peer, i);
+		partner = pairs_partner(peer, i);
 		if (partner != NULL && !peer_is_mirror(partner) &&
 		    behind_of(peer, partner) != BEHIND_ALL)
 			return true;
@@ -329,7 +322,7 @@ settle_old(struct peer *peer, const struct identity *found)
 
 	peer->has_old_part = false;
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
-		partner = partner_of(peer, i);
+		partner = pairs_partner(peer, i);
 		is_old |= partner != NULL && behind_is_old(peer, partner);
 	}
 	if (!is_old || found->stored == 0)
@@ -373,7 +366,7 @@ note_judged(const struct peer *peer)
 	size_t i;
 
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
-		partner = partner_of(peer, i);
+		partner = pairs_partner(peer, i);
 		if (partner == NULL)
 			continue;
 		side = bond_side(bond_of(peer, partner), peer);
@@ -389,7 +382,7 @@ judge_is_outdated(const struct peer *peer)
 	size_t i;
 
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
-		partner = partner_of(peer, i);
+		partner = pairs_partner(peer, i);
 		if (partner == NULL)
 			continue;
 		side = bond_side(bond_of(peer, partner), peer);
@@ -425,7 +418,7 @@ judge_contents(struct judge *judge, const struct identity *found,
 	}
 	judge->stranger_ms = 0;
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
-		partner = partner_of(peer, i);
+		partner = pairs_partner(peer, i);
 		if (partner == NULL)
 			continue;
 		if (!peer_is_mirror(partner))
@@ -477,7 +470,7 @@ judge_start(struct peer *peer, const struct identity *found)
 
 	assert(peer->state == PEER_STARTING);
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
-		partner = partner_of(peer, i);
+		partner = pairs_partner(peer, i);
 		if (partner == NULL)
 			continue;
 		bond = bond_of(peer, partner);

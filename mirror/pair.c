@@ -193,6 +193,14 @@ pairs_peer(struct pairs *pairs, size_t i)
 	return &pairs->peers[i];
 }
 
+struct peer *
+pairs_partner(const struct peer *peer, size_t i)
+{
+	struct peer *partner = pairs_peer(peer->pairs, i);
+
+	return peers_are_partners(peer, partner) ? partner : NULL;
+}
+
 struct bond *
 pairs_bonds(struct pairs *pairs, size_t *count)
 {

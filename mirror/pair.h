@@ -126,6 +126,9 @@ bool pairs_are_mirrored(const struct pairs *pairs);
 size_t pairs_peer_count(const struct pairs *pairs);
 struct peer *pairs_peer(struct pairs *pairs, size_t i);
 
+/* The i-th of all peers, if it is a partner of this one; or NULL. */
+struct peer *pairs_partner(const struct peer *peer, size_t i);
+
 /* The bonds of all partners, *count of them; NULL: there are none. */
 struct bond *pairs_bonds(struct pairs *pairs, size_t *count);
 

@@ -5,6 +5,9 @@
  *      ^                                                            |
  *      '--- nobody is in question any more, or it takes too long ---'
  *
+ * It also looks when it was held up, and another magent has served meanwhile:
+ * then all servers have just failed, and each is waited for.
+ *
  * Invariant: the gate holds all pairs while it is LOOKING.  A request that
  * begins in another state comes less than TICK_MS after the last tick at which
  * it was known that one had come before; or less than two ticks after a look.

@@ -84,8 +84,8 @@ void server_fail(struct server *server, const char *why);
 
 /*
  * The two halves of that, to fail several servers at once: all of them are down
- * before a call of one of them is returned.  Nothing but these two is called
- * for these servers in between.
+ * before a call of one of them is returned.  failed() is called in the first
+ * half, and may submit calls to those that are up still.
  */
 void server_go_down(struct server *server, const char *why);
 void server_return_calls(struct server *server);
