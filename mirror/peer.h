@@ -66,7 +66,7 @@ struct peer {
 	unsigned int *warming_peers;   /* borrowed: how many are warming */
 	bool is_primary, is_backup;    /* its roles; both is possible */
 
-	/* recovery.c alone sets the state. */
+	/* state.c alone sets it. */
 	enum peer_state state;
 	/* When it got into that state: milliseconds of the monotonic clock. */
 	int64_t changed_ms;
@@ -96,9 +96,9 @@ struct peer {
 	size_t index;
 	/* With each peer of pairs, in their order, borrowed: see behind.c. */
 	struct standing *standings;
-	/* Grows with each peer that becomes a mirror: of two mirrors, the one
-	   with the lower number has been one for longer.  0: it has been one
-	   since magent started. */
+	/* Grows with each peer that becomes a mirror, or ceases to be one: of
+	   two mirrors, the one with the lower number has been one for longer.
+	   0: it has been one since magent started. */
 	uint64_t mirror_since;
 	/* It gets what clients read from its partners, too. */
 	bool warming;

@@ -4,12 +4,6 @@
  *
  *   connect -> identify -> drain -> invalidate -> rebuild -> handback -> up
  *
- *   STARTING --------------------------------------------------------> UP
- *   DOWN -> IDENTIFY -> DRAIN -> INVALIDATE -> REBUILD -> HANDBACK --> UP
- *    ^         |          |          |            |          |         |
- *    +---------+----------+----------+------------+----------+---------+
- *                           any failure
- *
  * Invariant: a server that was away is trusted only when every key whose write
  * it missed has been deleted from it, and it holds what those of its partners
  * hold that could be read; behind.c knows which could not.  The authority of a
@@ -29,31 +23,29 @@
 #include "conn.h"
 #include "container_of.h"
 #include "log.h"
-#include "mirror/alias.h"
+#include "mirror/arrival.h"
 #include "mirror/behind.h"
 #include "mirror/bond.h"
-#include "mirror/claim.h"
 #include "mirror/dirty.h"
 #include "mirror/drain.h"
 #include "mirror/failover.h"
 #include "mirror/fence.h"
 #include "mirror/flush.h"
-#include "mirror/follow.h"
 #include "mirror/gate.h"
 #include "mirror/goals.h"
 #include "mirror/handback.h"
-#include "mirror/identify.h"
 #include "mirror/invalidate.h"
 #include "mirror/judge.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "mirror/probe.h"
 #include "mirror/rebuild.h"
+#include "mirror/rebuilder.h"
 #include "mirror/repair.h"
 #include "mirror/rest.h"
 #include "mirror/scrub.h"
 #include "mirror/serving.h"
-#include "mirror/stamp.h"
+#include "mirror/state.h"
 #include "mirror/survey.h"
 #include "mirror/tokens.h"
 #include "mirror/undecided.h"
@@ -64,8 +56,6 @@ enum {
 	STEADY_MS = 10000,
 	/* A server that cannot be rebuilt is warmed for this time. */
 	WARM_SECONDS = 20,
-	/* Between two times of saying how far a rebuild is. */
-	RENEW_MS = 50,
 	/* For another magent to see that a server is being filled: see
 	   FOLLOW_MS in follow.c. */
 	COMPANY_MS = 150,
@@ -78,9 +68,7 @@ enum {
 struct recovery {
 	struct peer *peer;      /* borrowed */
 	struct recoveries *all; /* borrowed */
-	struct identify identify;
-	struct judge judge;
-	struct alias alias;
+	struct arrival arrival;
 	struct drain drain;
 	struct invalidation *invalidation; /* owned */
 	/* From INVALIDATE until the end of REBUILD, unless it is warmed.  Owned
@@ -93,19 +81,10 @@ struct recovery {
 	struct handback handback;
 	struct repairs *repairs; /* owned */
 	struct tokens tokens;
-	/* It reads its stamps, and then those of its partners; NULL: it does
-	   not.  Owned until it has ended. */
-	struct asking *asking;
+	struct rebuilder rebuilder;
+	/* The stamps of its partners are being read; NULL: they are not.  Owned
+	   until it has ended. */
 	struct survey *survey;
-	struct claim claim;
-	bool keeps_claim; /* if it fails now */
-	/* Waits until it has the stamps that it was to get; NULL: it does not.
-	   Owned until it has passed. */
-	struct fence *gifts;
-	struct follow follow;
-	/* It is left to another magent, and waits for that in REBUILD. */
-	bool awaits_other;
-	struct event *renew; /* owned: renews the claim */
 	/* Owned: ends the wait for another magent that is to send its effects
 	   to the server, too. */
 	struct event *company;
@@ -119,14 +98,12 @@ struct recoveries {
 	struct rest *rest;         /* owned */
 	struct serving *serving;   /* owned */
 	struct scrub *scrub;       /* owned */
-	struct recoveries_settings settings;
+	struct arrival_around around;
 	/* Owned: one per peer, in their order. */
 	struct recovery *of_peers;
 	bool are_stopping;
 	/* Pairs without an authority, as it was logged last. */
 	size_t uncovered;
-	/* How often a peer has become a mirror, or ceased to be one. */
-	uint64_t mirror_count;
 	struct event *steady; /* owned: calls on_steady() each second */
 };
 
@@ -136,84 +113,10 @@ static void await_links(struct recovery *recovery);
 static bool begin_rebuild(struct recovery *recovery);
 static void on_goals_surveyed(void *owner);
 
-/*
- * State
- */
-
-/* The arrows of the picture, and two more: a server without a partner has
-   nothing to get back, and one that has all but what a partner holds that is
-   back is rebuilt once more. */
-static bool
-may_become(enum peer_state from, enum peer_state to)
-{
-	switch (to) {
-	case PEER_DOWN:
-		return true;
-	case PEER_STARTING:
-		return false;
-	case PEER_IDENTIFY:
-		return from == PEER_DOWN;
-	case PEER_DRAIN:
-		return from == PEER_IDENTIFY;
-	case PEER_INVALIDATE:
-		return from == PEER_DRAIN;
-	case PEER_REBUILD:
-		return from == PEER_INVALIDATE || from == PEER_HANDBACK ||
-		    from == PEER_UP;
-	case PEER_HANDBACK:
-		return from == PEER_REBUILD;
-	case PEER_UP:
-		return from == PEER_HANDBACK || from == PEER_STARTING ||
-		    from == PEER_DRAIN;
-	}
-	return false;
-}
-
-/* A peer has just become trusted, or is so no longer: none of its partners can
-   be replaced while one of theirs is away. */
-static void
-tell_partners(const struct peer *peer, bool is_trusted)
-{
-	struct pairs *pairs = peer->pairs;
-	struct peer *partner;
-	size_t i;
-
-	for (i = 0; i < pairs_peer_count(pairs); i++) {
-		partner = pairs_peer(pairs, i);
-		if (!peers_are_partners(peer, partner))
-			continue;
-		assert(!is_trusted || partner->away_partners > 0);
-		partner->away_partners += is_trusted ? -1U : 1;
-		server_set_irreplaceable(partner->server,
-		    partner->away_partners > 0);
-	}
-}
-
 static void
 set_state(struct recovery *recovery, enum peer_state state)
 {
-	struct peer *peer = recovery->peer;
-	bool was_trusted = peer_is_trusted(peer);
-	bool was_mirror = peer_is_mirror(peer);
-	bool was_starting = peer->state == PEER_STARTING;
-
-	if (peer->state == state)
-		return;
-	assert(may_become(peer->state, state));
-	log_info("s %s: %s, was %s", peer_name(peer), peer_state_name(state),
-	    peer_state_name(peer->state));
-	peer->state = state;
-	if (peer_is_mirror(peer) != was_mirror) {
-		peer->mirror_since = ++recovery->all->mirror_count;
-		behind_mirror_changed(peer);
-		pairs_note_uncovered(peer->pairs);
-	}
-	if (peer_is_trusted(peer) != was_trusted)
-		tell_partners(peer, !was_trusted);
-	peer->changed_ms = conn_loop_now(recovery->all->loop);
-	/* Whoever has waited for it may begin, in here. */
-	if (was_starting)
-		gate_release(peer->gate, peer);
+	state_set(recovery->peer, state, conn_loop_now(recovery->all->loop));
 }
 
 /* Log it when there are pairs without an authority, and when there are none
@@ -241,160 +144,31 @@ on_connecting(void *owner)
 	struct peer *peer = owner;
 
 	assert(peer->recovery->rebuild == NULL);
-	identify_start(&peer->recovery->identify);
+	arrival_begin(&peer->recovery->arrival);
 }
 
 static void
-on_heard_version(struct identify *identify)
+on_server_heard(void *owner)
 {
-	struct recovery *recovery = CONTAINER_OF(identify, struct recovery,
-	    identify);
+	struct recovery *recovery = owner;
 
 	if (recovery->peer->state == PEER_DOWN)
 		set_state(recovery, PEER_IDENTIFY);
 }
 
-/* Values that fit in a primary may be too large for its backup. */
-static void
-warn_of_smaller_backup(const struct peer *backup, const struct peer *primary)
-{
-	uint64_t size = backup->identity.item_size_max;
-
-	if (backup->is_backup && primary->is_primary && size > 0 &&
-	    primary->identity.item_size_max > size)
-		log_warning(
-		    "s %s: takes values up to %llu bytes, its "
-		    "primary %s up to %llu",
-		    peer_name(backup), (unsigned long long)size,
-		    peer_name(primary),
-		    (unsigned long long)primary->identity.item_size_max);
-}
-
-static void
-warn_of_item_sizes(const struct recovery *recovery)
-{
-	struct pairs *pairs = recovery->all->pairs;
-	const struct peer *peer = recovery->peer;
-	size_t own = recovery->all->settings.item_size;
-	size_t i;
-
-	if (peer->identity.item_size_max > own)
-		log_warning(
-		    "s %s: takes values up to %llu bytes, -I is %zu: "
-		    "larger ones are errors here",
-		    peer_name(peer),
-		    (unsigned long long)peer->identity.item_size_max, own);
-	for (i = 0; i < pairs_peer_count(pairs); i++)
-		warn_of_smaller_backup(peer, pairs_peer(pairs, i));
-}
-
-static void
-learn_abilities(struct peer *peer)
-{
-	char missing[128];
-
-	peer->abilities = abilities_of(&peer->identity);
-	if (abilities_missing(&peer->abilities, missing, sizeof(missing)))
-		log_info("s %s: cannot do all: %s", peer_name(peer), missing);
-}
-
 /* It is known what the server holds. */
 static void
-take_up(struct recovery *recovery)
-{
-	struct peer *peer = recovery->peer;
-	const struct identity *found = &recovery->identify.found;
-
-	peer->identity = *found;
-	learn_abilities(peer);
-	peer_set_clock(peer, (int64_t)found->time);
-	warn_of_item_sizes(recovery);
-	alias_check(&recovery->alias);
-	if (peer->state != PEER_STARTING) {
-		set_state(recovery, PEER_DRAIN);
-		drain_start(&recovery->drain);
-		return;
-	}
-	server_attach_links(peer->server);
-	await_links(recovery);
-}
-
-static void
-on_partners_surveyed(void *owner)
+on_known(void *owner)
 {
 	struct recovery *recovery = owner;
-	struct recoveries *all = recovery->all;
-	struct judge *judge = &recovery->judge;
-	bool is_judged;
 
-	recovery->survey = NULL;
-	judge->is_other_at_work = rest_is_other_at_work(all->rest,
-	    recovery->peer);
-	judge->has_forgotten = false;
-	is_judged = judge_contents(judge, &recovery->identify.found,
-	    conn_loop_now(all->loop));
-	if (judge->has_forgotten)
-		serving_begin_anew(all->serving);
-	if (is_judged)
-		take_up(recovery);
-	else
-		server_fail(recovery->peer->server,
-		    "has lost its items, and no partner is up");
-}
-
-/* Look at the stamps of the partners; done() is called then. */
-static void
-survey_partners(struct recovery *recovery, void (*done)(void *owner))
-{
-	struct peer *peer = recovery->peer;
-
-	assert(recovery->survey == NULL);
-	recovery->survey = survey_new(recovery->all->pairs, peer, done,
-	    recovery);
-	if (recovery->survey == NULL)
-		server_fail(peer->server, "out of memory");
-}
-
-static void
-on_stamps_read(void *owner, bool is_read)
-{
-	struct recovery *recovery = owner;
-	struct peer *peer = recovery->peer;
-
-	recovery->asking = NULL;
-	if (!is_read)
-		server_fail(peer->server, "does not answer get");
-	else if (peer->state != PEER_STARTING)
-		survey_partners(recovery, on_partners_surveyed);
-	else if (judge_start(peer, &recovery->identify.found))
-		take_up(recovery);
-	else
-		server_fail(peer->server, "behind a partner");
-}
-
-static void
-on_identified(struct identify *identify)
-{
-	struct recovery *recovery = CONTAINER_OF(identify, struct recovery,
-	    identify);
-	const struct identity *found = &identify->found;
-	struct peer *peer = recovery->peer;
-
-	assert(peer->state == PEER_IDENTIFY || peer->state == PEER_STARTING);
-	log_info("s %s: version %u.%u.%u, pid %llu, up for %llu s",
-	    peer_name(peer), found->version[0], found->version[1],
-	    found->version[2], (unsigned long long)found->pid,
-	    (unsigned long long)found->uptime);
-	if (!pairs_are_mirrored(recovery->all->pairs)) {
-		if (peer->state != PEER_STARTING)
-			judge_contents(&recovery->judge, found, 0);
-		take_up(recovery);
+	if (recovery->peer->state == PEER_STARTING) {
+		server_attach_links(recovery->peer->server);
+		await_links(recovery);
 		return;
 	}
-	assert(recovery->asking == NULL);
-	recovery->asking = asking_new(peer, on_stamps_read, recovery);
-	if (recovery->asking == NULL)
-		server_fail(peer->server, "out of memory");
+	set_state(recovery, PEER_DRAIN);
+	drain_start(&recovery->drain);
 }
 
 /*
@@ -422,32 +196,13 @@ begin_return(struct recovery *recovery)
 		on_tokens_given(recovery);
 }
 
-/* What was decided by its stamps is worth nothing if they are others now.
-   Returns whether they are the same; otherwise it has failed. */
-static bool
-has_stood(struct recovery *recovery, bool is_read)
-{
-	struct server *server = recovery->peer->server;
-
-	if (!is_read) {
-		server_fail(server, "does not answer get");
-		return false;
-	}
-	if (!judge_is_outdated(recovery->peer))
-		return true;
-	server_steady(server);
-	server_fail(server, "was changed by another magent");
-	return false;
-}
-
 /* To drain it may have taken long. */
 static void
-on_stamps_read_again(void *owner, bool is_read)
+on_stood_drained(void *owner)
 {
 	struct recovery *recovery = owner;
 
-	recovery->asking = NULL;
-	if (has_stood(recovery, is_read) && !recovery->all->are_stopping)
+	if (!recovery->all->are_stopping)
 		begin_return(recovery);
 }
 
@@ -464,10 +219,7 @@ on_server_drained(struct drain *drain)
 		return;
 	server_attach_links(peer->server);
 	if (pairs_are_mirrored(pairs)) {
-		recovery->asking = asking_new(peer, on_stamps_read_again,
-		    recovery);
-		if (recovery->asking == NULL)
-			server_fail(peer->server, "out of memory");
+		arrival_confirm(&recovery->arrival, on_stood_drained);
 	} else if (dirty_is_all(peer->dirty)) {
 		/* It may have been away at a flush_all. */
 		begin_return(recovery);
@@ -481,13 +233,13 @@ on_server_drained(struct drain *drain)
  */
 
 static void
-begin_invalidation(struct recovery *recovery)
+begin_invalidation(void *owner)
 {
-	struct timeval wait = { .tv_usec = RENEW_MS * 1000 };
+	struct recovery *recovery = owner;
 
 	if (recovery->all->are_stopping)
 		return;
-	event_add(recovery->renew, &wait);
+	rebuilder_begin(&recovery->rebuilder);
 	invalidation_start(recovery->invalidation);
 }
 
@@ -495,58 +247,62 @@ static void
 on_tokens_given(void *owner)
 {
 	struct recovery *recovery = owner;
-	struct recoveries *all = recovery->all;
 
-	if (all->are_stopping)
-		return;
-	if (rest_leaves(all->rest, recovery->peer))
-		follow_start(&recovery->follow, all->rest);
-	else if (!claim_take(&recovery->claim, conn_loop_now(all->loop)))
-		begin_invalidation(recovery);
+	if (!recovery->all->are_stopping)
+		rebuilder_choose(&recovery->rebuilder);
 }
 
-/* Another magent may have had it until now. */
+/* Whoever has claimed it until now may have made it whole. */
 static void
-on_stamps_read_claimed(void *owner, bool is_read)
+on_ours(void *owner, bool is_new)
 {
 	struct recovery *recovery = owner;
 
-	recovery->asking = NULL;
-	if (has_stood(recovery, is_read))
+	if (is_new)
+		arrival_confirm(&recovery->arrival, begin_invalidation);
+	else
 		begin_invalidation(recovery);
 }
 
-/* Somebody else may be at it: each would undo what the other one does. */
 static void
-on_claimed_rebuild(void *owner, bool is_taken)
+on_may_follow(void *owner)
 {
 	struct recovery *recovery = owner;
 
-	if (is_taken) {
-		recovery->asking = asking_new(recovery->peer,
-		    on_stamps_read_claimed, recovery);
-		if (recovery->asking == NULL)
-			server_fail(recovery->peer->server, "out of memory");
+	if (recovery->all->are_stopping)
 		return;
-	}
-	log_info("s %s: rebuilt by another magent", peer_name(recovery->peer));
-	follow_start(&recovery->follow, recovery->all->rest);
+	goals_follow(recovery->peer);
+	invalidation_start(recovery->invalidation);
 }
 
 static void
-on_renew(evutil_socket_t fd, short what, void *arg)
+on_whole(void *owner)
 {
-	struct recovery *recovery = arg;
-	struct rebuild_progress progress = { .copied = 0 };
+	struct recovery *recovery = owner;
 
-	(void)fd;
-	(void)what;
-	if (recovery->rebuild != NULL)
-		progress = rebuild_progress(recovery->rebuild);
-	claim_renew(&recovery->claim,
-	    progress.copied + progress.overtaken + progress.gone +
-		progress.refused);
+	set_state(recovery, PEER_HANDBACK);
+	handback_begin(&recovery->handback);
 }
+
+static uint64_t
+count_progress(void *owner)
+{
+	const struct recovery *recovery = owner;
+	struct rebuild_progress progress;
+
+	if (recovery->rebuild == NULL)
+		return 0;
+	progress = rebuild_progress(recovery->rebuild);
+	return progress.copied + progress.overtaken + progress.gone +
+	    progress.refused;
+}
+
+static const struct rebuilder_handler on_rebuilder = {
+	.ours = on_ours,
+	.may_follow = on_may_follow,
+	.whole = on_whole,
+	.progress = count_progress,
+};
 
 /* A key that is deleted must be copied back. */
 static bool
@@ -556,6 +312,19 @@ on_key_deleted(void *owner, const char *key, size_t length, bool base64)
 
 	assert(recovery->rebuild != NULL);
 	return rebuild_add(recovery->rebuild, key, length, base64);
+}
+
+/* Look at the stamps of the partners; done() is called then. */
+static void
+survey_partners(struct recovery *recovery, void (*done)(void *owner))
+{
+	struct peer *peer = recovery->peer;
+
+	assert(recovery->survey == NULL);
+	recovery->survey = survey_new(recovery->all->pairs, peer, done,
+	    recovery);
+	if (recovery->survey == NULL)
+		server_fail(peer->server, "out of memory");
 }
 
 /* From here on the server is a mirror. */
@@ -621,12 +390,7 @@ rebuild_again(struct recovery *recovery)
 static void
 begin_anew(struct recovery *recovery, const struct peer *ahead)
 {
-	struct recoveries *all = recovery->all;
-
-	/* If this magent rests, the other one is to rebuild it. */
-	recovery->keeps_claim = rest_serves(all->rest);
-	if (recovery->keeps_claim)
-		claim_keep(&recovery->claim, conn_loop_now(all->loop));
+	rebuilder_keep(&recovery->rebuilder);
 	server_steady(recovery->peer->server);
 	judge_fail(recovery->peer, ahead);
 }
@@ -785,56 +549,6 @@ on_goals_checked(void *owner)
 		handback_begin(&recovery->handback);
 }
 
-/*
- * Another magent rebuilds it
- */
-
-static void
-on_followed_may_begin(void *owner)
-{
-	struct recovery *recovery = owner;
-
-	if (recovery->all->are_stopping)
-		return;
-	goals_follow(recovery->peer);
-	invalidation_start(recovery->invalidation);
-}
-
-static void
-on_followed_done(void *owner)
-{
-	struct recovery *recovery = owner;
-
-	if (recovery->peer->state == PEER_INVALIDATE) {
-		server_steady(recovery->peer->server);
-		server_fail(recovery->peer->server,
-		    "rebuilt by another magent");
-		return;
-	}
-	if (!recovery->awaits_other)
-		return;
-	recovery->awaits_other = false;
-	follow_stop(&recovery->follow);
-	set_state(recovery, PEER_HANDBACK);
-	handback_begin(&recovery->handback);
-}
-
-static void
-on_followed_ended(void *owner)
-{
-	struct recovery *recovery = owner;
-
-	server_steady(recovery->peer->server);
-	server_fail(recovery->peer->server,
-	    "its rebuild by another magent has ended");
-}
-
-static const struct follow_handler on_follow = {
-	.may_begin = on_followed_may_begin,
-	.done = on_followed_done,
-	.ended = on_followed_ended,
-};
-
 /* Copy once more, if a partner that could not be read is back.  Otherwise the
    server holds what its partners hold: trust it as soon as they have answered
    what they were asked in its place. */
@@ -844,10 +558,8 @@ on_few_repairs(void *owner)
 	struct recovery *recovery = owner;
 
 	assert(recovery->rebuild == NULL && !recovery->peer->warming);
-	if (recovery->peer->is_left) {
-		recovery->awaits_other = true;
+	if (rebuilder_await(&recovery->rebuilder))
 		return;
-	}
 	if (behind_may_read_more(recovery->peer)) {
 		rebuild_again(recovery);
 		return;
@@ -887,30 +599,6 @@ make_up_for_absence(struct recovery *recovery)
 	}
 }
 
-static void
-on_gifts_answered(void *owner, bool was_reached)
-{
-	struct recovery *recovery = owner;
-
-	(void)was_reached;
-	recovery->gifts = NULL;
-	claim_drop(&recovery->claim);
-	event_del(recovery->renew);
-}
-
-/* Whoever claims it next, and reads its stamps then, sees that it has them. */
-static void
-give_goals(struct recovery *recovery)
-{
-	goals_give(recovery->peer);
-	if (recovery->gifts != NULL)
-		fence_cancel(recovery->gifts);
-	recovery->gifts = fence_new(recovery->peer, on_gifts_answered,
-	    recovery);
-	if (recovery->gifts == NULL)
-		on_gifts_answered(recovery, false);
-}
-
 /* From here on the server is trusted. */
 static void
 on_handed_back(void *owner)
@@ -918,7 +606,8 @@ on_handed_back(void *owner)
 	struct recovery *recovery = owner;
 
 	assert(recovery->peer->state == PEER_HANDBACK);
-	give_goals(recovery);
+	goals_give(recovery->peer);
+	rebuilder_finish(&recovery->rebuilder);
 	behind_become_whole(recovery->peer);
 	if (behind_may_read_more(recovery->peer))
 		rebuild_again(recovery);
@@ -975,25 +664,12 @@ on_steady(evutil_socket_t fd, short what, void *arg)
  */
 
 static void
-stop_asking(struct recovery *recovery)
+stop_survey(struct recovery *recovery)
 {
-	if (recovery->asking != NULL)
-		asking_cancel(recovery->asking);
-	recovery->asking = NULL;
 	if (recovery->survey != NULL)
 		survey_cancel(recovery->survey);
 	recovery->survey = NULL;
-	if (recovery->peer->is_left)
-		follow_stop(&recovery->follow);
-	recovery->awaits_other = false;
-	if (recovery->gifts != NULL)
-		fence_cancel(recovery->gifts);
-	recovery->gifts = NULL;
-	event_del(recovery->renew);
 	event_del(recovery->company);
-	if (!recovery->keeps_claim)
-		claim_drop(&recovery->claim);
-	recovery->keeps_claim = false;
 }
 
 static void
@@ -1015,7 +691,9 @@ on_server_failed(void *owner)
 		failover_begin(peer, was_trusted);
 	event_del(recovery->warm_end);
 	drain_stop(&recovery->drain);
-	stop_asking(recovery);
+	arrival_stop(&recovery->arrival);
+	stop_survey(recovery);
+	rebuilder_stop(&recovery->rebuilder);
 	invalidation_stop(recovery->invalidation);
 	if (recovery->links != NULL)
 		fence_cancel(recovery->links);
@@ -1072,30 +750,24 @@ recovery_init(struct recovery *recovery, struct recoveries *all,
 	peer->recovery = recovery;
 	recovery->peer = peer;
 	recovery->all = all;
-	recovery->judge.peer = peer;
 	recovery->repairs = repairs_new(all->pairs, peer);
 	peer->repairs = recovery->repairs;
 	tokens_init(&recovery->tokens, peer, on_tokens_given, recovery);
-	claim_init(&recovery->claim, peer, on_claimed_rebuild, recovery);
 	handback_init(&recovery->handback, peer, on_handed_back, recovery);
-	identify_init(&recovery->identify, peer, on_heard_version,
-	    on_identified);
-	alias_init(&recovery->alias, peer, all->pairs);
+	arrival_init(&recovery->arrival, peer, &all->around, on_server_heard,
+	    on_known, recovery);
 	recovery->warm_end = event_new(conn_loop_base(all->loop), -1, 0,
 	    on_warm_end, recovery);
 	recovery->company = event_new(conn_loop_base(all->loop), -1, 0,
 	    on_company, recovery);
-	recovery->renew = event_new(conn_loop_base(all->loop), -1, EV_PERSIST,
-	    on_renew, recovery);
 	recovery->invalidation = invalidation_new(all->loop, peer,
 	    &on_invalidation, recovery);
 	return drain_init(&recovery->drain, all->loop, peer,
 		   on_server_drained) &&
-	    follow_init(&recovery->follow, all->loop, peer, &on_follow,
-		recovery) &&
-	    recovery->warm_end != NULL && recovery->renew != NULL &&
-	    recovery->company != NULL && recovery->invalidation != NULL &&
-	    recovery->repairs != NULL;
+	    rebuilder_init(&recovery->rebuilder, all->loop, peer, all->rest,
+		&on_rebuilder, recovery) &&
+	    recovery->warm_end != NULL && recovery->company != NULL &&
+	    recovery->invalidation != NULL && recovery->repairs != NULL;
 }
 
 static void
@@ -1106,11 +778,9 @@ recovery_destroy(struct recovery *recovery)
 	repairs_free(recovery->repairs);
 	if (recovery->warm_end != NULL)
 		event_free(recovery->warm_end);
-	if (recovery->renew != NULL)
-		event_free(recovery->renew);
 	if (recovery->company != NULL)
 		event_free(recovery->company);
-	follow_destroy(&recovery->follow);
+	rebuilder_destroy(&recovery->rebuilder);
 }
 
 /* Returns false when out of memory. */
@@ -1142,7 +812,6 @@ recoveries_new(struct conn_loop *loop, struct resolver *resolver,
 	if (all == NULL)
 		return NULL;
 	all->loop = loop;
-	all->settings = *settings;
 	all->steady = event_new(conn_loop_base(loop), -1, EV_PERSIST, on_steady,
 	    all);
 	all->pairs = pairs_new(loop, resolver, servers, server_settings,
@@ -1159,6 +828,12 @@ recoveries_new(struct conn_loop *loop, struct resolver *resolver,
 	if (all->rebuilds != NULL && all->rest != NULL)
 		all->scrub = scrub_new(loop, all->pairs, all->rest,
 		    settings->memory / SCRUB_PART, settings->scrub_pace);
+	all->around = (struct arrival_around){
+		.loop = loop,
+		.rest = all->rest,
+		.serving = all->serving,
+		.item_size = settings->item_size,
+	};
 	if (all->steady == NULL || all->probe == NULL || all->scrub == NULL ||
 	    !build_recoveries(all)) {
 		recoveries_free(all);
@@ -1273,7 +948,7 @@ recovery_progress(const struct peer *peer, struct rebuild_progress *progress)
 
 	if (recovery->peer->is_left) {
 		*progress = (struct rebuild_progress){
-			.copied = recovery->follow.keys_done,
+			.copied = recovery->rebuilder.follow.keys_done,
 			.searching = true,
 		};
 		return true;
