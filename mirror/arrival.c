@@ -18,7 +18,6 @@
 #include "log.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
-#include "mirror/rest.h"
 #include "mirror/serving.h"
 #include "mirror/stamp.h"
 #include "mirror/survey.h"
@@ -89,8 +88,7 @@ on_partners_surveyed(void *owner)
 	bool is_judged;
 
 	arrival->survey = NULL;
-	judge->is_other_at_work = rest_is_other_at_work(around->rest,
-	    arrival->peer);
+	judge->is_other_at_work = peer_is_shared(arrival->peer);
 	judge->has_forgotten = false;
 	is_judged = judge_contents(judge, &arrival->identify.found,
 	    conn_loop_now(around->loop));

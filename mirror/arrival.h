@@ -16,14 +16,12 @@
 struct asking;
 struct conn_loop;
 struct peer;
-struct rest;
 struct serving;
 struct survey;
 
 /* What all arrivals need; all borrowed. */
 struct arrival_around {
 	struct conn_loop *loop;
-	const struct rest *rest;
 	struct serving *serving;
 	size_t item_size; /* bytes of the largest value from a client */
 };

@@ -408,6 +408,17 @@ lose_read(struct copy *copy)
 	copy->end = COPY_FAILED;
 }
 
+/* The token of the stale item is out: whether perhaps because of another read
+   of ours, or of another magent, which gives it back, too.  If that is not so
+   after all, it is won once more when the mirror answers.  Otherwise nobody
+   would win it there, for as long as it lives. */
+static bool
+may_be_given_back(const struct copy *copy)
+{
+	return peer_is_shared(copy->authority) ||
+	    giveback_is_under_way(copy->authority, copy->key, copy->length);
+}
+
 static void
 take_value(struct copy *copy, const struct answer *answer)
 {
@@ -425,8 +436,7 @@ take_value(struct copy *copy, const struct answer *answer)
 	    (item.is_binary && knows_base64(copy->to));
 	if (item.is_won)
 		give_back(copy, &item);
-	else if (item.is_stale &&
-	    giveback_is_under_way(copy->authority, copy->key, copy->length))
+	else if (item.is_stale && may_be_given_back(copy))
 		item.is_awaited = false;
 	write_item(copy, answer, &item);
 }

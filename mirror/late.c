@@ -125,7 +125,7 @@ number_of(const char *answer)
 }
 
 bool
-late_is_other_at_work(struct pairs *pairs, uint64_t id)
+late_is_other_at_work(struct pairs *pairs)
 {
 	struct question questions[QUESTIONS_MAX] = { { .fd = -1 } };
 	const struct peer *peer;
@@ -140,7 +140,7 @@ late_is_other_at_work(struct pairs *pairs, uint64_t id)
 	ask_all(questions, n);
 	for (i = 0; i < n; i++) {
 		other = number_of(questions[i].answer);
-		if (other != STAMP_MISSING && other != id)
+		if (other != STAMP_MISSING && other != pairs_magent_id(pairs))
 			return true;
 	}
 	return false;

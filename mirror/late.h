@@ -6,13 +6,12 @@
  */
 
 #include <stdbool.h>
-#include <stdint.h>
 
 struct pairs;
 
-/* Ask all mirrors whether a magent with another number than id serves.  Blocks
+/* Ask all mirrors whether another magent serves.  Blocks
    for LATE_ASK_MS at most.  A server that does not answer says nothing. */
-bool late_is_other_at_work(struct pairs *pairs, uint64_t id);
+bool late_is_other_at_work(struct pairs *pairs);
 
 /* Forget what is under way, and what is known of all servers: they fail in
    here, before they are sent anything, and are connected to anew at once. */

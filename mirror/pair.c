@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <event2/util.h>
+
 #include "conn.h"
 #include "hot_assert.h"
 #include "mirror/behind.h"
@@ -52,6 +54,7 @@ struct pairs {
 	size_t bond_count;
 	/* The hash of a key decides something: a server, or a link. */
 	bool has_choice;
+	uint64_t magent_id;
 	/* How many peers are warming. */
 	unsigned int warming_peers;
 	struct gate *gate;       /* owned */
@@ -178,6 +181,12 @@ bool
 pairs_are_warming(const struct pairs *pairs)
 {
 	return pairs->warming_peers > 0;
+}
+
+uint64_t
+pairs_magent_id(const struct pairs *pairs)
+{
+	return pairs->magent_id;
 }
 
 size_t
@@ -444,6 +453,9 @@ pairs_new(struct conn_loop *loop, struct resolver *resolver,
 	pairs->backup_count = servers->backup_count;
 	pairs->has_choice = servers->primary_count > 1 ||
 	    servers->backup_count > 1 || settings->links > 1;
+	evutil_secure_rng_get_bytes(&pairs->magent_id,
+	    sizeof(pairs->magent_id));
+	pairs->magent_id = pairs->magent_id >> 8 | 1;
 	pairs->gate = gate_new(loop, pairs);
 	pairs->flushes = flushes_new(loop, pairs);
 	pairs->blame = blame_new();

@@ -122,6 +122,10 @@ struct pair pairs_find_wire(const struct pairs *pairs, const char *key,
 /* Whether there are keys with two servers.  If so, cas tokens are tagged. */
 bool pairs_are_mirrored(const struct pairs *pairs);
 
+/* The number by which servers know this magent: it is made anew at each start,
+   has 17 digits at most, and is not 0. */
+uint64_t pairs_magent_id(const struct pairs *pairs);
+
 /* The peers, in the order of the command line; i < pairs_peer_count(). */
 size_t pairs_peer_count(const struct pairs *pairs);
 struct peer *pairs_peer(struct pairs *pairs, size_t i);

@@ -15,10 +15,17 @@
 #include "hot_assert.h"
 #include "mirror/command.h"
 #include "mirror/dirty.h"
+#include "mirror/pair.h"
 #include "proto.h"
 #include "server/address.h"
 #include "server/server.h"
 #include "server/zombie.h"
+
+enum {
+	/* A magent that serves says so each second.  Who has not been heard of
+	   for so long does not serve any more. */
+	HEARD_MS = 2500,
+};
 
 static const char *const state_names[] = {
 	[PEER_DOWN] = "down",
@@ -102,6 +109,14 @@ peer_is_mirror(const struct peer *peer)
 {
 	return peer_is_trusted(peer) || peer->state == PEER_REBUILD ||
 	    peer->state == PEER_HANDBACK;
+}
+
+bool
+peer_is_shared(const struct peer *peer)
+{
+	return peer->active_id != 0 &&
+	    peer->active_id != pairs_magent_id(peer->pairs) &&
+	    server_now(peer->server) - peer->active_ms < HEARD_MS;
 }
 
 bool

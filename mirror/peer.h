@@ -170,6 +170,10 @@ bool peer_is_trusted(const struct peer *peer);
    is written becomes dirty for it. */
 bool peer_is_mirror(const struct peer *peer);
 
+/* Whether another magent serves clients from it: that one has said so not long
+   before the stamps of the peer were read last. */
+bool peer_is_shared(const struct peer *peer);
+
 /* Whether they may share a pair: one is a primary, and the other is a backup
    and another server. */
 bool peers_are_partners(const struct peer *one, const struct peer *other);

@@ -830,7 +830,6 @@ recoveries_new(struct conn_loop *loop, struct resolver *resolver,
 		    settings->memory / SCRUB_PART, settings->scrub_pace);
 	all->around = (struct arrival_around){
 		.loop = loop,
-		.rest = all->rest,
 		.serving = all->serving,
 		.item_size = settings->item_size,
 	};

@@ -27,7 +27,6 @@
 #include <stdlib.h>
 
 #include <event2/event.h>
-#include <event2/util.h>
 
 #include "conn.h"
 #include "container_of.h"
@@ -47,8 +46,6 @@ enum {
 	TICK_MS = 500,
 	/* So late, a tick shows that this process was held up. */
 	HELD_UP_MS = 1000,
-	/* Who has not been heard of for so long does not serve any more. */
-	HEARD_MS = 2500,
 	/* Between two looks whether a server is in question. */
 	LOOK_MS = 2,
 	/* So long may a server take to be heard of that was away. */
@@ -71,7 +68,6 @@ struct rest {
 	/* Owned. */
 	struct event *tick, *look;
 	struct survey *survey; /* NULL: none is under way */
-	uint64_t id;           /* of this magent */
 };
 
 /* Have servers that are away tried at once. */
@@ -230,7 +226,7 @@ wake_up(struct rest *rest)
 
 	rest->is_rested = true;
 	if (!is_at_work || rest->is_looking ||
-	    !late_is_other_at_work(rest->pairs, rest->id))
+	    !late_is_other_at_work(rest->pairs))
 		return;
 	late_forget(rest->pairs);
 	serving_begin_anew(rest->serving);
@@ -264,13 +260,6 @@ on_tick(evutil_socket_t fd, short what, void *arg)
  */
 
 bool
-rest_is_other_at_work(const struct rest *rest, const struct peer *peer)
-{
-	return peer->active_id != 0 && peer->active_id != rest->id &&
-	    conn_loop_now(rest->loop) - peer->active_ms < HEARD_MS;
-}
-
-bool
 rest_serves(const struct rest *rest)
 {
 	return !rest->is_rested;
@@ -279,6 +268,7 @@ rest_serves(const struct rest *rest)
 void
 rest_say(struct rest *rest)
 {
+	uint64_t id = pairs_magent_id(rest->pairs);
 	struct peer *peer;
 	size_t i;
 
@@ -287,7 +277,7 @@ rest_say(struct rest *rest)
 		if (rest->is_rested || !peer_is_mirror(peer))
 			peer->said_id = 0;
 		else if (peer->state != PEER_STARTING)
-			stamp_say_active(peer, rest->id);
+			stamp_say_active(peer, id);
 	}
 	if (!rest->is_rested)
 		serving_say(rest->serving);
@@ -299,7 +289,7 @@ rest_is_other_serving(const struct rest *rest)
 	size_t i;
 
 	for (i = 0; i < pairs_peer_count(rest->pairs); i++)
-		if (rest_is_other_at_work(rest, pairs_peer(rest->pairs, i)))
+		if (peer_is_shared(pairs_peer(rest->pairs, i)))
 			return rest->is_rested;
 	return false;
 }
@@ -321,7 +311,7 @@ rest_leaves(const struct rest *rest, const struct peer *peer)
 		bond = bond_of(peer, partner);
 		if (bond_side(bond, peer)->stamp !=
 			bond_side(bond, partner)->stamp &&
-		    rest_is_other_at_work(rest, partner))
+		    peer_is_shared(partner))
 			return true;
 	}
 	return false;
@@ -339,7 +329,7 @@ rest_both_serve(const struct rest *rest, const struct peer *peer)
 		partner = pairs_peer(rest->pairs, i);
 		if (peers_are_partners(peer, partner) &&
 		    peer_is_mirror(partner) && partner->active_is_new &&
-		    rest_is_other_at_work(rest, partner))
+		    peer_is_shared(partner))
 			return true;
 	}
 	return false;
@@ -378,8 +368,6 @@ rest_new(struct conn_loop *loop, struct pairs *pairs, struct serving *serving)
 	rest->pairs = pairs;
 	rest->serving = serving;
 	rest->watch.noticed = on_request_noticed;
-	evutil_secure_rng_get_bytes(&rest->id, sizeof(rest->id));
-	rest->id = rest->id >> 8 | 1; /* 17 digits at most, and not 0 */
 	rest->tick = event_new(base, -1, EV_PERSIST, on_tick, rest);
 	rest->look = event_new(base, -1, 0, on_look, rest);
 	if (rest->tick != NULL && rest->look != NULL) {

@@ -30,10 +30,6 @@ void rest_say(struct rest *rest);
 /* Whether clients are being served. */
 bool rest_serves(const struct rest *rest);
 
-/* Whether another magent has said on the peer that it serves clients, when the
-   stamps of the peer were read last. */
-bool rest_is_other_at_work(const struct rest *rest, const struct peer *peer);
-
 /* Whether another magent serves clients, and this one does not. */
 bool rest_is_other_serving(const struct rest *rest);
 

@@ -43,6 +43,8 @@ checker.py --follow PREFIX      checks PREFIX.0, PREFIX.1 and so on as they
                         appear and removes them, until PREFIX.end is there
 --lossy: a value may be missed at any time, as in a cache without a mirror; but
 what was replaced or deleted may not come back.
+--several: several magents serve.  What one of them copies it wins for a moment,
+if it is stale, so that it is open which client is told to set it anew.
 """
 import argparse
 import collections
@@ -113,6 +115,14 @@ def _mg(state, a, b):
     if "w" in marks:
         return value + ("/XZ" if "x" in marks else "/Z"), state
     return value + "/XW", value + "/xw"
+
+
+def _mg_several_variants(state, a, b):
+    """Of a stale item, whoever was told to set it anew before."""
+    value, _, marks = state.partition("/")
+    if "x" in marks:
+        yield value + "/XZ", state
+        yield value + "/XW", value + "/xw"
 
 
 def _mg_make(state, a, b):
@@ -267,6 +277,16 @@ META_READS = frozenset(("mg", "mg:N", "mg:R"))
 COUNTS = frozenset(("incr", "decr", "ma", "ma:D", "ma:N"))
 DELETES = frozenset(("delete", "md"))
 OPEN = frozenset("~?")
+
+
+def expect_several(variants):
+    """Add to VARIANTS what follows from several magents."""
+    for name in META_READS:
+        known = variants.get(name)
+        variants[name] = (
+            _mg_several_variants if known is None else
+            lambda *args, known=known: itertools.chain(
+                known(*args), _mg_several_variants(*args)))
 
 
 def step(state, name, a, b, result):
@@ -669,10 +689,13 @@ def main():
     parser = argparse.ArgumentParser(description="check a history")
     parser.add_argument("--follow", action="store_true")
     parser.add_argument("--lossy", action="store_true")
+    parser.add_argument("--several", action="store_true")
     parser.add_argument("path")
     arguments = parser.parse_args()
     sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     checker = Checker(arguments.lossy)
+    if arguments.several:
+        expect_several(VARIANTS)
     told = 0
 
     def say():

@@ -386,12 +386,14 @@ class Load:
 
     flush: seconds between two flush_alls, or 0; delayed: some of them say when.
     meta=True adds the meta commands that make items stale and win them, and q;
-    basic=True leaves out all that 1.4 has not.
+    basic=True leaves out all that 1.4 has not.  lossy and several: of the
+    checker.
     """
 
     def __init__(self, proxy, control=None, clients=48, rate=12000, hot=24,
                  cold=200, seed=None, limit_ms=LIMIT_MS, name="", basic=False,
-                 lossy=False, hot_share=90, meta=True, flush=0, delayed=False):
+                 lossy=False, hot_share=90, meta=True, flush=0, delayed=False,
+                 several=False):
         with in_memory():
             self.directory = tempfile.TemporaryDirectory(prefix="history")
             self.errors = tempfile.TemporaryFile("w+")
@@ -410,7 +412,7 @@ class Load:
             stdout=subprocess.PIPE, stderr=self.errors, text=True)
         self.checker = subprocess.Popen(
             [sys.executable, str(TESTS / "checker.py"), "--follow",
-             self.prefix, *["--lossy"] * lossy],
+             self.prefix, *["--lossy"] * lossy, *["--several"] * several],
             stdout=subprocess.PIPE, text=True)
         self.status = {}
         self.marks = []

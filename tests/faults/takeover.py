@@ -194,7 +194,8 @@ class Takeover(Scene):
             server.network.heal()
 
     def start_load(self, proxy=None, **options):
-        return super().start_load(proxy, **{**LOAD, **options})
+        return super().start_load(proxy, **{
+            **LOAD, "several": self.layout.standby, **options})
 
     # Events of the magents
 

@@ -433,6 +433,11 @@ FORGIVEN = {"lost write", "add granted twice", "made twice", "made, and gone",
             "flush without an answer, twice"}
 
 
+# With several magents.
+OPEN_TO_SEVERAL = {"stale, won twice", "stale, won by two at once",
+                   "stale, won by none"}
+
+
 @pytest.mark.parametrize("name", GOOD)
 def test_history_without_anomaly_gives_no_anomaly(name):
     assert verdict(GOOD[name]) == 0
@@ -448,6 +453,15 @@ def test_lossy_check_forgives_lost_values_only(name):
     """Values may be missed, but nothing else is better than before."""
     forgiven = name in GOOD or name in FORGIVEN
     assert verdict((GOOD | BAD)[name], lossy=True) == (0 if forgiven else 1)
+
+
+@pytest.mark.parametrize("name", [*GOOD, *BAD])
+def test_check_of_several_magents_forgives_who_is_told_only(monkeypatch, name):
+    """Who is told to set a stale item anew is open, but nothing else."""
+    monkeypatch.setattr(checker, "VARIANTS", dict(checker.VARIANTS))
+    checker.expect_several(checker.VARIANTS)
+    forgiven = name in GOOD or name in OPEN_TO_SEVERAL
+    assert verdict((GOOD | BAD)[name]) == (0 if forgiven else 1)
 
 
 @pytest.mark.parametrize("missed, anomalies", [

@@ -5,44 +5,14 @@
 
 #include "conn.h"
 #include "mirror/behind.h"
-#include "mirror/blame.h"
 #include "mirror/compare.h"
-#include "mirror/pair.h"
-#include "mirror/peer.h"
-#include "mirror/tokens.h"
+#include "played.h"
 #include "server/server.h"
-#include "unit.h"
 
-enum { A, M, PEERS, CALLS_MAX = 8 };
-
-static struct peer peers[PEERS];
-static struct {
-	struct call *call;
-	int peer;
-} calls[CALLS_MAX];
-static size_t call_count;
-static char said[1000], blamed[64], acquitted[64], lost[64];
-static unsigned int held, failures;
-static bool is_to_blame, is_behind;
+static unsigned int failures;
+static bool is_behind;
 static enum compare_end ended; /* COMPARE_UNDER_WAY: it has not */
 static const unsigned char hash_key[SIPHASH_KEY] = "a key of a hash";
-
-static char
-name_of(const struct peer *peer)
-{
-	return peer == &peers[M] ? 'M' : 'A';
-}
-
-struct pair
-pairs_find_wire(const struct pairs *pairs, const char *key, size_t length,
-    bool base64)
-{
-	(void)pairs;
-	(void)key;
-	(void)length;
-	(void)base64;
-	return (struct pair){ .primary = &peers[A], .backup = &peers[M] };
-}
 
 struct peer *
 pair_authority(const struct pair *pair)
@@ -50,85 +20,11 @@ pair_authority(const struct pair *pair)
 	return pair->primary;
 }
 
-struct peer *
-pair_partner(const struct pair *pair, const struct peer *peer)
-{
-	return peer == pair->primary ? pair->backup : pair->primary;
-}
-
 enum behind
 behind_of(const struct peer *peer, const struct peer *other)
 {
 	check(peer != other);
 	return is_behind && peer == &peers[M] ? BEHIND_KEYS : BEHIND_NOT;
-}
-
-struct gate *
-pairs_gate(struct pairs *of)
-{
-	(void)of;
-	return NULL;
-}
-
-void
-gate_hold_key(struct gate *gate, struct gate_key *key)
-{
-	(void)gate;
-	check(key->length > 0);
-	held++;
-}
-
-void
-gate_release_key(struct gate *gate, struct gate_key *key)
-{
-	(void)gate;
-	check(key->length > 0 && held > 0);
-	held--;
-}
-
-struct blame *
-pairs_blame(const struct pairs *pairs)
-{
-	(void)pairs;
-	return NULL;
-}
-
-void
-blame_key(struct blame *blame, enum blame_what what, const char *key,
-    size_t length)
-{
-	(void)blame;
-	check(what == BLAME_COPY);
-	snprintf(blamed, sizeof(blamed), "%.*s", (int)length, key);
-}
-
-void
-blame_acquit(struct blame *blame, enum blame_what what, const char *key,
-    size_t length)
-{
-	(void)blame;
-	check(what == BLAME_COPY);
-	snprintf(acquitted, sizeof(acquitted), "%.*s", (int)length, key);
-}
-
-bool
-blame_is_clear(const struct blame *blame, enum blame_what what, const char *key,
-    size_t length)
-{
-	(void)blame;
-	(void)key;
-	check(what == BLAME_COPY && length > 0);
-	return is_to_blame;
-}
-
-void
-tokens_lost(struct peer *peer, const char *key, size_t length, bool base64)
-{
-	size_t n = strlen(lost);
-
-	(void)base64;
-	snprintf(lost + n, sizeof(lost) - n, "%c:%.*s ", name_of(peer),
-	    (int)length, key);
 }
 
 int64_t
@@ -147,52 +43,6 @@ server_fail(struct server *server, const char *why)
 }
 
 static void
-note_call(struct peer *peer, struct call *call)
-{
-	check(call_count < CALLS_MAX);
-	calls[call_count].call = call;
-	calls[call_count++].peer = peer == &peers[M] ? M : A;
-}
-
-void
-peer_submit(struct peer *peer, uint32_t hash, struct call *call,
-    const char *line, size_t line_length, const char *data, size_t length,
-    struct block *block)
-{
-	size_t n = strlen(said);
-
-	(void)hash;
-	check(data == NULL && length == 0 && block == NULL);
-	snprintf(said + n, sizeof(said) - n, "%c:%.*s", name_of(peer),
-	    (int)line_length, line);
-	note_call(peer, call);
-}
-
-/* The oldest call of a server is answered, or is not: text is NULL. */
-static void
-reply(int peer, const char *text)
-{
-	struct answer answer = { .bytes = text };
-	struct call *call;
-	size_t i = 0;
-
-	while (i < call_count && calls[i].peer != peer)
-		i++;
-	check(i < call_count);
-	call = calls[i].call;
-	memmove(&calls[i], &calls[i + 1], (--call_count - i) * sizeof(*calls));
-	said[0] = '\0';
-	if (text == NULL) {
-		call->done(call, NULL);
-		return;
-	}
-	answer.length = strlen(text);
-	check(proto_reply(text, answer.length, call->expect, 1 << 20,
-		  &answer.last) == PROTO_OK);
-	call->done(call, &answer);
-}
-
-static void
 on_test_compared(struct compare *compare, enum compare_end end)
 {
 	check(ended == COMPARE_UNDER_WAY && end != COMPARE_UNDER_WAY);
@@ -201,28 +51,10 @@ on_test_compared(struct compare *compare, enum compare_end end)
 }
 
 static void
-set_version(int peer, unsigned int minor, unsigned int patch)
-{
-	peers[peer].identity.version[1] = minor;
-	peers[peer].identity.version[2] = patch;
-	peers[peer].abilities = abilities_of(&peers[peer].identity);
-}
-
-static void
 begin_case(struct compare *compare, const char *key, bool base64)
 {
-	int i;
-
-	call_count = held = 0;
-	said[0] = blamed[0] = acquitted[0] = lost[0] = '\0';
+	begin_played();
 	ended = COMPARE_UNDER_WAY;
-	for (i = 0; i < PEERS; i++) {
-		peers[i].state = PEER_UP;
-		peers[i].identity = (struct identity){ .known = true };
-		peers[i].identity.version[0] = 1;
-		set_version(i, 6, 18);
-		LIST_INIT(&peers[i].giving_back);
-	}
 	memset(compare, 0, sizeof(*compare));
 	compare->ended = on_test_compared;
 	compare->hash_key = hash_key;

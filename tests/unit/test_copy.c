@@ -4,89 +4,24 @@
  * by the test.
  */
 
-#include "mirror/blame.h"
 #include "mirror/copy.h"
 #include "mirror/marks.h"
-#include "mirror/pair.h"
-#include "mirror/peer.h"
-#include "mirror/tokens.h"
+#include "played.h"
 #include "server/server.h"
-#include "unit.h"
 
-enum { A, M, PEERS, CALLS_MAX = 8, NONE = -1 };
+enum { NONE = -1 };
 
-/* How many keys gate_hold_key() holds. */
-static unsigned int held;
-/* How many keys gate_hold_key() holds. */
-static unsigned int held;
-static struct peer peers[PEERS];
-
-/* What was submitted and has no answer: to whom, and the whole text of it. */
-static struct {
-	struct call *call;
-	int peer;
-} calls[CALLS_MAX];
-static size_t call_count;
-static char said[2000], dirty[64], blamed[64], lost[64];
+static char dirty[64];
 static int authority = A;
-static bool is_to_blame;
-static unsigned int failures, marked, acquitted;
-
-static int
-number_of(const struct peer *peer)
-{
-	return peer == &peers[M] ? M : A;
-}
-
-struct pair
-pairs_find_wire(const struct pairs *pairs, const char *key, size_t length,
-    bool base64)
-{
-	(void)pairs;
-	(void)key;
-	(void)length;
-	(void)base64;
-	return (struct pair){ .primary = &peers[A], .backup = &peers[M] };
-}
+static unsigned int failures, marked;
+/* The authority is to fail of that, and not the mirror. */
+static bool is_other_key;
 
 struct peer *
 pair_authority(const struct pair *pair)
 {
 	(void)pair;
 	return authority == NONE ? NULL : &peers[authority];
-}
-
-struct peer *
-pair_partner(const struct pair *pair, const struct peer *peer)
-{
-	return peer == pair->primary ? pair->backup : pair->primary;
-}
-
-struct gate *
-pairs_gate(struct pairs *of)
-{
-	(void)of;
-	return NULL;
-}
-
-/* The authority is to fail of that, and not the mirror. */
-static bool is_other_key;
-
-/* The key of a copy is held while its mg has no reply. */
-void
-gate_hold_key(struct gate *gate, struct gate_key *key)
-{
-	(void)gate;
-	check(key->length > 0);
-	held++;
-}
-
-void
-gate_release_key(struct gate *gate, struct gate_key *key)
-{
-	(void)gate;
-	check(key->length > 0 && held > 0);
-	held--;
 }
 
 struct marks *
@@ -103,43 +38,6 @@ marks_set(struct marks *marks, const struct proto_request *r, const char *bytes,
 	(void)marks;
 	check(is_marked && bytes[r->key.at] != '\0');
 	marked++;
-}
-
-struct blame *
-pairs_blame(const struct pairs *pairs)
-{
-	(void)pairs;
-	return NULL;
-}
-
-void
-blame_key(struct blame *blame, enum blame_what what, const char *key,
-    size_t length)
-{
-	(void)blame;
-	check(what == BLAME_COPY);
-	snprintf(blamed, sizeof(blamed), "%.*s", (int)length, key);
-}
-
-void
-blame_acquit(struct blame *blame, enum blame_what what, const char *key,
-    size_t length)
-{
-	(void)blame;
-	(void)key;
-	check(what == BLAME_COPY && length > 0);
-	acquitted++;
-}
-
-bool
-blame_is_clear(const struct blame *blame, enum blame_what what, const char *key,
-    size_t length)
-{
-	(void)blame;
-	check(what == BLAME_COPY);
-	(void)key;
-	(void)length;
-	return is_to_blame;
 }
 
 bool
@@ -175,16 +73,6 @@ pairs_lose_effect(const struct pairs *pairs, struct peer *peer, const char *key,
 }
 
 void
-tokens_lost(struct peer *peer, const char *key, size_t length, bool base64)
-{
-	size_t n = strlen(lost);
-
-	check(base64 == (key[0] == 'A'));
-	snprintf(lost + n, sizeof(lost) - n, "%c:%.*s ", "AM"[number_of(peer)],
-	    (int)length, key);
-}
-
-void
 server_fail(struct server *server, const char *why)
 {
 	(void)server;
@@ -192,21 +80,6 @@ server_fail(struct server *server, const char *why)
 	    is_other_key ? "sent the value of another key" :
 			   "refuses a delete");
 	failures++;
-}
-
-void
-peer_submit(struct peer *peer, uint32_t hash, struct call *call,
-    const char *line, size_t line_length, const char *data, size_t length,
-    struct block *block)
-{
-	size_t n = strlen(said);
-
-	(void)hash;
-	check(block == NULL && call_count < CALLS_MAX);
-	snprintf(said + n, sizeof(said) - n, "%c:%.*s%.*s",
-	    "AM"[number_of(peer)], (int)line_length, line, (int)length, data);
-	calls[call_count].call = call;
-	calls[call_count++].peer = number_of(peer);
 }
 
 struct block *
@@ -220,29 +93,6 @@ answer_reference(const struct answer *answer, const char *at, size_t n,
 	return NULL;
 }
 
-/* The oldest call of a server is answered, or is not: text is NULL. */
-static void
-reply(int peer, const char *text)
-{
-	struct answer answer = { .bytes = text };
-	struct call *call;
-	size_t i = 0;
-
-	while (i < call_count && calls[i].peer != peer)
-		i++;
-	check(i < call_count);
-	call = calls[i].call;
-	memmove(&calls[i], &calls[i + 1], (--call_count - i) * sizeof(*calls));
-	if (text == NULL) {
-		call->done(call, NULL);
-		return;
-	}
-	answer.length = strlen(text);
-	check(proto_reply(text, answer.length, call->expect, 1 << 20,
-		  &answer.last) == PROTO_OK);
-	call->done(call, &answer);
-}
-
 static enum copy_end ended; /* COPY_UNDER_WAY: it has not */
 
 static void
@@ -253,34 +103,14 @@ on_test_ended(struct copy *copy, enum copy_end end)
 	ended = end;
 }
 
-/* Number i of the version of a peer, and what it can do with it. */
-static void
-set_version(int peer, int i, unsigned int number)
-{
-	peers[peer].identity.version[i] = number;
-	peers[peer].abilities = abilities_of(&peers[peer].identity);
-}
-
 static void
 begin_case(unsigned int minor, unsigned int patch)
 {
-	static const struct identity known = { .known = true };
-	int i;
-
-	call_count = 0;
-	said[0] = dirty[0] = blamed[0] = lost[0] = '\0';
+	begin_played();
+	dirty[0] = '\0';
 	ended = COPY_UNDER_WAY;
 	authority = A;
-	for (i = 0; i < PEERS; i++) {
-		peers[i].state = PEER_UP;
-		peers[i].identity = known;
-		peers[i].identity.version[0] = 1;
-		set_version(i, 1, 6);
-		set_version(i, 2, 18);
-		LIST_INIT(&peers[i].giving_back);
-	}
-	set_version(M, 1, minor);
-	set_version(M, 2, patch);
+	set_version(M, minor, patch);
 }
 
 /* Begin a copy; its mg is taken out of said. */
@@ -398,7 +228,7 @@ test_token_is_given_back_with_the_same_cas_where_that_can_be_said(void)
 	struct copy copy;
 
 	begin_case(4, 24);
-	set_version(A, 2, 27);
+	set_version(A, 6, 27);
 	begin_copy(&copy, "k", false);
 	reply(A, "VA 1 kk f5 t60 c9 X W\r\nx\r\n");
 	check_bytes(said, strlen(said), "A:md k I C9 E9\r\n");
@@ -413,7 +243,7 @@ test_token_is_given_back_at_any_rate_where_cas_is_not_compared(void)
 	struct copy copy;
 
 	begin_case(4, 24);
-	set_version(A, 2, 12);
+	set_version(A, 6, 12);
 	begin_copy(&copy, "k", false);
 	reply(A, "VA 1 kk f5 t60 c9 X W\r\nx\r\n");
 	check_bytes(said, strlen(said), "A:md k I\r\n");
@@ -493,7 +323,7 @@ test_what_the_mirror_has_is_replaced(void)
 	reply(M, "NOT_FOUND\r\n");
 	reply(M, "STORED\r\n");
 	check(ended == COPY_ADDED && dirty[0] == '\0' && failures == 0);
-	check(acquitted > 0);
+	check_bytes(acquitted, strlen(acquitted), "k");
 	begin_case(6, 18);
 	begin_copy(&copy, "AAEgDQo=", true);
 	copy.replaces = true;
@@ -599,6 +429,27 @@ test_two_copies_of_a_key_take_no_token_from_each_other(void)
 	    "M:add l 5 60 1\r\nx\r\nM:md l I\r\nM:mg l u\r\n");
 }
 
+/* Nobody has won it if that was a copy of another magent; otherwise it is won
+   once more. */
+static void
+test_stale_item_can_be_won_there_while_another_magent_serves(void)
+{
+	struct copy copy;
+
+	begin_case(6, 18);
+	are_shared = true;
+	begin_copy(&copy, "k", false);
+	reply(A, "VA 1 kk f5 t60 c9 X Z\r\nx\r\n");
+	check_bytes(said, strlen(said), "M:add k 5 60 1\r\nx\r\nM:md k I\r\n");
+	/* A copy does not win what is not stale. */
+	begin_case(6, 18);
+	are_shared = true;
+	begin_copy(&copy, "k", false);
+	reply(A, "VA 1 kk f0 t60 c9 Z\r\nx\r\n");
+	check_bytes(said, strlen(said),
+	    "M:add k 0 60 1\r\nx\r\nM:mg k R120 u\r\n");
+}
+
 static void
 test_text_in_base64_is_plain_and_other_keys_need_who_knows_it(void)
 {
@@ -611,7 +462,7 @@ test_text_in_base64_is_plain_and_other_keys_need_who_knows_it(void)
 	check_bytes(said, strlen(said), "A:mg hello k f t v c u\r\n");
 	memset(&copy, 0, sizeof(copy));
 	begin_case(6, 18);
-	set_version(A, 2, 9);
+	set_version(A, 6, 9);
 	copy.ended = on_test_ended;
 	copy.base64 = true;
 	copy.length = 8;
@@ -635,7 +486,7 @@ test_what_cannot_be_copied_is_not_begun(void)
 	peers[M].state = PEER_DOWN;
 	check(copy_begin(&copy, NULL, NULL) == COPY_NOBODY);
 	begin_case(6, 18);
-	set_version(A, 1, 5);
+	set_version(A, 5, 18);
 	check(copy_begin(&copy, NULL, NULL) == COPY_UNABLE);
 	check(!copy_can_read(&peers[A]) && copy_can_read(&peers[M]));
 	is_to_blame = true;
@@ -658,6 +509,7 @@ main(void)
 	RUN(test_mirror_that_fails_before_the_read_is_answered_gets_nothing);
 	RUN(test_authority_that_fails_may_have_its_token_out);
 	RUN(test_two_copies_of_a_key_take_no_token_from_each_other);
+	RUN(test_stale_item_can_be_won_there_while_another_magent_serves);
 	RUN(test_text_in_base64_is_plain_and_other_keys_need_who_knows_it);
 	RUN(test_what_cannot_be_copied_is_not_begun);
 	return unit_end();
