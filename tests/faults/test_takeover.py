@@ -112,6 +112,24 @@ def test_server_that_was_away_during_restart_of_magent_returns_whole(
     play(stage, row)
 
 
+@pytest.mark.parametrize("layout", ["alone", "three"])
+def test_magent_that_is_killed_again_and_again_leaves_no_old_value(
+        stage, layout):
+    """Each time under load, and the next one is there at once."""
+    row = Row(layout, "backup", "no fault", "restarted")
+    scene = Takeover(stage, row.layout, FAULTS[row.fault].kind)
+    scene.start_load()
+    for _ in range(10 if sanitized() else 50):
+        scene.load.work(scene.dice.randrange(600))
+        scene.restart()
+    scene.wait_up()
+    for primary in scene.primaries:
+        scene.note("kill of %s" % scene.name(primary))
+        primary.kill()
+    scene.load.work(READS)
+    scene.check()
+
+
 def test_flush_all_before_the_fault_of_a_magent_is_not_undone(stage):
     """The values of before are not there again, on any server."""
     row = Row("pair", "primary", "hung", "killed")
