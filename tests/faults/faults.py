@@ -387,19 +387,21 @@ class Load:
     flush: seconds between two flush_alls, or 0; delayed: some of them say when.
     meta=True adds the meta commands that make items stale and win them, and q;
     basic=True leaves out all that 1.4 has not.  lossy and several: of the
-    checker.
+    checker.  others: the clients are spread over proxy and these.
     """
 
     def __init__(self, proxy, control=None, clients=48, rate=12000, hot=24,
                  cold=200, seed=None, limit_ms=LIMIT_MS, name="", basic=False,
                  lossy=False, hot_share=90, meta=True, flush=0, delayed=False,
-                 several=False):
+                 several=False, others=()):
         with in_memory():
             self.directory = tempfile.TemporaryDirectory(prefix="history")
             self.errors = tempfile.TemporaryFile("w+")
         self.prefix = os.path.join(self.directory.name, "h")
         self.seed = random_seed() if seed is None else seed
-        command = [built("history"), "-p", proxy.port, "-o", self.prefix,
+        command = [built("history"), "-p", proxy.port,
+                   *[word for other in others for word in ("-p", other.port)],
+                   "-o", self.prefix,
                    "-c", clients, "-r", rate, "-k", hot, "-K", cold,
                    "-s", self.seed, "-l", limit_ms, "-n", name,
                    "-x", hot_share, *["-B"] * basic,

@@ -1,7 +1,7 @@
 /*
  * Load that leaves a history: many clients on few keys, for checker.py.
  *
- * history -p PORT -o PREFIX [-c CLIENTS] [-k HOT KEYS] [-K COLD KEYS]
+ * history -p PORT [-p PORT ...] -o PREFIX [-c CLIENTS] [-k HOT KEYS] [-K COLD KEYS]
  *     [-r OPERATIONS/S] [-s SEED] [-C CONTROL PORT] [-l LIMIT MS] [-t SECONDS]
  *     [-n NAME] [-B] [-M] [-x PERCENT] [-f SECONDS] [-D]
  *
@@ -9,6 +9,7 @@
  * keys, which come first.  -B leaves out what memcached 1.4 has not.  -M leaves
  * out most meta commands, so that no value is ever stale and nobody is told to
  * set one, and also q and base64.
+ * The clients are spread over the ports, four at most.
  * Each client has one request under way; it may be of several operations: a
  * get of many keys, or a noreply write and the get behind it.  Values never
  * repeat.  Operations are written to PREFIX.0, PREFIX.1 and so on in the order
@@ -57,6 +58,7 @@ enum {
 	PIECE = 20000, /* operations in a file */
 	CROWD = 50,    /* operations until a key has a pause */
 	WIDTH = 8,     /* operations of a key at a time */
+	PORTS = 4,
 	JOINS = 6,     /* of CROWD, those that join a value to another */
 	EVENTS = 256,
 	GIVE_UP_MS = 10000, /* without an answer so long: closed */
@@ -194,7 +196,9 @@ struct slow {
 	int64_t call, end;
 };
 
-static struct sockaddr_in address, control_address;
+/* Client N is at N % port_count. */
+static struct sockaddr_in addresses[PORTS], control_address;
+static int port_count;
 static const char *prefix, *name = "";
 static int client_count = 48, flushers, hot = 24, cold = 200, hot_share = 90;
 static double rate = 12000;
@@ -1434,12 +1438,18 @@ lose(struct client *client)
 	finish(client, now_ns());
 }
 
+static const struct sockaddr_in *
+address_of(const struct client *client)
+{
+	return &addresses[client->number % port_count];
+}
+
 static void
 reconnect(struct client *client)
 {
 	if (client->fd != -1)
 		close(client->fd);
-	client->fd = connect_to(&address, client);
+	client->fd = connect_to(address_of(client), client);
 	client->next = now_ns() + RETRY_MS * (int64_t)1000000;
 }
 
@@ -1499,7 +1509,8 @@ turn_to(int port)
 {
 	int i;
 
-	address.sin_port = htons((uint16_t)port);
+	addresses[0].sin_port = htons((uint16_t)port);
+	port_count = 1;
 	for (i = 0; i < client_count + flushers; i++) {
 		if (clients[i].busy)
 			lose(&clients[i]);
@@ -1658,7 +1669,7 @@ set_up_client(struct client *client, int number)
 	client->number = number;
 	client->fresh = -1;
 	client->input = malloc(INPUT);
-	client->fd = connect_to(&address, client);
+	client->fd = connect_to(address_of(client), client);
 	if (client->input == NULL || client->fd == -1)
 		die("connect");
 	if (!is_flusher(client))
@@ -1735,7 +1746,9 @@ read_options(int argc, char *argv[])
 	    -1) {
 		switch (option) {
 		case 'p':
-			set_address(&address, optarg);
+			if (port_count == PORTS)
+				exit(2);
+			set_address(&addresses[port_count++], optarg);
 			break;
 		case 'o':
 			prefix = optarg;
@@ -1788,7 +1801,7 @@ read_options(int argc, char *argv[])
 			exit(2);
 		}
 	}
-	if (prefix == NULL || address.sin_port == 0 || client_count < 1 ||
+	if (prefix == NULL || port_count == 0 || client_count < 1 ||
 	    hot < 1 || cold < 0 || rate <= 0 || flush_seconds < 0) {
 		fprintf(stderr, "usage: history -p PORT -o PREFIX ...\n");
 		exit(2);
