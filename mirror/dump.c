@@ -18,7 +18,8 @@
  * asked while it says that its crawler runs.  If somebody else asks between its
  * answer and our question, the question is not repeated: peer->lists keeps a
  * connection on which nothing has come, whatever becomes of the dump, and there
- * is no other one until the server goes on.
+ * is no other one until the server goes on.  Nor is there while another dump of
+ * ours waits for the first line of its list.
  *
  * Nothing that the server says is believed to have an end: it says in stats how
  * many items it has, and a list that is much longer, or takes much longer, than
@@ -123,21 +124,30 @@ set_dump_timer(struct dump *dump, int ms)
 	event_add(dump->timer, &wait);
 }
 
-static void
-disconnect(struct dump *dump)
-{
-	if (dump->conn != NULL)
-		conn_close(dump->conn, true);
-	dump->conn = NULL;
-}
-
 /* Whether the server was asked for the list, and has not begun: then a thread
    of it may be blocked. */
 static bool
 is_unanswered(const struct dump *dump)
 {
-	return dump->conn != NULL && dump->question == ASKED_LIST &&
-	    dump->lines == 0;
+	return dump->from->list_asker == dump;
+}
+
+/* The same, by whomever of us. */
+static bool
+owes_list(const struct peer *from)
+{
+	return from->list_asker != NULL ||
+	    (from->lists != NULL && zombies_count(from->lists) > 0);
+}
+
+static void
+disconnect(struct dump *dump)
+{
+	if (is_unanswered(dump))
+		dump->from->list_asker = NULL;
+	if (dump->conn != NULL)
+		conn_close(dump->conn, true);
+	dump->conn = NULL;
 }
 
 /* If the server has not begun, keep the connection until it goes on.  Its list
@@ -306,8 +316,10 @@ ends_endless(struct dump *dump)
 static bool
 read_dump_line(struct dump *dump, const char *line, size_t n)
 {
-	if (dump->lines++ == 0)
+	if (dump->lines++ == 0) {
+		dump->from->list_asker = NULL;
 		dump->began_ms = conn_loop_now(dump->loop);
+	}
 	if (n >= 4 && memcmp(line, "key=", 4) == 0) {
 		dump->busy_ms = 0;
 		if (read_dump_key(dump, line, n))
@@ -339,6 +351,8 @@ ask(struct dump *dump, enum question question, const char *line)
 static void
 ask_for_list(struct dump *dump)
 {
+	assert(!owes_list(dump->from));
+	dump->from->list_asker = dump;
 	/* The list of the hash table is complete.  The lists of the LRU may
 	   lack keys that move in them meanwhile. */
 	ask(dump, ASKED_LIST,
@@ -384,7 +398,7 @@ read_stats_line(struct dump *dump, const char *line, size_t n)
 		dump->is_crawling = proto_number(value, length) != 0;
 	if (is_stat(line, n))
 		return true;
-	if (!dump->is_crawling) {
+	if (!dump->is_crawling && !owes_list(dump->from)) {
 		ask_for_list(dump);
 	} else if (dump->busy_ms == 0 && dump->conns <= CONNS_MAX) {
 		ask(dump, ASKED_CONNS, "stats conns\r\n");
@@ -542,7 +556,7 @@ try_dump(struct dump *dump)
 
 	if (lists != NULL)
 		zombies_reset_unheard(lists, UNHEARD_MS);
-	if (lists != NULL && zombies_count(lists) > 0) {
+	if (owes_list(dump->from)) {
 		wait_while_busy(dump);
 		return;
 	}

@@ -20,6 +20,7 @@ struct block;
 struct call;
 struct conn_loop;
 struct dirty;
+struct dump;
 struct fence;
 struct gate;
 struct giveback;
@@ -130,6 +131,9 @@ struct peer {
 	/* Owned: connections on which it was asked for a list of its keys that
 	   it has not begun, and that nobody wants any more; NULL: none. */
 	struct zombies *lists;
+	/* Borrowed: what has asked it for a list that it has not begun, and
+	   waits for that; NULL: nobody. */
+	const struct dump *list_asker;
 	struct recovery *recovery; /* borrowed: what brings it back */
 };
 

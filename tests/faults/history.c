@@ -1,8 +1,9 @@
 /*
  * Load that leaves a history: many clients on few keys, for checker.py.
  *
- * history -p PORT [-p PORT ...] -o PREFIX [-c CLIENTS] [-k HOT KEYS] [-K COLD KEYS]
- *     [-r OPERATIONS/S] [-s SEED] [-C CONTROL PORT] [-l LIMIT MS] [-t SECONDS]
+ * history -p PORT [-p PORT ...] -o PREFIX [-c CLIENTS] [-k HOT KEYS]
+ *     [-K COLD KEYS] [-r OPERATIONS/S] [-s SEED] [-C CONTROL PORT]
+ *     [-l LIMIT MS] [-t SECONDS]
  *     [-n NAME] [-B] [-M] [-x PERCENT] [-f SECONDS] [-D]
  *
  * The keys begin with NAME; so many PERCENT of the operations go to the hot
@@ -59,7 +60,7 @@ enum {
 	CROWD = 50,    /* operations until a key has a pause */
 	WIDTH = 8,     /* operations of a key at a time */
 	PORTS = 4,
-	JOINS = 6,     /* of CROWD, those that join a value to another */
+	JOINS = 6, /* of CROWD, those that join a value to another */
 	EVENTS = 256,
 	GIVE_UP_MS = 10000, /* without an answer so long: closed */
 	RETRY_MS = 20,      /* to connect */
@@ -1801,8 +1802,8 @@ read_options(int argc, char *argv[])
 			exit(2);
 		}
 	}
-	if (prefix == NULL || port_count == 0 || client_count < 1 ||
-	    hot < 1 || cold < 0 || rate <= 0 || flush_seconds < 0) {
+	if (prefix == NULL || port_count == 0 || client_count < 1 || hot < 1 ||
+	    cold < 0 || rate <= 0 || flush_seconds < 0) {
 		fprintf(stderr, "usage: history -p PORT -o PREFIX ...\n");
 		exit(2);
 	}
