@@ -2,6 +2,7 @@
 
 What a rebuild copies is tested in test_returns.py, under load.
 """
+import signal
 import threading
 import time
 
@@ -336,6 +337,23 @@ def test_survivor_is_not_asked_while_its_list_is_stalled_by_somebody(stage):
     wait_up(proxy)
     assert count(primary) == keys
     assert backup.talk(b"version\r\n")
+
+
+def test_survivor_that_owes_a_list_to_the_scrub_is_not_asked_for_another(
+        stage):
+    """Each question that is not answered blocks a thread of the survivor."""
+    lists = Lists(1)
+    primary = fronted(stage, lists)
+    backup = stage.memcached()
+    proxy = stage.magent([primary], [backup], "-t", 5000)
+    fill(proxy, 100)
+    proxy.signal(signal.SIGUSR2)
+    wait_for(lambda: lists.running == 1, "the list of the scrub", pause=0.001)
+    backup.restart()
+    wait_for(lambda: lists.times == 2, "the list of the rebuild")
+    wait_up(proxy)
+    assert lists.most == 1
+    assert count(backup) == 100
 
 
 def test_list_that_does_not_begin_is_waited_for_and_not_asked_for_again(stage):
