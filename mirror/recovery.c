@@ -852,6 +852,9 @@ recoveries_start(struct recoveries *all)
 	for (i = 0; i < pairs_peer_count(all->pairs); i++) {
 		peer = pairs_peer(all->pairs, i);
 		gate_hold(peer->gate, peer);
+		/* See probe.h. */
+		if (pairs_are_mirrored(all->pairs))
+			server_set_asked(peer->server);
 		server_start(peer->server);
 	}
 	if (pairs_are_mirrored(all->pairs))

@@ -755,6 +755,12 @@ link_take_socket(struct link *link)
  * Calls
  */
 
+uint64_t
+link_queued(const struct link *link)
+{
+	return link->conn == NULL ? 0 : conn_queued(link->conn);
+}
+
 bool
 link_is_idle(const struct link *link)
 {

@@ -139,6 +139,9 @@ void link_answer(struct link *link, const char *text);
    until the next call. */
 const char *link_failure_quoting(const char *why, const char *bytes, size_t n);
 
+/* Bytes of calls that were queued since the link was attached. */
+uint64_t link_queued(const struct link *link);
+
 /* Whether no call is without an answer. */
 bool link_is_idle(const struct link *link);
 

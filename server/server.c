@@ -71,6 +71,8 @@ enum server_state {
 struct probe {
 	struct call call;
 	bool is_waiting; /* for its reply */
+	/* What link_queued() was at the last tick, and at the one before. */
+	uint64_t queued, queued_before;
 };
 
 struct server {
@@ -91,6 +93,7 @@ struct server {
 	bool delay_allowed;
 	bool is_irreplaceable; /* see server_set_irreplaceable() */
 	bool is_urgent;        /* see server_set_urgent() */
+	bool is_asked;         /* see server_set_asked() */
 	/* When server_start() began to connect, and a name was looked up. */
 	int64_t started_ms, looked_up_ms;
 	/* How long the last connection took until it was heard of; -1: there
@@ -631,29 +634,47 @@ on_probe(struct call *call, const struct answer *answer)
 	probe->is_waiting = false;
 }
 
+static void
+send_probe(struct server *server, unsigned int i)
+{
+	static const char version[] = "version\r\n";
+	struct probe *probe = &server->probes[i];
+
+	probe->is_waiting = true;
+	probe->call.expect = PROTO_EXPECT_VERSION;
+	probe->call.done = on_probe;
+	probe->call.element = NULL;
+	server_submit(server, i, &probe->call, version, sizeof(version) - 1,
+	    NULL, 0, NULL);
+}
+
+/* Whether the owner has asked it something, instead of a probe.  Its ticks and
+   ours may change places. */
+static bool
+owner_has_asked(const struct server *server, unsigned int i)
+{
+	return server->is_asked && i == 0 &&
+	    server->probes[i].queued_before != link_queued(server->links[i]);
+}
+
 /* Send a probe on each link that is idle. */
 static void
 on_probe_tick(evutil_socket_t fd, short what, void *arg)
 {
-	static const char version[] = "version\r\n";
 	struct server *server = arg;
-	struct probe *probe;
+	const struct link *link;
 	unsigned int i;
 
 	(void)fd;
 	(void)what;
 	assert(server->state != SERVER_DOWN);
 	for (i = 0; i < server->settings.links; i++) {
-		probe = &server->probes[i];
-		if (!link_is_attached(server->links[i]) || probe->is_waiting ||
-		    !link_is_idle(server->links[i]))
-			continue;
-		probe->is_waiting = true;
-		probe->call.expect = PROTO_EXPECT_VERSION;
-		probe->call.done = on_probe;
-		probe->call.element = NULL;
-		server_submit(server, i, &probe->call, version,
-		    sizeof(version) - 1, NULL, 0, NULL);
+		link = server->links[i];
+		if (link_is_attached(link) && !server->probes[i].is_waiting &&
+		    link_is_idle(link) && !owner_has_asked(server, i))
+			send_probe(server, i);
+		server->probes[i].queued_before = server->probes[i].queued;
+		server->probes[i].queued = link_queued(link);
 	}
 }
 
@@ -665,6 +686,12 @@ unsigned int
 server_links(const struct server *server)
 {
 	return server->settings.links;
+}
+
+void
+server_set_asked(struct server *server)
+{
+	server->is_asked = true;
 }
 
 void

@@ -133,6 +133,10 @@ struct zombies *server_zombies(const struct server *server);
    when its age is four times the timeout. */
 void server_set_irreplaceable(struct server *server, bool is_irreplaceable);
 
+/* Its owner asks it something on its first link each second, while it is in
+   use: that takes the place of the probe. */
+void server_set_asked(struct server *server);
+
 /* Whether nobody answers while this server does not: then it is connected to
    every 100 ms, and a connection that takes long is begun anew. */
 void server_set_urgent(struct server *server, bool is_urgent);
