@@ -5,6 +5,7 @@ import os
 import pytest
 
 import stamp_model
+import without_rules
 from lib.servers import sanitized
 
 pytestmark = pytest.mark.skipif(sanitized(), reason="runs no magent")
@@ -52,3 +53,10 @@ def test_nothing_old_is_read_in_any_interleaving(world):
 def test_rule_is_needed(rule):
     path, _ = explore(without=rule, **NEEDED[rule])
     assert path is not None
+
+
+@pytest.mark.parametrize("rule", without_rules.RULES)
+def test_rule_can_be_switched_off_in_the_sources(rule, tmp_path):
+    """tests/tools/without_rules.py knows where each of them is kept."""
+    without_rules.copy_sources(tmp_path)
+    without_rules.switch_off(rule, tmp_path)
