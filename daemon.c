@@ -360,20 +360,37 @@ become(const struct account *account)
 	}
 }
 
+/* The account that user and group name, or else that of this process; or
+   exit. */
+static struct account
+find_account(const char *user, const char *group)
+{
+	struct account account = { .user = geteuid(), .group = getegid() };
+
+	if (user != NULL)
+		find_user(&account, user, group != NULL);
+	if (group != NULL)
+		find_group(&account, group);
+	return account;
+}
+
+void
+daemon_check_account(const char *user, const char *group)
+{
+	find_account(user, group);
+}
+
 void
 daemon_drop(const char *user, const char *group)
 {
-	struct account account = { .user = geteuid(), .group = getegid() };
-	bool is_root = account.user == 0;
+	bool is_root = geteuid() == 0;
+	struct account account;
 
 	if (user == NULL && is_root) {
 		log_warning("started as root without -u: becoming nobody");
 		user = "nobody";
 	}
-	if (user != NULL)
-		find_user(&account, user, group != NULL);
-	if (group != NULL)
-		find_group(&account, group);
+	account = find_account(user, group);
 	if (is_root)
 		become(&account);
 	else if (account.user != geteuid() || account.group != getegid())

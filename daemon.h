@@ -71,6 +71,9 @@ void daemon_pid_file_remove(void);
  */
 void daemon_drop(const char *user, const char *group);
 
+/* Exit as daemon_drop() does if there is no such user or group. */
+void daemon_check_account(const char *user, const char *group);
+
 /*
  * Clients may come: the start is over.  Tells systemd ($NOTIFY_SOCKET) READY=1;
  * may wait for systemd.  After daemon_fork() also goes to the root directory,

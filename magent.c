@@ -501,6 +501,17 @@ serve(struct magent *magent)
 	return end_status(magent);
 }
 
+/* The options can be taken, and fit together.  Returns the exit status. */
+static int
+check(struct options *options)
+{
+	log_open(false, LOG_LEVEL_INFO);
+	daemon_check_account(options->user, options->group);
+	options_free(options);
+	puts("ok");
+	return EX_OK;
+}
+
 int
 main(int argc, char *argv[])
 {
@@ -511,6 +522,8 @@ main(int argc, char *argv[])
 	if (!options_parse(&options, argc, argv, &status))
 		return status;
 	magent.options = &options;
+	if (options.check)
+		return check(&options);
 	log_open(false, options.verbose > 0 ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
 	lasting_install();
 	event_set_log_callback(on_libevent_log);

@@ -1,9 +1,11 @@
 /*
- * Read and check the command line.
+ * Read and check the options: first those of the file of -c, and then those of
+ * the command line, which win.
  *
  * Invariant: entries[] is the only place that knows an option; the arguments
- * of getopt_long(), the defaults and the usage text are made from it.  What
- * options_parse() lets through needs no further check of form.
+ * of getopt_long(), the names in the file, the defaults and the usage text are
+ * made from it.  What options_parse() lets through needs no further check of
+ * form.
  */
 
 #include "options.h"
@@ -20,6 +22,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "config.h"
 #include "log.h"
 
 enum {
@@ -29,6 +32,7 @@ enum {
 	OPTION_ON_DOWN,
 	OPTION_LOG_FILE,
 	OPTION_SCRUB,
+	OPTION_CHECK,
 	/* Bytes of the longest host name that DNS allows. */
 	HOST_MAX = 253,
 	/* Where the help of an option begins in the usage text. */
@@ -144,6 +148,27 @@ append_server(struct address **list, size_t *count, const char *text)
 	return NULL;
 }
 
+static void
+forget_servers(struct address **list, size_t *count)
+{
+	while (*count > 0)
+		address_free(&(*list)[--*count]);
+	free(*list);
+	*list = NULL;
+}
+
+static void
+forget_primaries(struct options *options)
+{
+	forget_servers(&options->primaries, &options->primary_count);
+}
+
+static void
+forget_backups(struct options *options)
+{
+	forget_servers(&options->backups, &options->backup_count);
+}
+
 static const char *
 take_primary(struct options *options, const char *argument)
 {
@@ -208,6 +233,15 @@ append_host(struct options *options, const char *host, size_t length)
 	return NULL;
 }
 
+static void
+forget_hosts(struct options *options)
+{
+	while (options->listen_count > 0)
+		free(options->listen_hosts[--options->listen_count]);
+	free(options->listen_hosts);
+	options->listen_hosts = NULL;
+}
+
 /* Hosts with commas between them, as memcached takes them. */
 static const char *
 take_listen(struct options *options, const char *argument)
@@ -252,18 +286,29 @@ take_links(struct options *options, const char *argument)
 	return parse_count(argument, 1, 64, &options->links);
 }
 
+/* Set *name, which is owned. */
+static const char *
+take_name(char **name, const char *argument)
+{
+	free(*name);
+	*name = strdup(argument);
+	return *name == NULL ? "out of memory" : NULL;
+}
+
 static const char *
 take_user(struct options *options, const char *argument)
 {
-	options->user = argument;
-	return argument[0] == '\0' ? "the user is empty" : NULL;
+	if (argument[0] == '\0')
+		return "the user is empty";
+	return take_name(&options->user, argument);
 }
 
 static const char *
 take_group(struct options *options, const char *argument)
 {
-	options->group = argument;
-	return argument[0] == '\0' ? "the group is empty" : NULL;
+	if (argument[0] == '\0')
+		return "the group is empty";
+	return take_name(&options->group, argument);
 }
 
 static const char *
@@ -354,6 +399,22 @@ take_scrub(struct options *options, const char *argument)
 	return parse_count(argument, 0, 1000000, &options->scrub_pace);
 }
 
+static const char *
+take_check(struct options *options, const char *argument)
+{
+	(void)argument;
+	options->check = true;
+	return NULL;
+}
+
+/* The file was read before: see options_parse(). */
+static const char *
+take_config(struct options *options, const char *argument)
+{
+	(void)options;
+	return argument[0] == '\0' ? "the path is empty" : NULL;
+}
+
 /* -k means nothing: it is in the command lines of old installations. */
 static const char *
 take_nothing(struct options *options, const char *argument)
@@ -410,6 +471,12 @@ static const struct entry entries[] = {
 	{ 'D', "foreground", NULL, NULL, "stay in the foreground",
 	    take_foreground },
 	{ 'v', "verbose", NULL, NULL, "log more; implies -D", take_verbose },
+	{ 'c', "config", "PATH", NULL,
+	    "file with options, one a line, by their\n"
+	    "long names; the command line wins",
+	    take_config },
+	{ OPTION_CHECK, "check", NULL, NULL,
+	    "only see whether the options are right", take_check },
 	{ 'h', "help", NULL, NULL, "print this text", NULL },
 	{ 'V', "version", NULL, NULL, "print the version", NULL },
 };
@@ -459,24 +526,29 @@ print_usage(FILE *out)
 		print_entry(out, &entries[i]);
 }
 
-/* Say in one line what is wrong with the value of an option. */
+/* Say in one line what is wrong with an option, which was named so.  value may
+   be NULL; and so may line, of the file that it stands in. */
 static void
-complain(const struct entry *entry, const char *value, const char *problem)
+complain(const struct config_line *line, const char *option, const char *value,
+    const char *problem)
 {
-	char shown[128], option[64];
-	size_t length = strlen(value);
+	char name[64], shown[128];
+	size_t length = value == NULL ? 0 : strlen(value);
 
-	assert(entry->argument != NULL && problem[0] != '\0');
-	if (entry->letter >= LETTERLESS)
-		snprintf(option, sizeof(option), "--%s", entry->name);
-	else
-		snprintf(option, sizeof(option), "-%c", entry->letter);
-	if (length == 0)
-		snprintf(shown, sizeof(shown), "''");
-	else
+	assert(problem[0] != '\0');
+	log_escape(option, strlen(option), name, sizeof(name));
+	fputs("magent: ", stderr);
+	if (line != NULL)
+		fprintf(stderr, "%s:%u: ", line->path, line->number);
+	fputs(name, stderr);
+	if (value != NULL && length == 0)
+		fputs(" ''", stderr);
+	if (length > 0) {
 		log_escape(value, length, shown, sizeof(shown));
-	fprintf(stderr, "magent: %s %s%s: %s\n", option, shown,
-	    length >= sizeof(shown) ? "..." : "", problem);
+		fprintf(stderr, " %s%s", shown,
+		    length >= sizeof(shown) ? "..." : "");
+	}
+	fprintf(stderr, ": %s\n", problem);
 }
 
 /* The option with this letter; NULL: none. */
@@ -487,6 +559,18 @@ entry_find(int letter)
 
 	for (i = 0; i < ENTRIES; i++)
 		if (entries[i].letter == letter)
+			return &entries[i];
+	return NULL;
+}
+
+/* The one with this name; NULL: none. */
+static const struct entry *
+entry_named(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < ENTRIES; i++)
+		if (strcmp(entries[i].name, name) == 0)
 			return &entries[i];
 	return NULL;
 }
@@ -535,13 +619,128 @@ describe(struct option longs[ENTRIES + 1], char letters[2 * ENTRIES + 1])
 	*letters = '\0';
 }
 
+/*
+ * The file
+ */
+
+/* What is wrong with the option of a line, whatever its value; NULL: nothing
+   is. */
+static const char *
+line_problem(const struct entry *entry, const struct config_line *line)
+{
+	if (entry == NULL)
+		return "no such option";
+	if (entry->take == NULL || entry->letter == 'c' ||
+	    entry->letter == OPTION_CHECK)
+		return "belongs on the command line";
+	if (entry->argument == NULL && line->value != NULL)
+		return "takes no value";
+	if (entry->argument != NULL && line->value == NULL)
+		return "needs a value";
+	return NULL;
+}
+
+static bool
+take_line(void *owner, const struct config_line *line)
+{
+	const struct entry *entry = entry_named(line->name);
+	const char *problem = line_problem(entry, line);
+
+	if (problem == NULL)
+		problem = entry->take(owner, line->value);
+	if (problem != NULL)
+		complain(line, line->name, line->value, problem);
+	return problem == NULL;
+}
+
+/* The file that the command line names; NULL: none, or it is only asked for a
+   text.  What is wrong with that line is said when it is read again. */
+static const char *
+find_config(int argc, char *argv[], const char *letters,
+    const struct option *longs)
+{
+	const struct entry *entry;
+	const char *path = NULL;
+	bool goes_on = true;
+	int letter;
+
+	opterr = 0;
+	while (goes_on &&
+	    (letter = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
+		entry = entry_find(letter);
+		goes_on = entry != NULL && entry->take != NULL;
+		if (letter == 'c' && optarg[0] != '\0')
+			path = optarg;
+	}
+	opterr = 1;
+	optind = 0; /* begin anew */
+	return goes_on ? path : NULL;
+}
+
+/* Take what the file says.  Otherwise *status is set. */
+static bool
+take_config_file(struct options *options, const char *path, int *status)
+{
+	bool could_read;
+
+	if (path == NULL || config_read(path, take_line, options, &could_read))
+		return true;
+	*status = could_read ? EX_CONFIG : EX_NOINPUT;
+	return false;
+}
+
+/*
+ * The command line
+ */
+
+/* Forget what the file says of an option that adds to what was there before. */
+static void
+forget_option(struct options *options, int letter)
+{
+	switch (letter) {
+	case 's':
+		forget_primaries(options);
+		break;
+	case 'b':
+		forget_backups(options);
+		break;
+	case 'l':
+		forget_hosts(options);
+		break;
+	case 'v':
+		options->verbose = 0;
+		break;
+	}
+}
+
+/* Take the argument of an option.  The first one of a list takes the place of
+   those in the file. */
+static bool
+take_argument(struct options *options, const struct entry *entry,
+    bool was_given[ENTRIES])
+{
+	char name[3] = { '-', (char)entry->letter, '\0' }, longer[32];
+	const char *problem;
+
+	if (!was_given[entry - entries])
+		forget_option(options, entry->letter);
+	was_given[entry - entries] = true;
+	problem = entry->take(options, optarg);
+	if (problem == NULL)
+		return true;
+	snprintf(longer, sizeof(longer), "--%s", entry->name);
+	complain(NULL, entry->letter >= LETTERLESS ? longer : name, optarg,
+	    problem);
+	return false;
+}
+
 /* Take one option.  Returns true to go on with the next.  Otherwise the program
    ends with *status, which is set here only if there is no error. */
 static bool
-take_option(struct options *options, int letter, int *status)
+take_option(struct options *options, int letter, bool was_given[ENTRIES],
+    int *status)
 {
 	const struct entry *entry = entry_find(letter);
-	const char *problem;
 
 	if (entry == NULL)
 		return false; /* getopt_long() has said why */
@@ -554,11 +753,7 @@ take_option(struct options *options, int letter, int *status)
 		return false;
 	}
 	assert(entry->argument == NULL || optarg != NULL);
-	problem = entry->take(options, optarg);
-	if (problem == NULL)
-		return true;
-	complain(entry, optarg, problem);
-	return false;
+	return take_argument(options, entry, was_given);
 }
 
 /* Whether the options fit together; if not, says why. */
@@ -596,8 +791,9 @@ options_parse(struct options *options, int argc, char *argv[], int *status)
 {
 	struct option longs[ENTRIES + 1];
 	char letters[2 * ENTRIES + 1];
+	bool was_given[ENTRIES] = { false };
 	int letter;
-	bool good = true;
+	bool good;
 
 	assert(argv[argc] == NULL);
 	set_defaults(options);
@@ -607,9 +803,11 @@ options_parse(struct options *options, int argc, char *argv[], int *status)
 		return false;
 	}
 	describe(longs, letters);
+	good = take_config_file(options,
+	    find_config(argc, argv, letters, longs), status);
 	while (good &&
 	    (letter = getopt_long(argc, argv, letters, longs, NULL)) != -1)
-		good = take_option(options, letter, status);
+		good = take_option(options, letter, was_given, status);
 	if (good && optind < argc) {
 		fprintf(stderr, "magent: %s: not an option\n", argv[optind]);
 		good = false;
@@ -620,28 +818,19 @@ options_parse(struct options *options, int argc, char *argv[], int *status)
 	return good;
 }
 
-static void
-free_servers(struct address **list, size_t *count)
-{
-	while (*count > 0)
-		address_free(&(*list)[--*count]);
-	free(*list);
-	*list = NULL;
-}
-
 void
 options_free(struct options *options)
 {
-	free_servers(&options->primaries, &options->primary_count);
-	free_servers(&options->backups, &options->backup_count);
-	while (options->listen_count > 0)
-		free(options->listen_hosts[--options->listen_count]);
-	free(options->listen_hosts);
+	forget_primaries(options);
+	forget_backups(options);
+	forget_hosts(options);
 	free(options->socket_path);
+	free(options->user);
+	free(options->group);
 	free(options->pid_file);
 	free(options->log_file);
-	options->listen_hosts = NULL;
 	options->socket_path = NULL;
+	options->user = options->group = NULL;
 	options->pid_file = NULL;
 	options->log_file = NULL;
 }

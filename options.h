@@ -1,7 +1,7 @@
 #ifndef OPTIONS_H
 #define OPTIONS_H
 
-/* The command line: read, checked, and with its defaults. */
+/* The command line and the file of -c: read, checked, and with defaults. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,8 +21,8 @@ struct options {
 	char *socket_path;        /* -f; owned, absolute; NULL: none */
 	unsigned int max_clients; /* -n, 1 and up; default 4096 */
 	unsigned int links;       /* -i, per server, 1 to 64; default 1 */
-	const char *user;         /* -u; NULL: root becomes nobody */
-	const char *group;        /* -g; NULL: the group of the user */
+	char *user;               /* -u; owned; NULL: root becomes nobody */
+	char *group;              /* -g; owned; NULL: that of the user */
 	char *pid_file;           /* -P; owned, absolute; NULL: none */
 	char *log_file;           /* --log-file; as pid_file */
 	bool foreground;          /* -D or -v */
@@ -36,13 +36,14 @@ struct options {
 	enum ketama_kind ring; /* --ring; default ketama */
 	/* --scrub, keys per second; 0, the default: not by itself. */
 	unsigned int scrub_pace;
+	bool check; /* --check: only see whether the options are right */
 };
 
 /*
- * Fill *options from the command line.  Returns true to go on.  Otherwise the
- * program is to end with *status, of <sysexits.h>: a text, or what is wrong,
- * has been printed, and there is nothing to free.  Strings that are not owned
- * are borrowed from argv.  To be called before the working directory changes.
+ * Fill *options from the command line, and the file that it names.  Returns
+ * true to go on.  Otherwise the program is to end with *status, of
+ * <sysexits.h>: a text, or what is wrong, has been printed, and there is
+ * nothing to free.  To be called before the working directory changes.
  */
 bool options_parse(struct options *options, int argc, char *argv[],
     int *status);

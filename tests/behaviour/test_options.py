@@ -190,7 +190,8 @@ def test_random_arguments_are_taken_or_refused_in_one_line(turn):
         arguments = ["-p", "x"] + arguments if chance.random() < .1 \
             else arguments + ["-p", "x"]
         status, _, err = run(*arguments)
-        assert status in (OK, USAGE), arguments
+        # 66: there is no such file for -c.
+        assert status in (OK, USAGE, 66), arguments
         assert status == OK or err.count("\n") == 1, arguments
 
 
@@ -199,3 +200,96 @@ def test_help_to_a_full_stdout_ends():
         done = subprocess.run([MAGENT, "-h"], stdout=full, timeout=20,
                               stderr=subprocess.DEVNULL)
     assert done.returncode >= 0
+
+
+# The file of -c, and --check
+
+OK_FILE = """\
+# a comment
+server 127.0.0.1:1
+  server = 127.0.0.1:2   # another one
+--backup=127.0.0.1:3\t
+timeout 300
+socket /tmp/a # b
+
+foreground
+"""
+
+
+def written(tmp_path, text):
+    path = tmp_path / "magent.conf"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return str(path)
+
+
+def test_right_options_are_ok(tmp_path):
+    path = written(tmp_path, OK_FILE)
+    assert run("-c", path, "--check") == (OK, "ok\n", "")
+    assert run("--check", "--config=" + path) == (OK, "ok\n", "")
+    assert run("-s", "127.0.0.1", "--check") == (OK, "ok\n", "")
+
+
+def test_check_finds_what_would_be_refused_at_a_start(tmp_path):
+    assert "-s: no server" in refused("--check", "-p", "1")
+    assert "-I" in refused("--check", "-s", "a", "-I", "1g")
+    status, out, err = run("-s", "a", "-u", "no-such-user", "--check")
+    assert (status, out) == (67, "")
+    assert err.endswith("-u no-such-user: there is no such user\n")
+
+
+@pytest.mark.parametrize("line, problem", [
+    ("timeout 5x", "timeout 5x: must be a number from 10 to 60000"),
+    ("timeout", "timeout: needs a value"),
+    ("server =", "server '': the host is empty"),
+    ("foreground yes", "foreground yes: takes no value"),
+    ("timeuot 300", "timeuot 300: no such option"),
+    ("s 127.0.0.1", "s 127.0.0.1: no such option"),
+    ("help", "help: belongs on the command line"),
+    ("config /etc/other", "config /etc/other: belongs on the command line"),
+    ("server 127.0.0.1:1", "server 127.0.0.1:1: this server is given twice"),
+    ("user a\0b", "has a NUL byte"),
+    ("\x1b[1m 1", "\\x1b[1m 1: no such option"),
+])
+def test_error_in_the_file_names_its_line(tmp_path, line, problem):
+    path = written(tmp_path, "server 127.0.0.1:1\n\n%s\n" % line)
+    assert run("-c", path, "--check") == (
+        78, "", "magent: %s:3: %s\n" % (path, problem))
+
+
+def test_file_that_cannot_be_read_is_refused(tmp_path):
+    assert run("-c", "/nonexistent", "-s", "a") == (
+        66, "", "magent: -c /nonexistent: No such file or directory\n")
+    assert run("-c", str(tmp_path), "-s", "a") == (
+        66, "", "magent: -c %s: Is a directory\n" % tmp_path)
+    assert "-c '': the path is empty" in refused("-c", "", "-s", "a")
+
+
+def test_text_is_printed_whatever_the_file_says(tmp_path):
+    path = written(tmp_path, "nonsense\n")
+    assert run("-c", path, "-V") == run("-V", "-c", path) == run("-V")
+    assert run("-h", "-c", "/nonexistent") == run("-h")
+
+
+def test_command_line_wins_over_the_file(stage, tmp_path):
+    """A list on the command line takes the place of that in the file."""
+    one, other = stage.memcacheds(2)
+    path = written(tmp_path, (
+        "server 127.0.0.1:1\nserver 127.0.0.1:2\nlisten 127.0.0.2\n"
+        "timeout 300\nconnections 3\nport 1\n"))
+    proxy = stage.magent([one, other], [], "-c", path, "-t", "2000")
+    settings = proxy.stats("settings")
+    assert settings["timeout_ms"] == "2000"
+    assert settings["connections_per_server"] == "3"
+    assert settings["inter"] == "127.0.0.1"
+    assert proxy.stats()["servers"] == "2"
+
+
+def test_file_alone_is_enough(stage, tmp_path):
+    """Blanks, an equals sign, or --: as people are used to."""
+    server = stage.memcached()
+    path = written(tmp_path, "--server = %s\nscrub=7\nuser root\n" %
+                   server.address)
+    proxy = stage.magent([], [], "-c", path)
+    assert proxy.stats("settings")["scrub"] == "7"
+    assert proxy.talk(b"set k 0 0 1\r\nx\r\nget k\r\n") == (
+        b"STORED\r\nVALUE k 0 1\r\nx\r\nEND\r\n")
