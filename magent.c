@@ -32,6 +32,7 @@
 #include "client/stats.h"
 #include "conn.h"
 #include "daemon.h"
+#include "health.h"
 #include "ketama.h"
 #include "lasting.h"
 #include "log.h"
@@ -501,6 +502,16 @@ serve(struct magent *magent)
 	return end_status(magent);
 }
 
+/* Ask another magent.  Returns the exit status. */
+static int
+ask_health(struct options *options)
+{
+	int status = health_check(&options->health, options->timeout_ms);
+
+	options_free(options);
+	return status;
+}
+
 /* The options can be taken, and fit together.  Returns the exit status. */
 static int
 check(struct options *options)
@@ -522,6 +533,8 @@ main(int argc, char *argv[])
 	if (!options_parse(&options, argc, argv, &status))
 		return status;
 	magent.options = &options;
+	if (options.health.name != NULL)
+		return ask_health(&options);
 	if (options.check)
 		return check(&options);
 	log_open(false, options.verbose > 0 ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);

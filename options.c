@@ -33,10 +33,13 @@ enum {
 	OPTION_LOG_FILE,
 	OPTION_SCRUB,
 	OPTION_CHECK,
+	OPTION_HEALTH,
 	/* Bytes of the longest host name that DNS allows. */
 	HOST_MAX = 253,
 	/* Where the help of an option begins in the usage text. */
 	HELP_COLUMN = 28,
+	/* What -t is with --health, if it is not given. */
+	HEALTH_MS = 1000,
 };
 
 #define KILO ((uint64_t)1 << 10)
@@ -407,6 +410,22 @@ take_check(struct options *options, const char *argument)
 	return NULL;
 }
 
+/* A number alone is a port of this host. */
+static const char *
+take_health(struct options *options, const char *argument)
+{
+	char here[32];
+
+	address_free(&options->health);
+	memset(&options->health, 0, sizeof(options->health));
+	if (argument[0] != '\0' && strlen(argument) < 6 &&
+	    argument[strspn(argument, "0123456789")] == '\0') {
+		snprintf(here, sizeof(here), "127.0.0.1:%s", argument);
+		argument = here;
+	}
+	return address_parse(&options->health, argument);
+}
+
 /* The file was read before: see options_parse(). */
 static const char *
 take_config(struct options *options, const char *argument)
@@ -477,6 +496,10 @@ static const struct entry entries[] = {
 	    take_config },
 	{ OPTION_CHECK, "check", NULL, NULL,
 	    "only see whether the options are right", take_check },
+	{ OPTION_HEALTH, "health", "MAGENT", NULL,
+	    "ask this one, [HOST:]PORT or unix:/PATH,\n"
+	    "how it is, and end with 0 or 1",
+	    take_health },
 	{ 'h', "help", NULL, NULL, "print this text", NULL },
 	{ 'V', "version", NULL, NULL, "print the version", NULL },
 };
@@ -631,7 +654,7 @@ line_problem(const struct entry *entry, const struct config_line *line)
 	if (entry == NULL)
 		return "no such option";
 	if (entry->take == NULL || entry->letter == 'c' ||
-	    entry->letter == OPTION_CHECK)
+	    entry->letter == OPTION_CHECK || entry->letter == OPTION_HEALTH)
 		return "belongs on the command line";
 	if (entry->argument == NULL && line->value != NULL)
 		return "takes no value";
@@ -762,6 +785,8 @@ check_together(const struct options *options)
 {
 	assert(options->max_clients > 0 && options->links > 0);
 	assert(options->item_size > 0 && options->timeout_ms > 0);
+	if (options->health.name != NULL)
+		return true;
 	if (options->primary_count == 0) {
 		fputs(
 		    "magent: -s: no server is given; one at least is "
@@ -812,6 +837,9 @@ options_parse(struct options *options, int argc, char *argv[], int *status)
 		fprintf(stderr, "magent: %s: not an option\n", argv[optind]);
 		good = false;
 	}
+	if (!was_given[entry_find('t') - entries] &&
+	    options->health.name != NULL)
+		options->timeout_ms = HEALTH_MS;
 	good = good && check_together(options);
 	if (!good)
 		options_free(options);
@@ -824,6 +852,8 @@ options_free(struct options *options)
 	forget_primaries(options);
 	forget_backups(options);
 	forget_hosts(options);
+	address_free(&options->health);
+	memset(&options->health, 0, sizeof(options->health));
 	free(options->socket_path);
 	free(options->user);
 	free(options->group);

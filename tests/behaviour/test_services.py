@@ -66,7 +66,8 @@ def test_notify_socket_that_nobody_reads_stops_nothing(run, name):
 
 def check(*arguments):
     done = subprocess.run([CHECK, *map(str, arguments)], text=True,
-                          capture_output=True, timeout=30)
+                          capture_output=True, timeout=30,
+                          env={**os.environ, "MAGENT": os.path.abspath(MAGENT)})
     assert done.stdout.count("\n") == 1 and done.stderr == ""
     return done.returncode, done.stdout
 
@@ -118,7 +119,60 @@ def test_check_magent_without_magent_says_what_is_wrong(stage, memcached):
         assert status == 1 and "no answer" in line
         assert time.monotonic() - started < 5
     assert check("-H", "nosuch.invalid", "-t", 5)[0] == 1
-    assert check("-t", "soon")[0] == 1
+    assert check("-t", "soon") == (
+        1, "check-magent: 127.0.0.1 port 11211: -t soon: not a time\n")
+
+
+def health(where, *options):
+    done = subprocess.run([MAGENT, "--health", str(where), *options], text=True,
+                          capture_output=True, timeout=30)
+    assert done.stdout.count("\n") == 1 and done.stderr == ""
+    assert done.returncode in (0, 1)
+    prefix = "magent: %s: " % where
+    assert done.stdout.startswith(prefix)
+    return done.returncode, done.stdout[len(prefix):-1]
+
+
+GOOD = 0, "every key has a server that is up"
+
+
+def test_magent_asks_another_one_how_it_is(stage, open_directory):
+    primary, backup = stage.memcacheds(2)
+    path = str(open_directory / "socket")
+    magent = stage.magent([primary], [backup], "-f", path, "-l", "::1")
+    for where in ("127.0.0.1:%d", "localhost:%d", "[::1]:%d"):
+        assert health(where % magent.port) == GOOD
+    assert health("unix:" + path) == GOOD
+    primary.kill()
+    backup.kill()
+    wait_for(lambda: health("unix:" + path) != GOOD, "the pair to be down")
+    assert health("unix:" + path) == (
+        1, "no server is up for the keys of 1 pairs of servers")
+
+
+def test_port_alone_is_one_of_this_host(stage, memcached):
+    magent = stage.magent([memcached])
+    done = subprocess.run([MAGENT, "--health=%d" % magent.port], text=True,
+                          capture_output=True, timeout=30)
+    assert (done.returncode, done.stdout) == (
+        0, "magent: 127.0.0.1:%d: %s\n" % (magent.port, GOOD[1]))
+
+
+def test_magent_that_does_not_answer_is_not_well(stage, memcached):
+    where = "127.0.0.1:%d" % free_port()
+    assert health(where) == (1, "Connection refused")
+    where = "127.0.0.1:%d" % memcached.port
+    assert "no magent" in health(where)[1]
+    assert health("unix:/nonexistent") == (1, "No such file or directory")
+    magent = stage.magent([memcached])
+    magent.stop()
+    where = "127.0.0.1:%d" % magent.port
+    assert health(where, "-t", "50") == (1, "no answer within 50 ms")
+    started = time.monotonic()
+    assert health(where) == (1, "no answer within 1000 ms")
+    assert time.monotonic() - started < 5
+    magent.cont()
+    assert health(where)[0] == 0
 
 
 def tool(*command, **keywords):
