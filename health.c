@@ -190,6 +190,8 @@ judge_answer(const struct question *question)
 		return end_with(question, EXIT_FAILURE,
 		    question->length == 0 ? "the connection broke" :
 					    "this is no magent: no version");
+	if (strstr(answer, "\r\nSTAT stopping 1\r\n") != NULL)
+		return end_with(question, EXIT_FAILURE, "it is about to end");
 	found = strstr(answer, name);
 	if (found == NULL)
 		return end_with(question, EXIT_FAILURE,

@@ -85,9 +85,10 @@ struct magent {
 	size_t listener_count;
 	struct event *signals[SIGNALS];
 	struct event *tick;
-	bool ready;         /* daemon_ready() was called */
-	unsigned int stops; /* signals to stop that have come */
-	int64_t deadline;   /* end of the grace; valid if stops > 0 */
+	struct event *delay; /* ends the one of --shutdown-delay */
+	bool ready;          /* daemon_ready() was called */
+	unsigned int stops;  /* signals to stop that have come */
+	int64_t deadline;    /* end of the grace; valid if stops > 0 */
 };
 
 /*
@@ -106,16 +107,10 @@ stop_listening(struct magent *magent)
 	magent->sockets = NULL;
 }
 
-/* The first signal: finish what is in flight.  The second ends run(). */
+/* Finish what is in flight. */
 static void
-on_stop(evutil_socket_t fd, short what, void *arg)
+begin_stop(struct magent *magent)
 {
-	struct magent *magent = arg;
-
-	(void)fd;
-	(void)what;
-	if (++magent->stops > 1)
-		return;
 	assert(magent->clients != NULL && magent->recoveries != NULL);
 	log_info("stopping: %zu clients are connected",
 	    clients_count(magent->clients));
@@ -124,6 +119,34 @@ on_stop(evutil_socket_t fd, short what, void *arg)
 	clients_stop(magent->clients);
 	recoveries_stop(magent->recoveries);
 	magent->deadline = conn_loop_now(magent->loop) + GRACE_MS;
+}
+
+static void
+on_delay_end(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	begin_stop(arg);
+}
+
+/* The first signal to stop; the second one ends run(). */
+static void
+on_stop(evutil_socket_t number, short what, void *arg)
+{
+	struct magent *magent = arg;
+	struct timeval wait = { .tv_sec = magent->options->shutdown_delay };
+
+	(void)what;
+	if (++magent->stops > 1)
+		return;
+	magent->settings.is_stopping = true;
+	if (number != SIGTERM || wait.tv_sec == 0 || !magent->ready) {
+		begin_stop(magent);
+		return;
+	}
+	log_info("stopping in %u s; clients are served until then",
+	    magent->options->shutdown_delay);
+	event_add(magent->delay, &wait);
 }
 
 /* The log file was renamed. */
@@ -350,9 +373,11 @@ build_events(struct magent *magent)
 			return false;
 	}
 	hold_signals(false);
+	magent->delay = event_new(magent->base, -1, 0, on_delay_end, magent);
 	magent->tick = event_new(magent->base, -1, EV_PERSIST, on_watchdog_tick,
 	    magent);
-	return magent->tick != NULL && event_add(magent->tick, &every) == 0;
+	return magent->delay != NULL && magent->tick != NULL &&
+	    event_add(magent->tick, &every) == 0;
 }
 
 static bool
@@ -384,6 +409,8 @@ demolish(struct magent *magent)
 			event_free(magent->signals[i]);
 	if (magent->tick != NULL)
 		event_free(magent->tick);
+	if (magent->delay != NULL)
+		event_free(magent->delay);
 	if (magent->loop != NULL)
 		conn_loop_free(magent->loop);
 	if (magent->base != NULL)
@@ -413,12 +440,14 @@ announce_ready(struct magent *magent)
 		log_open(true, log_level());
 }
 
-/* Whether, after the first signal, something is in flight and may take more
-   time. */
+/* Whether, after the first signal, clients are still accepted, or something is
+   in flight and may take more time. */
 static bool
 is_busy(struct magent *magent)
 {
 	assert(magent->stops > 0);
+	if (magent->listeners != NULL)
+		return true;
 	return conn_loop_now(magent->loop) < magent->deadline &&
 	    (clients_count(magent->clients) > 0 ||
 		!pairs_are_idle(magent->pairs) ||

@@ -32,6 +32,7 @@ enum {
 	OPTION_ON_DOWN,
 	OPTION_LOG_FILE,
 	OPTION_SCRUB,
+	OPTION_SHUTDOWN_DELAY,
 	OPTION_CHECK,
 	OPTION_HEALTH,
 	/* Bytes of the longest host name that DNS allows. */
@@ -403,6 +404,12 @@ take_scrub(struct options *options, const char *argument)
 }
 
 static const char *
+take_shutdown_delay(struct options *options, const char *argument)
+{
+	return parse_count(argument, 0, 3600, &options->shutdown_delay);
+}
+
+static const char *
 take_check(struct options *options, const char *argument)
 {
 	(void)argument;
@@ -490,6 +497,8 @@ static const struct entry entries[] = {
 	{ 'D', "foreground", NULL, NULL, "stay in the foreground",
 	    take_foreground },
 	{ 'v', "verbose", NULL, NULL, "log more; implies -D", take_verbose },
+	{ OPTION_SHUTDOWN_DELAY, "shutdown-delay", "SECONDS", "0",
+	    "accept clients for so long after TERM", take_shutdown_delay },
 	{ 'c', "config", "PATH", NULL,
 	    "file with options, one a line, by their\n"
 	    "long names; the command line wins",

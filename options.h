@@ -36,6 +36,7 @@ struct options {
 	enum ketama_kind ring; /* --ring; default ketama */
 	/* --scrub, keys per second; 0, the default: not by itself. */
 	unsigned int scrub_pace;
+	unsigned int shutdown_delay; /* seconds; default 0 */
 	/* --health; owned; name is NULL: not given. */
 	struct address health;
 	bool check; /* --check: only see whether the options are right */

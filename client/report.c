@@ -220,6 +220,7 @@ say_own(struct page *page, const struct stats *stats, struct pairs *pairs,
 	say_number(page, "out_of_memory", stats->memory_errors);
 	say_number(page, "buffer_bytes", block_total());
 	say_number(page, "buffer_limit", settings->memory_limit);
+	say_number(page, "stopping", settings->is_stopping);
 }
 
 /* The whole reply, *length bytes; NULL when out of memory. */

@@ -3,12 +3,14 @@ import os
 import pathlib
 import signal
 import socket
+import subprocess
 import time
 
 import pytest
 
 from lib.daemon import Run, refuses
 from lib.net import Client, wait_for
+from lib.servers import MAGENT
 
 pytestmark = pytest.mark.usefixtures("reaper")
 
@@ -75,6 +77,45 @@ def test_second_sigterm_ends_magent_at_once(stage, tmp_path):
         magent.process.send_signal(signal.SIGTERM)
         assert magent.process.wait(5) == 0
     assert not (tmp_path / "pid").exists()
+
+
+def is_stopping(client):
+    client.send(b"stats\r\n")
+    return b"STAT stopping 1\r\n" in client.read_until(b"END\r\n")
+
+
+def test_clients_are_served_until_the_shutdown_delay_is_over(run):
+    """And whoever asks how it is, moves them elsewhere meanwhile."""
+    magent = run("--shutdown-delay=2").ready()
+    wait_for(lambda: "ready; servers" in magent.output(), "it to be ready")
+    with Client(magent.port) as client:
+        began = time.monotonic()
+        magent.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: is_stopping(client), "the signal")
+        with Client(magent.port) as late:
+            assert late.talk(b"version\r\n").startswith(b"VERSION ")
+        asked = subprocess.run([MAGENT, "--health=%d" % magent.port],
+                               capture_output=True, text=True, timeout=20)
+        assert asked.returncode == 1 and "about to end" in asked.stdout
+        assert magent.process.poll() is None
+        assert client.read_to_end() == b""
+        assert 1.9 < time.monotonic() - began < 20
+    assert magent.wait() == 0
+
+
+@pytest.mark.parametrize("first, second", [
+    (signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, None)])
+def test_shutdown_delay_can_be_cut_short(run, first, second):
+    """Who is at the keyboard does not wait."""
+    magent = run("--shutdown-delay", "3600").ready()
+    wait_for(lambda: "ready; servers" in magent.output(), "it to be ready")
+    with Client(magent.port) as client:
+        assert not is_stopping(client)
+        magent.process.send_signal(first)
+        if second is not None:
+            wait_for(lambda: is_stopping(client), "the signal")
+            magent.process.send_signal(second)
+        assert magent.wait() == 0
 
 
 def test_sigterm_before_the_daemon_is_ready_is_status_1(stage, tmp_path):
