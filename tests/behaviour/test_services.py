@@ -187,11 +187,11 @@ def test_shell_scripts_pass_shellcheck():
     assert (done.returncode, done.stdout) == (0, "")
 
 
-@pytest.fixture
-def unit(tmp_path):
-    text = (ROOT / "scripts" / "magent.service").read_text()
+@pytest.fixture(params=["magent.service", "magent@.service"])
+def unit(tmp_path, request):
+    text = (ROOT / "scripts" / request.param).read_text()
     assert "ExecStart=/usr/sbin/magent -D" in text
-    path = tmp_path / "magent.service"
+    path = tmp_path / request.param.replace("@", "@cache")
     path.write_text(text.replace("/usr/sbin/magent",
                                  os.path.abspath(MAGENT)))
     return str(path)
@@ -216,6 +216,16 @@ def test_options_of_default_file_are_taken():
     done = subprocess.run([MAGENT, "-D", *options.split(), "-V"],
                           capture_output=True, timeout=30)
     assert done.returncode == 0, done.stderr
+
+
+def test_units_differ_in_where_the_options_are():
+    def lines(name):
+        return set((ROOT / "scripts" / name).read_text().splitlines())
+    one, template = lines("magent.service"), lines("magent@.service")
+    assert {line.split("=")[0] for line in one ^ template
+            if not line.startswith("#")} == {
+                "Description", "EnvironmentFile", "ExecStart", "ExecStartPre",
+                "LogsDirectory", "RuntimeDirectory"}
 
 
 @needs_root
@@ -285,6 +295,7 @@ def test_scripts_are_executable_where_they_must_be():
     for name, executable in (("check-magent", True), ("magent.init", True),
                              ("magent.default", False),
                              ("magent.service", False),
+                             ("magent@.service", False),
                              ("magent.logrotate", False),
                              ("keepalived.conf", False)):
         mode = (ROOT / "scripts" / name).stat().st_mode
