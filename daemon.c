@@ -77,14 +77,14 @@ raise_files(rlim_t need)
 }
 
 unsigned int
-daemon_files(unsigned int clients, unsigned int other)
+daemon_files(unsigned int clients, unsigned int other, unsigned int kept)
 {
 	rlim_t limit, need = (rlim_t)clients + other;
 	unsigned int fit;
 	int fd;
 
 	assert(clients > 0 && parent_fd == -1 && pid_fd == -1);
-	closefrom(STDERR_FILENO + 1);
+	closefrom(STDERR_FILENO + 1 + (int)kept);
 	do {
 		fd = open("/dev/null", O_RDWR);
 		if (fd == -1) {

@@ -29,12 +29,14 @@
 /*
  * Raise RLIMIT_NOFILE to a number of clients, 1 and up, and of other
  * descriptors.  Returns how many clients have room, at least 1; if these are
- * fewer, the log says so.  Also closes all descriptors above stderr, because a
- * program may wait for the end of a pipe that it left to us, and opens
- * /dev/null for those of 0, 1 and 2 that are closed, so that no socket gets
- * their numbers.  To be called before anything opens a descriptor.
+ * fewer, the log says so.  Also closes all descriptors above stderr but for the
+ * first kept of them, because a program may wait for the end of a pipe that it
+ * left to us, and opens /dev/null for those of 0, 1 and 2 that are closed, so
+ * that no socket gets their numbers.  To be called before anything opens a
+ * descriptor.
  */
-unsigned int daemon_files(unsigned int clients, unsigned int other);
+unsigned int daemon_files(unsigned int clients, unsigned int other,
+    unsigned int kept);
 
 /*
  * Go to the background.  Returns in the child.  The parent waits in here, and

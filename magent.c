@@ -83,6 +83,7 @@ struct magent {
 	struct sockets *sockets;     /* NULL also after a stop */
 	struct listener **listeners; /* one per socket; NULL after a stop */
 	size_t listener_count;
+	unsigned int passed; /* sockets that systemd has made */
 	struct event *signals[SIGNALS];
 	struct event *tick;
 	struct event *delay; /* ends the one of --shutdown-delay */
@@ -194,6 +195,11 @@ bind_sockets(struct magent *magent)
 	if (magent->sockets == NULL) {
 		log_error("cannot start: out of memory");
 		return false;
+	}
+	if (magent->passed > 0) {
+		log_info("sockets of systemd: %u; -p, -l and -f are not used",
+		    magent->passed);
+		return sockets_take_passed(magent->sockets, magent->passed);
 	}
 	if (options->listen_port > 0 && options->listen_count == 0 &&
 	    !sockets_bind_tcp(magent->sockets, NULL, options->listen_port))
@@ -505,11 +511,13 @@ static int
 serve(struct magent *magent)
 {
 	const struct options *options = magent->options;
-	unsigned int max_clients = daemon_files(options->max_clients,
-	    SPARE_FILES +
-		(unsigned int)(options->primary_count + options->backup_count) *
-		    2 * options->links);
+	unsigned int servers = (unsigned int)(options->primary_count +
+	    options->backup_count);
+	unsigned int max_clients;
 
+	magent->passed = sockets_passed();
+	max_clients = daemon_files(options->max_clients,
+	    SPARE_FILES + servers * 2 * options->links, magent->passed);
 	if (!options->foreground)
 		daemon_fork();
 	hold_signals(true);

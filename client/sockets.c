@@ -26,6 +26,9 @@
 
 enum {
 	BACKLOG = 1024,
+	/* Of the descriptors that systemd passes. */
+	FIRST_PASSED = 3,
+	PASSED_MAX = 1000,
 	/* Tries to lock a directory, and the pause between two of them. */
 	LOCK_TRIES = 50,
 	LOCK_PAUSE_US = 20000,
@@ -298,6 +301,78 @@ sockets_bind_unix(struct sockets *sockets, const char *path)
 	else
 		log_error("cannot listen on %s: %s", path, strerror(error));
 	return is_path_bound;
+}
+
+/*
+ * From systemd: see sd_listen_fds(3)
+ */
+
+/* The number in a variable of the environment; 0: it has none. */
+static unsigned long
+number_in(const char *variable)
+{
+	const char *text = getenv(variable);
+
+	return text == NULL ? 0 : strtoul(text, NULL, 10);
+}
+
+static int
+socket_option(int fd, int option)
+{
+	socklen_t length = sizeof(int);
+	int value = -1;
+
+	if (getsockopt(fd, SOL_SOCKET, option, &value, &length) == -1)
+		return -1;
+	return value;
+}
+
+static bool
+take_passed(struct sockets *sockets, int fd)
+{
+	struct sockaddr_storage address;
+	socklen_t length = sizeof(address);
+
+	if (socket_option(fd, SO_TYPE) != SOCK_STREAM ||
+	    socket_option(fd, SO_ACCEPTCONN) != 1 ||
+	    getsockname(fd, (struct sockaddr *)&address, &length) == -1) {
+		log_error(
+		    "$LISTEN_FDS: descriptor %d is no stream socket that "
+		    "listens",
+		    fd);
+		return false;
+	}
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+	if (keep_socket(sockets, fd, (const struct sockaddr *)&address, length))
+		return true;
+	log_error("$LISTEN_FDS: out of memory");
+	return false;
+}
+
+unsigned int
+sockets_passed(void)
+{
+	unsigned long n = number_in("LISTEN_FDS");
+
+	if (number_in("LISTEN_PID") != (unsigned long)getpid())
+		n = 0;
+	/* They are not for programs that this one starts. */
+	unsetenv("LISTEN_FDS");
+	unsetenv("LISTEN_PID");
+	unsetenv("LISTEN_FDNAMES");
+	return n < PASSED_MAX ? (unsigned int)n : PASSED_MAX;
+}
+
+bool
+sockets_take_passed(struct sockets *sockets, unsigned int n)
+{
+	unsigned int i;
+
+	for (i = 0; i < n; i++)
+		if (!take_passed(sockets, FIRST_PASSED + (int)i))
+			return false;
+	return true;
 }
 
 /*

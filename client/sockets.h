@@ -30,6 +30,15 @@ bool sockets_bind_tcp(struct sockets *sockets, const char *host,
  */
 bool sockets_bind_unix(struct sockets *sockets, const char *path);
 
+/* How many sockets systemd has passed to this process: these are the
+   descriptors from 3 on.  To be called once: the environment does not tell it
+   any more. */
+unsigned int sockets_passed(void);
+
+/* Take n of these.  Returns false after one line in the log if one of them is
+   no stream socket that listens. */
+bool sockets_take_passed(struct sockets *sockets, unsigned int n);
+
 size_t sockets_count(const struct sockets *sockets);
 
 /* The descriptor of the i-th socket, which stays that of sockets. */

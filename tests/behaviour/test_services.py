@@ -1,4 +1,5 @@
 """What runs and watches magent: systemd, check-magent, the init script."""
+import fcntl
 import os
 import pwd
 import re
@@ -62,6 +63,53 @@ def test_systemd_gets_ready_watchdog_and_stopping(
 def test_notify_socket_that_nobody_reads_stops_nothing(run, name):
     magent = run(env={**os.environ, "NOTIFY_SOCKET": name}).ready()
     assert magent.terminate() == 0
+
+
+def pass_sockets(run, *sockets, pid="$$"):
+    """Run magent with these, which systemd would have passed to this pid."""
+    numbers = [one.fileno() for one in sockets]
+    script = 'LISTEN_PID=%s LISTEN_FDS=%d exec "$@" %s' % (
+        pid, len(numbers), " ".join(
+            "%d<&%d" % (3 + i, number) for i, number in enumerate(numbers)))
+    return run("-D", pass_fds=numbers, through=["bash", "-c", script, "bash"])
+
+
+def listening():
+    """A socket with a number above those that it is passed as."""
+    one = socket.create_server(("127.0.0.1", 0))
+    high = socket.socket(fileno=fcntl.fcntl(one, fcntl.F_DUPFD, 50))
+    one.close()
+    return high
+
+
+def test_sockets_that_systemd_passes_are_used(run):
+    with listening() as one, listening() as other:
+        magent = pass_sockets(run, one, other)
+        for passed in one, other:
+            with Client(passed.getsockname()[1]) as client:
+                assert client.talk(b"version\r\n").startswith(b"VERSION ")
+        assert refuses(magent.port)
+        assert "sockets of systemd: 2;" in magent.output()
+        assert magent.terminate() == 0
+        # They are still those of systemd: who comes now waits.
+        with Client(one.getsockname()[1]):
+            pass
+
+
+def test_sockets_for_another_process_are_left_alone(run):
+    with listening() as one:
+        magent = pass_sockets(run, one, pid="1").ready()
+        assert "systemd" not in magent.output()
+        assert magent.terminate() == 0
+
+
+def test_descriptor_that_is_no_listening_socket_is_refused(run):
+    with socket.socket() as one:
+        high = socket.socket(fileno=fcntl.fcntl(one, fcntl.F_DUPFD, 50))
+        with high:
+            magent = pass_sockets(run, high)
+            assert magent.wait() == 71
+    assert "$LISTEN_FDS: descriptor 3 is no stream socket" in magent.output()
 
 
 def check(*arguments):
@@ -296,6 +344,7 @@ def test_scripts_are_executable_where_they_must_be():
                              ("magent.default", False),
                              ("magent.service", False),
                              ("magent@.service", False),
+                             ("magent.socket", False),
                              ("magent.logrotate", False),
                              ("keepalived.conf", False)):
         mode = (ROOT / "scripts" / name).stat().st_mode

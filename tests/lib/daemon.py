@@ -30,10 +30,11 @@ def children():
 class Run:
     """One run of magent with the words it said on stderr."""
 
-    def __init__(self, *options, port=None, user="root", **popen):
+    def __init__(self, *options, port=None, user="root", through=(), **popen):
+        """through: the command that starts it, with the one of magent behind."""
         self.port = port or free_port()
         self.log = tempfile.TemporaryFile("a+b")
-        self.command = [MAGENT, "-l", "127.0.0.1", "-p", str(self.port),
+        self.command = [*through, MAGENT, "-l", "127.0.0.1", "-p", str(self.port),
                         *(["-u", user] if user and os.geteuid() == 0 else []),
                         *map(str, options)]
         popen.setdefault("stderr", self.log)
