@@ -480,12 +480,20 @@ invalidation_new(struct conn_loop *loop, struct peer *peer,
 }
 
 void
+invalidation_drop_list(struct invalidation *invalidation)
+{
+	if (invalidation == NULL || invalidation->dump == NULL)
+		return;
+	dump_free(invalidation->dump);
+	invalidation->dump = NULL;
+}
+
+void
 invalidation_free(struct invalidation *invalidation)
 {
 	if (invalidation == NULL)
 		return;
-	if (invalidation->dump != NULL)
-		dump_free(invalidation->dump);
+	assert(invalidation->dump == NULL);
 	keys_free(invalidation->listed);
 	second_free(invalidation->second);
 	free(invalidation);

@@ -27,7 +27,12 @@ struct invalidation_handler {
 /* The pointers are borrowed.  Returns NULL when out of memory. */
 struct invalidation *invalidation_new(struct conn_loop *loop, struct peer *peer,
     const struct invalidation_handler *handler, void *owner);
-void invalidation_free(struct invalidation *invalidation); /* NULL is fine */
+
+/* Read no list of the peer any more, which is about to be freed.  And free the
+   invalidation, behind that, when the calls of the peer are gone.  NULL is
+   fine. */
+void invalidation_drop_list(struct invalidation *invalidation);
+void invalidation_free(struct invalidation *invalidation);
 
 /*
  * Begin.  The peer is in the state INVALIDATE and stays in it until done(),

@@ -894,7 +894,10 @@ recoveries_free(struct recoveries *all)
 	size_t n = all->of_peers == NULL ? 0 : pairs_peer_count(all->pairs);
 	size_t i;
 
-	/* The servers go first: they hold calls that recoveries are made of. */
+	/* The servers go first: they hold calls that recoveries are made of.
+	   Ahead of them goes what uses the servers by itself. */
+	for (i = 0; i < n; i++)
+		invalidation_drop_list(all->of_peers[i].invalidation);
 	rebuilds_free(all->rebuilds);
 	probe_free(all->probe);
 	rest_free(all->rest);
