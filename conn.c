@@ -25,13 +25,13 @@
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 #include <event2/event_struct.h>
 
 #include "block.h"
+#include "clock.h"
 #include "hot_assert.h"
 #include "outbuf.h"
 #include "pool.h"
@@ -149,12 +149,8 @@ conn_loop_new(struct event_base *base)
 int64_t
 conn_loop_now(struct conn_loop *loop)
 {
-	struct timespec now;
-
-	if (loop->now == -1) {
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		loop->now = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-	}
+	if (loop->now == -1)
+		loop->now = clock_ms();
 	return loop->now;
 }
 

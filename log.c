@@ -29,6 +29,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
+
 enum {
 	TEXT_SIZE = 1024,      /* bytes of a message; more is cut off */
 	PRINTABLE_SIZE = 2048, /* bytes of an escaped one; more is cut off */
@@ -152,15 +154,6 @@ log_escape(const char *bytes, size_t n, char *out, size_t size)
 	return out;
 }
 
-static int64_t
-now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* Begin a new period if the last one is over.  Returns whether the present one
    has fewer lines than these. */
 static bool
@@ -231,7 +224,7 @@ admit(const char *format, const char *text, unsigned long *left_out)
 {
 	struct site *site = site_find(format);
 	struct object *object = object_find(format, text);
-	int64_t now = now_ms();
+	int64_t now = clock_ms();
 
 	if (!period_has_room(&site->period, SITE_LINES, now) ||
 	    !period_has_room(&object->period, OBJECT_LINES, now)) {
@@ -475,7 +468,7 @@ bool
 log_is_due(struct log_trouble *trouble, const char *what)
 {
 	uint64_t hash = hash_bytes(HASH_START, what, strlen(what)) | 1;
-	int64_t now = now_ms();
+	int64_t now = clock_ms();
 	int64_t age = now - trouble->written_ms;
 
 	if (trouble->is_written &&

@@ -138,8 +138,12 @@ on_stop(evutil_socket_t number, short what, void *arg)
 	struct timeval wait = { .tv_sec = magent->options->shutdown_delay };
 
 	(void)what;
-	if (++magent->stops > 1)
+	if (++magent->stops > 1) {
+		/* The delay is not waited for any more. */
+		if (magent->listeners != NULL)
+			begin_stop(magent);
 		return;
+	}
 	magent->settings.is_stopping = true;
 	if (number != SIGTERM || wait.tv_sec == 0 || !magent->ready) {
 		begin_stop(magent);

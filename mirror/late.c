@@ -15,9 +15,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "mirror/behind.h"
 #include "mirror/bond.h"
 #include "mirror/dirty.h"
@@ -38,15 +38,6 @@ enum {
 	/* So many servers are asked. */
 	QUESTIONS_MAX = 64,
 };
-
-static int64_t
-now_in_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static void
 end_question(struct question *question)
@@ -86,11 +77,11 @@ read_answer(struct question *question)
 static void
 ask_all(struct question *questions, size_t n)
 {
-	int64_t end = now_in_ms() + LATE_ASK_MS, left;
+	int64_t end = clock_ms() + LATE_ASK_MS, left;
 	struct pollfd fds[QUESTIONS_MAX];
 	size_t i, open;
 
-	while ((left = end - now_in_ms()) > 0) {
+	while ((left = end - clock_ms()) > 0) {
 		for (i = open = 0; i < n; i++) {
 			fds[i].fd = questions[i].fd;
 			fds[i].events = questions[i].is_sent ? POLLIN : POLLOUT;

@@ -1,13 +1,16 @@
 """Signals: an end that finishes what is in flight, or one at once."""
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
 
+from faults import Fronted
 from lib.daemon import Run, refuses
 from lib.net import Client, wait_for
 from lib.servers import MAGENT
@@ -118,6 +121,32 @@ def test_shutdown_delay_can_be_cut_short(run, first, second):
         assert magent.wait() == 0
 
 
+def lists_slowly(asked):
+    """Refuses nothing, and takes its time to list keys."""
+    def refuse(line):
+        if line.startswith(b"lru_crawler metadump"):
+            asked.set()
+            time.sleep(2)
+    return refuse
+
+
+def test_second_signal_in_the_shutdown_delay_ends_a_pass_in_order(stage):
+    """The list of its keys has not begun."""
+    asked = threading.Event()
+    primary = stage.add(Fronted(lists_slowly(asked))).start()
+    magent = stage.add(Run("-D", "--shutdown-delay=60", "-s", primary.address,
+                           "-b", stage.memcached().address, "-t", "5000"))
+    magent.ready()
+    wait_for(lambda: "ready; servers" in magent.output(), "it to be ready")
+    with Client(magent.port) as client:
+        magent.process.send_signal(signal.SIGUSR2)
+        assert asked.wait(20)
+        magent.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: is_stopping(client), "the signal")
+    magent.process.send_signal(signal.SIGTERM)
+    assert magent.wait() == 0, magent.output()
+
+
 def test_sigterm_before_the_daemon_is_ready_is_status_1(stage, tmp_path):
     """The command that started it waits for it to be ready."""
     silent = stage.fake()
@@ -160,6 +189,30 @@ def test_sigterm_while_a_server_is_invalidated_ends_magent_in_order(stage):
                              for i in range(100)))
     silent.append(True)
     wait_for(lambda: state() == b"invalidate", "the invalidation")
+    magent.process.send_signal(signal.SIGTERM)
+    assert magent.wait() == 0, magent.output()
+
+
+def test_sigterm_while_a_server_is_emptied_key_by_key_ends_in_order(stage):
+    """It has lost its stamps, refuses flush_all, and has not begun to list its
+    keys."""
+    asked = threading.Event()
+    primary = Fronted(lists_slowly(asked))
+    primary.options += ("-F",)
+    stage.add(primary).start()
+    magent = stage.add(Run("-D", "-s", primary.address, "-b",
+                           stage.memcached().address, "-t", "5000"))
+    magent.ready()
+    with Client(magent.port) as client:
+        wait_for(lambda: stat_of(magent, b"0:state") == b"up", "the server")
+        assert client.talk(b"set k 0 0 1\r\nv\r\n") == b"STORED\r\n"
+    stamps = re.findall(rb"^key=magent%3A(\w+)%3A(\d) ", primary.listed(), re.M)
+    assert len(stamps) == 2
+    primary.talk(b"".join(b"delete magent:%s:%s\r\n" % stamp
+                          for stamp in stamps))
+    asked.clear()
+    assert asked.wait(20)
+    assert stat_of(magent, b"0:state") == b"invalidate"
     magent.process.send_signal(signal.SIGTERM)
     assert magent.wait() == 0, magent.output()
 
