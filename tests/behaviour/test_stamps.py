@@ -634,6 +634,9 @@ def copied(magent):
                                    magent.output())))
 
 
+MARKS = [b"magent:serving%d" % slot for slot in range(4)]
+
+
 class TwoMagents:
     """Two magents before a primary and a backup with many keys, of which so
     many serve clients."""
@@ -647,16 +650,18 @@ class TwoMagents:
         self.bond = Bond(self.primary, self.backup).wait()
         self.clients = [stage.client(magent)
                         for magent in self.magents[:serving]]
-        self.active = set()
-        wait_for(lambda: self.active_count() == serving,
-                 "them to say that they serve")
+        self.marks = {}
+        wait_for(lambda: self.know_each_other(serving),
+                 "those who serve to know of each other")
 
-    def active_count(self):
-        """How many magents have said that they serve: once a second each."""
+    def know_each_other(self, serving):
+        """A magent that serves looks each second who else does, and then says
+        so itself: what its second mark follows has seen the first of all."""
         self.serve()
-        said = values(self.primary, [b"magent:active"])
-        self.active.update(said.values())
-        return len(self.active)
+        for key, number in values(self.primary, MARKS).items():
+            self.marks.setdefault(key, set()).add(number)
+        return (len(self.marks) == serving and
+                all(len(numbers) > 2 for numbers in self.marks.values()))
 
     def serve(self):
         for client in self.clients:

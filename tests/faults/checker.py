@@ -43,8 +43,9 @@ checker.py --follow PREFIX      checks PREFIX.0, PREFIX.1 and so on as they
                         appear and removes them, until PREFIX.end is there
 --lossy: a value may be missed at any time, as in a cache without a mirror; but
 what was replaced or deleted may not come back.
---several: several magents serve.  What one of them copies it wins for a moment,
-if it is stale, so that it is open which client is told to set it anew.
+--several: several magents serve, or one follows another.  What one of them
+copies it wins for a moment, if it is stale, so that it is open which client is
+told to set it anew.
 """
 import argparse
 import collections

@@ -195,7 +195,7 @@ class Takeover(Scene):
 
     def start_load(self, proxy=None, **options):
         return super().start_load(proxy, **{
-            **LOAD, "several": self.layout.standby, **options})
+            **LOAD, "several": True, **options})
 
     # Events of the magents
 
