@@ -9,7 +9,13 @@
  *         '---- serving_proved(), which takes it away --- GONE
  *               by us, or by another magent
  *
- * A mark is a number that changes each second: who of its magent, and when.
+ * A mark is a number that changes each second: who of its magent, and when.  If
+ * all slots are taken, a mark is written over another one, and stands for that,
+ * too: it stays until the copies were compared, or the other one is seen again
+ * elsewhere.
+ *
+ * Invariant: what is compared for a mark was compared from when that was GONE
+ * on: its magent wrote up to GONE_MS before.
  *
  * Invariant: a backup is not proved for a primary that was a mirror, as it was
  * itself, from the first look after a rest if that finds a mark, or from one
@@ -61,6 +67,8 @@ struct serving {
 	unsigned int slot;
 	bool is_said; /* our mark is on some server */
 	struct other_mark others[SERVING_SLOTS];
+	/* What our mark was written over, never ALIVE; number 0: several. */
+	struct other_mark covered;
 	bool is_unproved;
 	bool is_comparing; /* unclean() was called */
 };
@@ -90,6 +98,21 @@ is_ours(const struct serving *serving, uint64_t number)
 	return number >> 32 == serving->id;
 }
 
+/* All slots are taken. */
+static unsigned int
+cover_mark(struct serving *serving)
+{
+	unsigned int slot = SERVING_SLOTS - 1;
+	struct other_mark *covered = &serving->covered;
+
+	covered->number = covered->state == MARK_NONE ?
+	    number_at(serving, slot) :
+	    0;
+	covered->state = MARK_NEW;
+	covered->changed_ms = conn_loop_now(serving->loop);
+	return slot;
+}
+
 /* Take a slot, if there is none, or somebody else has taken it, too. */
 static void
 choose_slot(struct serving *serving)
@@ -105,8 +128,7 @@ choose_slot(struct serving *serving)
 	for (slot = 0; slot < SERVING_SLOTS; slot++)
 		if (number_at(serving, slot) == 0)
 			break;
-	/* If all are taken, somebody is not noticed. */
-	serving->slot = slot < SERVING_SLOTS ? slot : SERVING_SLOTS - 1;
+	serving->slot = slot < SERVING_SLOTS ? slot : cover_mark(serving);
 }
 
 void
@@ -143,7 +165,8 @@ drop_slot(const struct serving *serving, unsigned int slot)
 bool
 serving_rest(struct serving *serving)
 {
-	if (!serving->is_said || !pairs_are_idle(serving->pairs))
+	if (!serving->is_said || serving->covered.state != MARK_NONE ||
+	    !pairs_are_idle(serving->pairs))
 		return false;
 	serving->is_said = false;
 	drop_slot(serving, serving->slot);
@@ -172,27 +195,61 @@ serving_begin_anew(struct serving *serving)
  * The marks of others
  */
 
-static void
+/* Whether a mark that has not changed is GONE from now on. */
+static bool
+has_gone(const struct serving *serving, struct other_mark *mark)
+{
+	if (mark->state == MARK_GONE ||
+	    conn_loop_now(serving->loop) - mark->changed_ms < GONE_MS)
+		return false;
+	mark->state = MARK_GONE;
+	return true;
+}
+
+/* Returns whether the mark is GONE from now on. */
+static bool
 look_at(struct serving *serving, unsigned int slot, bool is_first)
 {
 	struct other_mark *mark = &serving->others[slot];
 	uint64_t number = number_at(serving, slot);
-	int64_t now = conn_loop_now(serving->loop);
+	bool has_changed = number != mark->number;
+	bool is_another = number >> 32 != mark->number >> 32;
 
+	mark->number = number;
 	if (number == 0 || is_ours(serving, number)) {
 		mark->state = MARK_NONE;
-	} else if (mark->state == MARK_NONE ||
-	    (is_first && mark->state == MARK_ALIVE)) {
-		mark->state = MARK_NEW;
-		mark->changed_ms = now;
-	} else if (number != mark->number) {
-		mark->state = MARK_ALIVE;
-		mark->changed_ms = now;
-	} else if (mark->state != MARK_GONE &&
-	    now - mark->changed_ms >= GONE_MS) {
-		mark->state = MARK_GONE;
+		return false;
 	}
-	mark->number = number;
+	if (mark->state == MARK_NONE || is_another ||
+	    (is_first && mark->state == MARK_ALIVE))
+		mark->state = MARK_NEW;
+	else if (has_changed)
+		mark->state = MARK_ALIVE;
+	else
+		return has_gone(serving, mark);
+	mark->changed_ms = conn_loop_now(serving->loop);
+	return false;
+}
+
+/* The same for what our mark was written over. */
+static bool
+look_at_covered(struct serving *serving)
+{
+	struct other_mark *covered = &serving->covered;
+	unsigned int slot;
+	uint64_t number;
+
+	if (covered->state == MARK_NONE)
+		return false;
+	for (slot = 0; slot < SERVING_SLOTS && covered->number != 0; slot++) {
+		number = number_at(serving, slot);
+		if (number >> 32 == covered->number >> 32 &&
+		    number != covered->number) {
+			covered->state = MARK_NONE;
+			return false;
+		}
+	}
+	return has_gone(serving, covered);
 }
 
 static bool
@@ -203,7 +260,7 @@ has_mark(const struct serving *serving, enum mark_state state)
 	for (slot = 0; slot < SERVING_SLOTS; slot++)
 		if (serving->others[slot].state == state)
 			return true;
-	return false;
+	return serving->covered.state == state;
 }
 
 /* The backup may lack what the primary has.  If one of the two is away, it does
@@ -253,13 +310,14 @@ serving_is_unproved(const struct peer *peer)
 void
 serving_look(struct serving *serving, bool is_first)
 {
+	bool is_gone = look_at_covered(serving);
 	unsigned int slot;
 
 	for (slot = 0; slot < SERVING_SLOTS; slot++)
-		look_at(serving, slot, is_first);
+		is_gone |= look_at(serving, slot, is_first);
 	/* Another magent may have compared them: it takes the mark away. */
 	serving->is_comparing &= has_mark(serving, MARK_GONE);
-	if (has_mark(serving, MARK_GONE) && !serving->is_comparing) {
+	if (is_gone) {
 		log_warning(
 		    "another magent has not ended well: what it has "
 		    "written may be missing on backups");
@@ -290,6 +348,8 @@ serving_proved(struct serving *serving)
 		serving->others[slot].state = MARK_NONE;
 		drop_slot(serving, slot);
 	}
+	if (serving->covered.state == MARK_GONE)
+		serving->covered.state = MARK_NONE;
 	if (!has_mark(serving, MARK_NEW))
 		set_unproved(serving, false);
 }

@@ -16,16 +16,16 @@ struct peer;
 struct serving;
 
 enum {
-	/* So many magents can have a mark at a time. */
+	/* So many marks can be there at a time. */
 	SERVING_SLOTS = 4,
 };
 
 /*
  * unclean() is called with owner, from the loop, when such a mark is found: the
- * copies are to be compared, and then serving_proved() is to be called.  Until
- * that a backup is not proved to hold what its primary does, if both were there
- * when the mark was found.  loop and pairs are borrowed.  Returns NULL when out
- * of memory.
+ * copies are to be compared from then on, and then serving_proved() is to be
+ * called; once, if unclean() is called again before that.  Until then a backup
+ * is not proved to hold what its primary does, if both were there when the mark
+ * was found.  loop and pairs are borrowed.  Returns NULL when out of memory.
  */
 struct serving *serving_new(struct conn_loop *loop, struct pairs *pairs,
     void (*unclean)(void *owner), void *owner);

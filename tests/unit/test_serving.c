@@ -323,6 +323,83 @@ test_backup_that_is_not_proved_is_not_foreign_while_it_is_there(void)
 	end();
 }
 
+/* It may have died after the comparison had begun. */
+static void
+test_other_that_is_gone_later_has_copies_compared_again(void)
+{
+	int i;
+
+	begin();
+	for (i = 0; i < 5; i++) {
+		peers[0].serving[1] = i < 3 ? 200 + (uint64_t)i : 202;
+		look(0, 100, i == 0);
+	}
+	check(uncleans == 1 && !is_proved());
+	for (i = 0; i < 2; i++)
+		look(0, 100, false);
+	check(uncleans == 2 && !is_proved());
+	serving_proved(serving);
+	check(is_proved() && dropped == 2 * PEERS);
+	end();
+}
+
+/* Four marks are there, of which so many change each second; ours is written
+   over the last one.  A while later. */
+static void
+cover(unsigned int live)
+{
+	uint64_t number, second;
+	unsigned int slot;
+
+	for (second = 0; second < 3; second++)
+		for (slot = 0; slot < SERVING_SLOTS; slot++) {
+			number = (uint64_t)(slot + 1) << 32;
+			number += slot < live ? second : 0;
+			peers[0].serving[slot] = number;
+			if (slot + 1 == SERVING_SLOTS)
+				look(slot, number, second == 0);
+		}
+	serving_say(serving);
+	check(said_slot == SERVING_SLOTS - 1);
+	look(said_slot, said, false);
+}
+
+static void
+test_mark_that_ours_is_written_over_is_gone_in_its_time(void)
+{
+	begin();
+	cover(3);
+	check(!is_proved() && uncleans == 0);
+	/* Until its copies were compared, ours stays. */
+	check(!serving_rest(serving));
+	look(said_slot, said, false);
+	check(!is_proved() && uncleans == 0);
+	now_ms += 2000;
+	look(said_slot, said, false);
+	check(!is_proved() && uncleans >= 1);
+	serving_proved(serving);
+	check(peers[0].serving[said_slot] == said);
+	check(serving_rest(serving));
+	end();
+}
+
+static void
+test_mark_that_ours_is_written_over_may_be_seen_elsewhere(void)
+{
+	unsigned int slot;
+
+	begin();
+	cover(4);
+	check(!serving_rest(serving));
+	look(0, ((uint64_t)SERVING_SLOTS << 32) + 9, false);
+	check(serving_rest(serving));
+	for (slot = 0; slot < SERVING_SLOTS; slot++)
+		peers[0].serving[slot] = peers[1].serving[slot] = 0;
+	look(0, 0, false);
+	check(is_proved() && uncleans == 0);
+	end();
+}
+
 /* What it has left before is a mark of somebody who has not ended well. */
 static void
 test_magent_that_begins_anew_has_its_own_writes_proved(void)
@@ -360,6 +437,9 @@ main(void)
 	RUN(test_other_that_is_killed_while_both_serve_is_noticed);
 	RUN(test_proof_of_another_magent_counts);
 	RUN(test_mark_is_new_at_the_first_look_after_a_rest);
+	RUN(test_other_that_is_gone_later_has_copies_compared_again);
+	RUN(test_mark_that_ours_is_written_over_is_gone_in_its_time);
+	RUN(test_mark_that_ours_is_written_over_may_be_seen_elsewhere);
 	RUN(test_backup_of_a_primary_that_was_away_is_foreign);
 	RUN(test_backup_that_is_not_proved_is_not_foreign_while_it_is_there);
 	RUN(test_magent_that_begins_anew_has_its_own_writes_proved);
