@@ -1,16 +1,19 @@
 /*
  * Load that leaves a history: many clients on few keys, for checker.py.
  *
- * history -p PORT [-p PORT ...] -o PREFIX [-c CLIENTS] [-k HOT KEYS]
- *     [-K COLD KEYS] [-r OPERATIONS/S] [-s SEED] [-C CONTROL PORT]
- *     [-l LIMIT MS] [-t SECONDS]
- *     [-n NAME] [-B] [-M] [-x PERCENT] [-f SECONDS] [-D]
+ * history -p [ADDRESS:]PORT [-p ...] -o PREFIX [-c CLIENTS] [-k HOT KEYS]
+ *     [-K COLD KEYS] [-r OPERATIONS/S] [-s SEED] [-C [ADDRESS:]PORT]
+ *     [-l LIMIT MS] [-t SECONDS] [-g MS]
+ *     [-n NAME] [-B] [-M] [-A] [-x PERCENT] [-f SECONDS] [-D]
  *
  * The keys begin with NAME; so many PERCENT of the operations go to the hot
  * keys, which come first.  -B leaves out what memcached 1.4 has not.  -M leaves
  * out most meta commands, so that no value is ever stale and nobody is told to
- * set one, and also q and base64.
- * The clients are spread over the ports, four at most.
+ * set one, and also q and base64.  -A leaves out noreply: an error would not be
+ * seen.
+ * The clients are spread over the ports, four at most.  -g is for an address
+ * that moves: a client that has no answer for so long, or no connection, tries
+ * with another connection.
  * Each client has one request under way; it may be of several operations: a
  * get of many keys, or a noreply write and the get behind it.  Values never
  * repeat.  Operations are written to PREFIX.0, PREFIX.1 and so on in the order
@@ -48,6 +51,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -62,9 +66,8 @@ enum {
 	PORTS = 4,
 	JOINS = 6, /* of CROWD, those that join a value to another */
 	EVENTS = 256,
-	GIVE_UP_MS = 10000, /* without an answer so long: closed */
-	RETRY_MS = 20,      /* to connect */
-	BUCKET_MS = 10,     /* of the noise */
+	RETRY_MS = 20,  /* to connect */
+	BUCKET_MS = 10, /* of the noise */
 	BUCKETS = 4096,
 	SLOW_US = 50000, /* from here on noise is distinguished */
 	SLOWS = 4096,
@@ -204,6 +207,7 @@ static const char *prefix, *name = "";
 static int client_count = 48, flushers, hot = 24, cold = 200, hot_share = 90;
 static double rate = 12000;
 static int64_t limit_us = 300000;
+static int give_up_ms = 10000; /* without an answer, or a connection */
 static uint64_t seed = 1;
 
 static struct key *keys;
@@ -221,8 +225,8 @@ static struct {
 } flush;
 static double flush_seconds;
 static bool flushing, delayed_flushes;
-/* Meta commands may have q and b. */
-static bool all_flags = true;
+/* Meta commands may have q and b; others may have noreply. */
+static bool all_flags = true, with_noreply = true;
 
 static FILE *piece;
 static int piece_number;
@@ -475,11 +479,13 @@ static int
 connect_to(const struct sockaddr_in *to, void *data)
 {
 	struct epoll_event event = { .events = EPOLLIN, .data.ptr = data };
+	struct timeval limit = { give_up_ms / 1000, give_up_ms % 1000 * 1000 };
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 	int one = 1;
 
 	if (fd == -1)
 		die("socket");
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	if (connect(fd, (const struct sockaddr *)to, sizeof(*to)) == -1) {
 		close(fd);
 		return -1;
@@ -988,7 +994,7 @@ make_request(struct client *client)
 		add_with_token(client, held);
 	else if (kind <= GATS)
 		add_get(client, kind, key);
-	else if (!is_meta(kind) && below(7) == 0)
+	else if (with_noreply && !is_meta(kind) && below(7) == 0)
 		add_noreply(client, kind, key);
 	else
 		add_one(client, kind, key);
@@ -1527,7 +1533,7 @@ look_after(int64_t now)
 
 	for (i = 0; i < client_count + flushers; i++) {
 		if (!clients[i].busy ||
-		    now - clients[i].call < GIVE_UP_MS * (int64_t)1000000)
+		    now - clients[i].call < give_up_ms * (int64_t)1000000)
 			continue;
 		hung++;
 		complain(&clients[i], "HUNG");
@@ -1654,10 +1660,10 @@ run(int64_t until)
 			asked = now;
 			ask_control();
 		}
+		look_after(now);
 		if (now - told < 1000000000)
 			continue;
 		told = now;
-		look_after(now);
 		say("status");
 	}
 	while (control_since != 0)
@@ -1713,12 +1719,20 @@ on_signal(int number)
 	ended = 1;
 }
 
+/* A port of this host, or "address:port". */
 static void
-set_address(struct sockaddr_in *to, const char *port)
+set_address(struct sockaddr_in *to, const char *text)
 {
+	const char *colon = strrchr(text, ':');
+	char address[INET_ADDRSTRLEN] = "127.0.0.1";
+
+	if (colon != NULL)
+		snprintf(address, sizeof(address), "%.*s", (int)(colon - text),
+		    text);
 	to->sin_family = AF_INET;
-	to->sin_port = htons((uint16_t)atoi(port));
-	to->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	to->sin_port = htons((uint16_t)atoi(colon ? colon + 1 : text));
+	if (inet_pton(AF_INET, address, &to->sin_addr) != 1)
+		exit(2);
 }
 
 /* Leave out what is newer. */
@@ -1743,8 +1757,8 @@ read_options(int argc, char *argv[])
 	double seconds = 0;
 	int option;
 
-	while ((option = getopt(argc, argv, "p:o:c:k:K:r:s:C:l:t:n:BMx:f:D")) !=
-	    -1) {
+	while ((option = getopt(argc, argv,
+		    "p:o:c:k:K:r:s:C:l:t:g:n:ABMx:f:D")) != -1) {
 		switch (option) {
 		case 'p':
 			if (port_count == PORTS)
@@ -1778,8 +1792,14 @@ read_options(int argc, char *argv[])
 		case 't':
 			seconds = atof(optarg);
 			break;
+		case 'g':
+			give_up_ms = atoi(optarg);
+			break;
 		case 'n':
 			name = optarg;
+			break;
+		case 'A':
+			with_noreply = false;
 			break;
 		case 'B':
 			leave_out(OLDEST);

@@ -12,7 +12,7 @@ import pytest
 
 from lib import evidence
 from lib.net import Client, free_port, wait_for
-from lib.servers import MAGENT, TROUBLE
+from lib.servers import MAGENT, TROUBLE, written
 
 NOUSER, OSERR, CANTCREAT, TEMPFAIL = 67, 71, 73, 75
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -43,8 +43,7 @@ class Run:
         self.pid = self.process.pid
 
     def output(self):
-        self.log.seek(0)
-        return self.log.read().decode(errors="surrogateescape")
+        return written(self.log).decode(errors="surrogateescape")
 
     def serves(self):
         try:

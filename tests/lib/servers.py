@@ -40,6 +40,11 @@ def built(name, *options):
     return str(program)
 
 
+def written(log):
+    """What a file holds that a child writes to, and moves the offset of."""
+    return os.pread(log.fileno(), os.fstat(log.fileno()).st_size, 0)
+
+
 class Process:
     """A child that listens on a port of 127.0.0.1."""
 
@@ -82,8 +87,7 @@ class Process:
         raise NotImplementedError
 
     def output(self):
-        self.log.seek(0)
-        return self.log.read().decode(errors="replace")
+        return written(self.log).decode(errors="replace")
 
     def title(self):
         return "%s on port %s, pid %s, %s" % (
@@ -199,6 +203,8 @@ class Memcached(Process):
 
 
 class Magent(Process):
+    listen = "-l", "127.0.0.1"
+
     def __init__(self, primaries, backups=(), *options):
         super().__init__()
         self.primaries = primaries
@@ -209,7 +215,7 @@ class Magent(Process):
         servers = [word for flag, group in
                    (("-s", self.primaries), ("-b", self.backups))
                    for server in group for word in (flag, server.address)]
-        return [MAGENT, "-D", "-u", "root", "-l", "127.0.0.1",
+        return [MAGENT, "-D", "-u", "root", *self.listen,
                 "-p", str(self.port), *servers, *map(str, self.options)]
 
     def evidence(self):
