@@ -553,6 +553,31 @@ conn_resume(struct conn *conn)
 		schedule_offer(conn);
 }
 
+const char *
+conn_input(const struct conn *conn)
+{
+	return conn->in == NULL ? NULL : conn->in->bytes + conn->start;
+}
+
+bool
+conn_give_input(struct conn *conn, const char *bytes, size_t n)
+{
+	assert(conn->in == NULL && n > 0 && conn->fd != -1);
+	conn->in = block_copy(bytes, n);
+	if (conn->in == NULL)
+		return false;
+	conn->start = 0;
+	conn->end = n;
+	schedule_offer(conn);
+	return true;
+}
+
+int
+conn_socket(const struct conn *conn)
+{
+	return conn->fd;
+}
+
 void
 conn_offer_kept(struct conn *conn)
 {
@@ -738,6 +763,12 @@ conn_finish(struct conn *conn)
 		return;
 	conn->life = LIFE_FINISHING;
 	schedule_flush(conn);
+}
+
+void
+conn_copy_output(const struct conn *conn, char *bytes)
+{
+	outbuf_copy(&conn->out, bytes);
 }
 
 size_t

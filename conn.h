@@ -177,6 +177,19 @@ size_t conn_input_bytes(const struct conn *conn);
 /* Bytes of the block that the kept input is in; 0 if there is none. */
 size_t conn_input_memory(const struct conn *conn);
 
+/* The input that is kept, of conn_input_bytes(); valid until the loop turns. */
+const char *conn_input(const struct conn *conn);
+
+/* Copy the backlog to bytes, which have room for conn_backlog(). */
+void conn_copy_output(const struct conn *conn, char *bytes);
+
+/* As if n bytes had arrived on conn, which keeps nothing: they are offered in
+   the next turn.  Returns false when out of memory. */
+bool conn_give_input(struct conn *conn, const char *bytes, size_t n);
+
+/* The socket, which stays that of conn; -1: it has none. */
+int conn_socket(const struct conn *conn);
+
 /* Take the socket out of conn, which is closed next: it may still be read from
    and half-closed.  The caller owns it.  Returns -1 if there is none. */
 int conn_take_socket(struct conn *conn);

@@ -437,6 +437,27 @@ log_file_open(const char *path)
 	return file_fd != -1;
 }
 
+int
+log_file_fd(void)
+{
+	return file_fd;
+}
+
+const char *
+log_file_path(void)
+{
+	return file_path;
+}
+
+void
+log_file_keep(int fd, const char *path)
+{
+	assert(file_fd == -1 && path[0] == '/');
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	file_fd = fd;
+	file_path = path;
+}
+
 void
 log_file_alone(void)
 {

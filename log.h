@@ -42,6 +42,12 @@ void log_open(bool to_syslog, enum log_level most);
  */
 bool log_file_open(const char *path);
 
+/* The descriptor of the file; -1: there is none; and its path.  And go on with
+   one that is open, in the place of log_file_open(). */
+int log_file_fd(void);
+const char *log_file_path(void);
+void log_file_keep(int fd, const char *path);
+
 /* Lines go to the file alone from now on; without one nothing changes. */
 void log_file_alone(void);
 

@@ -159,6 +159,17 @@ outbuf_peek(const struct outbuf *out, struct iovec *vector, unsigned int max)
 }
 
 void
+outbuf_copy(const struct outbuf *out, char *bytes)
+{
+	const struct outbuf_segment *segment;
+
+	STAILQ_FOREACH(segment, &out->segments, entry) {
+		memcpy(bytes, segment->bytes, segment->length);
+		bytes += segment->length;
+	}
+}
+
+void
 outbuf_drop(struct outbuf *out, size_t n)
 {
 	struct outbuf_segment *segment;

@@ -78,6 +78,9 @@ bool outbuf_is_empty(const struct outbuf *out);
 unsigned int outbuf_peek(const struct outbuf *out, struct iovec *vector,
     unsigned int max);
 
+/* Copy all that is queued to bytes, which have room for that. */
+void outbuf_copy(const struct outbuf *out, char *bytes);
+
 /* Remove the first n bytes of the queue, which must have as many. */
 void outbuf_drop(struct outbuf *out, size_t n);
 

@@ -430,7 +430,7 @@ go_on_or_wait(struct exec *exec)
 	struct gate *gate = pairs_gate(exec->env->pairs);
 
 	assert(exec->owed == 1);
-	if ((!gate_is_closed(gate) || !gate_holds(gate, &exec->pair)) &&
+	if ((!gate_is_closed(gate) || !gate_holds_step(gate, &exec->pair)) &&
 	    !is_held_key(gate, current_step(exec), exec->bytes)) {
 		submit_next_step(exec);
 		return;
@@ -719,6 +719,19 @@ request_is_paused(const struct request *request)
 	const struct exec *exec = CONTAINER_OF(request, struct exec, request);
 
 	return exec->state == EXEC_WRITTEN && exec->keys_left > 0;
+}
+
+void
+request_left(const struct request *request, struct request_text *head,
+    struct request_text *keys)
+{
+	const struct exec *exec = CONTAINER_OF(request, struct exec, request);
+
+	assert(request_is_paused(request));
+	head->bytes = exec->bytes;
+	head->length = exec->r.keys.at;
+	keys->bytes = exec->bytes + exec->key_at;
+	keys->length = exec->r.length - exec->key_at;
 }
 
 bool

@@ -31,6 +31,12 @@ struct request {
 	size_t cost;                 /* bytes of memory that it takes, about */
 };
 
+/* A part of the command of a request, borrowed. */
+struct request_text {
+	const char *bytes;
+	size_t length;
+};
+
 /* What all requests share; borrowed until the last one has ended. */
 struct request_env {
 	struct pairs *pairs;
@@ -97,6 +103,11 @@ bool request_may_continue(const struct request *request);
 /* Ask for the next keys of a paused request that may continue.  The request may
    be ready at once. */
 void request_continue(struct request *request);
+
+/* A command that asks for the keys that are left of a paused request: the text
+   in front of its first key, and from the first of those keys on. */
+void request_left(const struct request *request, struct request_text *head,
+    struct request_text *keys);
 
 /* Whether all of the request has been submitted to servers, so that what
    follows it in the input of the client cannot overtake it. */

@@ -186,6 +186,18 @@ dirty_pop(struct dirty *dirty, char *key, size_t *length, bool *base64)
 	return true;
 }
 
+void
+dirty_each(const struct dirty *dirty,
+    void (*each)(void *owner, const char *key, size_t length, bool base64),
+    void *owner)
+{
+	const struct entry *entry;
+
+	for (entry = dirty->table; entry != NULL; entry = entry->hh.next)
+		each(owner, entry->key + 1, entry->length - 1,
+		    entry->key[0] == 'b');
+}
+
 bool
 dirty_is_all(const struct dirty *dirty)
 {

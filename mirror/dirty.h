@@ -38,6 +38,11 @@ bool dirty_remove(struct dirty *dirty, const char *key, size_t length,
  */
 bool dirty_pop(struct dirty *dirty, char *key, size_t *length, bool *base64);
 
+/* Call each() with each single key; the set does not change meanwhile. */
+void dirty_each(const struct dirty *dirty,
+    void (*each)(void *owner, const char *key, size_t length, bool base64),
+    void *owner);
+
 /* From now on all keys are dirty. */
 void dirty_add_all(struct dirty *dirty);
 

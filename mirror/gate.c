@@ -49,6 +49,8 @@ struct gate {
 	/* The pairs of this peer are held; NULL: all are.  Valid while there is
 	   a current job. */
 	const struct peer *held;
+	/* gate_let_steps() was called for the current job. */
+	bool lets_steps;
 	/* Fences of the current job that have not passed. */
 	unsigned int fences;
 	/* Peers whose pairs gate_hold() holds, and the pairs of
@@ -112,6 +114,7 @@ begin_job(struct gate *gate)
 
 	assert(gate->current == NULL);
 	gate->current = TAILQ_FIRST(&gate->jobs);
+	gate->lets_steps = false;
 	gate->holds++;
 	TAILQ_REMOVE(&gate->jobs, gate->current, entry);
 	gate->held = gate->current->peer;
@@ -178,6 +181,12 @@ gate_is_closed(const struct gate *gate)
 	return gate->current != NULL || gate->held_peers > 0;
 }
 
+bool
+gate_holds_peers(const struct gate *gate)
+{
+	return gate->held_peers > 0;
+}
+
 /* Whether the gate holds the pairs of this peer, which may be NULL. */
 static bool
 holds_peer(const struct gate *gate, const struct peer *peer)
@@ -204,11 +213,19 @@ holds_pair(const struct gate *gate, const struct pair *pair)
 }
 
 bool
+gate_holds_step(const struct gate *gate, const struct pair *pair)
+{
+	return (gate->current != NULL && gate->held == NULL &&
+		   !gate->lets_steps) ||
+	    gate->are_all_held || holds_peer(gate, pair->primary) ||
+	    holds_peer(gate, pair->backup) || holds_pair(gate, pair);
+}
+
+bool
 gate_holds(const struct gate *gate, const struct pair *pair)
 {
 	return (gate->current != NULL && gate->held == NULL) ||
-	    gate->are_all_held || holds_peer(gate, pair->primary) ||
-	    holds_peer(gate, pair->backup) || holds_pair(gate, pair);
+	    gate_holds_step(gate, pair);
 }
 
 /* Wake those that wait now, in their order.  They may wait again. */
@@ -381,6 +398,14 @@ gate_job_cancel(struct gate *gate, struct gate_job *job)
 	}
 	cancel_fences(gate);
 	open_and_wake(gate);
+}
+
+void
+gate_let_steps(struct gate *gate)
+{
+	assert(gate->current != NULL && !gate->current->waiting);
+	gate->lets_steps = true;
+	wake_waiters(gate);
 }
 
 void

@@ -92,6 +92,11 @@ void gate_job_cancel(struct gate *gate, struct gate_job *job);
    this function. */
 void gate_open(struct gate *gate);
 
+/* The job that runs has nothing against requests that have begun: from here on
+   gate_holds_step() does not hold them for it, and waiters are woken inside
+   this function. */
+void gate_let_steps(struct gate *gate);
+
 /*
  * Hold the pairs of peer, which has failed or is not known yet, until
  * gate_release() was called as often.  Jobs wait meanwhile.  When nothing is
@@ -131,8 +136,15 @@ bool gate_holds_anything(const struct gate *gate);
 /* Whether some pairs are held. */
 bool gate_is_closed(const struct gate *gate);
 
+/* Whether some pairs are held by gate_hold() and the like, and not only by a
+   job. */
+bool gate_holds_peers(const struct gate *gate);
+
 /* Whether nothing may begin for the keys of this pair now. */
 bool gate_holds(const struct gate *gate, const struct pair *pair);
+
+/* Whether what has begun may ask nothing new for the keys of this pair now. */
+bool gate_holds_step(const struct gate *gate, const struct pair *pair);
 
 /*
  * The gate is closed, or holds a key: have waiter->wake() called once, when it

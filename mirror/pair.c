@@ -189,6 +189,12 @@ pairs_magent_id(const struct pairs *pairs)
 	return pairs->magent_id;
 }
 
+void
+pairs_set_magent_id(struct pairs *pairs, uint64_t id)
+{
+	pairs->magent_id = id;
+}
+
 size_t
 pairs_peer_count(const struct pairs *pairs)
 {

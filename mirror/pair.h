@@ -126,6 +126,9 @@ bool pairs_are_mirrored(const struct pairs *pairs);
    has 17 digits at most, and is not 0. */
 uint64_t pairs_magent_id(const struct pairs *pairs);
 
+/* Be known by the number that this magent had before. */
+void pairs_set_magent_id(struct pairs *pairs, uint64_t id);
+
 /* The peers, in the order of the command line; i < pairs_peer_count(). */
 size_t pairs_peer_count(const struct pairs *pairs);
 struct peer *pairs_peer(struct pairs *pairs, size_t i);

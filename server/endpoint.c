@@ -128,6 +128,28 @@ forget_at_death(int fd)
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 }
 
+socklen_t
+endpoints_known(const struct endpoints *endpoints,
+    struct sockaddr_storage *address)
+{
+	const struct endpoint *endpoint;
+
+	if (endpoints->resolver == NULL || endpoints->current.count == 0)
+		return 0;
+	endpoint = endpoint_after(endpoints,
+	    endpoints->tried > 0 ? endpoints->tried - 1 : 0);
+	*address = endpoint->address;
+	return endpoint->length;
+}
+
+void
+endpoints_give(struct endpoints *endpoints, const void *address,
+    socklen_t length)
+{
+	if (endpoints->resolver != NULL)
+		add_endpoint(&endpoints->fresh, address, length);
+}
+
 static int
 connect_to(const struct endpoint *endpoint)
 {

@@ -7,6 +7,7 @@
  */
 
 #include <stdbool.h>
+#include <sys/socket.h>
 
 struct address;
 struct resolver;
@@ -35,6 +36,15 @@ bool endpoints_rewind(struct endpoints *endpoints);
 /* The endpoint that was tried last did not answer: the next round of tries
    begins with the one after it, as long as the endpoints are the same. */
 void endpoints_skip(struct endpoints *endpoints);
+
+/* Copy the endpoint that was tried last, or is the next one, to *address.
+   Returns its length; 0: none is known, or none was looked up. */
+socklen_t endpoints_known(const struct endpoints *endpoints,
+    struct sockaddr_storage *address);
+
+/* Begin with this one, and not with a lookup; unless none is needed. */
+void endpoints_give(struct endpoints *endpoints, const void *address,
+    socklen_t length);
 
 /*
  * Connect to the next endpoint to which a connection can be begun.  Returns a

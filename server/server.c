@@ -129,6 +129,22 @@ server_name(const struct server *server)
 	return server->address->name;
 }
 
+struct endpoints *
+server_endpoints(const struct server *server)
+{
+	return server->endpoints;
+}
+
+void
+server_set_counters(struct server *server,
+    const struct server_counters *counters)
+{
+	size_t waiting = server->counters.waiting;
+
+	server->counters = *counters;
+	server->counters.waiting = waiting;
+}
+
 const struct server_counters *
 server_counters(struct server *server)
 {

@@ -15,6 +15,7 @@
 struct address;
 struct block;
 struct conn_loop;
+struct endpoints;
 struct event_base;
 struct resolver;
 struct server;
@@ -163,6 +164,14 @@ struct server_counters {
 	uint64_t connects; /* calls of server_attach_links() */
 	size_t waiting;    /* calls that have no answer now */
 };
+
+/* Its endpoints: see endpoint.h. */
+struct endpoints *server_endpoints(const struct server *server);
+
+/* Go on counting from these, but for waiting.  To be called before
+   server_start(). */
+void server_set_counters(struct server *server,
+    const struct server_counters *counters);
 
 /* The counters as they are now; valid as long as server is. */
 const struct server_counters *server_counters(struct server *server);

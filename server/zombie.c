@@ -133,6 +133,17 @@ zombies_count(const struct zombies *zombies)
 	return zombies->count;
 }
 
+int
+zombies_fd(const struct zombies *zombies, size_t i)
+{
+	const struct zombie *zombie = LIST_FIRST(&zombies->list);
+
+	assert(i < zombies->count);
+	while (i-- > 0)
+		zombie = LIST_NEXT(zombie, entry);
+	return zombie->fd;
+}
+
 /*
  * Whether bytes that were sent, or our end, lie in the network, or could not
  * even leave: they were repeated, and nothing was heard for ms.  A full socket

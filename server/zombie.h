@@ -27,6 +27,9 @@ void zombies_add(struct zombies *zombies, int fd);
 /* How many connections have not ended on the other side. */
 size_t zombies_count(const struct zombies *zombies);
 
+/* The descriptor of the i-th of these, which stays theirs. */
+int zombies_fd(const struct zombies *zombies, size_t i);
+
 /* Reset those whose host has not heard of our end, and of which nothing was
    heard for the last ms either: there the network was broken, not the
    server. */

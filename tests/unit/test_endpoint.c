@@ -222,6 +222,31 @@ test_name_that_is_not_found_leaves_the_addresses_there_were(void)
 	end();
 }
 
+/* Another program goes on with the one that was connected to. */
+static void
+test_address_that_is_given_needs_no_lookup(void)
+{
+	struct sockaddr_storage known;
+	socklen_t length;
+
+	begin();
+	check(endpoints_known(endpoints, &known) == 0);
+	endpoints_look_up(endpoints);
+	answer("123");
+	check(next_digit() == '1' && next_digit() == '2');
+	length = endpoints_known(endpoints, &known);
+	check(length == sizeof(struct sockaddr_in));
+	end();
+	begin();
+	endpoints_give(endpoints, &known, length);
+	check(endpoints_rewind(endpoints) && next_digit() == '2');
+	endpoints_look_up(endpoints);
+	answer("3");
+	check(founds == 0);
+	check(endpoints_rewind(endpoints) && next_digit() == '3');
+	end();
+}
+
 static void
 test_free_cancels_the_lookup(void)
 {
@@ -241,6 +266,7 @@ main(void)
 	RUN(test_round_after_a_silent_address_begins_with_the_next);
 	RUN(test_new_addresses_of_a_name_are_tried_from_their_first);
 	RUN(test_name_that_is_not_found_leaves_the_addresses_there_were);
+	RUN(test_address_that_is_given_needs_no_lookup);
 	RUN(test_free_cancels_the_lookup);
 	return unit_end();
 }

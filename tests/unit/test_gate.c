@@ -398,6 +398,34 @@ test_running_job_may_open_the_gate_and_ask_for_another(void)
 	end();
 }
 
+/* Until the next job, or a server that has failed. */
+static void
+test_job_may_let_steps_go_on(void)
+{
+	struct pair pair = { .primary = &peers[P], .backup = &peers[B] };
+
+	begin();
+	gate_quiesce(gate, job('a'));
+	run_in_turns("a");
+	check(holds(P, B) && gate_holds_step(gate, &pair));
+	gate_wait(gate, waiter('A'));
+	gate_let_steps(gate);
+	check_happened("A");
+	check(holds(P, B) && !gate_holds_step(gate, &pair));
+	check(!gate_holds_peers(gate));
+	gate_hold(gate, &peers[B]);
+	check(gate_holds_step(gate, &pair) && gate_holds_peers(gate));
+	gate_release(gate, &peers[B]);
+	gate_open(gate);
+	check(!holds(P, B));
+	gate_quiesce(gate, job('b'));
+	check_turn("");
+	run_in_turns("b");
+	check(gate_holds_step(gate, &pair));
+	gate_open(gate);
+	end();
+}
+
 static void
 test_cancelled_waiter_is_not_woken(void)
 {
@@ -614,6 +642,7 @@ main(void)
 	RUN(test_server_fails_when_there_is_no_memory_for_its_fence);
 	RUN(test_gate_is_open_for_a_turn_between_jobs);
 	RUN(test_running_job_may_open_the_gate_and_ask_for_another);
+	RUN(test_job_may_let_steps_go_on);
 	RUN(test_cancelled_waiter_is_not_woken);
 	RUN(test_waiter_that_asks_for_a_job_does_not_keep_others_waiting);
 	RUN(test_waiter_that_cancels_another_keeps_it_from_waking);
