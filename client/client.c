@@ -19,9 +19,12 @@
 #include "client/client.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "carry.h"
 #include "client/budget.h"
 #include "client/stats.h"
 #include "conn.h"
@@ -944,6 +947,121 @@ client_new(struct client_env *env, int fd)
 	log_debug("%s: connected, %u clients now", client_name(client),
 	    stats_of(client)->connections);
 	return client;
+}
+
+/*
+ * From one program to the next one
+ *
+ * What is left of a get that waits for its next round becomes a command at the
+ * start of the input.
+ */
+
+/* The numbers of a line. */
+enum {
+	CARRIED_SOCKET,
+	CARRIED_NUMBER,
+	CARRIED_SWALLOW,
+	CARRIED_WINDOW,
+	CARRIED_REPLY_SIZE,
+	CARRIED_HEARD,
+	/* The bytes of the line are so many of input, and output. */
+	CARRIED_INPUT,
+	CARRIED_NUMBERS,
+};
+
+enum { INPUT_PARTS = 3 };
+
+bool
+client_is_at_rest(const struct client *client)
+{
+	const struct request *first = STAILQ_FIRST(&client->requests);
+
+	/* Behind the get of one that is closing there can be an error, which
+	   it will not get. */
+	return first == NULL ||
+	    (request_is_paused(first) &&
+		(client->count == 1 || client->is_closing));
+}
+
+/* Put what is to be its input to parts[]: what it is still to be asked for, and
+   has sent.  One that is closing quits when it has got the former. */
+static void
+list_input(const struct client *client, struct request_text parts[INPUT_PARTS])
+{
+	static const char quit[] = "quit\r\n";
+	const struct request *first = STAILQ_FIRST(&client->requests);
+	size_t i;
+
+	for (i = 0; i < INPUT_PARTS; i++)
+		parts[i] = (struct request_text){ "", 0 };
+	if (first != NULL)
+		request_left(first, &parts[0], &parts[1]);
+	if (client->is_closing)
+		parts[2] = (struct request_text){ quit, strlen(quit) };
+	else if (conn_input_bytes(client->conn) > 0)
+		parts[2] = (struct request_text){
+			conn_input(client->conn),
+			conn_input_bytes(client->conn),
+		};
+}
+
+bool
+client_carry(const struct client *client, struct carry *carry)
+{
+	struct request_text parts[INPUT_PARTS];
+	size_t backlog = conn_backlog(client->conn), input = 0, i;
+	char *bytes, *end;
+	uint64_t numbers[CARRIED_NUMBERS] = {
+		[CARRIED_SOCKET] = carry_descriptor(carry,
+		    conn_socket(client->conn)),
+		[CARRIED_NUMBER] = client->number,
+		[CARRIED_SWALLOW] = client->is_closing ? 0 : client->swallow,
+		[CARRIED_WINDOW] = client->window,
+		[CARRIED_REPLY_SIZE] = client->reply_size,
+		[CARRIED_HEARD] = (uint64_t)client->heard_ms,
+	};
+
+	assert(client_is_at_rest(client));
+	list_input(client, parts);
+	for (i = 0; i < INPUT_PARTS; i++)
+		input += parts[i].length;
+	numbers[CARRIED_INPUT] = input;
+	end = bytes = malloc(input + backlog + 1);
+	if (bytes == NULL)
+		return false;
+	for (i = 0; i < INPUT_PARTS; i++)
+		end = mempcpy(end, parts[i].bytes, parts[i].length);
+	conn_copy_output(client->conn, end);
+	carry_add(carry, "client", numbers, CARRIED_NUMBERS, bytes,
+	    input + backlog);
+	free(bytes);
+	return true;
+}
+
+bool
+client_take(struct client_env *env, const struct carry_line *line)
+{
+	const uint64_t *numbers = line->numbers;
+	size_t input = (size_t)numbers[CARRIED_INPUT];
+	struct client *client = client_new(env, (int)numbers[CARRIED_SOCKET]);
+
+	assert(input <= line->length);
+	if (client == NULL)
+		return false;
+	fcntl(conn_socket(client->conn), F_SETFD, FD_CLOEXEC);
+	client->number = numbers[CARRIED_NUMBER];
+	client->swallow = numbers[CARRIED_SWALLOW];
+	if (numbers[CARRIED_WINDOW] >= WINDOW_FIRST &&
+	    numbers[CARRIED_WINDOW] <= WINDOW_MAX)
+		client->window = (unsigned int)numbers[CARRIED_WINDOW];
+	client->reply_size = (size_t)numbers[CARRIED_REPLY_SIZE];
+	client->heard_ms = (int64_t)numbers[CARRIED_HEARD];
+	conn_write(client->conn, line->bytes + input, line->length - input);
+	client->queued = conn_queued(client->conn);
+	if (input == 0 || conn_give_input(client->conn, line->bytes, input))
+		return true;
+	close_client(client);
+	return false;
 }
 
 struct client *

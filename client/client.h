@@ -15,6 +15,8 @@
 #include "client/request.h"
 #include "client/unfinished.h"
 
+struct carry;
+struct carry_line;
 struct client;
 struct conn_loop;
 
@@ -39,6 +41,17 @@ struct client_env {
 /* Take over the connected socket fd, which is nonblocking.  Returns NULL when
    out of memory; then fd is still the caller's. */
 struct client *client_new(struct client_env *env, int fd);
+
+/* Whether it has nothing in flight, but for a get that waits for its next
+   round. */
+bool client_is_at_rest(const struct client *client);
+
+/* Write it to carry; it is at rest.  Returns false when out of memory. */
+bool client_carry(const struct client *client, struct carry *carry);
+
+/* Make the client of such a line, which goes on where it was.  Returns false
+   when out of memory; then it is closed. */
+bool client_take(struct client_env *env, const struct carry_line *line);
 
 /* The next client of the list; NULL: none. */
 struct client *client_next(struct client *client);

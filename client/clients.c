@@ -15,6 +15,7 @@
 
 #include <event2/event.h>
 
+#include "carry.h"
 #include "client/budget.h"
 #include "client/client.h"
 #include "client/stats.h"
@@ -78,6 +79,47 @@ clients_stop(struct clients *clients)
 		next = client_next(client);
 		client_stop(client);
 	}
+}
+
+/*
+ * From one program to the next one
+ */
+
+bool
+clients_are_at_rest(const struct clients *clients)
+{
+	struct client *client = TAILQ_FIRST(&clients->env.list);
+
+	for (; client != NULL; client = client_next(client))
+		if (!client_is_at_rest(client))
+			return false;
+	return true;
+}
+
+bool
+clients_carry(const struct clients *clients, struct carry *carry)
+{
+	struct client *client = TAILQ_FIRST(&clients->env.list);
+
+	stats_carry(clients->env.requests.stats, carry);
+	for (; client != NULL; client = client_next(client))
+		if (!client_carry(client, carry))
+			return false;
+	carry_numbers(carry, "clients", &clients->env.last_number, 1);
+	return true;
+}
+
+bool
+clients_take(struct clients *clients, const struct carry_line *line)
+{
+	struct client_env *env = &clients->env;
+
+	stats_take(env->requests.stats, line);
+	if (carry_is(line, "client"))
+		return client_take(env, line);
+	if (carry_is(line, "clients"))
+		env->last_number = line->numbers[0];
+	return true;
 }
 
 size_t

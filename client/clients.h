@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct carry;
+struct carry_line;
 struct clients;
 struct conn_loop;
 struct pairs;
@@ -38,6 +40,17 @@ void clients_accept(struct clients *clients, int fd);
 /* Begin nothing more: each client is closed when what it has in flight has been
    answered and sent.  To be called once. */
 void clients_stop(struct clients *clients);
+
+/* Whether all clients are at rest: see client_is_at_rest(). */
+bool clients_are_at_rest(const struct clients *clients);
+
+/* Write all of them, and what was counted, to carry.  Returns false when out of
+   memory. */
+bool clients_carry(const struct clients *clients, struct carry *carry);
+
+/* Take over what such a line says; what is not about clients is left out.
+   Returns false when out of memory. */
+bool clients_take(struct clients *clients, const struct carry_line *line);
 
 /* How many clients are connected. */
 size_t clients_count(const struct clients *clients);

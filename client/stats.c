@@ -8,7 +8,10 @@
 #include "client/stats.h"
 
 #include <assert.h>
+#include <stddef.h>
 #include <string.h>
+
+#include "carry.h"
 
 /* What a reply says of an item. */
 enum finding {
@@ -139,6 +142,66 @@ stats_count_get(struct stats *stats, enum proto_command command,
 	stats->cmd_get += keys;
 	stats->get_hits += hits;
 	stats->get_misses += keys - hits;
+}
+
+/* In the order of their numbers in a line; new ones are added at the end. */
+static const size_t carried[] = {
+	offsetof(struct stats, total_connections),
+	offsetof(struct stats, rejected_connections),
+	offsetof(struct stats, cmd_get),
+	offsetof(struct stats, get_hits),
+	offsetof(struct stats, get_misses),
+	offsetof(struct stats, cmd_set),
+	offsetof(struct stats, cmd_touch),
+	offsetof(struct stats, touch_hits),
+	offsetof(struct stats, touch_misses),
+	offsetof(struct stats, cmd_flush),
+	offsetof(struct stats, cmd_meta),
+	offsetof(struct stats, delete_hits),
+	offsetof(struct stats, delete_misses),
+	offsetof(struct stats, incr_hits),
+	offsetof(struct stats, incr_misses),
+	offsetof(struct stats, decr_hits),
+	offsetof(struct stats, decr_misses),
+	offsetof(struct stats, cas_hits),
+	offsetof(struct stats, cas_misses),
+	offsetof(struct stats, cas_badval),
+	offsetof(struct stats, bytes_read),
+	offsetof(struct stats, bytes_written),
+	offsetof(struct stats, listen_disabled),
+	offsetof(struct stats, listen_disabled_us),
+	offsetof(struct stats, yields),
+	offsetof(struct stats, no_server_errors),
+	offsetof(struct stats, memory_errors),
+};
+
+enum { CARRIED = sizeof(carried) / sizeof(carried[0]) };
+
+static_assert(CARRIED * sizeof(uint64_t) == offsetof(struct stats, connections),
+    "each counter is carried over");
+
+void
+stats_carry(const struct stats *stats, struct carry *carry)
+{
+	uint64_t numbers[CARRIED];
+	size_t i;
+
+	for (i = 0; i < CARRIED; i++)
+		memcpy(&numbers[i], (const char *)stats + carried[i],
+		    sizeof(numbers[i]));
+	carry_numbers(carry, "stats", numbers, CARRIED);
+}
+
+void
+stats_take(struct stats *stats, const struct carry_line *line)
+{
+	size_t i;
+
+	if (!carry_is(line, "stats"))
+		return;
+	for (i = 0; i < CARRIED; i++)
+		memcpy((char *)stats + carried[i], &line->numbers[i],
+		    sizeof(line->numbers[i]));
 }
 
 void

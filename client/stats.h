@@ -9,6 +9,9 @@
 
 #include "proto.h"
 
+struct carry;
+struct carry_line;
+
 struct stats {
 	/* Counters, since the start or the last stats reset.  A name that
 	   memcached has means what it means there. */
@@ -44,6 +47,11 @@ void stats_count(struct stats *stats, const struct proto_request *r,
 /* Count the keys of a get, or of an mg, and how many of them are hits. */
 void stats_count_get(struct stats *stats, enum proto_command command,
     unsigned int keys, unsigned int hits);
+
+/* Write the counters to carry; and take them over from such a line, unless it
+   is about something else. */
+void stats_carry(const struct stats *stats, struct carry *carry);
+void stats_take(struct stats *stats, const struct carry_line *line);
 
 /* Set the counters to zero. */
 void stats_reset(struct stats *stats);
