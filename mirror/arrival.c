@@ -113,6 +113,17 @@ look_at_partners(struct arrival *arrival)
 		server_fail(peer->server, "out of memory");
 }
 
+/* Whether the server, which a program before has trusted, is another
+   incarnation: it is judged as one that was away. */
+static bool
+is_another(const struct arrival *arrival)
+{
+	const struct identity *before = &arrival->peer->identity;
+
+	return before->known &&
+	    identity_compare(before, &arrival->identify.found) == IDENTITY_NEW;
+}
+
 static void
 on_stamps_read(void *owner, bool is_read)
 {
@@ -124,6 +135,8 @@ on_stamps_read(void *owner, bool is_read)
 		server_fail(peer->server, "does not answer get");
 	else if (peer->state != PEER_STARTING)
 		look_at_partners(arrival);
+	else if (is_another(arrival))
+		server_fail(peer->server, "is not what it was");
 	else if (judge_start(peer, &arrival->identify.found))
 		become_known(arrival);
 	else

@@ -31,6 +31,7 @@
 
 #include <event2/event.h>
 
+#include "carry.h"
 #include "conn.h"
 #include "container_of.h"
 #include "log.h"
@@ -437,13 +438,30 @@ run_flush(struct gate_job *job)
 	}
 }
 
+/* Returns NULL when out of memory. */
+static struct flush *
+flush_new(struct flushes *all, void (*done)(void *owner, const char *reply),
+    void *owner)
+{
+	size_t n = pairs_peer_count(all->pairs);
+	struct flush *flush = calloc(1,
+	    sizeof(*flush) + n * sizeof(flush->branches[0]));
+
+	if (flush == NULL)
+		return NULL;
+	flush->all = all;
+	flush->done = done;
+	flush->owner = owner;
+	flush->job.run = run_flush;
+	return flush;
+}
+
 bool
 flush_all(struct flushes *all, int64_t exptime,
     void (*done)(void *owner, const char *reply), void *owner)
 {
 	int64_t now = conn_loop_now(all->loop);
 	int64_t day = all->start_day_ms + now - all->start_ms;
-	size_t n = pairs_peer_count(all->pairs);
 	struct flush *flush;
 	int64_t wait;
 
@@ -454,13 +472,9 @@ flush_all(struct flushes *all, int64_t exptime,
 		done(owner, not_allowed);
 		return true;
 	}
-	flush = calloc(1, sizeof(*flush) + n * sizeof(flush->branches[0]));
+	flush = flush_new(all, done, owner);
 	if (flush == NULL)
 		return false;
-	flush->all = all;
-	flush->done = done;
-	flush->owner = owner;
-	flush->job.run = run_flush;
 	wait = due_in(exptime, day, all->start_day_ms);
 	flush->due_ms = wait > 0 ? now + wait : wait;
 	gate_quiesce(pairs_gate(all->pairs), &flush->job);
@@ -490,6 +504,35 @@ flushes_new(struct conn_loop *loop, struct pairs *pairs)
 		return NULL;
 	}
 	return all;
+}
+
+void
+flushes_carry(const struct flushes *all, struct carry *carry)
+{
+	uint64_t numbers[] = { (uint64_t)all->start_day_ms,
+		(uint64_t)all->start_ms,
+		all->to_come == NULL ? 0 : (uint64_t)all->to_come->due_ms };
+
+	carry_numbers(carry, "flush", numbers, 3);
+}
+
+bool
+flushes_take(struct flushes *all, const struct carry_line *line)
+{
+	struct flush *flush;
+
+	if (!carry_is(line, "flush"))
+		return true;
+	all->start_day_ms = (int64_t)line->numbers[0];
+	all->start_ms = (int64_t)line->numbers[1];
+	if ((int64_t)line->numbers[2] <= 0 || all->to_come != NULL)
+		return true;
+	flush = flush_new(all, NULL, NULL);
+	if (flush == NULL)
+		return false;
+	flush->due_ms = (int64_t)line->numbers[2];
+	keep_for_later(flush);
+	return true;
 }
 
 void

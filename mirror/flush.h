@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct carry;
+struct carry_line;
 struct conn_loop;
 struct flushes;
 struct pairs;
@@ -31,6 +33,12 @@ void flushes_free(struct flushes *flushes);
  */
 bool flush_all(struct flushes *flushes, int64_t exptime,
     void (*done)(void *owner, const char *reply), void *owner);
+
+/* Write the one that is to come, and when magent was started, to carry; and
+   take that over from such a line, unless it is about something else.  Returns
+   false when out of memory. */
+void flushes_carry(const struct flushes *flushes, struct carry *carry);
+bool flushes_take(struct flushes *flushes, const struct carry_line *line);
 
 /* Forget the one that is to come. */
 void flushes_stop(struct flushes *flushes);

@@ -474,12 +474,14 @@ judge_start(struct peer *peer, const struct identity *found)
 		if (partner == NULL)
 			continue;
 		bond = bond_of(peer, partner);
-		/* What has nothing is filled when the other one is there. */
-		if (partner->state == PEER_DOWN && found->stored == 0)
+		/* What has nothing is filled when the other one is there;
+		   unless a program before has known what it lacks. */
+		if (partner->state == PEER_DOWN && found->stored == 0 &&
+		    !peer->identity.known)
 			behind_set(peer, partner, BEHIND_ALL);
 		if (peer_is_mirror(partner) &&
 		    bond_side(bond, partner)->is_read &&
-		    !judge_start_with(peer, partner))
+		    !bond_lacks_room(bond) && !judge_start_with(peer, partner))
 			return false;
 	}
 	return true;

@@ -36,6 +36,7 @@
 #include "mirror/handback.h"
 #include "mirror/invalidate.h"
 #include "mirror/judge.h"
+#include "mirror/knowledge.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "mirror/probe.h"
@@ -851,7 +852,8 @@ recoveries_start(struct recoveries *all)
 	event_add(all->steady, &second);
 	for (i = 0; i < pairs_peer_count(all->pairs); i++) {
 		peer = pairs_peer(all->pairs, i);
-		gate_hold(peer->gate, peer);
+		if (peer->state == PEER_STARTING)
+			gate_hold(peer->gate, peer);
 		/* See probe.h. */
 		if (pairs_are_mirrored(all->pairs))
 			server_set_asked(peer->server);
@@ -886,6 +888,18 @@ recoveries_leave(struct recoveries *all)
 {
 	assert(all->are_stopping);
 	return serving_rest(all->serving);
+}
+
+void
+recoveries_carry(struct recoveries *all, struct carry *carry)
+{
+	knowledge_carry(all->pairs, all->serving, carry);
+}
+
+bool
+recoveries_take(struct recoveries *all, struct carry *carry)
+{
+	return knowledge_take(all->pairs, all->serving, carry);
 }
 
 void

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct carry;
 struct conn_loop;
 struct resolver;
 struct pairs;
@@ -50,6 +51,12 @@ void recoveries_stop(struct recoveries *recoveries);
 /* Nothing of clients is under way, nor will be: say so on the servers.  Returns
    whether something of that is to be sent.  recoveries_stop() was called. */
 bool recoveries_leave(struct recoveries *recoveries);
+
+/* Write what is known of the servers, which knowledge_is_at_rest(), to carry;
+   and take that over, before recoveries_start().  Returns false when out of
+   memory.  See knowledge.h. */
+void recoveries_carry(struct recoveries *recoveries, struct carry *carry);
+bool recoveries_take(struct recoveries *recoveries, struct carry *carry);
 
 /* The pairs, which the recoveries own. */
 struct pairs *recoveries_pairs(struct recoveries *recoveries);

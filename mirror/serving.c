@@ -36,6 +36,7 @@
 
 #include <event2/util.h>
 
+#include "carry.h"
 #include "conn.h"
 #include "log.h"
 #include "mirror/behind.h"
@@ -307,12 +308,30 @@ serving_is_unproved(const struct peer *peer)
 	return false;
 }
 
+/* Whether some server is there whose marks could be read. */
+static bool
+is_any_known(const struct serving *serving)
+{
+	const struct peer *peer;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(serving->pairs); i++) {
+		peer = pairs_peer(serving->pairs, i);
+		if (peer_is_mirror(peer) && peer->state != PEER_STARTING)
+			return true;
+	}
+	return false;
+}
+
 void
 serving_look(struct serving *serving, bool is_first)
 {
-	bool is_gone = look_at_covered(serving);
+	bool is_gone;
 	unsigned int slot;
 
+	if (!is_any_known(serving))
+		return;
+	is_gone = look_at_covered(serving);
 	for (slot = 0; slot < SERVING_SLOTS; slot++)
 		is_gone |= look_at(serving, slot, is_first);
 	/* Another magent may have compared them: it takes the mark away. */
@@ -352,6 +371,55 @@ serving_proved(struct serving *serving)
 		serving->covered.state = MARK_NONE;
 	if (!has_mark(serving, MARK_NEW))
 		set_unproved(serving, false);
+}
+
+/*
+ * From one program to the next one
+ */
+
+enum {
+	SERVING_ID,
+	SERVING_SLOT,
+	SERVING_IS_SAID,
+	SERVING_IS_UNPROVED,
+	SERVING_COVERED, /* it has covered a mark: its number, and since when */
+	SERVING_COVERED_NUMBER,
+	SERVING_COVERED_MS,
+	SERVING_NUMBERS,
+};
+
+void
+serving_carry(const struct serving *serving, struct carry *carry)
+{
+	uint64_t numbers[SERVING_NUMBERS] = {
+		[SERVING_ID] = serving->id,
+		[SERVING_SLOT] = serving->slot,
+		[SERVING_IS_SAID] = serving->is_said,
+		[SERVING_IS_UNPROVED] = serving->is_unproved,
+		[SERVING_COVERED] = serving->covered.state != MARK_NONE,
+		[SERVING_COVERED_NUMBER] = serving->covered.number,
+		[SERVING_COVERED_MS] = (uint64_t)serving->covered.changed_ms,
+	};
+
+	carry_numbers(carry, "serving", numbers, SERVING_NUMBERS);
+}
+
+void
+serving_take(struct serving *serving, const struct carry_line *line)
+{
+	const uint64_t *numbers = line->numbers;
+
+	if (!carry_is(line, "serving") || numbers[SERVING_SLOT] > NO_SLOT)
+		return;
+	serving->id = numbers[SERVING_ID];
+	serving->slot = (unsigned int)numbers[SERVING_SLOT];
+	serving->is_said = numbers[SERVING_IS_SAID];
+	serving->is_unproved = numbers[SERVING_IS_UNPROVED];
+	/* What is being compared is compared once more. */
+	if (numbers[SERVING_COVERED])
+		serving->covered.state = MARK_NEW;
+	serving->covered.number = numbers[SERVING_COVERED_NUMBER];
+	serving->covered.changed_ms = (int64_t)numbers[SERVING_COVERED_MS];
 }
 
 /*

@@ -10,6 +10,8 @@
 
 #include <stdbool.h>
 
+struct carry;
+struct carry_line;
 struct conn_loop;
 struct pairs;
 struct peer;
@@ -42,6 +44,11 @@ bool serving_rest(struct serving *serving);
 /* What was under way here is forgotten: our mark is that of a magent which has
    not ended well, and we are another one from here on. */
 void serving_begin_anew(struct serving *serving);
+
+/* Write who we are to carry, and what our mark stands for; and take that over
+   from such a line, unless it is about something else. */
+void serving_carry(const struct serving *serving, struct carry *carry);
+void serving_take(struct serving *serving, const struct carry_line *line);
 
 /* The marks were read.  is_first: since this magent has rested, so that
    others may have served. */

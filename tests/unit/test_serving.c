@@ -3,6 +3,9 @@
  * what the servers hold at each second.  The servers are played by the test.
  */
 
+#include <unistd.h>
+
+#include "carry.h"
 #include "conn.h"
 #include "log.h"
 #include "mirror/behind.h"
@@ -82,6 +85,12 @@ log_warning(const char *format, ...)
 {
 	(void)format;
 	warnings++;
+}
+
+void
+log_error(const char *format, ...)
+{
+	log_warning("%s", format);
 }
 
 void
@@ -425,6 +434,44 @@ test_magent_that_begins_anew_has_its_own_writes_proved(void)
 	end();
 }
 
+/* Another program goes on as the same magent; its mark is its own, and stands
+   for what it was written over. */
+static void
+test_next_program_goes_on(void)
+{
+	struct carry *carry, *read;
+	struct carry_line line;
+	uint64_t before;
+
+	begin();
+	cover(3);
+	before = said;
+	carry = carry_new();
+	unit_need(carry != NULL, "carry_new");
+	serving_carry(serving, carry);
+	check(carry_end(carry));
+	check(carry_export(carry, "CARRY_TEST"));
+	end();
+	serving = serving_new(NULL, NULL, on_unclean, &uncleans);
+	unit_need(serving != NULL, "serving_new");
+	read = carry_open(dup(atoi(getenv("CARRY_TEST"))));
+	unit_need(read != NULL, "carry_open");
+	while (carry_next(read, &line))
+		serving_take(serving, &line);
+	carry_free(read);
+	carry_free(carry);
+	look(said_slot, before, true);
+	serving_say(serving);
+	check(said >> 32 == before >> 32 && said_slot == SERVING_SLOTS - 1);
+	check(!serving_rest(serving));
+	now_ms += 4000;
+	look(said_slot, said, false);
+	check(uncleans >= 1);
+	serving_proved(serving);
+	check(serving_rest(serving));
+	end();
+}
+
 int
 main(void)
 {
@@ -442,6 +489,7 @@ main(void)
 	RUN(test_mark_that_ours_is_written_over_may_be_seen_elsewhere);
 	RUN(test_backup_of_a_primary_that_was_away_is_foreign);
 	RUN(test_backup_that_is_not_proved_is_not_foreign_while_it_is_there);
+	RUN(test_next_program_goes_on);
 	RUN(test_magent_that_begins_anew_has_its_own_writes_proved);
 	return unit_end();
 }
