@@ -84,7 +84,8 @@ daemon_files(unsigned int clients, unsigned int other, unsigned int kept)
 	int fd;
 
 	assert(clients > 0 && parent_fd == -1 && pid_fd == -1);
-	closefrom(STDERR_FILENO + 1 + (int)kept);
+	if (kept != DAEMON_KEEP_ALL)
+		closefrom(STDERR_FILENO + 1 + (int)kept);
 	do {
 		fd = open("/dev/null", O_RDWR);
 		if (fd == -1) {
@@ -219,6 +220,27 @@ daemon_pid_file(const char *path)
 	if (ftruncate(pid_fd, 0) == -1 ||
 	    dprintf(pid_fd, "%ld\n", (long)getpid()) < 0)
 		pid_file_failed(path);
+}
+
+int
+daemon_pid_file_fd(void)
+{
+	return pid_fd;
+}
+
+const char *
+daemon_pid_file_path(void)
+{
+	return pid_path;
+}
+
+void
+daemon_keep_pid_file(int fd, const char *path)
+{
+	assert(pid_fd == -1);
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	pid_fd = fd;
+	pid_path = path;
 }
 
 void
@@ -405,34 +427,105 @@ daemon_drop(const char *user, const char *group)
 		log_warning("cannot give up new privileges: %m");
 }
 
-/* Send state to systemd, if it wants to know.  Returns false, and errno, if it
-   could not be sent. */
+/* Whether the process is of this user; and of this group. */
 static bool
-notify(const char *state, int flags)
+is_user(const char *user)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const struct passwd *entry = getpwnam(user);
+	uid_t number = geteuid();
+
+	return entry != NULL ? entry->pw_uid == geteuid() :
+			       parse_id(user, &number) && number == geteuid();
+}
+
+static bool
+is_group(const char *group)
+{
+	const struct group *entry = getgrnam(group);
+	gid_t number = getegid();
+
+	return entry != NULL ? entry->gr_gid == getegid() :
+			       parse_id(group, &number) && number == getegid();
+}
+
+void
+daemon_keep_account(const char *user, const char *group)
+{
+	if ((user != NULL && !is_user(user)) ||
+	    (group != NULL && !is_group(group)))
+		log_warning(
+		    "-u and -g are those of the start: staying user %u, "
+		    "group %u",
+		    geteuid(), getegid());
+}
+
+void
+daemon_go_to_root(void)
+{
+	if (chdir("/") == -1)
+		log_warning("cannot go to the root directory: %m");
+}
+
+/* Put the address of systemd's socket into *address.  Returns its length; 0: it
+   does not want to know, or -1 and errno. */
+static ssize_t
+notify_address(struct sockaddr_un *address)
+{
 	const char *path = getenv("NOTIFY_SOCKET");
 	size_t length;
 
-	assert(state[0] != '\0');
 	if (path == NULL || (path[0] != '/' && path[0] != '@'))
-		return true;
+		return 0;
 	length = strlen(path);
-	if (length < 2 || length > sizeof(address.sun_path)) {
+	if (length < 2 || length > sizeof(address->sun_path)) {
 		errno = ENAMETOOLONG;
-		return false;
+		return -1;
 	}
-	memcpy(address.sun_path, path, length);
+	memset(address, 0, sizeof(*address));
+	address->sun_family = AF_UNIX;
+	memcpy(address->sun_path, path, length);
 	if (path[0] == '@')
-		address.sun_path[0] = '\0'; /* the abstract namespace */
+		address->sun_path[0] = '\0'; /* the abstract namespace */
+	return (ssize_t)(offsetof(struct sockaddr_un, sun_path) + length);
+}
+
+/* Send state to systemd, with copies of n descriptors, if it wants to know.
+   Returns false, and errno, if it could not be sent. */
+static bool
+notify(const char *state, const int *fds, size_t n, int flags)
+{
+	_Alignas(struct cmsghdr) char
+	    control[CMSG_SPACE(DAEMON_STORED_MAX * sizeof(int))] = { 0 };
+	struct sockaddr_un address;
+	struct iovec text = {
+		.iov_base = (void *)(uintptr_t)state,
+		.iov_len = strlen(state),
+	};
+	struct msghdr message = {
+		.msg_name = &address,
+		.msg_iov = &text,
+		.msg_iovlen = 1,
+	};
+	struct cmsghdr *rights;
+	ssize_t length = notify_address(&address);
+
+	assert(state[0] != '\0' && n <= DAEMON_STORED_MAX);
+	if (length <= 0)
+		return length == 0;
+	message.msg_namelen = (socklen_t)length;
+	if (n > 0) {
+		message.msg_control = control;
+		message.msg_controllen = CMSG_SPACE(n * sizeof(int));
+		rights = CMSG_FIRSTHDR(&message);
+		rights->cmsg_level = SOL_SOCKET;
+		rights->cmsg_type = SCM_RIGHTS;
+		rights->cmsg_len = CMSG_LEN(n * sizeof(int));
+		memcpy(CMSG_DATA(rights), fds, n * sizeof(int));
+	}
 	if (notify_fd == -1)
 		notify_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (notify_fd == -1)
-		return false;
-	return sendto(notify_fd, state, strlen(state), MSG_NOSIGNAL | flags,
-		   (struct sockaddr *)&address,
-		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) +
-		       length)) != -1;
+	return notify_fd != -1 &&
+	    sendmsg(notify_fd, &message, MSG_NOSIGNAL | flags) != -1;
 }
 
 /* A daemon is ready: leave the directory and the terminal of the caller, and
@@ -444,8 +537,7 @@ leave_caller(void)
 	ssize_t n;
 
 	assert(null_fd > STDERR_FILENO && parent_fd > STDERR_FILENO);
-	if (chdir("/") == -1)
-		log_warning("cannot go to the root directory: %m");
+	daemon_go_to_root();
 	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
 		dup2(null_fd, fd);
 	close(null_fd);
@@ -462,7 +554,7 @@ void
 daemon_ready(void)
 {
 	/* systemd waits for this message, so we may wait until it is taken. */
-	if (!notify("READY=1", 0))
+	if (!notify("READY=1", NULL, 0, 0))
 		log_warning("cannot tell systemd that we are ready: %m");
 	if (parent_fd != -1)
 		leave_caller();
@@ -471,6 +563,21 @@ daemon_ready(void)
 void
 daemon_notify(const char *state)
 {
-	if (!notify(state, MSG_DONTWAIT))
+	if (!notify(state, NULL, 0, MSG_DONTWAIT))
 		log_debug("cannot tell systemd %s: %m", state);
+}
+
+void
+daemon_store(const char *name, const int *fds, size_t n, bool has_kept)
+{
+	char state[128];
+
+	if (has_kept) {
+		snprintf(state, sizeof(state), "FDSTOREREMOVE=1\nFDNAME=%s",
+		    name);
+		daemon_notify(state);
+	}
+	snprintf(state, sizeof(state), "FDSTORE=1\nFDNAME=%s", name);
+	if (!notify(state, fds, n, MSG_DONTWAIT))
+		log_debug("cannot have systemd keep sockets: %m");
 }

@@ -18,13 +18,26 @@
  *
  * daemon_notify() may be called at any time after daemon_drop().
  *
+ * A program that takes the place of one before is a daemon already:
+ *
+ *	daemon_files()            with DAEMON_KEEP_ALL
+ *	daemon_keep_pid_file()    and perhaps daemon_pid_file(), for another one
+ *	daemon_keep_account()
+ *	daemon_go_to_root()       unless magent stays in the foreground
+ *	daemon_ready()
+ *
  * Ports and the pid file need the rights of root, nothing behind daemon_drop()
  * does.  What fails here before daemon_ready() is logged in one line and ends
  * the process with a status of <sysexits.h>; from daemon_ready() on nothing
  * here ends it.
  */
 
+#include <limits.h>
 #include <stdbool.h>
+#include <stddef.h>
+
+/* For daemon_files(): close nothing. */
+#define DAEMON_KEEP_ALL UINT_MAX
 
 /*
  * Raise RLIMIT_NOFILE to a number of clients, 1 and up, and of other
@@ -53,6 +66,12 @@ void daemon_fork(void);
  */
 void daemon_pid_file(const char *path);
 
+/* The descriptor of the locked pid file; -1: there is none; and its path.  And
+   go on with one that is locked already; path is as above. */
+int daemon_pid_file_fd(void);
+const char *daemon_pid_file_path(void);
+void daemon_keep_pid_file(int fd, const char *path);
+
 /* Empty the pid file and unlock it, and remove it if it is still ours and the
    directory lets us.  Does nothing if there is none. */
 void daemon_pid_file_remove(void);
@@ -73,6 +92,13 @@ void daemon_pid_file_remove(void);
  */
 void daemon_drop(const char *user, const char *group);
 
+/* This process stays who it is; the log says so if user and group say something
+   else. */
+void daemon_keep_account(const char *user, const char *group);
+
+/* A daemon is in no directory that somebody may want to remove. */
+void daemon_go_to_root(void);
+
 /* Exit as daemon_drop() does if there is no such user or group. */
 void daemon_check_account(const char *user, const char *group);
 
@@ -84,6 +110,13 @@ void daemon_check_account(const char *user, const char *group);
  * log_open(true, ...) behind it.
  */
 void daemon_ready(void);
+
+enum { DAEMON_STORED_MAX = 64 };
+
+/* Have systemd keep copies of n descriptors, at most DAEMON_STORED_MAX, by that
+   name; in the place of others, if it has kept some before.  Never waits;
+   without $NOTIFY_SOCKET it does nothing. */
+void daemon_store(const char *name, const int *fds, size_t n, bool has_kept);
 
 /* Send a state to systemd, such as STOPPING=1 or WATCHDOG=1.  Never waits;
    without $NOTIFY_SOCKET it does nothing. */

@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/queue.h>
 #include <sysexits.h>
 #include <time.h>
@@ -25,6 +26,7 @@
 #include <event2/event.h>
 
 #include "block.h"
+#include "carry.h"
 #include "client/clients.h"
 #include "client/listener.h"
 #include "client/report.h"
@@ -32,15 +34,18 @@
 #include "client/stats.h"
 #include "conn.h"
 #include "daemon.h"
+#include "handover.h"
 #include "health.h"
 #include "ketama.h"
 #include "lasting.h"
 #include "log.h"
+#include "mirror/knowledge.h"
 #include "mirror/pair.h"
 #include "mirror/recovery.h"
 #include "mirror/scrub.h"
 #include "options.h"
 #include "pool.h"
+#include "replace.h"
 #include "server/resolver.h"
 #include "server/server.h"
 
@@ -54,6 +59,9 @@ enum {
 	/* Of these, those that are left when there are too many clients: for
 	   lookups, the log, lists of keys. */
 	KEPT_FILES = 8,
+	/* What is under way may take so long, and four times -t, before another
+	   program takes over. */
+	HANDOVER_MS = 1000,
 	/* Bytes by which a value of a server may be larger than -I: its own
 	   limit may be above ours. */
 	VALUE_SLACK = 1 << 20,
@@ -84,12 +92,20 @@ struct magent {
 	struct listener **listeners; /* one per socket; NULL after a stop */
 	size_t listener_count;
 	unsigned int passed; /* sockets that systemd has made */
+	struct handover *handover;
+	/* It takes the place of a program before: that has left this. */
+	bool is_next;
+	struct carry *carry;             /* NULL: none, or it is taken over */
+	struct handover_process process; /* valid if is_next */
+	bool is_due;                     /* of handover */
+	struct pairs_servers servers;    /* those of options */
 	struct event *signals[SIGNALS];
 	struct event *tick;
-	struct event *delay; /* ends the one of --shutdown-delay */
-	bool ready;          /* daemon_ready() was called */
-	unsigned int stops;  /* signals to stop that have come */
-	int64_t deadline;    /* end of the grace; valid if stops > 0 */
+	struct event *delay;    /* ends the one of --shutdown-delay */
+	bool ready;             /* daemon_ready() was called */
+	bool is_to_be_replaced; /* as soon as it is ready */
+	unsigned int stops;     /* signals to stop that have come */
+	int64_t deadline;       /* end of the grace; valid if stops > 0 */
 };
 
 /*
@@ -113,6 +129,7 @@ static void
 begin_stop(struct magent *magent)
 {
 	assert(magent->clients != NULL && magent->recoveries != NULL);
+	handover_cancel(magent->handover);
 	log_info("stopping: %zu clients are connected",
 	    clients_count(magent->clients));
 	daemon_notify("STOPPING=1");
@@ -138,6 +155,8 @@ on_stop(evutil_socket_t number, short what, void *arg)
 	struct timeval wait = { .tv_sec = magent->options->shutdown_delay };
 
 	(void)what;
+	if (magent->handover != NULL)
+		handover_cancel(magent->handover);
 	if (++magent->stops > 1) {
 		/* The delay is not waited for any more. */
 		if (magent->listeners != NULL)
@@ -152,6 +171,24 @@ on_stop(evutil_socket_t number, short what, void *arg)
 	log_info("stopping in %u s; clients are served until then",
 	    magent->options->shutdown_delay);
 	event_add(magent->delay, &wait);
+}
+
+/* There is another program, or are other options; or the log file was renamed,
+   as far as whoever sends it knows. */
+static void
+on_replace(evutil_socket_t fd, short what, void *arg)
+{
+	struct magent *magent = arg;
+
+	(void)fd;
+	(void)what;
+	log_file_reopen();
+	if (magent->stops > 0)
+		log_info("is not replaced: it stops");
+	else if (magent->ready)
+		handover_begin(magent->handover);
+	else
+		magent->is_to_be_replaced = true;
 }
 
 /* The log file was renamed. */
@@ -187,33 +224,65 @@ on_watchdog_tick(evutil_socket_t fd, short what, void *arg)
  * Building
  */
 
-/* Returns false after one line in the log. */
+/* Take over the sockets that a program before has left.  Returns false after
+   one line in the log. */
 static bool
-bind_sockets(struct magent *magent)
+take_sockets(struct sockets *sockets, struct carry *carry)
+{
+	struct carry_line line;
+
+	carry_rewind(carry);
+	while (carry_next(carry, &line))
+		if (!sockets_take(sockets, &line))
+			return false;
+	return true;
+}
+
+/* Listen where the options say, unless systemd has made the sockets.  Returns
+   as take_sockets(). */
+static bool
+bind_asked(struct magent *magent)
 {
 	const struct options *options = magent->options;
 	size_t i;
 
 	assert(options->listen_port > 0 || options->socket_path != NULL);
+	if (sockets_are_passed(magent->sockets)) {
+		log_info("sockets of systemd: %zu; -p, -l and -f are not used",
+		    sockets_count(magent->sockets));
+		return true;
+	}
+	if (options->listen_port > 0 && options->listen_count == 0 &&
+	    !sockets_bind_tcp(magent->sockets, NULL, options->listen_port,
+		false))
+		return false;
+	for (i = 0; options->listen_port > 0 && i < options->listen_count; i++)
+		if (!sockets_bind_tcp(magent->sockets, options->listen_hosts[i],
+			options->listen_port, options->freebind))
+			return false;
+	return options->socket_path == NULL ||
+	    sockets_bind_unix(magent->sockets, options->socket_path);
+}
+
+/* Returns as take_sockets(). */
+static bool
+bind_sockets(struct magent *magent)
+{
 	magent->sockets = sockets_new();
 	if (magent->sockets == NULL) {
 		log_error("cannot start: out of memory");
 		return false;
 	}
-	if (magent->passed > 0) {
-		log_info("sockets of systemd: %u; -p, -l and -f are not used",
-		    magent->passed);
-		return sockets_take_passed(magent->sockets, magent->passed);
-	}
-	if (options->listen_port > 0 && options->listen_count == 0 &&
-	    !sockets_bind_tcp(magent->sockets, NULL, options->listen_port))
+	if (!sockets_take_passed(magent->sockets, magent->passed) ||
+	    (magent->is_next && !take_sockets(magent->sockets, magent->carry)))
 		return false;
-	for (i = 0; options->listen_port > 0 && i < options->listen_count; i++)
-		if (!sockets_bind_tcp(magent->sockets, options->listen_hosts[i],
-			options->listen_port))
-			return false;
-	return options->socket_path == NULL ||
-	    sockets_bind_unix(magent->sockets, options->socket_path);
+	if (bind_asked(magent))
+		sockets_drop_unasked(magent->sockets);
+	else if (!magent->is_next)
+		return false;
+	/* What could be listened on at the rehearsal cannot be now: go on with
+	   those of before. */
+	return true;
 }
 
 static bool
@@ -260,7 +329,20 @@ set_settings(struct magent *magent, unsigned int max_clients)
 		.refuse_flush = options->refuse_flush,
 		.error_on_down = options->error_on_down,
 		.scrub_pace = options->scrub_pace,
-		.started_ms = conn_loop_now(magent->loop),
+		.started_ms = magent->is_next ? magent->process.started_ms :
+						conn_loop_now(magent->loop),
+	};
+}
+
+static struct pairs_servers
+servers_of(const struct options *options)
+{
+	return (struct pairs_servers){
+		.primaries = options->primaries,
+		.primary_count = options->primary_count,
+		.backups = options->backups,
+		.backup_count = options->backup_count,
+		.ring = options->ring,
 	};
 }
 
@@ -270,13 +352,7 @@ static bool
 build_proxy(struct magent *magent, unsigned int max_clients)
 {
 	const struct options *options = magent->options;
-	struct pairs_servers servers = {
-		.primaries = options->primaries,
-		.primary_count = options->primary_count,
-		.backups = options->backups,
-		.backup_count = options->backup_count,
-		.ring = options->ring,
-	};
+	struct pairs_servers servers = servers_of(options);
 	struct server_settings server_settings = {
 		.links = options->links,
 		.timeout_ms = options->timeout_ms,
@@ -325,7 +401,7 @@ static const struct {
 } signals[SIGNALS] = {
 	[TERM] = { SIGTERM, on_stop },
 	[INT] = { SIGINT, on_stop },
-	[HUP] = { SIGHUP, on_rename },
+	[HUP] = { SIGHUP, on_replace },
 	[USR1] = { SIGUSR1, on_rename },
 	[USR2] = { SIGUSR2, on_scrub_signal },
 };
@@ -390,6 +466,47 @@ build_events(struct magent *magent)
 	    event_add(magent->tick, &every) == 0;
 }
 
+/* What hands over to the next program, if there is one. */
+static bool
+build_handover(struct magent *magent)
+{
+	struct handover_parts parts = {
+		.loop = magent->loop,
+		.recoveries = magent->recoveries,
+		.clients = magent->clients,
+		.sockets = magent->sockets,
+		.started_ms = magent->settings.started_ms,
+		.is_daemon = !magent->options->foreground,
+		.servers = &magent->servers,
+		.is_due = &magent->is_due,
+		.limit_ms = HANDOVER_MS + 4 * magent->options->timeout_ms,
+	};
+
+	magent->servers = servers_of(magent->options);
+	magent->handover = handover_new(&parts);
+	return magent->handover != NULL;
+}
+
+/* Take over what a program before has left.  Returns false when out of
+   memory. */
+static bool
+take_over(struct magent *magent)
+{
+	struct carry_line line;
+
+	if (!recoveries_take(magent->recoveries, magent->carry))
+		return false;
+	carry_rewind(magent->carry);
+	while (carry_next(magent->carry, &line))
+		if (!clients_take(magent->clients, &line))
+			return false;
+	carry_free(magent->carry);
+	magent->carry = NULL;
+	log_info("magent %s has taken over %zu clients", MAGENT_VERSION,
+	    clients_count(magent->clients));
+	return true;
+}
+
 static bool
 build(struct magent *magent, unsigned int max_clients)
 {
@@ -399,7 +516,8 @@ build(struct magent *magent, unsigned int max_clients)
 		return false;
 	magent->loop = conn_loop_new(magent->base);
 	return magent->loop != NULL && build_proxy(magent, max_clients) &&
-	    build_events(magent);
+	    build_handover(magent) && build_events(magent) &&
+	    (!magent->is_next || take_over(magent));
 }
 
 /* Accepts what is half built. */
@@ -409,6 +527,9 @@ demolish(struct magent *magent)
 	int i;
 
 	stop_listening(magent);
+	handover_free(magent->handover);
+	carry_free(magent->carry);
+	handover_process_end(&magent->process);
 	if (magent->clients != NULL)
 		clients_free(magent->clients);
 	if (magent->recoveries != NULL)
@@ -433,6 +554,23 @@ demolish(struct magent *magent)
  * Running
  */
 
+/* A magent that systemd starts when this one has ended gets the sockets again,
+   and nobody is refused meanwhile.  Those that systemd has made it keeps
+   anyway. */
+static void
+store_sockets(const struct magent *magent)
+{
+	int fds[DAEMON_STORED_MAX];
+	size_t n = sockets_count(magent->sockets), i;
+
+	if (n > DAEMON_STORED_MAX || sockets_are_passed(magent->sockets))
+		return;
+	for (i = 0; i < n; i++)
+		fds[i] = sockets_fd(magent->sockets, i);
+	daemon_store(SOCKETS_STORED, fds, n,
+	    magent->is_next || magent->passed > 0);
+}
+
 /* Every server has answered, or has not answered in time: say that clients may
    come.  From here on a daemon logs to syslog. */
 static void
@@ -445,9 +583,13 @@ announce_ready(struct magent *magent)
 	log_info("ready; servers: %zu, pairs without one that is up: %zu",
 	    pairs_peer_count(magent->pairs), pairs_uncovered(magent->pairs));
 	daemon_ready();
+	if (magent->stops == 0)
+		store_sockets(magent);
 	log_file_alone();
 	if (!options->foreground && options->log_file == NULL)
 		log_open(true, log_level());
+	if (magent->is_to_be_replaced && magent->stops == 0)
+		handover_begin(magent->handover);
 }
 
 /* Whether, after the first signal, clients are still accepted, or something is
@@ -474,6 +616,19 @@ end_status(const struct magent *magent)
 	    EXIT_FAILURE;
 }
 
+/* Signals that come from here on are for the new program, if there is one;
+   those that have come are acted on. */
+static void
+hand_over(struct magent *magent)
+{
+	magent->is_due = false;
+	hold_signals(true);
+	event_base_loop(magent->base, EVLOOP_NONBLOCK);
+	if (magent->stops == 0 && handover_is_due(magent->handover))
+		handover_finish(magent->handover);
+	hold_signals(false);
+}
+
 static void
 run(struct magent *magent)
 {
@@ -481,6 +636,8 @@ run(struct magent *magent)
 	recoveries_start(magent->recoveries);
 	while (magent->stops == 0 || (magent->stops == 1 && is_busy(magent))) {
 		conn_loop_turn(magent->loop);
+		if (magent->is_due)
+			hand_over(magent);
 		if (!magent->ready &&
 		    !recoveries_are_starting(magent->recoveries))
 			announce_ready(magent);
@@ -510,6 +667,53 @@ on_libevent_log(int severity, const char *message)
 		log_warning("libevent: %s", message);
 }
 
+/* The second one may be NULL. */
+static bool
+is_same(const char *path, const char *other)
+{
+	return other != NULL && strcmp(path, other) == 0;
+}
+
+/* The file of a program before may be one that this user cannot open again.
+   Returns false, and errno. */
+static bool
+open_log(const struct magent *magent)
+{
+	const char *path = magent->options->log_file;
+
+	if (!magent->is_next || !is_same(path, magent->process.log_path))
+		return log_file_open(path);
+	log_file_keep(magent->process.log_file, path);
+	return true;
+}
+
+static void
+become_process(const struct options *options)
+{
+	if (options->pid_file != NULL)
+		daemon_pid_file(options->pid_file);
+	daemon_drop(options->user, options->group);
+}
+
+/* Stay what the program before has made of this process. */
+static void
+keep_process(struct magent *magent)
+{
+	const struct options *options = magent->options;
+	const struct handover_process *process = &magent->process;
+
+	if (process->pid_path != NULL) {
+		daemon_keep_pid_file(process->pid_file, process->pid_path);
+		if (!is_same(process->pid_path, options->pid_file))
+			daemon_pid_file_remove();
+	}
+	if (options->pid_file != NULL && daemon_pid_file_fd() == -1)
+		daemon_pid_file(options->pid_file);
+	daemon_keep_account(options->user, options->group);
+	if (!options->foreground)
+		daemon_go_to_root();
+}
+
 /* From the checked command line to the end.  Returns the exit status. */
 static int
 serve(struct magent *magent)
@@ -521,22 +725,28 @@ serve(struct magent *magent)
 
 	magent->passed = sockets_passed();
 	max_clients = daemon_files(options->max_clients,
-	    SPARE_FILES + servers * 2 * options->links, magent->passed);
-	if (!options->foreground)
+	    SPARE_FILES + servers * 2 * options->links,
+	    magent->is_next ? DAEMON_KEEP_ALL : magent->passed);
+	if (!options->foreground && !magent->is_next)
 		daemon_fork();
 	hold_signals(true);
-	if (options->log_file != NULL && !log_file_open(options->log_file)) {
+	if (options->log_file != NULL && !open_log(magent)) {
 		log_error("--log-file %s: cannot open it: %m",
 		    options->log_file);
 		return EX_CANTCREAT;
 	}
 	if (!bind_sockets(magent))
 		return EX_OSERR;
-	if (options->pid_file != NULL)
-		daemon_pid_file(options->pid_file);
-	daemon_drop(options->user, options->group);
+	if (magent->is_next)
+		keep_process(magent);
+	else
+		become_process(options);
 	if (!build(magent, max_clients)) {
 		log_error("cannot start: out of memory");
+		daemon_pid_file_remove();
+		/* Exit without freeing: there may be clients already. */
+		if (magent->is_next)
+			_exit(EX_OSERR);
 		return EX_OSERR;
 	}
 	run(magent);
@@ -553,15 +763,93 @@ ask_health(struct options *options)
 	return status;
 }
 
+/* Exit as daemon_pid_file() if another pid file is asked for, and cannot be
+   written. */
+static void
+check_pid_file(const char *path, struct carry *carry)
+{
+	struct handover_process process = handover_process(carry);
+
+	if (path != NULL && !is_same(path, process.pid_path)) {
+		daemon_pid_file(path);
+		daemon_pid_file_remove();
+	}
+	handover_process_end(&process);
+}
+
+/* Whether the log file can be opened, if it is another one.  Returns false
+   after a line. */
+static bool
+check_log_file(const char *path, struct carry *carry)
+{
+	struct handover_process process = handover_process(carry);
+	bool is_good = path == NULL || is_same(path, process.log_path) ||
+	    log_file_open(path);
+
+	if (!is_good)
+		log_error("--log-file %s: cannot open it: %m", path);
+	handover_process_end(&process);
+	return is_good;
+}
+
+/* Whether this program could take the place of the one that has left carry.
+   Returns the exit status. */
+static int
+check_carry(const struct options *options, struct carry *carry)
+{
+	struct magent magent = { .options = options };
+	struct pairs_servers servers = servers_of(options);
+	bool is_good;
+
+	if (!knowledge_fits(&servers, carry)) {
+		log_error(
+		    "other servers than before (-s, -b, --ring) need "
+		    "a restart");
+		return EX_CONFIG;
+	}
+	if (!check_log_file(options->log_file, carry))
+		return EX_CANTCREAT;
+	check_pid_file(options->pid_file, carry);
+	magent.sockets = sockets_new();
+	if (magent.sockets == NULL)
+		return EX_OSERR;
+	is_good = take_sockets(magent.sockets, carry) && bind_asked(&magent);
+	sockets_leave_taken(magent.sockets);
+	sockets_free(magent.sockets);
+	return is_good ? EX_OK : EX_OSERR;
+}
+
 /* The options can be taken, and fit together.  Returns the exit status. */
 static int
 check(struct options *options)
 {
+	struct carry *carry;
+	int status = EX_OK;
+
 	log_open(false, LOG_LEVEL_INFO);
 	daemon_check_account(options->user, options->group);
+	if (replace_is_next()) {
+		carry = replace_inherited();
+		status = carry == NULL ? EX_SOFTWARE :
+					 check_carry(options, carry);
+		carry_free(carry);
+	}
 	options_free(options);
-	puts("ok");
-	return EX_OK;
+	if (status == EX_OK)
+		puts("ok");
+	return status;
+}
+
+/* What comes first, before anything is written to a log. */
+static void
+begin_log(const struct options *options, bool is_next)
+{
+	/* A daemon has no terminal any more. */
+	bool to_syslog = is_next && !options->foreground &&
+	    options->log_file == NULL;
+
+	log_open(to_syslog,
+	    options->verbose > 0 ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
 }
 
 int
@@ -571,6 +859,9 @@ main(int argc, char *argv[])
 	struct options options;
 	int status;
 
+	/* Whoever has started us may have ignored it. */
+	signal(SIGCHLD, SIG_DFL);
+	replace_remember(argv);
 	if (!options_parse(&options, argc, argv, &status))
 		return status;
 	magent.options = &options;
@@ -578,13 +869,24 @@ main(int argc, char *argv[])
 		return ask_health(&options);
 	if (options.check)
 		return check(&options);
-	log_open(false, options.verbose > 0 ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+	magent.is_next = replace_is_next();
+	begin_log(&options, magent.is_next);
 	lasting_install();
 	event_set_log_callback(on_libevent_log);
 	seed_random();
-	signal(SIGHUP, SIG_IGN);
-	signal(SIGUSR1, SIG_IGN);
-	signal(SIGUSR2, SIG_IGN);
+	if (magent.is_next) {
+		magent.carry = replace_inherited();
+		if (magent.carry == NULL) {
+			options_free(&options);
+			return EX_SOFTWARE;
+		}
+		magent.process = handover_process(magent.carry);
+		options.foreground = !magent.process.is_daemon;
+	} else {
+		signal(SIGHUP, SIG_IGN);
+		signal(SIGUSR1, SIG_IGN);
+		signal(SIGUSR2, SIG_IGN);
+	}
 	status = serve(&magent);
 	demolish(&magent);
 	options_free(&options);

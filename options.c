@@ -34,6 +34,7 @@ enum {
 	OPTION_SCRUB,
 	OPTION_SHUTDOWN_DELAY,
 	OPTION_CHECK,
+	OPTION_FREEBIND,
 	OPTION_HEALTH,
 	/* Bytes of the longest host name that DNS allows. */
 	HOST_MAX = 253,
@@ -410,6 +411,14 @@ take_shutdown_delay(struct options *options, const char *argument)
 }
 
 static const char *
+take_freebind(struct options *options, const char *argument)
+{
+	(void)argument;
+	options->freebind = true;
+	return NULL;
+}
+
+static const char *
 take_check(struct options *options, const char *argument)
 {
 	(void)argument;
@@ -458,6 +467,8 @@ static const struct entry entries[] = {
 	{ 'l', "listen", "HOST", NULL,
 	    "address to listen on; repeat for each\n(default all)",
 	    take_listen },
+	{ OPTION_FREEBIND, "freebind", NULL, NULL,
+	    "addresses of -l may come later", take_freebind },
 	{ 'p', "port", "PORT", "11211", "TCP port to listen on; 0: none",
 	    take_port },
 	{ 'f', "socket", "PATH", NULL, "unix socket to listen on",

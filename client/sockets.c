@@ -22,6 +22,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "carry.h"
 #include "log.h"
 
 enum {
@@ -38,14 +39,18 @@ struct bound {
 	int fd;
 	struct sockaddr_storage address;
 	socklen_t length;
+	/* Of the file of a unix socket; both 0: there is none, or it is not
+	   ours. */
+	dev_t device;
+	ino_t inode;
+	bool is_passed; /* systemd has made it */
+	bool is_taken;  /* over from a program before */
+	bool is_asked;  /* for, since then */
 };
 
 struct sockets {
 	struct bound *bound; /* owned, as are its descriptors */
 	size_t count;
-	const char *path; /* of the unix socket; NULL: there is none */
-	dev_t device;     /* of the file at path, and its inode */
-	ino_t inode;
 };
 
 struct sockets *
@@ -71,15 +76,17 @@ keep_socket(struct sockets *sockets, int fd, const struct sockaddr *address,
 	}
 	sockets->bound = longer;
 	bound = &longer[sockets->count++];
+	memset(bound, 0, sizeof(*bound));
 	bound->fd = fd;
 	bound->length = length;
 	memcpy(&bound->address, address, length);
 	return true;
 }
 
-/* Returns a descriptor, or -1 and errno. */
+/* may_come: this machine need not have the address.  Returns a descriptor, or
+   -1 and errno. */
 static int
-listen_on(const struct sockaddr *address, socklen_t length)
+listen_on(const struct sockaddr *address, socklen_t length, bool may_come)
 {
 	int one = 1, saved;
 	int fd = socket(address->sa_family,
@@ -90,6 +97,9 @@ listen_on(const struct sockaddr *address, socklen_t length)
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (address->sa_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+	/* It is for IPv6, too. */
+	if (may_come)
+		setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof(one));
 	if (bind(fd, address, length) == 0 && listen(fd, BACKLOG) == 0)
 		return fd;
 	saved = errno;
@@ -102,16 +112,22 @@ listen_on(const struct sockaddr *address, socklen_t length)
  * TCP
  */
 
+/* Whether this is listened on already: then it is asked for. */
 static bool
-is_bound(const struct sockets *sockets, const struct addrinfo *info)
+is_bound(struct sockets *sockets, const struct addrinfo *info)
 {
+	struct bound *bound;
 	size_t i;
 
-	for (i = 0; i < sockets->count; i++)
-		if (sockets->bound[i].length == info->ai_addrlen &&
-		    memcmp(&sockets->bound[i].address, info->ai_addr,
-			info->ai_addrlen) == 0)
+	for (i = 0; i < sockets->count; i++) {
+		bound = &sockets->bound[i];
+		if (bound->length == info->ai_addrlen &&
+		    memcmp(&bound->address, info->ai_addr, bound->length) ==
+			0) {
+			bound->is_asked = true;
 			return true;
+		}
+	}
 	return false;
 }
 
@@ -141,7 +157,7 @@ log_bind_error(const char *said, const struct addrinfo *info, unsigned int port)
    false after a line in the log. */
 static bool
 bind_all(struct sockets *sockets, const char *said, const struct addrinfo *list,
-    unsigned int port)
+    unsigned int port, bool may_come)
 {
 	const struct addrinfo *info, *without = NULL;
 	bool is_any_bound = false;
@@ -152,7 +168,8 @@ bind_all(struct sockets *sockets, const char *said, const struct addrinfo *list,
 			is_any_bound = true;
 			continue;
 		}
-		fd = listen_on(info->ai_addr, info->ai_addrlen);
+		fd = listen_on(info->ai_addr, info->ai_addrlen,
+		    may_come && said != NULL);
 		if (fd == -1 && lacks_ipv6(info)) {
 			without = info;
 			error = errno;
@@ -174,7 +191,8 @@ bind_all(struct sockets *sockets, const char *said, const struct addrinfo *list,
 }
 
 bool
-sockets_bind_tcp(struct sockets *sockets, const char *host, unsigned int port)
+sockets_bind_tcp(struct sockets *sockets, const char *host, unsigned int port,
+    bool may_come)
 {
 	struct addrinfo hints = {
 		.ai_flags = AI_PASSIVE,
@@ -193,7 +211,7 @@ sockets_bind_tcp(struct sockets *sockets, const char *host, unsigned int port)
 		    gai_strerror(error));
 		return false;
 	}
-	is_bound_to_all = bind_all(sockets, host, list, port);
+	is_bound_to_all = bind_all(sockets, host, list, port, may_come);
 	freeaddrinfo(list);
 	return is_bound_to_all;
 }
@@ -254,7 +272,8 @@ static int
 listen_on_path(const struct sockaddr_un *address)
 {
 	mode_t mask = umask(0);
-	int fd = listen_on((const struct sockaddr *)address, sizeof(*address));
+	int fd = listen_on((const struct sockaddr *)address, sizeof(*address),
+	    false);
 
 	umask(mask);
 	return fd;
@@ -263,6 +282,7 @@ listen_on_path(const struct sockaddr_un *address)
 static bool
 bind_path(struct sockets *sockets, const struct sockaddr_un *address)
 {
+	struct bound *bound;
 	struct stat status;
 	int fd;
 
@@ -276,29 +296,71 @@ bind_path(struct sockets *sockets, const struct sockaddr_un *address)
 	if (lstat(address->sun_path, &status) == -1 ||
 	    !S_ISSOCK(status.st_mode))
 		return true; /* somebody has replaced it: it is not ours */
-	sockets->device = status.st_dev;
-	sockets->inode = status.st_ino;
+	bound = &sockets->bound[sockets->count - 1];
+	bound->device = status.st_dev;
+	bound->inode = status.st_ino;
 	return true;
+}
+
+/* The path of a unix socket; NULL: it is another one, or has none. */
+static const char *
+path_of(const struct bound *bound)
+{
+	const struct sockaddr_un *address =
+	    (const struct sockaddr_un *)&bound->address;
+
+	return address->sun_family == AF_UNIX &&
+		bound->length > offsetof(struct sockaddr_un, sun_path) &&
+		address->sun_path[0] != '\0' ?
+	    address->sun_path :
+	    NULL;
+}
+
+/* Whether its file is there, and is still its own.  The socket listens, so the
+   number of its inode is not used again. */
+static bool
+has_file(const struct bound *bound)
+{
+	const char *path = path_of(bound);
+	struct stat status;
+
+	return path != NULL && lstat(path, &status) == 0 &&
+	    status.st_dev == bound->device && status.st_ino == bound->inode;
+}
+
+/* The socket that listens there already; NULL: there is none. */
+static struct bound *
+find_path(struct sockets *sockets, const char *path)
+{
+	struct bound *bound;
+
+	for (bound = sockets->bound; bound < sockets->bound + sockets->count;
+	     bound++)
+		if (has_file(bound) && strcmp(path_of(bound), path) == 0)
+			return bound;
+	return NULL;
 }
 
 bool
 sockets_bind_unix(struct sockets *sockets, const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int lock = lock_directory(path);
+	struct bound *there = find_path(sockets, path);
 	bool is_path_bound;
-	int error;
+	int error, lock;
 
-	assert(sockets->path == NULL);
+	if (there != NULL) {
+		there->is_asked = true;
+		return true;
+	}
+	lock = lock_directory(path);
 	assert(strlen(path) < sizeof(address.sun_path));
 	strcpy(address.sun_path, path);
 	is_path_bound = bind_path(sockets, &address);
 	error = errno;
 	if (lock != -1)
 		close(lock);
-	if (is_path_bound)
-		sockets->path = path;
-	else
+	if (!is_path_bound)
 		log_error("cannot listen on %s: %s", path, strerror(error));
 	return is_path_bound;
 }
@@ -327,11 +389,26 @@ socket_option(int fd, int option)
 	return value;
 }
 
-static bool
-take_passed(struct sockets *sockets, int fd)
+/* A socket of a magent before has the file that is there. */
+static void
+note_stored(struct bound *bound)
 {
-	struct sockaddr_storage address;
+	const char *path = path_of(bound);
+	struct stat status;
+
+	bound->is_taken = true;
+	if (path == NULL || lstat(path, &status) == -1)
+		return;
+	bound->device = status.st_dev;
+	bound->inode = status.st_ino;
+}
+
+static bool
+take_passed(struct sockets *sockets, int fd, bool is_stored)
+{
+	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
 	socklen_t length = sizeof(address);
+	struct bound *bound;
 
 	if (socket_option(fd, SO_TYPE) != SOCK_STREAM ||
 	    socket_option(fd, SO_ACCEPTCONN) != 1 ||
@@ -344,19 +421,32 @@ take_passed(struct sockets *sockets, int fd)
 	}
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-	if (keep_socket(sockets, fd, (const struct sockaddr *)&address, length))
-		return true;
-	log_error("$LISTEN_FDS: out of memory");
-	return false;
+	if (!keep_socket(sockets, fd, (const struct sockaddr *)&address,
+		length)) {
+		log_error("$LISTEN_FDS: out of memory");
+		return false;
+	}
+	bound = &sockets->bound[sockets->count - 1];
+	if (is_stored)
+		note_stored(bound);
+	else
+		bound->is_passed = true;
+	return true;
 }
+
+/* Their names, with a colon between two; owned.  NULL: they have none. */
+static char *passed_names;
 
 unsigned int
 sockets_passed(void)
 {
 	unsigned long n = number_in("LISTEN_FDS");
+	const char *names = getenv("LISTEN_FDNAMES");
 
 	if (number_in("LISTEN_PID") != (unsigned long)getpid())
 		n = 0;
+	if (n > 0 && names != NULL)
+		passed_names = strdup(names);
 	/* They are not for programs that this one starts. */
 	unsetenv("LISTEN_FDS");
 	unsetenv("LISTEN_PID");
@@ -367,12 +457,120 @@ sockets_passed(void)
 bool
 sockets_take_passed(struct sockets *sockets, unsigned int n)
 {
+	char *rest = passed_names;
+	bool is_good = true;
+	const char *name;
 	unsigned int i;
 
-	for (i = 0; i < n; i++)
-		if (!take_passed(sockets, FIRST_PASSED + (int)i))
-			return false;
+	for (i = 0; is_good && i < n; i++) {
+		name = strsep(&rest, ":");
+		is_good = take_passed(sockets, FIRST_PASSED + (int)i,
+		    name != NULL && strcmp(name, SOCKETS_STORED) == 0);
+	}
+	free(passed_names);
+	passed_names = NULL;
+	return is_good;
+}
+
+bool
+sockets_are_passed(const struct sockets *sockets)
+{
+	const struct bound *bound = sockets->bound;
+
+	for (; bound < sockets->bound + sockets->count; bound++)
+		if (bound->is_passed)
+			return true;
+	return false;
+}
+
+/*
+ * From one program to the next one
+ */
+
+/* The numbers of a line. */
+enum {
+	SOCKET_FD,
+	SOCKET_DEVICE,
+	SOCKET_INODE,
+	SOCKET_IS_PASSED,
+	SOCKET_NUMBERS,
+};
+
+void
+sockets_carry(const struct sockets *sockets, struct carry *carry)
+{
+	const struct bound *bound = sockets->bound;
+
+	for (; bound < sockets->bound + sockets->count; bound++) {
+		uint64_t numbers[SOCKET_NUMBERS] = {
+			[SOCKET_FD] = carry_descriptor(carry, bound->fd),
+			[SOCKET_DEVICE] = bound->device,
+			[SOCKET_INODE] = bound->inode,
+			[SOCKET_IS_PASSED] = bound->is_passed,
+		};
+
+		carry_add(carry, "socket", numbers, SOCKET_NUMBERS,
+		    (const char *)&bound->address, bound->length);
+	}
+}
+
+bool
+sockets_take(struct sockets *sockets, const struct carry_line *line)
+{
+	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
+	struct bound *bound;
+
+	if (!carry_is(line, "socket") || line->length > sizeof(address))
+		return true;
+	memcpy(&address, line->bytes, line->length);
+	fcntl((int)line->numbers[SOCKET_FD], F_SETFD, FD_CLOEXEC);
+	if (!keep_socket(sockets, (int)line->numbers[SOCKET_FD],
+		(const struct sockaddr *)&address, (socklen_t)line->length)) {
+		log_error("cannot listen: out of memory");
+		return false;
+	}
+	bound = &sockets->bound[sockets->count - 1];
+	bound->device = line->numbers[SOCKET_DEVICE];
+	bound->inode = line->numbers[SOCKET_INODE];
+	bound->is_passed = line->numbers[SOCKET_IS_PASSED];
+	bound->is_taken = true;
 	return true;
+}
+
+/* Close it, and remove its file. */
+static void
+close_bound(const struct bound *bound)
+{
+	if (has_file(bound))
+		unlink(path_of(bound));
+	close(bound->fd);
+}
+
+void
+sockets_drop_unasked(struct sockets *sockets)
+{
+	struct bound *bound = sockets->bound;
+	size_t i, kept = 0;
+
+	for (i = 0; i < sockets->count; i++)
+		if (bound[i].is_taken && !bound[i].is_asked &&
+		    !bound[i].is_passed)
+			close_bound(&bound[i]);
+		else
+			bound[kept++] = bound[i];
+	sockets->count = kept;
+}
+
+void
+sockets_leave_taken(struct sockets *sockets)
+{
+	struct bound *bound = sockets->bound;
+	size_t i, kept = 0;
+
+	for (i = 0; i < sockets->count; i++)
+		if (!bound[i].is_taken)
+			bound[kept++] = bound[i];
+	sockets->count = kept;
 }
 
 /*
@@ -392,17 +590,6 @@ sockets_fd(const struct sockets *sockets, size_t i)
 	return sockets->bound[i].fd;
 }
 
-/* Our socket still listens, so the number of its inode is not used again. */
-static void
-remove_file(const struct sockets *sockets)
-{
-	struct stat status;
-
-	if (sockets->path != NULL && lstat(sockets->path, &status) == 0 &&
-	    status.st_dev == sockets->device && status.st_ino == sockets->inode)
-		unlink(sockets->path);
-}
-
 void
 sockets_free(struct sockets *sockets)
 {
@@ -410,9 +597,8 @@ sockets_free(struct sockets *sockets)
 
 	if (sockets == NULL)
 		return;
-	remove_file(sockets);
 	for (i = 0; i < sockets->count; i++)
-		close(sockets->bound[i].fd);
+		close_bound(&sockets->bound[i]);
 	free(sockets->bound);
 	free(sockets);
 }

@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct carry;
+struct carry_line;
 struct sockets;
 
 /* No sockets yet.  Returns NULL when out of memory. */
@@ -18,26 +20,50 @@ struct sockets *sockets_new(void);
  * Listen on the port at all addresses of host, a name or an address; NULL: at
  * all addresses of this machine, IPv4 and IPv6.  IPv6 may be missing on this
  * machine if there is another address.  One that is listened on already is left
- * out.  Returns false after one line in the log.
+ * out.  may_come: an address that this machine has not is listened on all the
+ * same.  Returns false after one line in the log.
  */
 bool sockets_bind_tcp(struct sockets *sockets, const char *host,
-    unsigned int port);
+    unsigned int port, bool may_come);
 
 /*
- * Listen on the unix socket at path (borrowed), which every local user may use.
+ * Listen on the unix socket at path, which every local user may use.
  * A file of a socket that nobody listens on is replaced.  Returns false after
  * one line in the log.
  */
 bool sockets_bind_unix(struct sockets *sockets, const char *path);
+
+/* What systemd calls those that it keeps for magent: see daemon_store(). */
+#define SOCKETS_STORED "magent"
 
 /* How many sockets systemd has passed to this process: these are the
    descriptors from 3 on.  To be called once: the environment does not tell it
    any more. */
 unsigned int sockets_passed(void);
 
-/* Take n of these.  Returns false after one line in the log if one of them is
-   no stream socket that listens. */
+/* Take n of these.  One that systemd has kept since a magent before has ended
+   is as one of sockets_take().  Returns false after one line in the log if one
+   of them is no stream socket that listens. */
 bool sockets_take_passed(struct sockets *sockets, unsigned int n);
+
+/* Whether some of them were made by systemd: then no others are asked for. */
+bool sockets_are_passed(const struct sockets *sockets);
+
+/* Write them all to carry. */
+void sockets_carry(const struct sockets *sockets, struct carry *carry);
+
+/*
+ * Take over the socket of such a line; what is about something else is left
+ * out.  One that is asked for afterwards, by sockets_bind_tcp() or
+ * sockets_bind_unix(), is the one that is there.  Returns false after one line
+ * in the log.
+ */
+bool sockets_take(struct sockets *sockets, const struct carry_line *line);
+
+/* Close those that were taken over and not asked for since; or leave out all
+   that were taken over, as if they were not there. */
+void sockets_drop_unasked(struct sockets *sockets);
+void sockets_leave_taken(struct sockets *sockets);
 
 size_t sockets_count(const struct sockets *sockets);
 

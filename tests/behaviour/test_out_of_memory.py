@@ -2,6 +2,7 @@
 import contextlib
 import os
 import re
+import signal
 
 from lib.inject import COUNTDOWN, NO_MEMORY, InjectedMagent
 from lib.net import wait_for
@@ -213,3 +214,34 @@ def refuses_well(proxy, error):
             if "running as root" not in line and "libevent: " not in line]
     return (len(said) == 1 and "memory" in said[0].lower() and
             proxy.process.returncode in (os.EX_USAGE, os.EX_OSERR))
+
+
+HANDOVERS = range(1, 200, 11 if sanitized() else 2)
+OUTCOME = re.compile("has taken over|this program goes on")
+
+
+def test_replacement_without_memory_is_refused_or_done(stage):
+    """Of the first allocations from the signal on, one fails: in this program,
+    in the one that rehearses, or in the next one, which may end for that."""
+    primary, backup = stage.memcacheds(2)
+    proxy = stage.add(InjectedMagent([primary], [backup])).start()
+    refused = 0
+    for number in HANDOVERS:
+        client = stage.client(proxy)
+        assert client.ask(b"mn\r\n") == b"MN\r\n"
+        before = len(OUTCOME.findall(proxy.output()))
+        proxy.inject(COUNTDOWN, number)
+        proxy.signal(signal.SIGHUP)
+        wait_for(lambda: len(OUTCOME.findall(proxy.output())) > before or
+                 not proxy.is_running(), "the outcome")
+        proxy.inject(COUNTDOWN, 0)
+        if not proxy.is_running():
+            assert proxy.process.returncode in (64, 70, 71), proxy.output()
+            assert "memory" in proxy.output().splitlines()[-1].lower()
+            proxy.start(proxy.port)
+            continue
+        said = OUTCOME.findall(proxy.output())[before:]
+        refused += "this program goes on" in said
+        assert client.ask(b"mn\r\n") == b"MN\r\n"
+        client.close()
+    assert refused > 1

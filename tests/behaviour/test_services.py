@@ -1,4 +1,5 @@
 """What runs and watches magent: systemd, check-magent, the init script."""
+import array
 import fcntl
 import os
 import pwd
@@ -40,7 +41,8 @@ def next_state(receiver, wanted):
         state = receiver.recv(4096).decode()
         if state == wanted:
             return
-        assert state in ("READY=1", "WATCHDOG=1", "STOPPING=1")
+        assert state in ("READY=1", "WATCHDOG=1", "STOPPING=1",
+                         "FDSTORE=1\nFDNAME=magent")
 
 
 @pytest.mark.parametrize("background", [False, True])
@@ -65,13 +67,14 @@ def test_notify_socket_that_nobody_reads_stops_nothing(run, name):
     assert magent.terminate() == 0
 
 
-def pass_sockets(run, *sockets, pid="$$"):
+def pass_sockets(run, *sockets, pid="$$", names="", options=(), **keywords):
     """Run magent with these, which systemd would have passed to this pid."""
     numbers = [one.fileno() for one in sockets]
-    script = 'LISTEN_PID=%s LISTEN_FDS=%d exec "$@" %s' % (
-        pid, len(numbers), " ".join(
+    script = 'LISTEN_PID=%s LISTEN_FDS=%d LISTEN_FDNAMES=%s exec "$@" %s' % (
+        pid, len(numbers), names, " ".join(
             "%d<&%d" % (3 + i, number) for i, number in enumerate(numbers)))
-    return run("-D", pass_fds=numbers, through=["bash", "-c", script, "bash"])
+    return run("-D", *options, pass_fds=numbers,
+               through=["bash", "-c", script, "bash"], **keywords)
 
 
 def listening():
@@ -94,6 +97,69 @@ def test_sockets_that_systemd_passes_are_used(run):
         # They are still those of systemd: who comes now waits.
         with Client(one.getsockname()[1]):
             pass
+
+
+def test_sockets_that_systemd_has_made_stay_when_magent_is_replaced(run):
+    with listening() as one:
+        magent = pass_sockets(run, one)
+        with Client(one.getsockname()[1]) as client:
+            assert client.talk(b"version\r\n").startswith(b"VERSION ")
+            magent.process.send_signal(signal.SIGHUP)
+            wait_for(lambda: "has taken over 1 clients" in magent.output(),
+                     "the replacement")
+            assert client.talk(b"version\r\n").startswith(b"VERSION ")
+        with Client(one.getsockname()[1]) as client:
+            assert client.talk(b"version\r\n").startswith(b"VERSION ")
+        assert refuses(magent.port)
+        assert magent.output().count("sockets of systemd: 1;") == 2
+        assert magent.terminate() == 0
+
+
+def stored(receiver):
+    """The sockets that systemd is to keep, by what it was sent."""
+    while True:
+        text, rights, _, _ = receiver.recvmsg(
+            4096, socket.CMSG_SPACE(64 * 4))
+        if text.startswith(b"FDSTORE=1"):
+            assert text == b"FDSTORE=1\nFDNAME=magent"
+            (_, _, data), = rights
+            return [socket.socket(fileno=fd)
+                    for fd in array.array("i", data)]
+
+
+def test_sockets_that_systemd_keeps_are_used_again(
+        run, notify, tmp_path):
+    """One that is not asked for any more is closed."""
+    name, receiver = notify
+    path = tmp_path / "socket"
+    environment = {**os.environ, "NOTIFY_SOCKET": name}
+    magent = run("-f", path, env=environment).ready()
+    kept = stored(receiver)
+    assert len(kept) == 2
+    magent.process.kill()
+    magent.wait()
+    with Client(magent.port) as waiting, Client(path) as local:
+        for client in waiting, local:
+            client.send(b"mn\r\n")
+        high = [socket.socket(fileno=fcntl.fcntl(one, fcntl.F_DUPFD, 50))
+                for one in kept]
+        for one in kept:
+            one.close()
+        second = pass_sockets(run, *high, names="magent:magent",
+                              port=magent.port, options=["-f", path],
+                              env=environment)
+        for client in waiting, local:
+            assert client.read_line() == b"MN\r\n"
+    assert "sockets of systemd" not in second.output()
+    for one in stored(receiver):
+        one.close()
+    assert second.terminate() == 0 and not path.exists()
+    third = pass_sockets(run, *high, names="magent:magent")
+    third.ready()
+    for one in high:
+        one.close()
+    wait_for(lambda: refuses(magent.port), "the old socket to be closed")
+    assert third.terminate() == 0
 
 
 def test_sockets_for_another_process_are_left_alone(run):
@@ -272,8 +338,8 @@ def test_units_differ_in_where_the_options_are():
     one, template = lines("magent.service"), lines("magent@.service")
     assert {line.split("=")[0] for line in one ^ template
             if not line.startswith("#")} == {
-                "Description", "EnvironmentFile", "ExecStart", "ExecStartPre",
-                "LogsDirectory", "RuntimeDirectory"}
+                "Description", "EnvironmentFile", "ExecReload", "ExecStart",
+                "ExecStartPre", "LogsDirectory", "RuntimeDirectory"}
 
 
 @needs_root
@@ -310,13 +376,17 @@ def test_init_script_starts_restarts_and_stops_magent(
         assert status_of(first)["Uid"][0] == str(pwd.getpwnam("nobody").pw_uid)
         assert init("start") == 0 and pid() == first
         assert init("status") == 0
+        with Client(port) as client:
+            assert client.ask(b"version\r\n").startswith(b"VERSION ")
+            assert init("reload") == 0 and pid() == first
+            assert client.ask(b"version\r\n").startswith(b"VERSION ")
         assert init("restart") == 0 and pid() != first
         assert init("force-reload") == 0 and pid() != first
         with Client(port) as client:
             assert client.ask(b"version\r\n").startswith(b"VERSION ")
         assert init("stop") == 0
         assert refuses(port) and not pid_file.exists()
-        assert init("status") == 3
+        assert init("status") == 3 and init("reload") != 0
         assert init("nonsense") == 2
     finally:
         init("stop")

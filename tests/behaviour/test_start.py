@@ -1,6 +1,7 @@
 """magent starts in the foreground or background, or ends with a status."""
 import contextlib
 import os
+import pathlib
 import socket
 import subprocess
 import tempfile
@@ -175,6 +176,18 @@ def test_magent_listens_on_all_addresses_that_are_given(
             contextlib.nullcontext()) as client:
         assert client is None or (b"STAT inter %s\r\n" % (
             said.encode() or b"NULL")) in client.talk(b"stats settings\r\n")
+    assert magent.terminate() == 0
+
+
+@pytest.mark.parametrize("host, number", [
+    ("192.0.2.1", "010200C0"),
+    pytest.param("2001:db8::1", "B80D0120000000000000000001000000",
+                 marks=needs_ipv6)])
+def test_address_that_comes_later_is_listened_on(run, host, number):
+    magent = run("--freebind", "-l", host).ready()
+    tables = "".join(pathlib.Path("/proc/net", name).read_text()
+                     for name in ("tcp", "tcp6"))
+    assert " %s:%04X " % (number, magent.port) in tables
     assert magent.terminate() == 0
 
 
