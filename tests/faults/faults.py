@@ -9,6 +9,7 @@ import os
 import pathlib
 import random
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -59,6 +60,13 @@ def ip(*words, check=True):
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
+def end_all_in(name):
+    """End whatever runs in a network namespace."""
+    for pid in ip("netns", "pids", name, check=False).stdout.split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+
+
 def can_isolate():
     """Whether network namespaces can be made here."""
     name = "mg%dprobe" % os.getpid()
@@ -75,7 +83,7 @@ class Network:
     reserved = []
 
     def __init__(self):
-        self._clean_up()
+        self.clean_up()
         self.name = "mg%dx%d" % (os.getpid(), next(self.numbers))
         self.outside, self.inside = self.name + "a", self.name + "b"
         net = self._reserve()
@@ -114,11 +122,12 @@ class Network:
             holder.close()
 
     @staticmethod
-    def _clean_up():
+    def clean_up():
         """Remove what runs that were killed have left."""
         for name in re.findall(r"^mg(\d+)x(\d+)",
                                ip("netns", "list").stdout, re.MULTILINE):
             if not pathlib.Path("/proc", name[0]).exists():
+                end_all_in("mg%sx%s" % name)
                 ip("netns", "del", "mg%sx%s" % name, check=False)
 
     def cut(self, how):
@@ -386,27 +395,30 @@ class Load:
 
     flush: seconds between two flush_alls, or 0; delayed: some of them say when.
     meta=True adds the meta commands that make items stale and win them, and q;
-    basic=True leaves out all that 1.4 has not.  lossy and several: of the
-    checker.  others: the clients are spread over proxy and these.
+    basic=True leaves out all that 1.4 has not, noreply=False what hides errors.
+    lossy and several: of the checker.  others: the clients are spread over
+    proxy and these.  give_up_ms: how long a client waits before it connects
+    again.  within: the words that have a command run elsewhere.
     """
 
     def __init__(self, proxy, control=None, clients=48, rate=12000, hot=24,
                  cold=200, seed=None, limit_ms=LIMIT_MS, name="", basic=False,
                  lossy=False, hot_share=90, meta=True, flush=0, delayed=False,
-                 several=False, others=()):
+                 several=False, others=(), noreply=True, give_up_ms=10000,
+                 within=()):
         with in_memory():
             self.directory = tempfile.TemporaryDirectory(prefix="history")
             self.errors = tempfile.TemporaryFile("w+")
         self.prefix = os.path.join(self.directory.name, "h")
         self.seed = random_seed() if seed is None else seed
-        command = [built("history"), "-p", proxy.port,
+        command = [*within, built("history"), "-p", proxy.address,
                    *[word for other in others for word in ("-p", other.port)],
-                   "-o", self.prefix,
+                   "-o", self.prefix, "-g", give_up_ms,
                    "-c", clients, "-r", rate, "-k", hot, "-K", cold,
                    "-s", self.seed, "-l", limit_ms, "-n", name,
                    "-x", hot_share, *["-B"] * basic,
                    *["-M"] * (not meta), *["-f", flush] * (flush > 0),
-                   *["-D"] * delayed]
+                   *["-D"] * delayed, *["-A"] * (not noreply)]
         if control is not None:
             command += ["-C", control.port]
         self.process = subprocess.Popen(
@@ -560,6 +572,29 @@ class Verdict:
 
 
 # The whole
+
+class Replacer(threading.Thread):
+    """Has a magent replaced in place, again and again."""
+
+    def __init__(self, proxy, seconds):
+        super().__init__(daemon=True)
+        self.proxy = proxy
+        self.seconds = seconds
+        self.ended = threading.Event()
+
+    def run(self):
+        while not self.ended.wait(self.seconds):
+            self.proxy.signal(signal.SIGHUP)
+
+    def finish(self):
+        """How often that was done."""
+        self.ended.set()
+        self.join()
+        return self.count()
+
+    def count(self):
+        return self.proxy.output().count(" has taken over ")
+
 
 class Scene:
     """Servers, magent, its load, and the faults that were inflicted."""
