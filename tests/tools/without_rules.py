@@ -67,12 +67,8 @@ RULES = {
               ("mirror/judge.c", "\tif (is_whole)\n\t\tdirty_clear(peer->dirty);",
                "\t(void)is_whole;")],
     # A magent that has not ended well is noticed.
-    "open": [("mirror/serving.c",
-              "\tunsigned int slot;\n\n\tfor (slot = 0; "
-              "slot < SERVING_SLOTS; slot++)\n\t\tis_gone |= look_at(",
-              "\tunsigned int slot;\n\n\tif (serving != NULL)\n"
-              "\t\treturn;\n\tfor (slot = 0; slot < SERVING_SLOTS; slot++)\n"
-              "\t\tis_gone |= look_at(")],
+    "open": [("mirror/serving.c", "\tif (!is_any_known(serving))\n",
+              "\tif (serving != NULL || !is_any_known(serving))\n")],
 }
 
 
