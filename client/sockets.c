@@ -333,11 +333,13 @@ static struct bound *
 find_path(struct sockets *sockets, const char *path)
 {
 	struct bound *bound;
+	size_t i;
 
-	for (bound = sockets->bound; bound < sockets->bound + sockets->count;
-	     bound++)
+	for (i = 0; i < sockets->count; i++) {
+		bound = &sockets->bound[i];
 		if (has_file(bound) && strcmp(path_of(bound), path) == 0)
 			return bound;
+	}
 	return NULL;
 }
 
@@ -475,10 +477,10 @@ sockets_take_passed(struct sockets *sockets, unsigned int n)
 bool
 sockets_are_passed(const struct sockets *sockets)
 {
-	const struct bound *bound = sockets->bound;
+	size_t i;
 
-	for (; bound < sockets->bound + sockets->count; bound++)
-		if (bound->is_passed)
+	for (i = 0; i < sockets->count; i++)
+		if (sockets->bound[i].is_passed)
 			return true;
 	return false;
 }
@@ -496,22 +498,27 @@ enum {
 	SOCKET_NUMBERS,
 };
 
+static void
+carry_socket(const struct bound *bound, struct carry *carry)
+{
+	uint64_t numbers[SOCKET_NUMBERS] = {
+		[SOCKET_FD] = carry_descriptor(carry, bound->fd),
+		[SOCKET_DEVICE] = bound->device,
+		[SOCKET_INODE] = bound->inode,
+		[SOCKET_IS_PASSED] = bound->is_passed,
+	};
+
+	carry_add(carry, "socket", numbers, SOCKET_NUMBERS,
+	    (const char *)&bound->address, bound->length);
+}
+
 void
 sockets_carry(const struct sockets *sockets, struct carry *carry)
 {
-	const struct bound *bound = sockets->bound;
+	size_t i;
 
-	for (; bound < sockets->bound + sockets->count; bound++) {
-		uint64_t numbers[SOCKET_NUMBERS] = {
-			[SOCKET_FD] = carry_descriptor(carry, bound->fd),
-			[SOCKET_DEVICE] = bound->device,
-			[SOCKET_INODE] = bound->inode,
-			[SOCKET_IS_PASSED] = bound->is_passed,
-		};
-
-		carry_add(carry, "socket", numbers, SOCKET_NUMBERS,
-		    (const char *)&bound->address, bound->length);
-	}
+	for (i = 0; i < sockets->count; i++)
+		carry_socket(&sockets->bound[i], carry);
 }
 
 bool
