@@ -97,8 +97,8 @@ struct magent {
 	bool is_next;
 	struct carry *carry;             /* NULL: none, or it is taken over */
 	struct handover_process process; /* valid if is_next */
-	bool is_due;                     /* of handover */
-	struct pairs_servers servers;    /* those of options */
+	bool is_due; /* there is something to do between two turns */
+	struct pairs_servers servers; /* those of options */
 	struct event *signals[SIGNALS];
 	struct event *tick;
 	struct event *delay;    /* ends the one of --shutdown-delay */
@@ -580,6 +580,7 @@ announce_ready(struct magent *magent)
 
 	assert(!magent->ready && pairs_peer_count(magent->pairs) > 0);
 	magent->ready = true;
+	magent->is_due = false;
 	log_info("ready; servers: %zu, pairs without one that is up: %zu",
 	    pairs_peer_count(magent->pairs), pairs_uncovered(magent->pairs));
 	daemon_ready();
@@ -629,18 +630,26 @@ hand_over(struct magent *magent)
 	hold_signals(false);
 }
 
+/* What is rarely to be done, and not inside a turn. */
+static void
+look_between_turns(struct magent *magent)
+{
+	if (magent->ready)
+		hand_over(magent);
+	else if (!recoveries_are_starting(magent->recoveries))
+		announce_ready(magent);
+}
+
 static void
 run(struct magent *magent)
 {
 	assert(magent->stops == 0 && !magent->ready);
 	recoveries_start(magent->recoveries);
+	magent->is_due = true;
 	while (magent->stops == 0 || (magent->stops == 1 && is_busy(magent))) {
 		conn_loop_turn(magent->loop);
 		if (magent->is_due)
-			hand_over(magent);
-		if (!magent->ready &&
-		    !recoveries_are_starting(magent->recoveries))
-			announce_ready(magent);
+			look_between_turns(magent);
 	}
 	log_info("stopped");
 	daemon_pid_file_remove();
