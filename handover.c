@@ -82,6 +82,14 @@ refuse(struct handover *handover, const char *why)
 		handover_begin(handover);
 }
 
+/* What was rehearsed are perhaps the options of before. */
+static void
+rehearse_again(struct handover *handover)
+{
+	handover_cancel(handover);
+	handover_begin(handover);
+}
+
 /*
  * Rest
  */
@@ -161,9 +169,7 @@ on_rehearsed(void *owner, const char *wrong)
 		return;
 	}
 	if (handover->is_asked_again) {
-		/* It may have read the options of before. */
-		handover_cancel(handover);
-		handover_begin(handover);
+		rehearse_again(handover);
 		return;
 	}
 	handover->deadline_ms = conn_loop_now(handover->parts.loop) +
@@ -277,6 +283,14 @@ handover_process(struct carry *carry)
 	return process;
 }
 
+bool
+handover_is_path(const char *before, const char *path)
+{
+	return before == NULL || path == NULL ?
+	    before == path :
+	    strcmp(before, path) == 0;
+}
+
 void
 handover_process_end(struct handover_process *process)
 {
@@ -297,22 +311,17 @@ write_all(const struct handover *handover, struct carry *carry)
 	    carry_end(carry);
 }
 
-bool
-handover_is_due(struct handover *handover)
-{
-	if (handover->state == DUE && handover->is_asked_again) {
-		handover_cancel(handover);
-		handover_begin(handover);
-	}
-	return handover->state == DUE;
-}
-
 void
 handover_finish(struct handover *handover)
 {
 	struct carry *carry;
 
-	assert(handover->state == DUE);
+	if (handover->state != DUE)
+		return;
+	if (handover->is_asked_again) {
+		rehearse_again(handover);
+		return;
+	}
 	knowledge_come_to_rest(pairs_of(handover), false);
 	if (!is_at_rest(handover)) {
 		handover->state = SETTLING;

@@ -35,7 +35,7 @@ struct handover_parts {
 	const struct pairs_servers *servers;
 	/* So long may what is under way take, in milliseconds. */
 	unsigned int limit_ms;
-	/* Set when handover_finish() may be called, between two turns of the
+	/* Set when handover_finish() is to be called, between two turns of the
 	   loop, which looks at this each time. */
 	bool *is_due;
 };
@@ -51,10 +51,8 @@ void handover_begin(struct handover *handover);
 /* Give up what is under way. */
 void handover_cancel(struct handover *handover);
 
-/* Whether handover_finish() is to be called after all. */
-bool handover_is_due(struct handover *handover);
-
-/* Be the new program.  Returns only if that cannot be done. */
+/* Be the new program, if it is still due.  Returns if that is not so, or cannot
+   be done. */
 void handover_finish(struct handover *handover);
 
 /* What the process itself has left to this program. */
@@ -68,6 +66,10 @@ struct handover_process {
 	char *log_path;
 	int log_file;
 };
+
+/* Whether the path of a file of the process before, or NULL, is this one, or
+   NULL. */
+bool handover_is_path(const char *before, const char *path);
 
 /* To be ended by handover_process_end(). */
 struct handover_process handover_process(struct carry *carry);

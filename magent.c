@@ -3,12 +3,15 @@
  * the loop until a signal.
  *
  *   main() -> serve(): files, fork, bind, pid file, drop -> build() -> run()
- *                                                                        |
- *                                            demolish() <----------------'
+ *     ^                                                                |  |
+ *     |   HUP: the next program, in this process                       |  |
+ *     '----------------------------------------------------------------'  |
+ *                                            demolish() <-----------------'
  *
  * Invariant: what needs the rights of root (descriptors, the log file, ports,
  * the pid file) comes before daemon_drop(), and all that can fail comes before
- * daemon_ready(), so that the exit status says whether magent has started.
+ * daemon_ready(), so that the exit status says whether magent has started.  The
+ * next program is a daemon already, and keeps what it is rather than ending.
  */
 
 #include <arpa/inet.h>
@@ -17,7 +20,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/queue.h>
 #include <sysexits.h>
 #include <time.h>
@@ -27,6 +29,7 @@
 
 #include "block.h"
 #include "carry.h"
+#include "check.h"
 #include "client/clients.h"
 #include "client/listener.h"
 #include "client/report.h"
@@ -38,8 +41,8 @@
 #include "health.h"
 #include "ketama.h"
 #include "lasting.h"
+#include "listen.h"
 #include "log.h"
-#include "mirror/knowledge.h"
 #include "mirror/pair.h"
 #include "mirror/recovery.h"
 #include "mirror/scrub.h"
@@ -91,7 +94,7 @@ struct magent {
 	struct sockets *sockets;     /* NULL also after a stop */
 	struct listener **listeners; /* one per socket; NULL after a stop */
 	size_t listener_count;
-	unsigned int passed; /* sockets that systemd has made */
+	unsigned int passed; /* sockets that systemd has passed */
 	struct handover *handover;
 	/* It takes the place of a program before: that has left this. */
 	bool is_next;
@@ -224,47 +227,7 @@ on_watchdog_tick(evutil_socket_t fd, short what, void *arg)
  * Building
  */
 
-/* Take over the sockets that a program before has left.  Returns false after
-   one line in the log. */
-static bool
-take_sockets(struct sockets *sockets, struct carry *carry)
-{
-	struct carry_line line;
-
-	carry_rewind(carry);
-	while (carry_next(carry, &line))
-		if (!sockets_take(sockets, &line))
-			return false;
-	return true;
-}
-
-/* Listen where the options say, unless systemd has made the sockets.  Returns
-   as take_sockets(). */
-static bool
-bind_asked(struct magent *magent)
-{
-	const struct options *options = magent->options;
-	size_t i;
-
-	assert(options->listen_port > 0 || options->socket_path != NULL);
-	if (sockets_are_passed(magent->sockets)) {
-		log_info("sockets of systemd: %zu; -p, -l and -f are not used",
-		    sockets_count(magent->sockets));
-		return true;
-	}
-	if (options->listen_port > 0 && options->listen_count == 0 &&
-	    !sockets_bind_tcp(magent->sockets, NULL, options->listen_port,
-		false))
-		return false;
-	for (i = 0; options->listen_port > 0 && i < options->listen_count; i++)
-		if (!sockets_bind_tcp(magent->sockets, options->listen_hosts[i],
-			options->listen_port, options->freebind))
-			return false;
-	return options->socket_path == NULL ||
-	    sockets_bind_unix(magent->sockets, options->socket_path);
-}
-
-/* Returns as take_sockets(). */
+/* Returns false after one line in the log. */
 static bool
 bind_sockets(struct magent *magent)
 {
@@ -274,9 +237,9 @@ bind_sockets(struct magent *magent)
 		return false;
 	}
 	if (!sockets_take_passed(magent->sockets, magent->passed) ||
-	    (magent->is_next && !take_sockets(magent->sockets, magent->carry)))
+	    (magent->is_next && !sockets_take(magent->sockets, magent->carry)))
 		return false;
-	if (bind_asked(magent))
+	if (listen_as_asked(magent->sockets, magent->options))
 		sockets_drop_unasked(magent->sockets);
 	else if (!magent->is_next)
 		return false;
@@ -334,25 +297,13 @@ set_settings(struct magent *magent, unsigned int max_clients)
 	};
 }
 
-static struct pairs_servers
-servers_of(const struct options *options)
-{
-	return (struct pairs_servers){
-		.primaries = options->primaries,
-		.primary_count = options->primary_count,
-		.backups = options->backups,
-		.backup_count = options->backup_count,
-		.ring = options->ring,
-	};
-}
-
 /* Build the servers, the rings and the clients.  Returns false when out of
    memory. */
 static bool
 build_proxy(struct magent *magent, unsigned int max_clients)
 {
 	const struct options *options = magent->options;
-	struct pairs_servers servers = servers_of(options);
+	struct pairs_servers servers = options_servers(options);
 	struct server_settings server_settings = {
 		.links = options->links,
 		.timeout_ms = options->timeout_ms,
@@ -482,7 +433,7 @@ build_handover(struct magent *magent)
 		.limit_ms = HANDOVER_MS + 4 * magent->options->timeout_ms,
 	};
 
-	magent->servers = servers_of(magent->options);
+	magent->servers = options_servers(magent->options);
 	magent->handover = handover_new(&parts);
 	return magent->handover != NULL;
 }
@@ -492,14 +443,9 @@ build_handover(struct magent *magent)
 static bool
 take_over(struct magent *magent)
 {
-	struct carry_line line;
-
-	if (!recoveries_take(magent->recoveries, magent->carry))
+	if (!recoveries_take(magent->recoveries, magent->carry) ||
+	    !clients_take(magent->clients, magent->carry))
 		return false;
-	carry_rewind(magent->carry);
-	while (carry_next(magent->carry, &line))
-		if (!clients_take(magent->clients, &line))
-			return false;
 	carry_free(magent->carry);
 	magent->carry = NULL;
 	log_info("magent %s has taken over %zu clients", MAGENT_VERSION,
@@ -625,7 +571,7 @@ hand_over(struct magent *magent)
 	magent->is_due = false;
 	hold_signals(true);
 	event_base_loop(magent->base, EVLOOP_NONBLOCK);
-	if (magent->stops == 0 && handover_is_due(magent->handover))
+	if (magent->stops == 0)
 		handover_finish(magent->handover);
 	hold_signals(false);
 }
@@ -676,13 +622,6 @@ on_libevent_log(int severity, const char *message)
 		log_warning("libevent: %s", message);
 }
 
-/* The second one may be NULL. */
-static bool
-is_same(const char *path, const char *other)
-{
-	return other != NULL && strcmp(path, other) == 0;
-}
-
 /* The file of a program before may be one that this user cannot open again.
    Returns false, and errno. */
 static bool
@@ -690,7 +629,8 @@ open_log(const struct magent *magent)
 {
 	const char *path = magent->options->log_file;
 
-	if (!magent->is_next || !is_same(path, magent->process.log_path))
+	if (!magent->is_next ||
+	    !handover_is_path(magent->process.log_path, path))
 		return log_file_open(path);
 	log_file_keep(magent->process.log_file, path);
 	return true;
@@ -713,7 +653,7 @@ keep_process(struct magent *magent)
 
 	if (process->pid_path != NULL) {
 		daemon_keep_pid_file(process->pid_file, process->pid_path);
-		if (!is_same(process->pid_path, options->pid_file))
+		if (!handover_is_path(process->pid_path, options->pid_file))
 			daemon_pid_file_remove();
 	}
 	if (options->pid_file != NULL && daemon_pid_file_fd() == -1)
@@ -772,83 +712,6 @@ ask_health(struct options *options)
 	return status;
 }
 
-/* Exit as daemon_pid_file() if another pid file is asked for, and cannot be
-   written. */
-static void
-check_pid_file(const char *path, struct carry *carry)
-{
-	struct handover_process process = handover_process(carry);
-
-	if (path != NULL && !is_same(path, process.pid_path)) {
-		daemon_pid_file(path);
-		daemon_pid_file_remove();
-	}
-	handover_process_end(&process);
-}
-
-/* Whether the log file can be opened, if it is another one.  Returns false
-   after a line. */
-static bool
-check_log_file(const char *path, struct carry *carry)
-{
-	struct handover_process process = handover_process(carry);
-	bool is_good = path == NULL || is_same(path, process.log_path) ||
-	    log_file_open(path);
-
-	if (!is_good)
-		log_error("--log-file %s: cannot open it: %m", path);
-	handover_process_end(&process);
-	return is_good;
-}
-
-/* Whether this program could take the place of the one that has left carry.
-   Returns the exit status. */
-static int
-check_carry(const struct options *options, struct carry *carry)
-{
-	struct magent magent = { .options = options };
-	struct pairs_servers servers = servers_of(options);
-	bool is_good;
-
-	if (!knowledge_fits(&servers, carry)) {
-		log_error(
-		    "other servers than before (-s, -b, --ring) need "
-		    "a restart");
-		return EX_CONFIG;
-	}
-	if (!check_log_file(options->log_file, carry))
-		return EX_CANTCREAT;
-	check_pid_file(options->pid_file, carry);
-	magent.sockets = sockets_new();
-	if (magent.sockets == NULL)
-		return EX_OSERR;
-	is_good = take_sockets(magent.sockets, carry) && bind_asked(&magent);
-	sockets_leave_taken(magent.sockets);
-	sockets_free(magent.sockets);
-	return is_good ? EX_OK : EX_OSERR;
-}
-
-/* The options can be taken, and fit together.  Returns the exit status. */
-static int
-check(struct options *options)
-{
-	struct carry *carry;
-	int status = EX_OK;
-
-	log_open(false, LOG_LEVEL_INFO);
-	daemon_check_account(options->user, options->group);
-	if (replace_is_next()) {
-		carry = replace_inherited();
-		status = carry == NULL ? EX_SOFTWARE :
-					 check_carry(options, carry);
-		carry_free(carry);
-	}
-	options_free(options);
-	if (status == EX_OK)
-		puts("ok");
-	return status;
-}
-
 /* What comes first, before anything is written to a log. */
 static void
 begin_log(const struct options *options, bool is_next)
@@ -877,7 +740,7 @@ main(int argc, char *argv[])
 	if (options.health.name != NULL)
 		return ask_health(&options);
 	if (options.check)
-		return check(&options);
+		return check_options(&options);
 	magent.is_next = replace_is_next();
 	begin_log(&options, magent.is_next);
 	lasting_install();
@@ -890,7 +753,9 @@ main(int argc, char *argv[])
 			return EX_SOFTWARE;
 		}
 		magent.process = handover_process(magent.carry);
+		/* It stays what it is, and logs as that. */
 		options.foreground = !magent.process.is_daemon;
+		begin_log(&options, true);
 	} else {
 		signal(SIGHUP, SIG_IGN);
 		signal(SIGUSR1, SIG_IGN);

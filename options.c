@@ -866,6 +866,18 @@ options_parse(struct options *options, int argc, char *argv[], int *status)
 	return good;
 }
 
+struct pairs_servers
+options_servers(const struct options *options)
+{
+	return (struct pairs_servers){
+		.primaries = options->primaries,
+		.primary_count = options->primary_count,
+		.backups = options->backups,
+		.backup_count = options->backup_count,
+		.ring = options->ring,
+	};
+}
+
 void
 options_free(struct options *options)
 {

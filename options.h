@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 #include "ketama.h"
+#include "mirror/pair.h"
 #include "server/address.h"
 
 struct options {
@@ -51,6 +52,9 @@ struct options {
  */
 bool options_parse(struct options *options, int argc, char *argv[],
     int *status);
+
+/* The servers, which stay those of the options. */
+struct pairs_servers options_servers(const struct options *options);
 
 /* Free what is owned; a second call does nothing. */
 void options_free(struct options *options);

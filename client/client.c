@@ -918,8 +918,9 @@ clients_check_progress(struct client_env *env)
  * Life
  */
 
-struct client *
-client_new(struct client_env *env, int fd)
+/* Of this number; returns as client_new(). */
+static struct client *
+make_client(struct client_env *env, int fd, uint64_t number)
 {
 	struct client *client = pool_take(&all_clients);
 
@@ -936,7 +937,7 @@ client_new(struct client_env *env, int fd)
 		return NULL;
 	}
 	client->env = env;
-	client->number = ++env->last_number;
+	client->number = number;
 	client->window = WINDOW_FIRST;
 	client->heard_ms = conn_loop_now(env->loop);
 	client->gate_waiter.wake = on_gate_opened;
@@ -944,6 +945,17 @@ client_new(struct client_env *env, int fd)
 	STAILQ_INIT(&client->requests);
 	TAILQ_INSERT_TAIL(&env->list, client, entry);
 	stats_of(client)->connections++;
+	return client;
+}
+
+struct client *
+client_new(struct client_env *env, int fd)
+{
+	struct client *client = make_client(env, fd, env->last_number + 1);
+
+	if (client == NULL)
+		return NULL;
+	env->last_number = client->number;
 	log_debug("%s: connected, %u clients now", client_name(client),
 	    stats_of(client)->connections);
 	return client;
@@ -1043,13 +1055,13 @@ client_take(struct client_env *env, const struct carry_line *line)
 {
 	const uint64_t *numbers = line->numbers;
 	size_t input = (size_t)numbers[CARRIED_INPUT];
-	struct client *client = client_new(env, (int)numbers[CARRIED_SOCKET]);
+	int fd = (int)numbers[CARRIED_SOCKET];
+	struct client *client = make_client(env, fd, numbers[CARRIED_NUMBER]);
 
 	assert(input <= line->length);
 	if (client == NULL)
 		return false;
-	fcntl(conn_socket(client->conn), F_SETFD, FD_CLOEXEC);
-	client->number = numbers[CARRIED_NUMBER];
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	client->swallow = numbers[CARRIED_SWALLOW];
 	if (numbers[CARRIED_WINDOW] >= WINDOW_FIRST &&
 	    numbers[CARRIED_WINDOW] <= WINDOW_MAX)

@@ -50,7 +50,7 @@ bool client_is_at_rest(const struct client *client);
 bool client_carry(const struct client *client, struct carry *carry);
 
 /* Make the client of such a line, which goes on where it was.  Returns false
-   when out of memory; then it is closed. */
+   when out of memory. */
 bool client_take(struct client_env *env, const struct carry_line *line);
 
 /* The next client of the list; NULL: none. */

@@ -110,15 +110,19 @@ clients_carry(const struct clients *clients, struct carry *carry)
 }
 
 bool
-clients_take(struct clients *clients, const struct carry_line *line)
+clients_take(struct clients *clients, struct carry *carry)
 {
 	struct client_env *env = &clients->env;
+	struct carry_line line;
 
-	stats_take(env->requests.stats, line);
-	if (carry_is(line, "client"))
-		return client_take(env, line);
-	if (carry_is(line, "clients"))
-		env->last_number = line->numbers[0];
+	carry_rewind(carry);
+	while (carry_next(carry, &line)) {
+		stats_take(env->requests.stats, &line);
+		if (carry_is(&line, "clients"))
+			env->last_number = line.numbers[0];
+		if (carry_is(&line, "client") && !client_take(env, &line))
+			return false;
+	}
 	return true;
 }
 

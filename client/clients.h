@@ -8,7 +8,6 @@
 #include <stddef.h>
 
 struct carry;
-struct carry_line;
 struct clients;
 struct conn_loop;
 struct pairs;
@@ -48,9 +47,9 @@ bool clients_are_at_rest(const struct clients *clients);
    memory. */
 bool clients_carry(const struct clients *clients, struct carry *carry);
 
-/* Take over what such a line says; what is not about clients is left out.
-   Returns false when out of memory. */
-bool clients_take(struct clients *clients, const struct carry_line *line);
+/* Take over those of a carry, and what was counted.  Returns false when out of
+   memory. */
+bool clients_take(struct clients *clients, struct carry *carry);
 
 /* How many clients are connected. */
 size_t clients_count(const struct clients *clients);

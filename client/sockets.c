@@ -436,32 +436,26 @@ take_passed(struct sockets *sockets, int fd, bool is_stored)
 	return true;
 }
 
-/* Their names, with a colon between two; owned.  NULL: they have none. */
-static char *passed_names;
-
 unsigned int
 sockets_passed(void)
 {
 	unsigned long n = number_in("LISTEN_FDS");
-	const char *names = getenv("LISTEN_FDNAMES");
 
 	if (number_in("LISTEN_PID") != (unsigned long)getpid())
 		n = 0;
-	if (n > 0 && names != NULL)
-		passed_names = strdup(names);
 	/* They are not for programs that this one starts. */
 	unsetenv("LISTEN_FDS");
 	unsetenv("LISTEN_PID");
-	unsetenv("LISTEN_FDNAMES");
 	return n < PASSED_MAX ? (unsigned int)n : PASSED_MAX;
 }
 
 bool
 sockets_take_passed(struct sockets *sockets, unsigned int n)
 {
-	char *rest = passed_names;
+	/* There is a colon between two names. */
+	const char *given = getenv("LISTEN_FDNAMES"), *name;
+	char *names = given == NULL ? NULL : strdup(given), *rest = names;
 	bool is_good = true;
-	const char *name;
 	unsigned int i;
 
 	for (i = 0; is_good && i < n; i++) {
@@ -469,8 +463,8 @@ sockets_take_passed(struct sockets *sockets, unsigned int n)
 		is_good = take_passed(sockets, FIRST_PASSED + (int)i,
 		    name != NULL && strcmp(name, SOCKETS_STORED) == 0);
 	}
-	free(passed_names);
-	passed_names = NULL;
+	free(names);
+	unsetenv("LISTEN_FDNAMES");
 	return is_good;
 }
 
@@ -521,18 +515,17 @@ sockets_carry(const struct sockets *sockets, struct carry *carry)
 		carry_socket(&sockets->bound[i], carry);
 }
 
-bool
-sockets_take(struct sockets *sockets, const struct carry_line *line)
+static bool
+take_carried_socket(struct sockets *sockets, const struct carry_line *line)
 {
 	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
+	int fd = (int)line->numbers[SOCKET_FD];
 	struct bound *bound;
 
-	if (!carry_is(line, "socket") || line->length > sizeof(address))
-		return true;
 	memcpy(&address, line->bytes, line->length);
-	fcntl((int)line->numbers[SOCKET_FD], F_SETFD, FD_CLOEXEC);
-	if (!keep_socket(sockets, (int)line->numbers[SOCKET_FD],
-		(const struct sockaddr *)&address, (socklen_t)line->length)) {
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	if (!keep_socket(sockets, fd, (const struct sockaddr *)&address,
+		(socklen_t)line->length)) {
 		log_error("cannot listen: out of memory");
 		return false;
 	}
@@ -541,6 +534,20 @@ sockets_take(struct sockets *sockets, const struct carry_line *line)
 	bound->inode = line->numbers[SOCKET_INODE];
 	bound->is_passed = line->numbers[SOCKET_IS_PASSED];
 	bound->is_taken = true;
+	return true;
+}
+
+bool
+sockets_take(struct sockets *sockets, struct carry *carry)
+{
+	struct carry_line line;
+
+	carry_rewind(carry);
+	while (carry_next(carry, &line))
+		if (carry_is(&line, "socket") && line.bytes != NULL &&
+		    line.length <= sizeof(struct sockaddr_storage) &&
+		    !take_carried_socket(sockets, &line))
+			return false;
 	return true;
 }
 

@@ -10,7 +10,6 @@
 #include <stddef.h>
 
 struct carry;
-struct carry_line;
 struct sockets;
 
 /* No sockets yet.  Returns NULL when out of memory. */
@@ -53,12 +52,11 @@ bool sockets_are_passed(const struct sockets *sockets);
 void sockets_carry(const struct sockets *sockets, struct carry *carry);
 
 /*
- * Take over the socket of such a line; what is about something else is left
- * out.  One that is asked for afterwards, by sockets_bind_tcp() or
- * sockets_bind_unix(), is the one that is there.  Returns false after one line
- * in the log.
+ * Take over those of a carry.  One that is asked for afterwards, by
+ * sockets_bind_tcp() or sockets_bind_unix(), is the one that is there.  Returns
+ * false after one line in the log.
  */
-bool sockets_take(struct sockets *sockets, const struct carry_line *line);
+bool sockets_take(struct sockets *sockets, struct carry *carry);
 
 /* Close those that were taken over and not asked for since; or leave out all
    that were taken over, as if they were not there. */

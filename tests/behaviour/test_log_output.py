@@ -14,7 +14,7 @@ import pytest
 
 from lib.daemon import Run, needs_root
 from lib.net import Client, free_port, wait_for
-from lib.servers import MAGENT
+from lib.servers import MAGENT, written
 
 pytestmark = pytest.mark.usefixtures("reaper")
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z magent: "
@@ -36,8 +36,7 @@ def test_log_lines_in_the_journal_begin_with_a_priority(run, stage):
         **os.environ,
         "JOURNAL_STREAM": "%d:%d" % (st.st_dev, st.st_ino)}).ready()
     assert magent.terminate() == 0
-    log.seek(0)
-    lines = log.read().decode().splitlines()
+    lines = written(log).decode().splitlines()
     assert lines
     for line in lines:
         assert re.match(r"<[3467]>", line), line

@@ -19,6 +19,7 @@ import pytest
 
 from lib import evidence
 from lib.net import TIMEOUT, wait_for
+from lib.servers import written
 
 HERE = pathlib.Path(__file__).parent / "clients"
 MARK = "--"         # in a script: here the primary may be killed
@@ -98,8 +99,7 @@ class Driven:
         return self.receive()
 
     def output(self):
-        self.log.seek(0)
-        return self.log.read().decode()
+        return written(self.log).decode()
 
     def title(self):
         return "client %s" % evidence.command_line(self.process.args)

@@ -73,6 +73,19 @@ def place(stage, tmp_path):
 
 
 @pytest.fixture
+def movable(stage, tmp_path):
+    """Starts a magent whose program is a copy, to be taken away."""
+    def start(*options):
+        primary, backup = stage.memcacheds(2)
+        magent = Replaceable([primary], [backup], tmp_path / "options",
+                             *options)
+        magent.program = tmp_path / "magent"
+        shutil.copy(MAGENT, magent.program)
+        return stage.add(magent).start()
+    return start
+
+
+@pytest.fixture
 def trio(stage, place):
     primary, backup = stage.memcacheds(2)
     return place([primary], [backup], "-v"), primary, backup
@@ -470,12 +483,8 @@ def test_address_that_is_taken_is_refused(stage, trio, tmp_path):
     assert client.ask(b"mn\r\n") == b"MN\r\n"
 
 
-def test_broken_program_is_refused(stage, tmp_path):
-    primary, backup = stage.memcacheds(2)
-    magent = Replaceable([primary], [backup], tmp_path / "options")
-    magent.program = tmp_path / "magent"
-    shutil.copy(MAGENT, magent.program)
-    stage.add(magent).start()
+def test_broken_program_is_refused(stage, movable, tmp_path):
+    magent = movable()
     client = stage.client(magent)
     saved = tmp_path / "saved"
     magent.program.rename(saved)
@@ -500,13 +509,10 @@ def script(path, text):
     path.chmod(0o755)
 
 
-def test_program_that_says_nothing_is_not_waited_for_for_ever(stage, tmp_path):
+def test_program_that_says_nothing_is_not_waited_for_for_ever(
+        stage, movable, tmp_path):
     """Nor is one that has closed its output, and goes on."""
-    primary, backup = stage.memcacheds(2)
-    magent = Replaceable([primary], [backup], tmp_path / "options")
-    magent.program = tmp_path / "magent"
-    shutil.copy(MAGENT, magent.program)
-    stage.add(magent).start()
+    magent = movable()
     client = stage.client(magent)
     magent.program.unlink()
     script(magent.program, "exec >&- 2>&-\nexec sleep 100\n")
@@ -537,35 +543,25 @@ def test_end_before_it_is_ready_again_is_orderly(stage, place):
     magent.log.close()
 
 
-def test_end_does_not_wait_for_the_new_program(stage, tmp_path):
-    primary, backup = stage.memcacheds(2)
-    magent = Replaceable([primary], [backup], tmp_path / "options")
-    magent.program = tmp_path / "magent"
-    shutil.copy(MAGENT, magent.program)
-    stage.add(magent).start()
+def begin_rehearsal_without_end(magent, started):
     magent.program.unlink()
-    started = tmp_path / "started"
     script(magent.program, "touch %s\nexec sleep 100\n" % started)
     magent.signal(signal.SIGHUP)
     wait_for(started.exists, "the new program")
+
+
+def test_end_does_not_wait_for_the_new_program(movable, tmp_path):
+    magent = movable()
+    begin_rehearsal_without_end(magent, tmp_path / "started")
     # The stage ends it, and sees that it says nothing but 0.
 
 
 @pytest.mark.parametrize("delay", [0, 1])
 def test_signal_to_end_while_the_new_program_is_tried_ends(
-        stage, tmp_path, delay):
+        movable, tmp_path, delay):
     """Also if clients are served for a while."""
-    primary, backup = stage.memcacheds(2)
-    magent = Replaceable([primary], [backup], tmp_path / "options",
-                         "--shutdown-delay", delay)
-    magent.program = tmp_path / "magent"
-    shutil.copy(MAGENT, magent.program)
-    stage.add(magent).start()
-    magent.program.unlink()
-    started = tmp_path / "started"
-    script(magent.program, "touch %s\nexec sleep 100\n" % started)
-    magent.signal(signal.SIGHUP)
-    wait_for(started.exists, "the new program")
+    magent = movable("--shutdown-delay", delay)
+    begin_rehearsal_without_end(magent, tmp_path / "started")
     magent.program.unlink()
     shutil.copy(MAGENT, magent.program)
     assert magent.terminate() == 0
@@ -574,12 +570,8 @@ def test_signal_to_end_while_the_new_program_is_tried_ends(
     magent.log.close()
 
 
-def test_options_that_change_meanwhile_are_tried_again(stage, tmp_path):
-    primary, backup = stage.memcacheds(2)
-    magent = Replaceable([primary], [backup], tmp_path / "options")
-    magent.program = tmp_path / "magent"
-    shutil.copy(MAGENT, magent.program)
-    stage.add(magent).start()
+def test_options_that_change_meanwhile_are_tried_again(stage, movable, tmp_path):
+    magent = movable()
     client = stage.client(magent)
     saved, started = tmp_path / "saved", tmp_path / "started"
     magent.program.rename(saved)

@@ -21,7 +21,7 @@ from lib import evidence
 from lib.fake import FakeServer
 from lib.net import Client, free_port, wait_for
 from lib.seed import seed as random_seed
-from lib.servers import Memcached, built, sanitized
+from lib.servers import Memcached, built, sanitized, written
 
 TESTS = pathlib.Path(__file__).resolve().parent
 TIMEOUT_MS = 250        # magent's, by default
@@ -494,8 +494,7 @@ class Load:
                           evidence.last_lines(self.anomalies)])
 
     def complaints(self):
-        self.errors.seek(0)
-        return self.errors.read()
+        return written(self.errors).decode()
 
     def end(self):
         """Stop, check what is left; the Verdict."""

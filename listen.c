@@ -1,0 +1,39 @@
+/* Which sockets the options ask for. */
+
+#include "listen.h"
+
+#include <assert.h>
+#include <stddef.h>
+
+#include "client/sockets.h"
+#include "log.h"
+#include "options.h"
+
+static bool
+listen_on_tcp(struct sockets *sockets, const struct options *options)
+{
+	size_t i;
+
+	if (options->listen_count == 0)
+		return sockets_bind_tcp(sockets, NULL, options->listen_port,
+		    false);
+	for (i = 0; i < options->listen_count; i++)
+		if (!sockets_bind_tcp(sockets, options->listen_hosts[i],
+			options->listen_port, options->freebind))
+			return false;
+	return true;
+}
+
+bool
+listen_as_asked(struct sockets *sockets, const struct options *options)
+{
+	assert(options->listen_port > 0 || options->socket_path != NULL);
+	if (sockets_are_passed(sockets)) {
+		log_info("sockets of systemd: %zu; -p, -l and -f are not used",
+		    sockets_count(sockets));
+		return true;
+	}
+	return (options->listen_port == 0 || listen_on_tcp(sockets, options)) &&
+	    (options->socket_path == NULL ||
+		sockets_bind_unix(sockets, options->socket_path));
+}

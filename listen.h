@@ -1,0 +1,13 @@
+#ifndef LISTEN_H
+#define LISTEN_H
+
+#include <stdbool.h>
+
+struct options;
+struct sockets;
+
+/* Listen where the options say; or on nothing more, if systemd has made the
+   sockets.  Returns false after one line in the log. */
+bool listen_as_asked(struct sockets *sockets, const struct options *options);
+
+#endif
