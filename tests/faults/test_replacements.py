@@ -13,18 +13,26 @@ OFTEN = 0.7 if sanitized() else 0.3     # seconds between two replacements
 ALONE = 5 if sanitized() else 20
 
 
+def inflict_beside_replacements(scene, victims, kind):
+    """Faults of one server after the other, at least FAULTS, and as many more as
+    come until the magent has been replaced twice."""
+    replacer = Replacer(scene.proxy, OFTEN)
+    replacer.start()
+    for number, victim in enumerate(itertools.cycle(victims)):
+        if number >= FAULTS and replacer.count() > 1:
+            break
+        scene.fault(victim, kind)
+    replacer.finish()
+
+
 @pytest.mark.parametrize("role", ["primary", "backup"])
 @pytest.mark.parametrize("kind", ["kill", "stop"])
 def test_faults_beside_replacements_are_not_seen(stage, kind, role):
     scene = Scene(stage, [Plain] * 2, [Plain] * 2)
     fill(scene.proxy, 1000)
     scene.start_load(flush=0)
-    replacer = Replacer(scene.proxy, OFTEN)
-    replacer.start()
     group = scene.primaries if role == "primary" else scene.backups
-    for victim in itertools.islice(itertools.cycle(group), FAULTS):
-        scene.fault(victim, kind)
-    assert replacer.finish() > 1
+    inflict_beside_replacements(scene, group, kind)
     scene.check()
     assert missing(scene.proxy, 1000) == 0
     assert scene.diverged() == {}
@@ -35,11 +43,7 @@ def test_server_that_is_cut_off_beside_replacements_is_not_seen(stage):
     scene = Scene(stage, [Isolated], [Isolated])
     fill(scene.proxy, 1000)
     scene.start_load(flush=0)
-    replacer = Replacer(scene.proxy, OFTEN)
-    replacer.start()
-    for victim in scene.servers:
-        scene.fault(victim, "unplugged")
-    assert replacer.finish() > 1
+    inflict_beside_replacements(scene, scene.servers, "unplugged")
     scene.check()
     assert missing(scene.proxy, 1000) == 0
     assert scene.diverged() == {}
