@@ -21,6 +21,7 @@
 
 #include <assert.h>
 
+#include "mirror/bond.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 
@@ -113,6 +114,23 @@ behind_mirror_changed(const struct peer *peer)
 		   nothing else. */
 		if (peer_is_mirror(peer) || peer_is_mirror(partner))
 			miss_writes(peer, partner);
+	}
+}
+
+void
+behind_missed_nothing(const struct peer *peer)
+{
+	const struct peer *partner;
+	size_t i;
+
+	assert(peer_is_mirror(peer));
+	for (i = 0; i < partners_end(peer); i++) {
+		partner = pairs_partner(peer, i);
+		if (partner != NULL &&
+		    behind_of(peer, partner) == BEHIND_KEYS &&
+		    behind_of(partner, peer) == BEHIND_ALL &&
+		    bond_side(bond_of(peer, partner), peer)->may_rise)
+			behind_set(peer, partner, BEHIND_NOT);
 	}
 }
 

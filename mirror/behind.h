@@ -74,6 +74,11 @@ bool behind_yields(const struct peer *peer, const struct peer *other);
    is behind all until it is known to lack nothing. */
 void behind_mirror_changed(const struct peer *peer);
 
+/* peer has just become a mirror, and nothing was sent to its partners that it
+   may have missed.  A partner that lacks all that peer holds has nothing that
+   peer lacks. */
+void behind_missed_nothing(const struct peer *peer);
+
 /* peer may lack anything that its partners hold. */
 void behind_all(const struct peer *peer);
 

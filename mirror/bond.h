@@ -49,6 +49,9 @@ struct bond_side {
 	uint64_t before;
 	/* What the server was judged by when it was back. */
 	uint64_t judged;
+	/* It was judged to lack nothing that the partner has, and would have
+	   been with a higher one, too. */
+	bool may_rise;
 	/* The server has said so since it was connected to. */
 	bool is_read;
 	/* One item of the two was not there. */

@@ -358,6 +358,17 @@ judge_alone(struct peer *peer, const struct identity *found)
 		distrust_all_items(peer, found);
 }
 
+/* Another magent that serves without the partner raises the stamp of the peer
+   with each write.  If that has nothing that may be old, nothing changes. */
+static bool
+may_rise(const struct peer *peer, const struct peer *partner)
+{
+	return behind_of(peer, partner) != BEHIND_ALL &&
+	    !dirty_is_all(peer->dirty) && count_keys(peer) == 0 &&
+	    (!peer_is_mirror(partner) ||
+		behind_of(partner, peer) == BEHIND_ALL);
+}
+
 static void
 note_judged(const struct peer *peer)
 {
@@ -371,6 +382,7 @@ note_judged(const struct peer *peer)
 			continue;
 		side = bond_side(bond_of(peer, partner), peer);
 		side->judged = side->stamp;
+		side->may_rise = may_rise(peer, partner);
 	}
 }
 
@@ -386,7 +398,8 @@ judge_is_outdated(const struct peer *peer)
 		if (partner == NULL)
 			continue;
 		side = bond_side(bond_of(peer, partner), peer);
-		if (side->stamp != side->judged)
+		if (side->stamp != side->judged &&
+		    !(side->may_rise && side->stamp > side->judged))
 			return true;
 	}
 	return false;

@@ -31,8 +31,8 @@ struct judge {
 bool judge_contents(struct judge *judge, const struct identity *found,
     int64_t now_ms);
 
-/* Whether the stamps of the peer, which were read once more, are not those that
-   it was judged by. */
+/* Whether the stamps of the peer, which were read once more, would have it
+   judged in another way. */
 bool judge_is_outdated(const struct peer *peer);
 
 /* The same of a server that has just been heard of for the first time, in the

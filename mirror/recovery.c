@@ -341,6 +341,8 @@ on_invalidated(void *owner, bool is_emptied)
 	if (is_emptied)
 		behind_lost(recovery->peer);
 	set_state(recovery, PEER_REBUILD);
+	if (rest_begins_anew(recovery->all->rest))
+		behind_missed_nothing(recovery->peer);
 	if (recovery->peer->is_left) {
 		rebuild_start(recovery->rebuild);
 		return;

@@ -265,6 +265,12 @@ rest_serves(const struct rest *rest)
 	return !rest->is_rested;
 }
 
+bool
+rest_begins_anew(const struct rest *rest)
+{
+	return rest->is_ignorant;
+}
+
 void
 rest_say(struct rest *rest)
 {

@@ -22,6 +22,10 @@ void rest_free(struct rest *rest); /* NULL is fine */
 /* Begin: nothing has been served yet.  recoveries_start() was called. */
 void rest_start(struct rest *rest);
 
+/* Whether all that is known is being learned anew, and nothing was sent to any
+   server since that began but questions. */
+bool rest_begins_anew(const struct rest *rest);
+
 /* Say on all servers that this magent serves clients, if it does.  To be called
    each second, behind a look at the stamps: so that it shows whether another
    one has said so since then. */

@@ -705,6 +705,50 @@ def test_server_that_was_made_whole_before_it_was_claimed_is_left_alone(stage):
     assert flushes(primary) == [0] and held(primary) == FULL
 
 
+class Rising:
+    """Raises the stamp of a server at each look at it, as somebody does who
+    writes to it all the time, and not to its partner."""
+
+    def __init__(self):
+        self.server = self.bond = None
+
+    def __call__(self, line):
+        if self.server and line.startswith(b"get magent:"):
+            stamp = b"%d" % (int(time.time() * 1000000) << 8)
+            for key in self.bond.keys:
+                assert self.server.talk(b"set %s 0 0 %d\r\n%s\r\n" % (
+                    key, len(stamp), stamp)) == b"STORED\r\n"
+
+
+@pytest.mark.parametrize("partner", ["away", "empty"])
+def test_server_that_another_magent_writes_to_all_the_time_returns(
+        stage, partner):
+    """It has all: also beside a partner that has lost all."""
+    rising = Rising()
+    primary, backup = stage.memcached(), watched(stage, rising)
+    magent = started(stage, [primary], [backup])
+    put(magent)
+    rising.bond = Bond(primary, backup).wait()
+    wait_for(lambda: held(backup) == FULL, "the backup")
+    backup.stop()
+    wait_for(lambda: states(magent) == ["up", "down"], "the failure")
+    primary.kill()
+    wait_for(lambda: states(magent) == ["down", "down"], "both failures")
+    if partner == "empty":
+        primary.start(primary.port)
+        wait_for(lambda: states(magent) == ["up", "down"], "the empty one")
+    rising.server = backup
+    backup.cont()
+    wait_for(lambda: states(magent)[1] == "up" and held(magent) == FULL,
+             "what it has")
+    if partner == "away":
+        primary.start(primary.port)
+    rising.server = None
+    wait_for(lambda: states(magent) == ["up", "up"] and
+             held(primary) == FULL, "both to be whole")
+    assert "was changed by another magent" not in magent.output()
+
+
 def test_write_that_a_server_misses_as_it_returns_is_made_up_for(stage):
     """It is the first one.  The stamp of its partner is read behind the write,
     and ahead of what raises it for that."""
@@ -809,3 +853,36 @@ def test_magent_that_was_stopped_brings_nothing_old(stage):
              "both servers to be equal")
     for magent in first, second:
         assert values(magent, keys) == newest
+
+
+def test_magent_that_was_stopped_asks_the_server_that_has_kept_its_items(stage):
+    """The other one was restarted, and is there at the same moment: keys that
+    only one of the two has are not added there."""
+    primary, backup = stage.memcacheds(2)
+    first, second = [started(stage, [primary], [backup]) for _ in range(2)]
+    Bond(primary, backup).wait()
+    keys = [b"k%d" % i for i in range(100)]
+    clients = [stage.client(first) for _ in keys]
+    assert clients[0].ask(b"set k0 0 0 1\r\nx\r\n") == b"STORED\r\n"
+    for turn in range(3):
+        primary.kill()
+        wait_for_states(first, "down", "up")
+        first.stop()
+        for client, key in zip(clients, keys):
+            client.send(b"add %s 0 0 5\r\nadded\r\n" % key)
+        until = time.monotonic() + 2
+        with second.client() as client:
+            while time.monotonic() < until:
+                lines = [b"set %s 0 0 4\r\n%04d\r\n" % (key, turn)
+                         for key in keys]
+                stored = b"STORED\r\n" * len(keys)
+                assert client.talk(b"".join(lines)) == stored
+        primary.start(primary.port)
+        first.cont()
+        answers = [client.read_line() for client in clients]
+        assert set(answers) == {b"NOT_STORED\r\n"}, answers
+        for magent in first, second:
+            wait_for_states(magent, "up", "up")
+        newest = {key: b"%04d" % turn for key in keys}
+        wait_for(lambda: values(primary, keys) == newest, "the primary")
+        assert values(backup, keys) == newest
