@@ -13,6 +13,7 @@
 struct conn_loop;
 struct event;
 struct peer;
+struct rollcall;
 
 /* A part of its owner, which CONTAINER_OF() finds. */
 struct drain {
@@ -21,8 +22,11 @@ struct drain {
 	void (*done)(struct drain *drain);
 	/* Owned: ends the pause before the next look. */
 	struct event *timer;
-	/* When drain_start() was called: monotonic milliseconds. */
-	int64_t began_ms;
+	/* Owned until it is done; NULL: the threads are not being asked. */
+	struct rollcall *rollcall;
+	/* When drain_start() was called, and the threads were asked: monotonic
+	   milliseconds. */
+	int64_t began_ms, called_ms;
 	/* There was something to wait for. */
 	bool had_to_wait;
 };

@@ -76,6 +76,7 @@ identity_stat(struct identity *identity, const char *name, size_t n,
 		{ "cmd_set", &identity->sets },
 		{ "total_items", &identity->items },
 		{ "curr_items", &identity->stored },
+		{ "threads", &identity->threads },
 		{ "tcpport", &identity->port },
 		{ "item_size_max", &identity->item_size_max },
 	};

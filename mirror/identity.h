@@ -22,6 +22,8 @@ struct identity {
 	uint64_t connections, gets, sets, items;
 	/* Items that are in it, when it answered. */
 	uint64_t stored;
+	/* Threads that carry out commands; 0: not known. */
+	uint64_t threads;
 	/* The TCP port that it listens on; 0: none, or not known. */
 	uint64_t port;
 	/* The largest item in bytes; 0: not known. */

@@ -9,6 +9,9 @@ import socket
 import threading
 import time
 
+import pytest
+
+from lib.fake import FakeServer
 from lib.net import Client, free_port, wait_for
 from lib.servers import Memcached
 from lib.way import wait_for_states
@@ -185,3 +188,66 @@ def test_server_that_hangs_for_long_costs_no_more_connections(stage):
     primary.cont()
     wait_for_states(proxy, "up", "up")
     wait_for(lambda: descriptors(proxy) <= before + 1, "the old ones to end")
+
+
+class Threaded(FakeServer):
+    """Says that it has very many threads; on all connections but the first of
+    each return, it does act(link) in place of an answer to stats."""
+
+    def __init__(self, act):
+        super().__init__()
+        self.act = act
+        self.first = None
+        self.connections = set()
+
+    def _general(self):
+        return {**super()._general(), "threads": 1000000}
+
+    def drop(self):
+        self.first = None
+        self.connections.clear()
+        for link in self.links:
+            with contextlib.suppress(OSError):
+                link.socket.shutdown(socket.SHUT_RDWR)
+
+    class link(FakeServer.link):
+        def _answer(self, command, line, data):
+            server = self.server
+            server.first = server.first or self
+            server.connections.add(self)
+            if self is server.first or line != b"stats\r\n":
+                super()._answer(command, line, data)
+            else:
+                server.act(self)
+
+
+def talk_for_ever(link):
+    with contextlib.suppress(OSError):
+        while True:
+            link.send(b"STAT " + b"x" * 5000)
+            link.send(b"STAT conn_yields 18446744073709551616\r\n" * 100)
+
+
+ACTS = {"closes": lambda link: link.reset(),
+        "is silent": lambda link: link.hang(),
+        "never ends": talk_for_ever,
+        "knows no stats": lambda link: link.send(b"ERROR\r\n"),
+        "says too much": lambda link: link.send(b"END\r\n" * 100)}
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_server_whose_threads_answer_strangely_returns(stage, act):
+    """Nobody answers in its place, so that it is not waited for long."""
+    fake = stage.add(Threaded(ACTS[act]))
+    backup = stage.memcached()
+    magent = stage.magent([fake], [backup])
+    wait_for_states(magent, "up", "up")
+    backup.kill()
+    wait_for_states(magent, "up", "down")
+    fake.drop()
+    wait_for(lambda: len(fake.connections) > 1, "its threads to be asked")
+    wait_for_states(magent, "up", "down")
+    assert 1 < len(fake.connections) <= 40
+    assert ("not all of its threads answer" in magent.output()) == (
+        act in ("is silent", "never ends"))
+    assert magent.talk(b"version\r\n").startswith(b"VERSION")

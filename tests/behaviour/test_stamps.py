@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from lib import threads
 from lib.net import wait_for
 from lib.servers import Memcached
 from lib.stamps import Bond, values
@@ -886,3 +887,29 @@ def test_magent_that_was_stopped_asks_the_server_that_has_kept_its_items(stage):
         newest = {key: b"%04d" % turn for key in keys}
         wait_for(lambda: values(primary, keys) == newest, "the primary")
         assert values(backup, keys) == newest
+
+
+@pytest.mark.parametrize("thread", [0, 1])
+def test_server_is_not_trusted_before_each_thread_of_it_goes_on(stage, thread):
+    """It was hung, and another magent had sent it something that one of them
+    has not read."""
+    primary, backup = stage.memcached(), stage.memcached("-t", "2")
+    first, second = [started(stage, [primary], [backup]) for _ in range(2)]
+    Bond(primary, backup).wait()
+    # Both magents have sent it effects on connections of before.
+    for magent in first, second:
+        assert magent.talk(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
+    backup.stop()
+    assert first.talk(b"set k 0 0 3\r\nold\r\n") == b"STORED\r\n"
+    wait_for_states(first, "up", "down")
+    assert second.talk(b"set k 0 0 3\r\nnew\r\n") == b"STORED\r\n"
+    wait_for_states(second, "up", "down")
+    with threads.stopped(threads.named(backup.pid, "mc-worker")[thread]):
+        backup.cont()
+        until = time.monotonic() + 2
+        wait_for(lambda: states(second)[1] == "up" or
+                 time.monotonic() > until, "the return")
+        assert states(second)[1] != "up"
+    for magent in first, second:
+        wait_for_states(magent, "up", "up")
+    assert values(backup, [b"k"]) == values(primary, [b"k"]) == {b"k": b"new"}
