@@ -10,6 +10,12 @@ sys.path[:0] = [str(HERE), str(HERE / "tools"), str(HERE / "faults")]
 from lib.stage import Stage  # noqa: E402
 
 
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "alone: times are judged, so that nothing else may run "
+        "beside it but others of these")
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """A failure shows what is on the stages of the test, before they close."""
