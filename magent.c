@@ -95,6 +95,7 @@ struct magent {
 	struct listener **listeners; /* one per socket; NULL after a stop */
 	size_t listener_count;
 	unsigned int passed; /* sockets that systemd has passed */
+	bool has_sockets;    /* all that are asked for */
 	struct handover *handover;
 	/* It takes the place of a program before: that has left this. */
 	bool is_next;
@@ -239,13 +240,10 @@ bind_sockets(struct magent *magent)
 	if (!sockets_take_passed(magent->sockets, magent->passed) ||
 	    (magent->is_next && !sockets_take(magent->sockets, magent->carry)))
 		return false;
-	if (listen_as_asked(magent->sockets, magent->options))
-		sockets_drop_unasked(magent->sockets);
-	else if (!magent->is_next)
-		return false;
+	magent->has_sockets = listen_as_asked(magent->sockets, magent->options);
 	/* What could be listened on at the rehearsal cannot be now: go on with
 	   those of before. */
-	return true;
+	return magent->has_sockets || magent->is_next;
 }
 
 static bool
@@ -438,6 +436,25 @@ build_handover(struct magent *magent)
 	return magent->handover != NULL;
 }
 
+/* Close those that are not asked for any more.  Who has connected to them is a
+   client. */
+static void
+give_up_sockets(struct magent *magent)
+{
+	size_t i, kept = 0;
+
+	for (i = 0; i < magent->listener_count; i++) {
+		if (!sockets_is_unasked(magent->sockets, i)) {
+			magent->listeners[kept++] = magent->listeners[i];
+			continue;
+		}
+		listener_empty(magent->listeners[i]);
+		listener_free(magent->listeners[i]);
+	}
+	magent->listener_count = kept;
+	sockets_drop_unasked(magent->sockets);
+}
+
 /* Take over what a program before has left.  Returns false when out of
    memory. */
 static bool
@@ -448,6 +465,8 @@ take_over(struct magent *magent)
 		return false;
 	carry_free(magent->carry);
 	magent->carry = NULL;
+	if (magent->has_sockets)
+		give_up_sockets(magent);
 	log_info("magent %s has taken over %zu clients", MAGENT_VERSION,
 	    clients_count(magent->clients));
 	return true;

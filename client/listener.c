@@ -32,6 +32,8 @@
 enum {
 	/* Clients that are accepted at a time; then others have their turn. */
 	ACCEPT_MAX = 64,
+	/* So often, before a socket is closed: more do not wait. */
+	EMPTY_MAX = 64,
 	/* How long nothing is accepted when there is no descriptor left. */
 	PAUSE_MS = 100,
 	/* Seconds of silence before a client is asked for a sign of life. */
@@ -140,29 +142,50 @@ set_options(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 }
 
-static void
-on_acceptable(evutil_socket_t fd, short what, void *arg)
+/* Returns whether more may wait. */
+static bool
+accept_some(struct listener *listener)
 {
-	struct listener *listener = arg;
 	int client;
 	int i;
 
-	(void)what;
-	assert(fd == listener->fd);
 	for (i = 0; i < ACCEPT_MAX; i++) {
-		client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		client = accept4(listener->fd, NULL, NULL,
+		    SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (client == -1)
 			break;
 		set_options(client);
 		clients_accept(listener->clients, client);
 		if (is_kept(listener, client)) {
 			pause_listener(listener, strerror(EMFILE));
-			return;
+			return false;
 		}
 	}
 	if (client == -1 && errno != EAGAIN && errno != EINTR &&
 	    errno != ECONNABORTED)
 		pause_listener(listener, strerror(errno));
+	return client != -1;
+}
+
+static void
+on_acceptable(evutil_socket_t fd, short what, void *arg)
+{
+	struct listener *listener = arg;
+
+	(void)what;
+	assert(fd == listener->fd);
+	(void)fd;
+	accept_some(listener);
+}
+
+void
+listener_empty(struct listener *listener)
+{
+	int i;
+
+	/* Others may come all the time. */
+	for (i = 0; i < EMPTY_MAX && accept_some(listener); i++)
+		;
 }
 
 struct listener *

@@ -17,6 +17,9 @@ struct stats;
 struct listener *listener_new(struct event_base *base, int fd,
     unsigned int kept, struct clients *clients, struct stats *stats);
 
+/* Accept those who wait, because the socket is to be closed. */
+void listener_empty(struct listener *listener);
+
 /* Accept nothing more; clients that were accepted stay.  NULL is fine. */
 void listener_free(struct listener *listener);
 

@@ -560,6 +560,15 @@ close_bound(const struct bound *bound)
 	close(bound->fd);
 }
 
+bool
+sockets_is_unasked(const struct sockets *sockets, size_t i)
+{
+	const struct bound *bound = &sockets->bound[i];
+
+	assert(i < sockets->count);
+	return bound->is_taken && !bound->is_asked && !bound->is_passed;
+}
+
 void
 sockets_drop_unasked(struct sockets *sockets)
 {
@@ -567,8 +576,7 @@ sockets_drop_unasked(struct sockets *sockets)
 	size_t i, kept = 0;
 
 	for (i = 0; i < sockets->count; i++)
-		if (bound[i].is_taken && !bound[i].is_asked &&
-		    !bound[i].is_passed)
+		if (sockets_is_unasked(sockets, i))
 			close_bound(&bound[i]);
 		else
 			bound[kept++] = bound[i];

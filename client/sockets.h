@@ -58,8 +58,11 @@ void sockets_carry(const struct sockets *sockets, struct carry *carry);
  */
 bool sockets_take(struct sockets *sockets, struct carry *carry);
 
-/* Close those that were taken over and not asked for since; or leave out all
-   that were taken over, as if they were not there. */
+/* Whether the i-th socket was taken over and not asked for since. */
+bool sockets_is_unasked(const struct sockets *sockets, size_t i);
+
+/* Close all of these; or leave out all that were taken over, as if they were
+   not there. */
 void sockets_drop_unasked(struct sockets *sockets);
 void sockets_leave_taken(struct sockets *sockets);
 

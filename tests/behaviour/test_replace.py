@@ -780,6 +780,32 @@ def test_port_may_change(stage, memcached, tmp_path):
     assert magent.terminate() == 0
 
 
+def test_who_has_connected_to_a_socket_that_is_given_up_is_served(
+        movable, tmp_path):
+    """While nobody accepted: the one program had ended, and the other one not
+    begun."""
+    magent = movable()
+    real, begins, goes_on, path = [
+        tmp_path / name for name in ("real", "begins", "goes on", "socket")]
+    magent.say("socket %s" % path)
+    magent.replace()
+    magent.program.rename(real)
+    script(magent.program,
+           "if [ \"$1\" != --check ]; then\n"
+           "    : > '%s'\n"
+           "    while [ ! -e '%s' ]; do sleep 0.01; done\n"
+           "fi\n"
+           "exec '%s' \"$@\"\n" % (begins, goes_on, real))
+    magent.say()
+    magent.signal(signal.SIGHUP)
+    wait_for(begins.exists, "the next program")
+    with Client(path, timeout=30) as client:
+        client.send(b"mn\r\n")
+        goes_on.touch()
+        assert client.read_line() == b"MN\r\n"
+        assert not path.exists()
+
+
 def run_next(text, *options):
     """A program that is to take over from one that has left this text."""
     fd = os.memfd_create("carry", 0)
