@@ -13,7 +13,8 @@
  *                  '--------------------------------'
  *
  * The server counts how often more is left.  The first answers say what it has
- * counted before, so there are two rounds at least.
+ * counted before, so there are two rounds at least.  Where another magent is
+ * at work with the server all the time, there is always more.
  *
  * Invariant: a thread is asked while its conn is there, and owed counts those
  * that have not answered in this round.
@@ -37,6 +38,8 @@
 enum {
 	/* A server that says more has connections for so many. */
 	THREADS_MAX = 32,
+	/* Once all have answered, what is left of before takes no longer. */
+	ROUNDS_MS = 500,
 };
 
 struct asked {
@@ -46,10 +49,13 @@ struct asked {
 };
 
 struct rollcall {
+	struct conn_loop *loop; /* borrowed */
 	void (*done)(void *owner);
 	void *owner;
 	unsigned int owed;
-	bool is_first;   /* this round */
+	/* When the first round was over: milliseconds of the monotonic clock;
+	   0: it is not. */
+	int64_t began_ms;
 	uint64_t yields; /* what the server has said of them in this round */
 	uint64_t yields_before;
 	size_t count;
@@ -89,6 +95,20 @@ ask_round(struct rollcall *rollcall)
 	}
 }
 
+/* All have answered.  Returns whether there is to be another round. */
+static bool
+is_more_left(struct rollcall *rollcall)
+{
+	int64_t now = conn_loop_now(rollcall->loop);
+
+	if (rollcall->began_ms == 0) {
+		rollcall->began_ms = now;
+		return true;
+	}
+	return rollcall->yields != rollcall->yields_before &&
+	    now - rollcall->began_ms < ROUNDS_MS;
+}
+
 /* A thread has answered, or is not asked any more.  May free the roll call. */
 static void
 note_answer(struct asked *asked)
@@ -99,10 +119,8 @@ note_answer(struct asked *asked)
 	asked->has_answered = true;
 	if (--rollcall->owed > 0)
 		return;
-	if (rollcall->is_first || rollcall->yields != rollcall->yields_before) {
-		rollcall->is_first = false;
+	if (is_more_left(rollcall))
 		ask_round(rollcall);
-	}
 	if (rollcall->owed > 0)
 		return;
 	rollcall->done(rollcall->owner);
@@ -201,7 +219,7 @@ rollcall_new(struct conn_loop *loop, const struct peer *peer,
 		return NULL;
 	rollcall->done = done;
 	rollcall->owner = owner;
-	rollcall->is_first = true;
+	rollcall->loop = loop;
 	while (rollcall->count < threads && rollcall->count < THREADS_MAX)
 		if (!connect_thread(rollcall, loop, peer->server))
 			break;

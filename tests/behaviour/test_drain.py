@@ -199,6 +199,7 @@ class Threaded(FakeServer):
         self.act = act
         self.first = None
         self.connections = set()
+        self.yields = 0
 
     def _general(self):
         return {**super()._general(), "threads": 1000000}
@@ -228,6 +229,12 @@ def talk_for_ever(link):
             link.send(b"STAT conn_yields 18446744073709551616\r\n" * 100)
 
 
+def always_more(link):
+    """The server has been busy since the last question, too."""
+    link.server.yields += 1
+    link.send(b"STAT conn_yields %d\r\nEND\r\n" % link.server.yields)
+
+
 ACTS = {"closes": lambda link: link.reset(),
         "is silent": lambda link: link.hang(),
         "never ends": talk_for_ever,
@@ -251,3 +258,14 @@ def test_server_whose_threads_answer_strangely_returns(stage, act):
     assert ("not all of its threads answer" in magent.output()) == (
         act in ("is silent", "never ends"))
     assert magent.talk(b"version\r\n").startswith(b"VERSION")
+
+
+def test_server_that_is_always_busy_returns(stage):
+    """With the work of another magent: it is not that of before any more."""
+    fake = stage.add(Threaded(always_more))
+    magent = stage.magent([fake], [stage.memcached()])
+    wait_for_states(magent, "up", "up")
+    fake.drop()
+    wait_for(lambda: fake.yields > 100, "its threads to be asked")
+    wait_for_states(magent, "up", "up", timeout=5)
+    assert "not all of its threads answer" not in magent.output()

@@ -889,6 +889,7 @@ def test_magent_that_was_stopped_asks_the_server_that_has_kept_its_items(stage):
         assert values(backup, keys) == newest
 
 
+@pytest.mark.skipif(not threads.can_stop(), reason="cannot stop threads")
 @pytest.mark.parametrize("thread", [0, 1])
 def test_server_is_not_trusted_before_each_thread_of_it_goes_on(stage, thread):
     """It was hung, and another magent had sent it something that one of them

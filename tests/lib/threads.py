@@ -1,8 +1,10 @@
 """Stop single threads of a process."""
 import contextlib
 import ctypes
+import functools
 import os
 import pathlib
+import subprocess
 
 SEIZE, INTERRUPT, DETACH = 0x4206, 0x4207, 17
 WALL = 0x40000000
@@ -14,6 +16,20 @@ libc.ptrace.argtypes = [ctypes.c_long] * 4
 def _ptrace(request, thread):
     if libc.ptrace(request, thread, 0, 0) == -1:
         raise OSError(ctypes.get_errno(), "ptrace %d" % request)
+
+
+@functools.lru_cache(maxsize=None)
+def can_stop():
+    """Whether this process may do so."""
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        with stopped(child.pid):
+            return True
+    except OSError:
+        return False
+    finally:
+        child.kill()
+        child.wait()
 
 
 def named(pid, name):
