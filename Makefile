@@ -14,7 +14,7 @@ HARDENING = -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -I. -DMAGENT_VERSION='"$(VERSION)"' \
 	-MMD -MP $(WARNINGS) $(HARDENING) $(CFLAGS)
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(LDFLAGS)
-LIBS = -levent_core -pthread
+LIBS = -levent_extra -levent_core -pthread
 
 SOURCES = $(wildcard *.c client/*.c mirror/*.c server/*.c)
 OBJECTS = $(SOURCES:%.c=$(BUILD)/%.o)

@@ -41,20 +41,21 @@ can_write_files(const struct options *options,
 	return true;
 }
 
-/* Whether what is asked for can be listened on, besides what is already.
-   Returns false after one line. */
+/* Whether what is asked for can be listened on, by this function, besides what
+   is already.  Returns false after one line. */
 static bool
-can_listen(const struct options *options, struct carry *carry)
+can_listen(const struct options *options, struct carry *carry,
+    enum sockets_use use,
+    bool (*listen_on)(struct sockets *sockets, const struct options *options))
 {
-	struct sockets *sockets = sockets_new();
+	struct sockets *sockets = sockets_new(use);
 	bool is_good;
 
 	if (sockets == NULL) {
 		log_error("cannot listen: out of memory");
 		return false;
 	}
-	is_good = sockets_take(sockets, carry) &&
-	    listen_as_asked(sockets, options);
+	is_good = sockets_take(sockets, carry) && listen_on(sockets, options);
 	sockets_leave_taken(sockets);
 	sockets_free(sockets);
 	return is_good;
@@ -76,7 +77,10 @@ check_carry(const struct options *options, struct carry *carry)
 		status = EX_CONFIG;
 	} else if (!can_write_files(options, &process)) {
 		status = EX_CANTCREAT;
-	} else if (!can_listen(options, carry)) {
+	} else if (!can_listen(options, carry, SOCKETS_FOR_CLIENTS,
+		       listen_as_asked) ||
+	    !can_listen(options, carry, SOCKETS_FOR_METRICS,
+		listen_for_metrics)) {
 		status = EX_OSERR;
 	}
 	handover_process_end(&process);

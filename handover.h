@@ -26,7 +26,7 @@ struct handover_parts {
 	struct conn_loop *loop;
 	struct recoveries *recoveries;
 	struct clients *clients;
-	struct sockets *sockets;
+	struct sockets *sockets, *metrics_sockets;
 	/* When the first of these programs was started: milliseconds of the
 	   monotonic clock. */
 	int64_t started_ms;

@@ -37,3 +37,13 @@ listen_as_asked(struct sockets *sockets, const struct options *options)
 	    (options->socket_path == NULL ||
 		sockets_bind_unix(sockets, options->socket_path));
 }
+
+bool
+listen_for_metrics(struct sockets *sockets, const struct options *options)
+{
+	const struct address *address = &options->metrics;
+
+	return address->name == NULL ||
+	    sockets_bind_tcp(sockets, address->host, address->port,
+		options->freebind);
+}

@@ -32,9 +32,11 @@
 #include "check.h"
 #include "client/clients.h"
 #include "client/listener.h"
+#include "client/metrics.h"
 #include "client/report.h"
 #include "client/sockets.h"
 #include "client/stats.h"
+#include "client/web.h"
 #include "conn.h"
 #include "daemon.h"
 #include "handover.h"
@@ -58,7 +60,7 @@ enum {
 	/* Between two signs of life to systemd. */
 	TICK_SECONDS = 2,
 	/* Descriptors for all but clients and servers. */
-	SPARE_FILES = 64,
+	SPARE_FILES = 96,
 	/* Of these, those that are left when there are too many clients: for
 	   lookups, the log, lists of keys. */
 	KEPT_FILES = 8,
@@ -91,8 +93,10 @@ struct magent {
 	struct clients *clients;
 	struct stats stats;
 	struct report_settings settings;
-	struct sockets *sockets;     /* NULL also after a stop */
-	struct listener **listeners; /* one per socket; NULL after a stop */
+	struct sockets *sockets;         /* NULL also after a stop */
+	struct sockets *metrics_sockets; /* the same */
+	struct web *web;                 /* the same; NULL: no --metrics */
+	struct listener **listeners;     /* one per socket; NULL after a stop */
 	size_t listener_count;
 	unsigned int passed; /* sockets that systemd has passed */
 	bool has_sockets;    /* all that are asked for */
@@ -124,8 +128,11 @@ stop_listening(struct magent *magent)
 		listener_free(magent->listeners[--magent->listener_count]);
 	free(magent->listeners);
 	magent->listeners = NULL;
+	web_free(magent->web);
+	magent->web = NULL;
 	sockets_free(magent->sockets);
-	magent->sockets = NULL;
+	sockets_free(magent->metrics_sockets);
+	magent->sockets = magent->metrics_sockets = NULL;
 }
 
 /* Finish what is in flight. */
@@ -232,15 +239,20 @@ on_watchdog_tick(evutil_socket_t fd, short what, void *arg)
 static bool
 bind_sockets(struct magent *magent)
 {
-	magent->sockets = sockets_new();
-	if (magent->sockets == NULL) {
+	magent->sockets = sockets_new(SOCKETS_FOR_CLIENTS);
+	magent->metrics_sockets = sockets_new(SOCKETS_FOR_METRICS);
+	if (magent->sockets == NULL || magent->metrics_sockets == NULL) {
 		log_error("cannot start: out of memory");
 		return false;
 	}
 	if (!sockets_take_passed(magent->sockets, magent->passed) ||
-	    (magent->is_next && !sockets_take(magent->sockets, magent->carry)))
+	    (magent->is_next &&
+		(!sockets_take(magent->sockets, magent->carry) ||
+		    !sockets_take(magent->metrics_sockets, magent->carry))))
 		return false;
-	magent->has_sockets = listen_as_asked(magent->sockets, magent->options);
+	magent->has_sockets = listen_as_asked(magent->sockets,
+				  magent->options) &&
+	    listen_for_metrics(magent->metrics_sockets, magent->options);
 	/* What could be listened on at the rehearsal cannot be now: go on with
 	   those of before. */
 	return magent->has_sockets || magent->is_next;
@@ -391,6 +403,24 @@ build_listeners(struct magent *magent)
 	return true;
 }
 
+/* Returns false when out of memory. */
+static bool
+build_web(struct magent *magent)
+{
+	struct metrics_source source = {
+		.stats = &magent->stats,
+		.pairs = magent->pairs,
+		.settings = &magent->settings,
+	};
+
+	if (magent->has_sockets)
+		sockets_drop_unasked(magent->metrics_sockets);
+	if (sockets_count(magent->metrics_sockets) == 0)
+		return true;
+	magent->web = web_new(magent->loop, magent->metrics_sockets, &source);
+	return magent->web != NULL;
+}
+
 static bool
 build_events(struct magent *magent)
 {
@@ -398,7 +428,7 @@ build_events(struct magent *magent)
 	int i;
 
 	assert(magent->clients != NULL && magent->stops == 0);
-	if (!build_listeners(magent))
+	if (!build_listeners(magent) || !build_web(magent))
 		return false;
 	for (i = 0; i < SIGNALS; i++) {
 		magent->signals[i] = evsignal_new(magent->base,
@@ -424,6 +454,7 @@ build_handover(struct magent *magent)
 		.recoveries = magent->recoveries,
 		.clients = magent->clients,
 		.sockets = magent->sockets,
+		.metrics_sockets = magent->metrics_sockets,
 		.started_ms = magent->settings.started_ms,
 		.is_daemon = !magent->options->foreground,
 		.servers = &magent->servers,

@@ -36,6 +36,7 @@ enum {
 	OPTION_CHECK,
 	OPTION_FREEBIND,
 	OPTION_HEALTH,
+	OPTION_METRICS,
 	/* Bytes of the longest host name that DNS allows. */
 	HOST_MAX = 253,
 	/* Where the help of an option begins in the usage text. */
@@ -426,20 +427,42 @@ take_check(struct options *options, const char *argument)
 	return NULL;
 }
 
-/* A number alone is a port of this host. */
+/* Replace the address.  A number alone is a port of this host. */
 static const char *
-take_health(struct options *options, const char *argument)
+take_address(struct address *address, const char *argument)
 {
 	char here[32];
 
-	address_free(&options->health);
-	memset(&options->health, 0, sizeof(options->health));
+	address_free(address);
+	memset(address, 0, sizeof(*address));
 	if (argument[0] != '\0' && strlen(argument) < 6 &&
 	    argument[strspn(argument, "0123456789")] == '\0') {
 		snprintf(here, sizeof(here), "127.0.0.1:%s", argument);
 		argument = here;
 	}
-	return address_parse(&options->health, argument);
+	return address_parse(address, argument);
+}
+
+static const char *
+take_health(struct options *options, const char *argument)
+{
+	return take_address(&options->health, argument);
+}
+
+static const char *
+take_metrics(struct options *options, const char *argument)
+{
+	const char *colon = strrchr(argument, ':');
+	const char *wrong = take_address(&options->metrics, argument);
+
+	if (wrong != NULL)
+		return wrong;
+	if (options->metrics.port == 0)
+		return "is no port, nor an address and a port";
+	if (argument[strspn(argument, "0123456789")] != '\0' &&
+	    (colon == NULL || strchr(colon, ']') != NULL))
+		return "has no port";
+	return NULL;
 }
 
 /* The file was read before: see options_parse(). */
@@ -520,6 +543,9 @@ static const struct entry entries[] = {
 	    "ask this one, [HOST:]PORT or unix:/PATH,\n"
 	    "how it is, and end with 0 or 1",
 	    take_health },
+	{ OPTION_METRICS, "metrics", "PORT", NULL,
+	    "answer HTTP for Prometheus on this\n[ADDRESS:]PORT",
+	    take_metrics },
 	{ 'h', "help", NULL, NULL, "print this text", NULL },
 	{ 'V', "version", NULL, NULL, "print the version", NULL },
 };
@@ -885,7 +911,9 @@ options_free(struct options *options)
 	forget_backups(options);
 	forget_hosts(options);
 	address_free(&options->health);
+	address_free(&options->metrics);
 	memset(&options->health, 0, sizeof(options->health));
+	memset(&options->metrics, 0, sizeof(options->metrics));
 	free(options->socket_path);
 	free(options->user);
 	free(options->group);

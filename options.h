@@ -39,8 +39,8 @@ struct options {
 	/* --scrub, keys per second; 0, the default: not by itself. */
 	unsigned int scrub_pace;
 	unsigned int shutdown_delay; /* seconds; default 0 */
-	/* --health; owned; name is NULL: not given. */
-	struct address health;
+	/* --health, --metrics; owned; name is NULL: not given. */
+	struct address health, metrics;
 	bool check; /* --check: only see whether the options are right */
 };
 

@@ -276,9 +276,8 @@ say_return(struct page *page, unsigned int n, const struct peer *peer)
 		    (unsigned long long)(progress.left / progress.per_second));
 }
 
-/* One that may lack something is as one that is being filled. */
-static enum peer_state
-shown_state(const struct peer *peer)
+enum peer_state
+report_state(const struct peer *peer)
 {
 	return peer->state == PEER_UP && serving_is_unproved(peer) ?
 	    PEER_REBUILD :
@@ -294,7 +293,7 @@ say_peer(struct page *page, unsigned int n, const struct peer *peer,
 
 	say(page, "STAT %u:address %s", n, peer_name(peer));
 	say(page, "STAT %u:role %s", n, peer_role(peer));
-	say(page, "STAT %u:state %s", n, peer_state_name(shown_state(peer)));
+	say(page, "STAT %u:state %s", n, peer_state_name(report_state(peer)));
 	say(page, "STAT %u:seconds_in_state %lld", n,
 	    (long long)(now_ms - peer->changed_ms) / 1000);
 	say(page, "STAT %u:version %u.%u.%u", n, identity->version[0],

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mirror/peer.h"
+
 struct block;
 struct client_list;
 struct pairs;
@@ -46,6 +48,10 @@ struct block *report_general(const struct stats *stats, struct pairs *pairs,
 /* stats servers: the state of each server, and what it is doing. */
 struct block *report_servers(struct pairs *pairs, int64_t now_ms,
     size_t *length);
+
+/* The state of a server as it is shown: one that may lack something is as one
+   that is being rebuilt. */
+enum peer_state report_state(const struct peer *peer);
 
 /* stats settings. */
 struct block *report_settings(const struct pairs *pairs,

@@ -49,14 +49,27 @@ struct bound {
 };
 
 struct sockets {
+	enum sockets_use use;
 	struct bound *bound; /* owned, as are its descriptors */
 	size_t count;
 };
 
+/* What the log, and the lines of a carry, call them. */
+static const struct {
+	const char *option, *line;
+} uses[] = {
+	[SOCKETS_FOR_CLIENTS] = { "-l", "socket" },
+	[SOCKETS_FOR_METRICS] = { "--metrics", "metrics" },
+};
+
 struct sockets *
-sockets_new(void)
+sockets_new(enum sockets_use use)
 {
-	return calloc(1, sizeof(struct sockets));
+	struct sockets *sockets = calloc(1, sizeof(*sockets));
+
+	if (sockets != NULL)
+		sockets->use = use;
+	return sockets;
 }
 
 /* Take fd, or close it when out of memory. */
@@ -141,20 +154,22 @@ lacks_ipv6(const struct addrinfo *info)
 }
 
 static void
-log_bind_error(const char *said, const struct addrinfo *info, unsigned int port)
+log_bind_error(const struct sockets *sockets, const char *said,
+    const struct addrinfo *info, unsigned int port)
 {
 	char host[INET6_ADDRSTRLEN] = "?";
 	int error = errno;
 
 	getnameinfo(info->ai_addr, info->ai_addrlen, host, sizeof(host), NULL,
 	    0, NI_NUMERICHOST);
-	log_error("%s%s%scannot listen on %s port %u: %s",
-	    said == NULL ? "" : "-l ", said == NULL ? "" : said,
+	log_error("%s%s%s%scannot listen on %s port %u: %s",
+	    said == NULL ? "" : uses[sockets->use].option,
+	    said == NULL ? "" : " ", said == NULL ? "" : said,
 	    said == NULL ? "" : ": ", host, port, strerror(error));
 }
 
-/* Listen on each address of the list.  said: what -l said, or NULL.  Returns
-   false after a line in the log. */
+/* Listen on each address of the list.  said: what the option said, or NULL.
+   Returns false after a line in the log. */
 static bool
 bind_all(struct sockets *sockets, const char *said, const struct addrinfo *list,
     unsigned int port, bool may_come)
@@ -178,7 +193,7 @@ bind_all(struct sockets *sockets, const char *said, const struct addrinfo *list,
 		if (fd == -1 ||
 		    !keep_socket(sockets, fd, info->ai_addr,
 			info->ai_addrlen)) {
-			log_bind_error(said, info, port);
+			log_bind_error(sockets, said, info, port);
 			return false;
 		}
 		is_any_bound = true;
@@ -186,7 +201,7 @@ bind_all(struct sockets *sockets, const char *said, const struct addrinfo *list,
 	if (is_any_bound || without == NULL)
 		return is_any_bound;
 	errno = error;
-	log_bind_error(said, without, port);
+	log_bind_error(sockets, said, without, port);
 	return false;
 }
 
@@ -207,8 +222,8 @@ sockets_bind_tcp(struct sockets *sockets, const char *host, unsigned int port,
 	snprintf(service, sizeof(service), "%u", port);
 	error = getaddrinfo(host, service, &hints, &list);
 	if (error != 0) {
-		log_error("-l %s: %s", host == NULL ? "(all)" : host,
-		    gai_strerror(error));
+		log_error("%s %s: cannot listen: %s", uses[sockets->use].option,
+		    host == NULL ? "(all)" : host, gai_strerror(error));
 		return false;
 	}
 	is_bound_to_all = bind_all(sockets, host, list, port, may_come);
@@ -493,7 +508,7 @@ enum {
 };
 
 static void
-carry_socket(const struct bound *bound, struct carry *carry)
+carry_socket(const struct bound *bound, const char *name, struct carry *carry)
 {
 	uint64_t numbers[SOCKET_NUMBERS] = {
 		[SOCKET_FD] = carry_descriptor(carry, bound->fd),
@@ -502,7 +517,7 @@ carry_socket(const struct bound *bound, struct carry *carry)
 		[SOCKET_IS_PASSED] = bound->is_passed,
 	};
 
-	carry_add(carry, "socket", numbers, SOCKET_NUMBERS,
+	carry_add(carry, name, numbers, SOCKET_NUMBERS,
 	    (const char *)&bound->address, bound->length);
 }
 
@@ -512,7 +527,8 @@ sockets_carry(const struct sockets *sockets, struct carry *carry)
 	size_t i;
 
 	for (i = 0; i < sockets->count; i++)
-		carry_socket(&sockets->bound[i], carry);
+		carry_socket(&sockets->bound[i], uses[sockets->use].line,
+		    carry);
 }
 
 static bool
@@ -544,7 +560,8 @@ sockets_take(struct sockets *sockets, struct carry *carry)
 
 	carry_rewind(carry);
 	while (carry_next(carry, &line))
-		if (carry_is(&line, "socket") && line.bytes != NULL &&
+		if (carry_is(&line, uses[sockets->use].line) &&
+		    line.bytes != NULL &&
 		    line.length <= sizeof(struct sockaddr_storage) &&
 		    !take_carried_socket(sockets, &line))
 			return false;

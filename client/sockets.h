@@ -12,8 +12,10 @@
 struct carry;
 struct sockets;
 
+enum sockets_use { SOCKETS_FOR_CLIENTS, SOCKETS_FOR_METRICS };
+
 /* No sockets yet.  Returns NULL when out of memory. */
-struct sockets *sockets_new(void);
+struct sockets *sockets_new(enum sockets_use use);
 
 /*
  * Listen on the port at all addresses of host, a name or an address; NULL: at

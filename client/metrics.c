@@ -1,0 +1,418 @@
+/*
+ * Write what is counted, and how the servers are, for Prometheus.
+ *
+ * Invariant: the samples of a family follow its head, and each family has one
+ * head.  A family of counters has the suffix _total in the older format, and in
+ * the newer one its samples alone have it.
+ */
+
+#include "client/metrics.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include <event2/buffer.h>
+
+#include "block.h"
+#include "client/report.h"
+#include "client/stats.h"
+#include "mirror/dirty.h"
+#include "mirror/pair.h"
+#include "mirror/peer.h"
+#include "mirror/rebuild.h"
+#include "mirror/recovery.h"
+#include "server/server.h"
+
+/* A counter beside a gauge has its name, with the suffix.  Two families of
+   OpenMetrics may not share a name: there it is of a type that is not known. */
+enum kind { COUNTER, COUNTER_BESIDE, GAUGE };
+
+struct sheet {
+	struct evbuffer *out; /* borrowed */
+	const struct metrics_source *source;
+	int64_t now_ms;
+	bool is_open;     /* in the format of OpenMetrics */
+	bool is_complete; /* memory was enough so far */
+	/* Of the present family. */
+	const char *family;
+	enum kind kind;
+};
+
+static void print(struct sheet *sheet, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void
+print(struct sheet *sheet, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	if (evbuffer_add_vprintf(sheet->out, format, arguments) == -1)
+		sheet->is_complete = false;
+	va_end(arguments);
+}
+
+/* Begin a family; help is one line. */
+static void
+begin(struct sheet *sheet, enum kind kind, const char *name, const char *help)
+{
+	static const char *const types[] = { "counter", "counter", "gauge" };
+	bool is_bare = kind == GAUGE || (kind == COUNTER && sheet->is_open);
+	const char *suffix = is_bare ? "" : "_total";
+
+	sheet->family = name;
+	sheet->kind = kind;
+	print(sheet, "# HELP magent_%s%s %s\n", name, suffix, help);
+	print(sheet, "# TYPE magent_%s%s %s\n", name, suffix,
+	    kind == COUNTER_BESIDE && sheet->is_open ? "unknown" : types[kind]);
+}
+
+static void
+put_name(struct sheet *sheet)
+{
+	print(sheet, "magent_%s%s", sheet->family,
+	    sheet->kind == GAUGE ? "" : "_total");
+}
+
+/* A sample without labels. */
+static void
+put_sample(struct sheet *sheet, uint64_t number)
+{
+	put_name(sheet);
+	print(sheet, " %llu\n", (unsigned long long)number);
+}
+
+/* A family of one sample. */
+static void
+put_single(struct sheet *sheet, enum kind kind, const char *name,
+    const char *help, uint64_t number)
+{
+	begin(sheet, kind, name, help);
+	put_sample(sheet, number);
+}
+
+/* The value of a label: the path of a socket may have any character. */
+static void
+put_quoted(struct sheet *sheet, const char *text)
+{
+	print(sheet, "\"");
+	for (; *text != '\0'; text++)
+		if (*text == '\n')
+			print(sheet, "\\n");
+		else if (*text == '"' || *text == '\\')
+			print(sheet, "\\%c", *text);
+		else
+			print(sheet, "%c", *text);
+	print(sheet, "\"");
+}
+
+/*
+ * The process
+ */
+
+static void
+put_process(struct sheet *sheet)
+{
+	const struct report_settings *settings = sheet->source->settings;
+	struct rusage usage;
+
+	begin(sheet, GAUGE, "build_info", "The version, as a label.");
+	put_name(sheet);
+	print(sheet, "{version=\"%s\"} 1\n", MAGENT_VERSION);
+	put_single(sheet, GAUGE, "uptime_seconds",
+	    "Seconds since the start; a replacement in place is none.",
+	    (uint64_t)(sheet->now_ms - settings->started_ms) / 1000);
+	getrusage(RUSAGE_SELF, &usage);
+	begin(sheet, COUNTER, "cpu_seconds", "Processor time of the process.");
+	put_name(sheet);
+	print(sheet, "{mode=\"user\"} %ld.%06ld\n", (long)usage.ru_utime.tv_sec,
+	    (long)usage.ru_utime.tv_usec);
+	put_name(sheet);
+	print(sheet, "{mode=\"system\"} %ld.%06ld\n",
+	    (long)usage.ru_stime.tv_sec, (long)usage.ru_stime.tv_usec);
+	put_single(sheet, GAUGE, "buffer_bytes",
+	    "Memory of all that is kept for clients and servers.",
+	    block_total());
+	put_single(sheet, GAUGE, "buffer_limit_bytes", "The limit of -m.",
+	    settings->memory_limit);
+	put_single(sheet, COUNTER, "out_of_memory",
+	    "Commands or replies for which there was no memory.",
+	    sheet->source->stats->memory_errors);
+	put_single(sheet, GAUGE, "stopping", "1 after a signal to stop.",
+	    settings->is_stopping);
+}
+
+/*
+ * Clients
+ */
+
+static void
+put_clients(struct sheet *sheet)
+{
+	const struct stats *stats = sheet->source->stats;
+
+	put_single(sheet, GAUGE, "client_connections",
+	    "Clients that are connected.", stats->connections);
+	put_single(sheet, GAUGE, "client_connections_limit",
+	    "As many as there may be: -n, or fewer for lack of descriptors.",
+	    sheet->source->settings->max_clients);
+	put_single(sheet, COUNTER_BESIDE, "client_connections",
+	    "Clients that were accepted.", stats->total_connections);
+	put_single(sheet, COUNTER, "client_connections_rejected",
+	    "Clients that were refused, because there were too many.",
+	    stats->rejected_connections);
+	put_single(sheet, COUNTER, "accept_pauses",
+	    "Pauses in which no client is accepted.", stats->listen_disabled);
+	put_single(sheet, COUNTER, "read_bytes", "Bytes from clients.",
+	    stats->bytes_read);
+	put_single(sheet, COUNTER, "written_bytes", "Bytes to clients.",
+	    stats->bytes_written);
+}
+
+static void
+put_commands(struct sheet *sheet)
+{
+	const struct stats *stats = sheet->source->stats;
+	const struct {
+		const char *command, *result;
+		uint64_t number;
+	} counters[] = {
+		{ "get", "hit", stats->get_hits },
+		{ "get", "miss", stats->get_misses },
+		{ "set", "any", stats->cmd_set },
+		{ "cas", "hit", stats->cas_hits },
+		{ "cas", "miss", stats->cas_misses },
+		{ "cas", "badval", stats->cas_badval },
+		{ "touch", "hit", stats->touch_hits },
+		{ "touch", "miss", stats->touch_misses },
+		{ "delete", "hit", stats->delete_hits },
+		{ "delete", "miss", stats->delete_misses },
+		{ "incr", "hit", stats->incr_hits },
+		{ "incr", "miss", stats->incr_misses },
+		{ "decr", "hit", stats->decr_hits },
+		{ "decr", "miss", stats->decr_misses },
+		{ "flush", "any", stats->cmd_flush },
+		{ "meta", "any", stats->cmd_meta },
+	};
+	size_t i;
+
+	begin(sheet, COUNTER, "commands",
+	    "Keys of gets, and other commands, as memcached counts them.");
+	for (i = 0; i < sizeof(counters) / sizeof(counters[0]); i++) {
+		put_name(sheet);
+		print(sheet, "{command=\"%s\",result=\"%s\"} %llu\n",
+		    counters[i].command, counters[i].result,
+		    (unsigned long long)counters[i].number);
+	}
+	put_single(sheet, COUNTER, "unserved_keys",
+	    "Keys for which no server was up.", stats->no_server_errors);
+}
+
+/*
+ * Both copies
+ */
+
+static void
+put_copies(struct sheet *sheet)
+{
+	struct pairs *pairs = sheet->source->pairs;
+	const struct pairs_counters *counters = pairs_counters(pairs);
+
+	put_single(sheet, GAUGE, "uncovered_pairs",
+	    "Pairs of servers of which none is up.", pairs_uncovered(pairs));
+	put_single(sheet, COUNTER, "failovers",
+	    "Times that a server was no longer trusted.", counters->failovers);
+	put_single(sheet, COUNTER, "mirror_effects",
+	    "Commands that make the mirror equal.", counters->effects);
+	put_single(sheet, COUNTER, "mirror_divergence",
+	    "Effects that did not have the result of their command.",
+	    counters->mismatches);
+	put_single(sheet, COUNTER, "mirror_repairs",
+	    "Keys that were copied again for that reason.", counters->repairs);
+	put_single(sheet, COUNTER, "keys_copied",
+	    "Keys that were copied to a returned server.", counters->copied);
+	put_single(sheet, COUNTER, "keys_overtaken",
+	    "Keys that clients had written before they were copied.",
+	    counters->overtaken);
+}
+
+static void
+put_scrub(struct sheet *sheet)
+{
+	const struct scrub_counters *scrub =
+	    &pairs_counters(sheet->source->pairs)->scrub;
+
+	put_single(sheet, GAUGE, "scrub_running",
+	    "1 while a pass is under way.", scrub->is_running);
+	put_single(sheet, COUNTER, "scrub_keys_compared",
+	    "Keys that were compared on both servers.", scrub->compared);
+	put_single(sheet, COUNTER, "scrub_keys_different",
+	    "Keys that were different.", scrub->different);
+	put_single(sheet, COUNTER, "scrub_keys_repaired",
+	    "Keys that were made equal.", scrub->repaired);
+	put_single(sheet, COUNTER, "scrub_keys_only_on_mirror",
+	    "Keys that only the mirror had.", scrub->only_on_mirror);
+	put_single(sheet, COUNTER, "scrub_passes", "Passes that are done.",
+	    scrub->passes);
+	put_single(sheet, GAUGE, "scrub_last_pass_timestamp_seconds",
+	    "When a pass ended that has left out nothing; 0: none has.",
+	    scrub->last_pass);
+}
+
+/*
+ * Servers
+ */
+
+static void
+put_labels(struct sheet *sheet, const struct peer *peer, const char *more)
+{
+	put_name(sheet);
+	print(sheet, "{server=");
+	put_quoted(sheet, peer_name(peer));
+	print(sheet, ",role=\"%s\"%s}", peer_role(peer), more);
+}
+
+/* -1 stands for all keys. */
+static int64_t
+dirty_keys(const struct peer *peer)
+{
+	return dirty_is_all(peer->dirty) ?
+	    -1 :
+	    (int64_t)dirty_count(peer->dirty);
+}
+
+static void
+put_backend_numbers(struct sheet *sheet, enum kind kind, const char *name,
+    const char *help, int64_t (*number)(const struct peer *peer))
+{
+	struct pairs *pairs = sheet->source->pairs;
+	const struct peer *peer;
+	size_t i;
+
+	begin(sheet, kind, name, help);
+	for (i = 0; i < pairs_peer_count(pairs); i++) {
+		peer = pairs_peer(pairs, i);
+		put_labels(sheet, peer, "");
+		print(sheet, " %lld\n", (long long)number(peer));
+	}
+}
+
+static int64_t
+up_of(const struct peer *peer)
+{
+	return report_state(peer) == PEER_UP;
+}
+
+static int64_t
+requests_of(const struct peer *peer)
+{
+	return (int64_t)server_counters(peer->server)->requests;
+}
+
+static int64_t
+waiting_of(const struct peer *peer)
+{
+	return (int64_t)server_counters(peer->server)->waiting;
+}
+
+static int64_t
+connects_of(const struct peer *peer)
+{
+	return (int64_t)server_counters(peer->server)->connects;
+}
+
+static int64_t
+rebuild_left_of(const struct peer *peer)
+{
+	struct rebuild_progress progress;
+
+	return recovery_progress(peer, &progress) ? (int64_t)progress.left : 0;
+}
+
+static void
+put_states(struct sheet *sheet)
+{
+	struct pairs *pairs = sheet->source->pairs;
+	enum peer_state state;
+	char label[64];
+	size_t i;
+
+	begin(sheet, GAUGE, "backend_state",
+	    "1 for the state that the server is in.");
+	for (i = 0; i < pairs_peer_count(pairs); i++)
+		for (state = PEER_DOWN; state <= PEER_UP; state++) {
+			snprintf(label, sizeof(label), ",state=\"%s\"",
+			    peer_state_name(state));
+			put_labels(sheet, pairs_peer(pairs, i), label);
+			print(sheet, " %d\n",
+			    report_state(pairs_peer(pairs, i)) == state);
+		}
+}
+
+static void
+put_errors(struct sheet *sheet)
+{
+	struct pairs *pairs = sheet->source->pairs;
+	const struct server_counters *counters;
+	const struct peer *peer;
+	size_t i;
+
+	begin(sheet, COUNTER, "backend_errors",
+	    "Connections that have failed, and answers that were not in time.");
+	for (i = 0; i < pairs_peer_count(pairs); i++) {
+		peer = pairs_peer(pairs, i);
+		counters = server_counters(peer->server);
+		put_labels(sheet, peer, ",reason=\"failure\"");
+		print(sheet, " %llu\n", (unsigned long long)counters->failures);
+		put_labels(sheet, peer, ",reason=\"timeout\"");
+		print(sheet, " %llu\n", (unsigned long long)counters->timeouts);
+	}
+}
+
+static void
+put_backends(struct sheet *sheet)
+{
+	put_backend_numbers(sheet, GAUGE, "backend_up",
+	    "1 if the server is up and holds all that it should.", up_of);
+	put_states(sheet);
+	put_backend_numbers(sheet, COUNTER, "backend_requests",
+	    "Commands that the server was sent.", requests_of);
+	put_errors(sheet);
+	put_backend_numbers(sheet, COUNTER, "backend_connects",
+	    "Times that the server was connected to.", connects_of);
+	put_backend_numbers(sheet, GAUGE, "backend_waiting_requests",
+	    "Commands that have no answer yet.", waiting_of);
+	put_backend_numbers(sheet, GAUGE, "dirty_keys",
+	    "Keys whose copy on the server may be old; -1: all of them.",
+	    dirty_keys);
+	put_backend_numbers(sheet, GAUGE, "backend_rebuild_left_keys",
+	    "Keys that are to be copied to the server, as far as is known.",
+	    rebuild_left_of);
+}
+
+bool
+metrics_write(struct evbuffer *out, const struct metrics_source *source,
+    int64_t now_ms, bool is_open)
+{
+	struct sheet sheet = {
+		.out = out,
+		.source = source,
+		.now_ms = now_ms,
+		.is_open = is_open,
+		.is_complete = true,
+	};
+
+	put_process(&sheet);
+	put_clients(&sheet);
+	put_commands(&sheet);
+	put_copies(&sheet);
+	put_scrub(&sheet);
+	put_backends(&sheet);
+	if (is_open)
+		print(&sheet, "# EOF\n");
+	return sheet.is_complete;
+}
