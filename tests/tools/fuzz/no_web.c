@@ -1,0 +1,21 @@
+/* There is no HTTP in this world: what client/web.c has would need evhttp. */
+
+#include "client/web.h"
+
+#include <stddef.h>
+
+struct web *
+web_new(struct conn_loop *loop, const struct sockets *sockets,
+    const struct metrics_source *source)
+{
+	(void)loop;
+	(void)sockets;
+	(void)source;
+	return NULL;
+}
+
+void
+web_free(struct web *web)
+{
+	(void)web;
+}
