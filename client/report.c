@@ -8,7 +8,6 @@
 #include "client/report.h"
 
 #include <assert.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -19,6 +18,7 @@
 
 #include "block.h"
 #include "client/client.h"
+#include "client/page.h"
 #include "client/stats.h"
 #include "conn.h"
 #include "mirror/dirty.h"
@@ -34,61 +34,13 @@ enum {
 	CONNS_MAX = 1000,
 };
 
-/* A reply that is being written. */
-struct page {
-	struct block *block; /* owned; NULL: out of memory */
-	size_t length;       /* bytes that are written */
-};
-
-static void say(struct page *page, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-
-/* Add a line, cut to the size of line[]. */
-static void
-say(struct page *page, const char *format, ...)
-{
-	struct block *grown;
-	char line[512];
-	va_list arguments;
-	int n;
-
-	va_start(arguments, format);
-	n = vsnprintf(line, sizeof(line) - 2, format, arguments);
-	va_end(arguments);
-	if (n < 0 || page->block == NULL)
-		return;
-	if ((size_t)n > sizeof(line) - 3)
-		n = (int)sizeof(line) - 3;
-	memcpy(line + n, "\r\n", 2);
-	n += 2;
-	static_assert(sizeof(line) < BLOCK_SMALL, "twice a block has room");
-	assert((size_t)n < sizeof(line) && page->length <= page->block->size);
-	if (page->length + (size_t)n > page->block->size) {
-		grown = block_grow(page->block, 2 * page->block->size);
-		if (grown == NULL) {
-			block_release(page->block);
-			page->block = NULL;
-			return;
-		}
-		page->block = grown;
-	}
-	memcpy(page->block->bytes + page->length, line, (size_t)n);
-	page->length += (size_t)n;
-}
-
-static void
-say_number(struct page *page, const char *name, uint64_t number)
-{
-	say(page, "STAT %s %llu", name, (unsigned long long)number);
-}
-
 static void
 say_version(struct page *page, const struct pairs *pairs)
 {
 	char version[32];
 
 	pairs_version(pairs, version, sizeof(version));
-	say(page, "STAT version %s-magent-%s", version, MAGENT_VERSION);
+	page_say(page, "STAT version %s-magent-%s", version, MAGENT_VERSION);
 }
 
 static void
@@ -97,33 +49,33 @@ say_process(struct page *page, const struct pairs *pairs, int64_t uptime)
 	struct rusage usage;
 
 	getrusage(RUSAGE_SELF, &usage);
-	say(page, "STAT pid %ld", (long)getpid());
-	say(page, "STAT uptime %lld", (long long)uptime);
-	say(page, "STAT time %lld", (long long)time(NULL));
+	page_say(page, "STAT pid %ld", (long)getpid());
+	page_say(page, "STAT uptime %lld", (long long)uptime);
+	page_say(page, "STAT time %lld", (long long)time(NULL));
 	say_version(page, pairs);
-	say(page, "STAT libevent %s", event_get_version());
-	say_number(page, "pointer_size", 8 * sizeof(void *));
-	say(page, "STAT rusage_user %ld.%06ld", (long)usage.ru_utime.tv_sec,
-	    (long)usage.ru_utime.tv_usec);
-	say(page, "STAT rusage_system %ld.%06ld", (long)usage.ru_stime.tv_sec,
-	    (long)usage.ru_stime.tv_usec);
+	page_word(page, "libevent", event_get_version());
+	page_number(page, "pointer_size", 8 * sizeof(void *));
+	page_say(page, "STAT rusage_user %ld.%06ld",
+	    (long)usage.ru_utime.tv_sec, (long)usage.ru_utime.tv_usec);
+	page_say(page, "STAT rusage_system %ld.%06ld",
+	    (long)usage.ru_stime.tv_sec, (long)usage.ru_stime.tv_usec);
 }
 
 static void
 say_connections(struct page *page, const struct stats *stats,
     const struct report_settings *settings)
 {
-	say_number(page, "max_connections", settings->max_clients);
-	say_number(page, "curr_connections", stats->connections);
-	say_number(page, "total_connections", stats->total_connections);
-	say_number(page, "rejected_connections", stats->rejected_connections);
-	say_number(page, "connection_structures", stats->connections);
-	say_number(page, "accepting_conns", stats->paused_listeners == 0);
-	say_number(page, "listen_disabled_num", stats->listen_disabled);
-	say_number(page, "time_in_listen_disabled_us",
+	page_number(page, "max_connections", settings->max_clients);
+	page_number(page, "curr_connections", stats->connections);
+	page_number(page, "total_connections", stats->total_connections);
+	page_number(page, "rejected_connections", stats->rejected_connections);
+	page_number(page, "connection_structures", stats->connections);
+	page_number(page, "accepting_conns", stats->paused_listeners == 0);
+	page_number(page, "listen_disabled_num", stats->listen_disabled);
+	page_number(page, "time_in_listen_disabled_us",
 	    stats->listen_disabled_us);
-	say_number(page, "conn_yields", stats->yields);
-	say_number(page, "threads", 1);
+	page_number(page, "conn_yields", stats->yields);
+	page_number(page, "threads", 1);
 }
 
 static void
@@ -157,29 +109,29 @@ say_commands(struct page *page, const struct stats *stats)
 	size_t i;
 
 	for (i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)
-		say_number(page, counters[i].name, counters[i].number);
+		page_number(page, counters[i].name, counters[i].number);
 }
 
 static void
 say_servers_sum(struct page *page, const struct stats_of_servers *sum)
 {
-	say_number(page, "limit_maxbytes", sum->limit_maxbytes);
-	say_number(page, "bytes", sum->bytes);
-	say_number(page, "curr_items", sum->curr_items);
-	say_number(page, "total_items", sum->total_items);
-	say_number(page, "evictions", sum->evictions);
+	page_number(page, "limit_maxbytes", sum->limit_maxbytes);
+	page_number(page, "bytes", sum->bytes);
+	page_number(page, "curr_items", sum->curr_items);
+	page_number(page, "total_items", sum->total_items);
+	page_number(page, "evictions", sum->evictions);
 }
 
 static void
 say_scrub(struct page *page, const struct scrub_counters *scrub)
 {
-	say_number(page, "scrub_running", scrub->is_running);
-	say_number(page, "scrub_keys_compared", scrub->compared);
-	say_number(page, "scrub_keys_different", scrub->different);
-	say_number(page, "scrub_keys_repaired", scrub->repaired);
-	say_number(page, "scrub_keys_only_on_mirror", scrub->only_on_mirror);
-	say_number(page, "scrub_passes", scrub->passes);
-	say_number(page, "scrub_last_pass", scrub->last_pass);
+	page_number(page, "scrub_running", scrub->is_running);
+	page_number(page, "scrub_keys_compared", scrub->compared);
+	page_number(page, "scrub_keys_different", scrub->different);
+	page_number(page, "scrub_keys_repaired", scrub->repaired);
+	page_number(page, "scrub_keys_only_on_mirror", scrub->only_on_mirror);
+	page_number(page, "scrub_passes", scrub->passes);
+	page_number(page, "scrub_last_pass", scrub->last_pass);
 }
 
 /* The statistics that no memcached has. */
@@ -202,34 +154,25 @@ say_own(struct page *page, const struct stats *stats, struct pairs *pairs,
 		down += !peer_is_trusted(peer);
 		dirty += dirty_count(peer->dirty);
 	}
-	say_number(page, "servers", pairs_peer_count(pairs));
-	say_number(page, "servers_down", down);
-	say_number(page, "uncovered_pairs", pairs_uncovered(pairs));
-	say_number(page, "failovers", counters->failovers);
-	say_number(page, "mirror_effects", counters->effects);
-	say_number(page, "mirror_mismatches", counters->mismatches);
-	say_number(page, "mirror_repairs", counters->repairs);
-	say_number(page, "dirty_keys", dirty);
-	say_number(page, "zombies_waited_for", counters->zombies);
-	say_number(page, "keys_copied", counters->copied);
-	say_number(page, "keys_overtaken", counters->overtaken);
+	page_number(page, "servers", pairs_peer_count(pairs));
+	page_number(page, "servers_down", down);
+	page_number(page, "uncovered_pairs", pairs_uncovered(pairs));
+	page_number(page, "failovers", counters->failovers);
+	page_number(page, "mirror_effects", counters->effects);
+	page_number(page, "mirror_mismatches", counters->mismatches);
+	page_number(page, "mirror_repairs", counters->repairs);
+	page_number(page, "dirty_keys", dirty);
+	page_number(page, "zombies_waited_for", counters->zombies);
+	page_number(page, "keys_copied", counters->copied);
+	page_number(page, "keys_overtaken", counters->overtaken);
 	say_scrub(page, &counters->scrub);
-	say_number(page, "server_failures", failures);
-	say_number(page, "server_timeouts", timeouts);
-	say_number(page, "unserved_keys", stats->no_server_errors);
-	say_number(page, "out_of_memory", stats->memory_errors);
-	say_number(page, "buffer_bytes", block_total());
-	say_number(page, "buffer_limit", settings->memory_limit);
-	say_number(page, "stopping", settings->is_stopping);
-}
-
-/* The whole reply, *length bytes; NULL when out of memory. */
-static struct block *
-end_page(struct page *page, size_t *length)
-{
-	say(page, "END");
-	*length = page->length;
-	return page->block;
+	page_number(page, "server_failures", failures);
+	page_number(page, "server_timeouts", timeouts);
+	page_number(page, "unserved_keys", stats->no_server_errors);
+	page_number(page, "out_of_memory", stats->memory_errors);
+	page_number(page, "buffer_bytes", block_total());
+	page_number(page, "buffer_limit", settings->memory_limit);
+	page_number(page, "stopping", settings->is_stopping);
 }
 
 struct block *
@@ -237,7 +180,7 @@ report_general(const struct stats *stats, struct pairs *pairs,
     const struct stats_of_servers *sum, const struct report_settings *settings,
     int64_t now_ms, size_t *length)
 {
-	struct page page = { .block = block_new(BLOCK_SMALL) };
+	struct page page = page_new();
 	int64_t uptime = (now_ms - settings->started_ms) / 1000;
 
 	/* Programs that read this divide by the uptime. */
@@ -246,7 +189,7 @@ report_general(const struct stats *stats, struct pairs *pairs,
 	say_commands(&page, stats);
 	say_servers_sum(&page, sum);
 	say_own(&page, stats, pairs, settings);
-	return end_page(&page, length);
+	return page_end(&page, length);
 }
 
 /* The dirty keys of a peer, and how far its rebuild is. */
@@ -257,22 +200,22 @@ say_return(struct page *page, unsigned int n, const struct peer *peer)
 	uint64_t done;
 
 	if (dirty_is_all(peer->dirty))
-		say(page, "STAT %u:dirty_keys all", n);
+		page_say(page, "STAT %u:dirty_keys all", n);
 	else
-		say(page, "STAT %u:dirty_keys %zu", n,
+		page_say(page, "STAT %u:dirty_keys %zu", n,
 		    dirty_count(peer->dirty));
 	if (!recovery_progress(peer, &progress))
 		return;
 	done = progress.copied + progress.overtaken + progress.gone +
 	    progress.refused;
-	say(page, "STAT %u:rebuild_keys_done %llu", n,
+	page_say(page, "STAT %u:rebuild_keys_done %llu", n,
 	    (unsigned long long)done);
-	say(page, "STAT %u:rebuild_keys_left %llu%s", n,
+	page_say(page, "STAT %u:rebuild_keys_left %llu%s", n,
 	    (unsigned long long)progress.left, progress.searching ? "+" : "");
-	say(page, "STAT %u:rebuild_keys_per_second %llu", n,
+	page_say(page, "STAT %u:rebuild_keys_per_second %llu", n,
 	    (unsigned long long)progress.per_second);
 	if (progress.per_second > 0)
-		say(page, "STAT %u:rebuild_seconds_left %llu", n,
+		page_say(page, "STAT %u:rebuild_seconds_left %llu", n,
 		    (unsigned long long)(progress.left / progress.per_second));
 }
 
@@ -291,37 +234,38 @@ say_peer(struct page *page, unsigned int n, const struct peer *peer,
 	const struct server_counters *counters = server_counters(peer->server);
 	const struct identity *identity = &peer->identity;
 
-	say(page, "STAT %u:address %s", n, peer_name(peer));
-	say(page, "STAT %u:role %s", n, peer_role(peer));
-	say(page, "STAT %u:state %s", n, peer_state_name(report_state(peer)));
-	say(page, "STAT %u:seconds_in_state %lld", n,
+	page_say(page, "STAT %u:address %s", n, peer_name(peer));
+	page_say(page, "STAT %u:role %s", n, peer_role(peer));
+	page_say(page, "STAT %u:state %s", n,
+	    peer_state_name(report_state(peer)));
+	page_say(page, "STAT %u:seconds_in_state %lld", n,
 	    (long long)(now_ms - peer->changed_ms) / 1000);
-	say(page, "STAT %u:version %u.%u.%u", n, identity->version[0],
+	page_say(page, "STAT %u:version %u.%u.%u", n, identity->version[0],
 	    identity->version[1], identity->version[2]);
-	say(page, "STAT %u:incarnation %llu/%llu", n,
+	page_say(page, "STAT %u:incarnation %llu/%llu", n,
 	    (unsigned long long)identity->pid,
 	    (unsigned long long)(identity->time - identity->uptime));
 	say_return(page, n, peer);
-	say(page, "STAT %u:requests %llu", n,
+	page_say(page, "STAT %u:requests %llu", n,
 	    (unsigned long long)counters->requests);
-	say(page, "STAT %u:waiting %zu", n, counters->waiting);
-	say(page, "STAT %u:connects %llu", n,
+	page_say(page, "STAT %u:waiting %zu", n, counters->waiting);
+	page_say(page, "STAT %u:connects %llu", n,
 	    (unsigned long long)counters->connects);
-	say(page, "STAT %u:failures %llu", n,
+	page_say(page, "STAT %u:failures %llu", n,
 	    (unsigned long long)counters->failures);
-	say(page, "STAT %u:timeouts %llu", n,
+	page_say(page, "STAT %u:timeouts %llu", n,
 	    (unsigned long long)counters->timeouts);
 }
 
 struct block *
 report_servers(struct pairs *pairs, int64_t now_ms, size_t *length)
 {
-	struct page page = { .block = block_new(BLOCK_SMALL) };
+	struct page page = page_new();
 	size_t i;
 
 	for (i = 0; i < pairs_peer_count(pairs); i++)
 		say_peer(&page, (unsigned int)i, pairs_peer(pairs, i), now_ms);
-	return end_page(&page, length);
+	return page_end(&page, length);
 }
 
 /* memcached says NULL for all addresses, too. */
@@ -334,37 +278,36 @@ say_hosts(struct page *page, const struct report_settings *settings)
 	for (i = 0; i < settings->listen_count && n < sizeof(hosts); i++)
 		n += (size_t)snprintf(hosts + n, sizeof(hosts) - n, "%s%s",
 		    i > 0 ? "," : "", settings->listen_hosts[i]);
-	say(page, "STAT inter %s", n > 0 ? hosts : "NULL");
+	page_word(page, "inter", hosts);
 }
 
 struct block *
 report_settings(const struct pairs *pairs,
     const struct report_settings *settings, size_t *length)
 {
-	struct page page = { .block = block_new(BLOCK_SMALL) };
+	struct page page = page_new();
 
-	say_number(&page, "maxconns", settings->max_clients);
-	say_number(&page, "tcpport", settings->port);
-	say_number(&page, "udpport", 0);
+	page_number(&page, "maxconns", settings->max_clients);
+	page_number(&page, "tcpport", settings->port);
+	page_number(&page, "udpport", 0);
 	say_hosts(&page, settings);
-	say_number(&page, "verbosity", settings->verbosity);
-	say(&page, "STAT domain_socket %s",
-	    settings->socket_path == NULL ? "NULL" : settings->socket_path);
-	say_number(&page, "num_threads", 1);
-	say_number(&page, "item_size_max", settings->item_size);
-	say(&page, "STAT cas_enabled yes");
-	say(&page, "STAT flush_enabled %s",
+	page_number(&page, "verbosity", settings->verbosity);
+	page_word(&page, "domain_socket", settings->socket_path);
+	page_number(&page, "num_threads", 1);
+	page_number(&page, "item_size_max", settings->item_size);
+	page_say(&page, "STAT cas_enabled yes");
+	page_say(&page, "STAT flush_enabled %s",
 	    settings->refuse_flush ? "no" : "yes");
-	say(&page, "STAT binding_protocol ascii");
+	page_say(&page, "STAT binding_protocol ascii");
 	say_version(&page, pairs);
-	say_number(&page, "timeout_ms", settings->timeout_ms);
-	say_number(&page, "connections_per_server", settings->links);
-	say_number(&page, "memory_limit", settings->memory_limit);
-	say(&page, "STAT ring %s", settings->ring);
-	say(&page, "STAT on_down %s",
+	page_number(&page, "timeout_ms", settings->timeout_ms);
+	page_number(&page, "connections_per_server", settings->links);
+	page_number(&page, "memory_limit", settings->memory_limit);
+	page_say(&page, "STAT ring %s", settings->ring);
+	page_say(&page, "STAT on_down %s",
 	    settings->error_on_down ? "error" : "miss");
-	say_number(&page, "scrub", settings->scrub_pace);
-	return end_page(&page, length);
+	page_number(&page, "scrub", settings->scrub_pace);
+	return page_end(&page, length);
 }
 
 /* What memcached calls that which the client is doing. */
@@ -403,15 +346,15 @@ say_client(struct page *page, const struct client *client)
 	assert(report.pause <= CLIENT_CLOSING && pauses[report.pause] != NULL);
 	client_names(client, remote, local);
 	kind = strcmp(remote, "unix") == 0 ? "" : "tcp:";
-	say(page, "STAT %llu:addr %s%s", n, kind, remote);
-	say(page, "STAT %llu:listen_addr %s%s", n, kind, local);
-	say(page, "STAT %llu:state %s", n, conn_state_name(&report));
-	say(page, "STAT %llu:secs_since_last_cmd %lld", n,
+	page_say(page, "STAT %llu:addr %s%s", n, kind, remote);
+	page_say(page, "STAT %llu:listen_addr %s%s", n, kind, local);
+	page_say(page, "STAT %llu:state %s", n, conn_state_name(&report));
+	page_say(page, "STAT %llu:secs_since_last_cmd %lld", n,
 	    (long long)report.idle_ms / 1000);
-	say(page, "STAT %llu:requests %u", n, report.requests);
-	say(page, "STAT %llu:backlog %zu", n, report.backlog);
-	say(page, "STAT %llu:input_kept %zu", n, report.input);
-	say(page, "STAT %llu:paused %s", n, pauses[report.pause]);
+	page_say(page, "STAT %llu:requests %u", n, report.requests);
+	page_say(page, "STAT %llu:backlog %zu", n, report.backlog);
+	page_say(page, "STAT %llu:input_kept %zu", n, report.input);
+	page_say(page, "STAT %llu:paused %s", n, pauses[report.pause]);
 }
 
 /* Whether something of a client is under way. */
@@ -427,7 +370,7 @@ is_busy_client(const struct client *client)
 struct block *
 report_conns(struct client_list *clients, size_t *length)
 {
-	struct page page = { .block = block_new(BLOCK_SMALL) };
+	struct page page = page_new();
 	unsigned int said = 0, left_out = 0;
 	struct client *client;
 	int idle;
@@ -446,6 +389,6 @@ report_conns(struct client_list *clients, size_t *length)
 		}
 	}
 	if (left_out > 0)
-		say_number(&page, "conns_left_out", left_out);
-	return end_page(&page, length);
+		page_number(&page, "conns_left_out", left_out);
+	return page_end(&page, length);
 }

@@ -1,0 +1,121 @@
+"""What prometheus/memcached_exporter 0.16 makes of the answers to stats, by the
+rules of its source: Collect() of pkg/exporter/exporter.go, and the client
+library grobie/gomemcache that it asks with."""
+
+import pytest
+
+from lib.net import wait_for
+
+# What it reads from stats, in the order of its source, as numbers.
+COUNTED = ["get_hits", "get_misses", "delete_hits", "delete_misses",
+           "incr_hits", "incr_misses", "decr_hits", "decr_misses", "cas_hits",
+           "cas_misses", "touch_hits", "touch_misses", "uptime", "time",
+           "cas_badval", "cmd_flush", "bytes", "limit_maxbytes", "curr_items",
+           "total_items", "bytes_read", "bytes_written", "curr_connections",
+           "total_connections", "rejected_connections", "conn_yields",
+           "listen_disabled_num", "evictions", "accepting_conns"]
+# Read if there is proxy_backend_total.
+OF_A_PROXY = ["proxy_conn_requests", "proxy_conn_errors", "proxy_conn_oom",
+              "proxy_req_active", "proxy_config_reloads",
+              "proxy_config_reload_fails", "proxy_backend_total",
+              "proxy_backend_marked_bad", "proxy_backend_failed"]
+
+
+# Read from stats settings if lru_crawler is yes there.
+OF_THE_CRAWLER = ["lru_crawler_sleep", "lru_crawler_tocrawl", "hot_lru_pct",
+                  "warm_lru_pct", "hot_max_factor", "warm_max_factor"]
+
+
+class Down(Exception):
+    """It would set memcached_up to 0."""
+
+
+def reply(client, argument):
+    client.send(b"stats" + argument + b"\r\n")
+    text = client.read_until(b"END\r\n")
+    return text.split(b"\r\n")[:-2]
+
+
+def all_stats(client):
+    """statsFromAddr(): a line that is not three words is left out."""
+    found = {}
+    for argument in b"", b" slabs", b" items":
+        for line in reply(client, argument):
+            words = line.split(b" ")
+            if len(words) == 3 and words[0].startswith(b"STAT"):
+                found[words[1].decode()] = words[2].strip().decode()
+    return found
+
+
+def settings(client):
+    """statsSettingsFromAddr(), as it was until December 2020, when one word
+    more ended it all; since then that is a part of the value."""
+    found = {}
+    for line in reply(client, b" settings"):
+        words = line.split(b" ")
+        if len(words) != 3 or words[0] != b"STAT":
+            raise Down("unexpected stats line format %r" % line)
+        found[words[1].decode()] = words[2].strip().decode()
+    return found
+
+
+def number(stats, name):
+    try:
+        return float(stats[name])
+    except ValueError:
+        raise Down("%s is %r" % (name, stats[name])) from None
+
+
+def scrape(server):
+    """The metrics, by the names of stats; Down, if it would say that."""
+    with server.client() as client:
+        stats, limits = all_stats(client), settings(client)
+    missing = {"cmd_set", "cas_misses", "cas_hits", "cas_badval"} - set(stats)
+    if missing:
+        raise Down("no %s" % missing)
+    names = [name for name in COUNTED if name in stats]
+    if "proxy_backend_total" in stats:
+        names += OF_A_PROXY
+    found = {name: number(stats, name) for name in names}
+    found["set"] = number(stats, "cmd_set") - sum(
+        found[name] for name in ("cas_misses", "cas_hits", "cas_badval"))
+    for name in "rusage_user", "rusage_system":
+        seconds, microseconds = stats[name].split(".")
+        found[name] = float(seconds) + float(microseconds) / 1000000
+    found["version"] = stats["version"]
+    found["max_connections"] = number(limits, "maxconns")
+    if limits.get("lru_crawler") == "yes":
+        for name in OF_THE_CRAWLER:
+            number(limits, name)
+    return found
+
+
+@pytest.fixture(scope="module")
+def watched(module_stage, tmp_path_factory):
+    """A magent whose paths have a space."""
+    primary = module_stage.memcached()
+    path = tmp_path_factory.mktemp("paths") / "a b%é.sock"
+    magent = module_stage.magent([primary], [], "-f", path)
+    wait_for(lambda: magent.stats("servers")["0:state"] == "up", "up")
+    return magent
+
+
+def test_memcached_itself_is_up_for_these_rules(memcached):
+    assert scrape(memcached)["max_connections"] == 1024
+    assert "proxy_backend_total" not in scrape(memcached)
+
+
+def test_a_path_with_a_space_leaves_magent_up(watched):
+    assert scrape(watched)["max_connections"] > 0
+    assert watched.stats("settings")["domain_socket"].endswith(
+        "/a%20b%25%C3%A9.sock")
+
+
+@pytest.mark.parametrize("argument", [b"", b" servers", b" settings",
+                                      b" conns"])
+def test_each_line_of_each_answer_is_three_words(watched, argument):
+    with watched.client() as client:
+        lines = reply(client, argument)
+    assert len(lines) > 5
+    assert [line for line in lines
+            if len(line.split()) != 3 or line.count(b" ") != 2] == []
