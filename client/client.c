@@ -469,6 +469,7 @@ static void
 handle(struct client *client, const struct proto_request *r, const char *bytes)
 {
 	if (r->error != NULL && !drops_value(r)) {
+		stats_count_error(stats_of(client), r);
 		if (!r->noreply)
 			reply(client, r->error, "\r\n");
 		return;

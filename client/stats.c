@@ -64,6 +64,15 @@ count_cas(struct stats *stats, enum proto_result result)
 	    result == PROTO_META_NF;
 }
 
+/* Whether memcached counts that a cas unique is compared.  Of ms it does so
+   where the mode is that of set or replace. */
+static bool
+is_counted_cas(const struct proto_request *r)
+{
+	return r->command == PROTO_CAS ||
+	    (r->has_cas && (r->mode == 'S' || r->mode == 'R'));
+}
+
 static void
 count_storage(struct stats *stats, const struct proto_request *r,
     enum proto_result result)
@@ -74,7 +83,7 @@ count_storage(struct stats *stats, const struct proto_request *r,
 	    result == PROTO_SERVER_ERROR)
 		return;
 	stats->cmd_set++;
-	if (r->command == PROTO_CAS || r->has_cas)
+	if (is_counted_cas(r))
 		count_cas(stats, result);
 }
 
@@ -142,6 +151,15 @@ stats_count_get(struct stats *stats, enum proto_command command,
 	stats->cmd_get += keys;
 	stats->get_hits += hits;
 	stats->get_misses += keys - hits;
+}
+
+void
+stats_count_error(struct stats *stats, const struct proto_request *r)
+{
+	assert(r->error != NULL);
+	/* memcached has made room for data of which only the end is wrong, and
+	   counts that. */
+	stats->cmd_set += r->data.at != 0;
 }
 
 /* In the order of their numbers in a line; new ones are added at the end. */

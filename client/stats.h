@@ -48,6 +48,10 @@ void stats_count(struct stats *stats, const struct proto_request *r,
 void stats_count_get(struct stats *stats, enum proto_command command,
     unsigned int keys, unsigned int hits);
 
+/* Count a command that is answered with the error of its line, or of its data,
+   and is not carried out. */
+void stats_count_error(struct stats *stats, const struct proto_request *r);
+
 /* Write the counters to carry; and take them over from such a line, unless it
    is about something else. */
 void stats_carry(const struct stats *stats, struct carry *carry);

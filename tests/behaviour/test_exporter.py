@@ -119,3 +119,17 @@ def test_each_line_of_each_answer_is_three_words(watched, argument):
     assert len(lines) > 5
     assert [line for line in lines
             if len(line.split()) != 3 or line.count(b" ") != 2] == []
+
+
+def test_cas_is_a_part_of_cmd_set_for_the_exporter(stage):
+    magent = stage.magent([stage.memcached()])
+    magent.talk(b"set a 0 0 1\r\nx\r\n")
+    token = magent.talk(b"gets a\r\n").split()[4]
+    for line in (b"cas a 0 0 1 %s\r\nx\r\n" % token, b"cas a 0 0 1 1\r\nx\r\n",
+                 b"cas b 0 0 1 1\r\nx\r\n", b"ms b 1 C1\r\nx\r\n",
+                 b"ms b 1 C1 ME\r\nx\r\n", b"add c 0 0 1\r\nx\r\n"):
+        magent.talk(line)
+    found = scrape(magent)
+    assert [found["cas_" + name] for name in ("hits", "badval", "misses")] == (
+        [1, 1, 2])
+    assert found["set"] == 3
