@@ -24,6 +24,7 @@
 #include "carry.h"
 #include "client/clients.h"
 #include "client/sockets.h"
+#include "client/stats.h"
 #include "conn.h"
 #include "container_of.h"
 #include "daemon.h"
@@ -75,6 +76,7 @@ refuse(struct handover *handover, const char *why)
 {
 	bool is_asked_again = handover->is_asked_again;
 
+	handover->parts.stats->refused_replacements++;
 	log_error("cannot be replaced: %s; this program goes on", why);
 	handover_cancel(handover);
 	daemon_notify("READY=1");

@@ -20,6 +20,7 @@ struct handover;
 struct pairs_servers;
 struct recoveries;
 struct sockets;
+struct stats;
 
 /* What is handed over; all borrowed. */
 struct handover_parts {
@@ -27,6 +28,7 @@ struct handover_parts {
 	struct recoveries *recoveries;
 	struct clients *clients;
 	struct sockets *sockets, *metrics_sockets;
+	struct stats *stats; /* refusals are counted here */
 	/* When the first of these programs was started: milliseconds of the
 	   monotonic clock. */
 	int64_t started_ms;

@@ -455,6 +455,7 @@ build_handover(struct magent *magent)
 		.clients = magent->clients,
 		.sockets = magent->sockets,
 		.metrics_sockets = magent->metrics_sockets,
+		.stats = &magent->stats,
 		.started_ms = magent->settings.started_ms,
 		.is_daemon = !magent->options->foreground,
 		.servers = &magent->servers,
@@ -498,6 +499,7 @@ take_over(struct magent *magent)
 	magent->carry = NULL;
 	if (magent->has_sockets)
 		give_up_sockets(magent);
+	magent->stats.replacements++;
 	log_info("magent %s has taken over %zu clients", MAGENT_VERSION,
 	    clients_count(magent->clients));
 	return true;

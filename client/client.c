@@ -436,6 +436,7 @@ start_request(struct client *client, const struct proto_request *r,
 {
 	struct request *request = start_or_delete(client, r, bytes);
 
+	stats_count_request(stats_of(client), r);
 	if (request == NULL) {
 		stats_of(client)->memory_errors++;
 		if (!r->noreply)
@@ -555,6 +556,7 @@ reject(struct client *client, enum proto_status status, const char *bytes,
     size_t n)
 {
 	assert(n > 0 && (status == PROTO_TOO_LONG || status == PROTO_BAD));
+	stats_of(client)->line_errors++;
 	if (status == PROTO_TOO_LONG) {
 		log_info("%s: closed, sends a line without end",
 		    client_name(client));

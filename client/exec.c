@@ -113,6 +113,7 @@ void
 exec_end(struct exec *exec)
 {
 	hot_assert(exec->owed == 0 && !exec->in_answered);
+	exec->env->stats->active -= exec->is_active;
 	exec_free_subrequests(exec);
 	block_release(exec->message);
 	block_release(exec->get_keys_block);

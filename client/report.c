@@ -122,6 +122,17 @@ say_servers_sum(struct page *page, const struct stats_of_servers *sum)
 	page_number(page, "evictions", sum->evictions);
 }
 
+/* How many servers may not answer for keys now. */
+static size_t
+servers_down(struct pairs *pairs)
+{
+	size_t i, down = 0;
+
+	for (i = 0; i < pairs_peer_count(pairs); i++)
+		down += !peer_is_trusted(pairs_peer(pairs, i));
+	return down;
+}
+
 static void
 say_scrub(struct page *page, const struct scrub_counters *scrub)
 {
@@ -134,6 +145,26 @@ say_scrub(struct page *page, const struct scrub_counters *scrub)
 	page_number(page, "scrub_last_pass", scrub->last_pass);
 }
 
+/* The names that memcached has when it is a proxy.  Exporters show the last two
+   as times that a server was found to be bad, and as servers that are bad
+   now. */
+static void
+say_as_proxy(struct page *page, const struct stats *stats, struct pairs *pairs)
+{
+	page_number(page, "proxy_conn_requests", stats->requests);
+	page_number(page, "proxy_conn_errors", stats->line_errors);
+	page_number(page, "proxy_conn_oom", stats->memory_errors);
+	page_number(page, "proxy_req_active", stats->active);
+	page_number(page, "proxy_config_reloads",
+	    stats->replacements + stats->refused_replacements);
+	page_number(page, "proxy_config_reload_fails",
+	    stats->refused_replacements);
+	page_number(page, "proxy_backend_total", pairs_peer_count(pairs));
+	page_number(page, "proxy_backend_marked_bad",
+	    pairs_counters(pairs)->failovers);
+	page_number(page, "proxy_backend_failed", servers_down(pairs));
+}
+
 /* The statistics that no memcached has. */
 static void
 say_own(struct page *page, const struct stats *stats, struct pairs *pairs,
@@ -142,7 +173,7 @@ say_own(struct page *page, const struct stats *stats, struct pairs *pairs,
 	const struct pairs_counters *counters = pairs_counters(pairs);
 	const struct server_counters *server;
 	uint64_t failures = 0, timeouts = 0;
-	size_t down = 0, dirty = 0;
+	size_t dirty = 0;
 	const struct peer *peer;
 	size_t i;
 
@@ -151,11 +182,10 @@ say_own(struct page *page, const struct stats *stats, struct pairs *pairs,
 		server = server_counters(peer->server);
 		failures += server->failures;
 		timeouts += server->timeouts;
-		down += !peer_is_trusted(peer);
 		dirty += dirty_count(peer->dirty);
 	}
 	page_number(page, "servers", pairs_peer_count(pairs));
-	page_number(page, "servers_down", down);
+	page_number(page, "servers_down", servers_down(pairs));
 	page_number(page, "uncovered_pairs", pairs_uncovered(pairs));
 	page_number(page, "failovers", counters->failovers);
 	page_number(page, "mirror_effects", counters->effects);
@@ -188,6 +218,7 @@ report_general(const struct stats *stats, struct pairs *pairs,
 	say_connections(&page, stats, settings);
 	say_commands(&page, stats);
 	say_servers_sum(&page, sum);
+	say_as_proxy(&page, stats, pairs);
 	say_own(&page, stats, pairs, settings);
 	return page_end(&page, length);
 }

@@ -159,7 +159,10 @@ stats_count_error(struct stats *stats, const struct proto_request *r)
 	assert(r->error != NULL);
 	/* memcached has made room for data of which only the end is wrong, and
 	   counts that. */
-	stats->cmd_set += r->data.at != 0;
+	if (r->data.at != 0)
+		stats->cmd_set++;
+	else if (!r->too_large)
+		stats->line_errors++;
 }
 
 /* In the order of their numbers in a line; new ones are added at the end. */
@@ -191,6 +194,10 @@ static const size_t carried[] = {
 	offsetof(struct stats, yields),
 	offsetof(struct stats, no_server_errors),
 	offsetof(struct stats, memory_errors),
+	offsetof(struct stats, requests),
+	offsetof(struct stats, line_errors),
+	offsetof(struct stats, replacements),
+	offsetof(struct stats, refused_replacements),
 };
 
 enum { CARRIED = sizeof(carried) / sizeof(carried[0]) };
@@ -225,12 +232,11 @@ stats_take(struct stats *stats, const struct carry_line *line)
 void
 stats_reset(struct stats *stats)
 {
-	unsigned int connections = stats->connections;
-	unsigned int paused = stats->paused_listeners;
+	struct stats before = *stats;
 
-	memset(stats, 0, sizeof(*stats));
-	stats->connections = connections;
-	stats->paused_listeners = paused;
+	memset(stats, 0, offsetof(struct stats, connections));
+	stats->replacements = before.replacements;
+	stats->refused_replacements = before.refused_replacements;
 }
 
 void

@@ -121,6 +121,61 @@ def test_each_line_of_each_answer_is_three_words(watched, argument):
             if len(line.split()) != 3 or line.count(b" ") != 2] == []
 
 
+def test_names_of_the_proxy_show_a_server_that_is_down(pair):
+    primary, _, magent = pair
+    wait_for(lambda: magent.stats("servers")["1:state"] == "up", "both")
+
+    def servers():
+        found = scrape(magent)
+        return [found["proxy_backend_" + name]
+                for name in ("total", "marked_bad", "failed")]
+
+    assert servers() == [2, 0, 0]
+    primary.kill()
+    wait_for(lambda: servers() == [2, 1, 1], "the failure")
+    primary.start(primary.port)
+    wait_for(lambda: servers() == [2, 1, 0], "the return")
+
+
+def test_requests_and_errors_are_counted_as_memcacheds_proxy_does(stage):
+    magent = stage.magent([stage.memcached()])
+
+    def grown(data):
+        before = scrape(magent)
+        magent.talk(data)
+        after = scrape(magent)
+        return [after["proxy_conn_" + name] - before["proxy_conn_" + name]
+                for name in ("requests", "errors", "oom")]
+
+    assert grown(b"version\r\nstats\r\nmn\r\n") == [0, 0, 0]
+    assert grown(b"set a 0 0 1\r\nx\r\nget a\r\nmg a\r\n") == [3, 0, 0]
+    assert grown(b"get a b c\r\ngat 0 a b\r\ngets\r\n") == [5, 1, 0]
+    assert grown(b"nonsense\r\nget %s\r\nincr a\r\n" % (251 * b"k")) == (
+        [0, 3, 0])
+    assert grown(b"get " + 3000 * b"k" + b"\r\n") == [0, 1, 0]
+    assert grown(b"mg " + 3000 * b"k") == [0, 1, 0]
+    # Refused for their data and not for their line.
+    assert grown(b"set a 0 0 1\r\nxy\r\n")[:1] == [0]
+    assert grown(b"add a 0 0 2000000\r\n%s\r\n" % bytes(2000000)) == [0, 0, 0]
+
+
+def test_get_that_is_under_way_is_active(stage):
+    """Its client does not take the values."""
+    magent = stage.magent([stage.memcached()])
+    value, keys = b"v" * 200000, [b"k%d" % i for i in range(40)]
+    for key in keys:
+        assert magent.talk(b"set %s 0 0 %d\r\n%s\r\n" % (
+            key, len(value), value)) == b"STORED\r\n"
+    client = stage.client(magent, receive_buffer=1 << 16)
+    assert scrape(magent)["proxy_req_active"] == 0
+    client.send(b"get %s\r\n" % b" ".join(keys * 4))
+    wait_for(lambda: scrape(magent)["proxy_req_active"] == 1, "the get")
+    assert magent.talk(b"stats reset\r\n") == b"RESET\r\n"
+    assert scrape(magent)["proxy_req_active"] == 1
+    client.close()
+    wait_for(lambda: scrape(magent)["proxy_req_active"] == 0, "its end")
+
+
 def test_cas_is_a_part_of_cmd_set_for_the_exporter(stage):
     magent = stage.magent([stage.memcached()])
     magent.talk(b"set a 0 0 1\r\nx\r\n")

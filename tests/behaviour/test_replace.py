@@ -113,6 +113,29 @@ def test_clients_stay_and_so_do_process_and_counters(stage, trio):
     assert int(servers["0:requests"]) > 5 and servers["0:failures"] == "0"
 
 
+def test_replacements_and_refusals_are_counted_from_program_to_program(trio):
+    """As memcached's proxy counts the reloads of its configuration: all of
+    them, and those that have failed; stats reset leaves them."""
+    magent, _, _ = trio
+
+    def reloads():
+        stats = magent.stats()
+        return [stats["proxy_config_" + name]
+                for name in ("reloads", "reload_fails")]
+
+    assert reloads() == ["0", "0"]
+    magent.replace()
+    assert reloads() == ["1", "0"]
+    magent.say("nonsense = 1")
+    magent.refuse()
+    assert reloads() == ["2", "1"]
+    magent.say()
+    magent.replace()
+    assert reloads() == ["3", "1"]
+    assert magent.talk(b"stats reset\r\n") == b"RESET\r\n"
+    assert reloads() == ["3", "1"]
+
+
 def test_it_can_be_replaced_again_and_again(stage, trio):
     magent, _, _ = trio
     client = stage.client(magent)
