@@ -31,6 +31,8 @@ static_assert((uint64_t)PROTO_LINE_MAX + 1 + DATA_MAX <= UINT32_MAX,
 static const char error_delete[] =
     "CLIENT_ERROR bad command line format.  "
     "Usage: delete <key> [noreply]";
+/* That of stats with too few words. */
+static const char error_line[] = "CLIENT_ERROR bad command line";
 static const char error_reserved[] =
     "CLIENT_ERROR keys that begin with magent: are reserved";
 static const char error_exptime[] = "CLIENT_ERROR invalid exptime argument";
@@ -252,12 +254,22 @@ parse_verbosity(struct line *line, struct proto_request *r)
 		r->error = proto_error_format;
 }
 
+/* Only stats route is about a key. */
 static void
 parse_stats(struct line *line, struct proto_request *r)
 {
 	split(line);
-	if (line->count > 1)
-		r->argument = line->token[1];
+	if (line->count == 1)
+		return;
+	r->argument = line->token[1];
+	if (!line_token_is(line, 1, "route"))
+		return;
+	if (line->count != 3)
+		r->error = error_line;
+	else if (line->token[2].length > PROTO_KEY_MAX)
+		r->error = proto_error_format;
+	else
+		r->key = line->token[2];
 }
 
 /*

@@ -120,11 +120,13 @@ struct proto_request {
 	 * of me.  Of these only b may be forwarded, and only if base64 is set.
 	 */
 	struct proto_span meta;
-	struct proto_span argument; /* first word behind stats; may be empty */
-	bool has_value;             /* v was given */
-	bool has_vivify;            /* N was given */
-	bool has_recache;           /* R was given */
-	bool has_invalidate;        /* I was given */
+	/* First word behind stats; may be empty.  The key is that of stats
+	   route. */
+	struct proto_span argument;
+	bool has_value;      /* v was given */
+	bool has_vivify;     /* N was given */
+	bool has_recache;    /* R was given */
+	bool has_invalidate; /* I was given */
 	/* Flags that 1.6.18 does not have: its error must be given where the
 	   server does not have them either. */
 	bool has_chosen_cas; /* E was given */

@@ -134,6 +134,10 @@ answer_stats(struct local *local, struct request *request,
 		page = report_servers(pairs, conn_loop_now(local->loop),
 		    &length);
 		finish_with_page(request, page, length);
+	} else if (is_word(r, bytes, "route")) {
+		page = report_route(pairs, bytes + r->key.at, r->key.length,
+		    &length);
+		finish_with_page(request, page, length);
 	} else if (is_word(r, bytes, "settings")) {
 		page = report_settings(pairs, local->settings, &length);
 		finish_with_page(request, page, length);

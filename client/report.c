@@ -21,6 +21,7 @@
 #include "client/page.h"
 #include "client/stats.h"
 #include "conn.h"
+#include "mirror/behind.h"
 #include "mirror/dirty.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
@@ -296,6 +297,49 @@ report_servers(struct pairs *pairs, int64_t now_ms, size_t *length)
 
 	for (i = 0; i < pairs_peer_count(pairs); i++)
 		say_peer(&page, (unsigned int)i, pairs_peer(pairs, i), now_ms);
+	return page_end(&page, length);
+}
+
+static const char *
+address_of(const struct peer *peer)
+{
+	return peer != NULL ? peer_name(peer) : "NULL";
+}
+
+/* A server of a key: where it is, how far it is, and how much it lacks of what
+   the other one holds. */
+static void
+say_holder(struct page *page, const char *role, const struct peer *peer,
+    const struct peer *other)
+{
+	static const char *const lacks[] = {
+		[BEHIND_NOT] = "nothing",
+		[BEHIND_KEYS] = "keys",
+		[BEHIND_ALL] = "all",
+	};
+
+	page_say(page, "STAT %s %s", role, address_of(peer));
+	if (peer == NULL)
+		return;
+	page_say(page, "STAT %s_state %s", role,
+	    peer_state_name(shown_state(peer)));
+	if (other != NULL)
+		page_say(page, "STAT %s_lacks %s", role,
+		    lacks[behind_of(peer, other)]);
+}
+
+struct block *
+report_route(struct pairs *pairs, const char *key, size_t key_length,
+    size_t *length)
+{
+	struct pair pair = pairs_find(pairs, key, key_length);
+	struct page page = page_new();
+
+	page_number(&page, "hash", pairs_hash(pairs, key, key_length));
+	say_holder(&page, "primary", pair.primary, pair.backup);
+	say_holder(&page, "backup", pair.backup, pair.primary);
+	page_say(&page, "STAT authority %s", address_of(pair_authority(&pair)));
+	page_say(&page, "STAT reason %s", pair_reason(&pair));
 	return page_end(&page, length);
 }
 

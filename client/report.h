@@ -53,6 +53,11 @@ struct block *report_servers(struct pairs *pairs, int64_t now_ms,
    that is being rebuilt. */
 enum peer_state report_state(const struct peer *peer);
 
+/* stats route: the servers of a key of 1 to 250 bytes, which of them answers
+   for it, and why. */
+struct block *report_route(struct pairs *pairs, const char *key,
+    size_t key_length, size_t *length);
+
 /* stats settings. */
 struct block *report_settings(const struct pairs *pairs,
     const struct report_settings *settings, size_t *length);

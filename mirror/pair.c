@@ -90,6 +90,13 @@ pair_at(const struct pairs *pairs, uint32_t hash)
 	return pair;
 }
 
+uint32_t
+pairs_hash(const struct pairs *pairs, const char *key, size_t length)
+{
+	assert(length > 0);
+	return ketama_hash(pairs->kind, key, length);
+}
+
 struct pair
 pairs_find(const struct pairs *pairs, const char *key, size_t length)
 {
@@ -151,6 +158,27 @@ pair_authority(const struct pair *pair)
 	if (peer_is_trusted(pair->primary))
 		return pair->primary;
 	return authority_in_return(pair);
+}
+
+const char *
+pair_reason(const struct pair *pair)
+{
+	const struct peer *primary = pair->primary, *backup = pair->backup;
+	bool has_mirror = backup != NULL && peer_is_mirror(backup);
+
+	if (primary->state == PEER_STARTING)
+		return "primary_is_starting";
+	if (peer_is_trusted(primary))
+		return "primary_is_trusted";
+	if (!peer_is_mirror(primary))
+		return has_mirror ? "primary_is_away" : "none_is_there";
+	if (!has_mirror)
+		return "backup_is_away";
+	if (behind_yields(primary, backup))
+		return "primary_is_behind";
+	return behind_of(primary, backup) == BEHIND_NOT ?
+	    "primary_lacks_nothing" :
+	    "backup_is_behind";
 }
 
 struct peer *

@@ -119,6 +119,9 @@ void pairs_find_all(const struct pairs *pairs, const char *const *keys,
 struct pair pairs_find_wire(const struct pairs *pairs, const char *key,
     size_t length, bool base64);
 
+/* The hash of a key of 1 to 250 bytes, also where it decides nothing. */
+uint32_t pairs_hash(const struct pairs *pairs, const char *key, size_t length);
+
 /* Whether there are keys with two servers.  If so, cas tokens are tagged. */
 bool pairs_are_mirrored(const struct pairs *pairs);
 
@@ -177,6 +180,9 @@ void pairs_note_uncovered(struct pairs *pairs);
 /* The peer that answers for the keys of this pair now; NULL: none does.  Calls
    can be submitted to it: see peer_is_mirror(). */
 struct peer *pair_authority(const struct pair *pair);
+
+/* Why it is that one, or none, in one word. */
+const char *pair_reason(const struct pair *pair);
 
 /* The other server of the pair than peer, which is one of them; NULL: there is
    none. */

@@ -186,6 +186,19 @@ def test_the_manual_has_each_name_of_stats_servers(rebuilding):
                 name for name in said if not name.startswith("rebuild")}
 
 
+def test_the_manual_has_each_name_and_reason_of_stats_route(rebuilding):
+    assert names_in_manual("stats route Ar key") == list(
+        rebuilding.stats("route k"))
+    code = (ROOT / "mirror/pair.c").read_text()
+    reasons = re.findall(r'"((?:primary|backup|none)_[a-z_]+)"', code)
+    said = " ".join(re.findall(r"^\.Cm (.*)$", section_of_manual(
+        "stats route Ar key"), re.M)).split()
+    assert len(reasons) == 8
+    assert sorted(word for word in said if "_" in word) == sorted(reasons)
+    text = chapter(read(OPERATIONS), "### ... a key is not what it should be")
+    assert sorted(names(row[0])[0] for row in rows(text)) == sorted(reasons)
+
+
 def test_the_manual_has_each_name_of_stats_settings(proxy):
     assert names_in_manual("stats settings") == list(proxy.stats("settings"))
 

@@ -112,7 +112,7 @@ def test_a_path_with_a_space_leaves_magent_up(watched):
 
 
 @pytest.mark.parametrize("argument", [b"", b" servers", b" settings",
-                                      b" conns"])
+                                      b" conns", b" route k"])
 def test_each_line_of_each_answer_is_three_words(watched, argument):
     with watched.client() as client:
         lines = reply(client, argument)
