@@ -99,6 +99,17 @@ pool_trim(size_t keep)
 	}
 }
 
+size_t
+pool_in_use(const struct pool *pool)
+{
+	const struct pool_piece *piece;
+	size_t n = pool->pieces;
+
+	for (piece = pool->spare; piece != NULL; piece = piece->next)
+		n--;
+	return n;
+}
+
 /* Bytes of the process that are in memory; 0: not known. */
 static size_t
 resident(void)

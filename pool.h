@@ -46,6 +46,9 @@ struct pool {
 /* The long way of pool_take(): make a new piece. */
 void *pool_make(struct pool *pool);
 
+/* Pieces that are in use; the spare ones are counted for that. */
+size_t pool_in_use(const struct pool *pool);
+
 /* Take a piece, whose bytes are not set.  Returns NULL when out of memory. */
 static inline void *
 pool_take(struct pool *pool)

@@ -76,6 +76,12 @@ exec_new(struct request_env *env, void *owner)
 	return exec;
 }
 
+size_t
+requests_under_way(void)
+{
+	return pool_in_use(&execs);
+}
+
 struct subrequest *
 exec_add_subrequest(struct exec *exec)
 {
@@ -113,7 +119,6 @@ void
 exec_end(struct exec *exec)
 {
 	hot_assert(exec->owed == 0 && !exec->in_answered);
-	exec->env->stats->active -= exec->is_active;
 	exec_free_subrequests(exec);
 	block_release(exec->message);
 	block_release(exec->get_keys_block);

@@ -113,7 +113,6 @@ struct exec {
 	bool is_doubtful;  /* request.c: of effect_lost() */
 	bool has_missed;   /* request.c: of effect_send(), of some step */
 	bool is_in_steps;  /* step, and not r, is sent to servers */
-	bool is_active;    /* it is counted in env->stats->active */
 	unsigned char step_count; /* steps that servers have replied to */
 	/* What the client gets in place of END, because a key was not asked
 	   for, or its reply was lost.  Static, with its CRLF; NULL: END. */

@@ -142,6 +142,14 @@ put_process(struct sheet *sheet)
 	put_single(sheet, COUNTER, "out_of_memory",
 	    "Commands or replies for which there was no memory.",
 	    sheet->source->stats->memory_errors);
+	begin(sheet, COUNTER, "replacements",
+	    "Times that SIGHUP has put another program in place.");
+	put_name(sheet);
+	print(sheet, "{result=\"done\"} %llu\n",
+	    (unsigned long long)sheet->source->stats->replacements);
+	put_name(sheet);
+	print(sheet, "{result=\"refused\"} %llu\n",
+	    (unsigned long long)sheet->source->stats->refused_replacements);
 	put_single(sheet, GAUGE, "stopping", "1 after a signal to stop.",
 	    settings->is_stopping);
 }
@@ -208,6 +216,9 @@ put_commands(struct sheet *sheet)
 		    counters[i].command, counters[i].result,
 		    (unsigned long long)counters[i].number);
 	}
+	put_single(sheet, COUNTER, "refused_lines",
+	    "Lines that were no command, or not allowed.",
+	    stats->line_errors);
 	put_single(sheet, COUNTER, "unserved_keys",
 	    "Keys for which no server was up.", stats->no_server_errors);
 }

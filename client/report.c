@@ -19,6 +19,7 @@
 #include "block.h"
 #include "client/client.h"
 #include "client/page.h"
+#include "client/request.h"
 #include "client/stats.h"
 #include "conn.h"
 #include "mirror/behind.h"
@@ -155,7 +156,8 @@ say_as_proxy(struct page *page, const struct stats *stats, struct pairs *pairs)
 	page_number(page, "proxy_conn_requests", stats->requests);
 	page_number(page, "proxy_conn_errors", stats->line_errors);
 	page_number(page, "proxy_conn_oom", stats->memory_errors);
-	page_number(page, "proxy_req_active", stats->active);
+	/* But for the one that is answered with this. */
+	page_number(page, "proxy_req_active", requests_under_way() - 1);
 	page_number(page, "proxy_config_reloads",
 	    stats->replacements + stats->refused_replacements);
 	page_number(page, "proxy_config_reload_fails",
@@ -322,7 +324,7 @@ say_holder(struct page *page, const char *role, const struct peer *peer,
 	if (peer == NULL)
 		return;
 	page_say(page, "STAT %s_state %s", role,
-	    peer_state_name(shown_state(peer)));
+	    peer_state_name(report_state(peer)));
 	if (other != NULL)
 		page_say(page, "STAT %s_lacks %s", role,
 		    lacks[behind_of(peer, other)]);

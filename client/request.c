@@ -617,8 +617,6 @@ request_start(struct request_env *env, void *owner, struct conn *conn,
 	assert(owner != NULL);
 	if (exec == NULL)
 		return NULL;
-	exec->is_active = true;
-	env->stats->active++;
 	if (!keep_message(exec, conn, r, bytes)) {
 		exec_end(exec);
 		return NULL;

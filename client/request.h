@@ -52,6 +52,9 @@ struct request_env {
 	void (*answered)(struct request *request);
 };
 
+/* All requests that have not ended.  To count them takes its time. */
+size_t requests_under_way(void);
+
 /* Whether the gate lets r, a command about keys, begin now. */
 bool request_may_start(const struct request_env *env,
     const struct proto_request *r, const char *bytes);

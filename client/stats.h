@@ -38,7 +38,6 @@ struct stats {
 	/* What is now; a reset does not change it. */
 	unsigned int connections;      /* clients that are connected */
 	unsigned int paused_listeners; /* of which none accepts clients */
-	unsigned int active; /* commands about keys that are under way */
 };
 
 /* Sums of what servers say of themselves, in their stats. */

@@ -1,8 +1,8 @@
 /* There is no HTTP in this world: what client/web.c has would need evhttp. */
 
-#include "client/web.h"
-
 #include <stddef.h>
+
+#include "client/web.h"
 
 struct web *
 web_new(struct conn_loop *loop, const struct sockets *sockets,
