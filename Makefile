@@ -3,6 +3,7 @@ PREFIX ?= /usr/local
 SBINDIR = $(PREFIX)/sbin
 LIBDIR = $(PREFIX)/lib/magent
 MANDIR = $(PREFIX)/share/man/man8
+COMPLETIONDIR = $(PREFIX)/share/bash-completion/completions
 CFLAGS ?= -O2 -g -fno-plt $(LTO)
 # Calls between the files are short and many; clang would need its own linker.
 LTO = $(if $(findstring clang,$(CC)),,-flto=auto)
@@ -130,6 +131,8 @@ install: magent
 	install -D -m 755 magent $(DESTDIR)$(SBINDIR)/magent
 	install -D -m 755 scripts/check-magent $(DESTDIR)$(LIBDIR)/check-magent
 	install -D -m 644 magent.8 $(DESTDIR)$(MANDIR)/magent.8
+	install -D -m 644 scripts/magent.bash-completion \
+		$(DESTDIR)$(COMPLETIONDIR)/magent
 
 clean:
 	rm -rf build build-* magent
