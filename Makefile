@@ -134,9 +134,14 @@ install: magent
 	install -D -m 644 scripts/magent.bash-completion \
 		$(DESTDIR)$(COMPLETIONDIR)/magent
 
+# The source, as an archive that is built by itself.
+dist:
+	scripts/dist magent-$(VERSION) magent-$(VERSION).tar.gz
+
 clean:
 	rm -rf build build-* magent
 
-.PHONY: units asan check test check-layout check-names check-format install clean
+.PHONY: units asan check test check-layout check-names check-format install \
+	dist clean
 .SECONDARY:
 -include $(wildcard $(BUILD)/*.d $(BUILD)/*/*.d)

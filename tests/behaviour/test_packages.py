@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import tarfile
 
 import pytest
 
@@ -81,3 +82,42 @@ def test_paths_are_completed(tmp_path):
     for option in "-c", "--config", "--log-file", "-f":
         assert completed(option, str(tmp_path / "ca")) == [
             str(tmp_path / "cache.conf")]
+
+
+# The archive
+
+def make_dist(root, path):
+    said(root / "scripts" / "dist", "magent-1", path)
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory):
+    place = tmp_path_factory.mktemp("dist")
+    make_dist(ROOT, place / "first.tar.gz")
+    with tarfile.open(place / "first.tar.gz") as archive:
+        archive.extractall(place)
+    return place
+
+
+def test_archive_is_the_same_each_time_also_from_its_own_content(
+        unpacked, tmp_path):
+    first = (unpacked / "first.tar.gz").read_bytes()
+    assert make_dist(ROOT, tmp_path / "second.tar.gz") == first
+    other = tmp_path / "magent-1"
+    shutil.copytree(unpacked / "magent-1", other)
+    assert make_dist(other, tmp_path / "third.tar.gz") == first
+
+
+def test_archive_has_nothing_that_was_made(unpacked):
+    found = {path.name for path in (unpacked / "magent-1").rglob("*")}
+    assert {"magent.c", "rules", "dist", "test_options.py"} <= found
+    assert not found & {"magent", "build", "__pycache__", ".git"}
+
+
+def test_archive_is_built_by_itself(unpacked):
+    where = unpacked / "magent-1"
+    said("make", "-s", "-j2", "-C", where, "magent", "CFLAGS=-O0",
+         env={name: value for name, value in os.environ.items()
+              if name not in ("MAKEFLAGS", "CFLAGS")})
+    assert said(where / "magent", "-V") == "magent %s\n" % version()
