@@ -138,10 +138,14 @@ install: magent
 dist:
 	scripts/dist magent-$(VERSION) magent-$(VERSION).tar.gz
 
+# The package for Debian, in build-deb.
+deb:
+	scripts/deb $(VERSION) build-deb
+
 clean:
 	rm -rf build build-* magent
 
 .PHONY: units asan check test check-layout check-names check-format install \
-	dist clean
+	dist deb clean
 .SECONDARY:
 -include $(wildcard $(BUILD)/*.d $(BUILD)/*/*.d)

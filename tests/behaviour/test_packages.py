@@ -121,3 +121,64 @@ def test_archive_is_built_by_itself(unpacked):
          env={name: value for name, value in os.environ.items()
               if name not in ("MAKEFLAGS", "CFLAGS")})
     assert said(where / "magent", "-V") == "magent %s\n" % version()
+
+
+# The package for Debian
+
+def test_versions_are_those_of_the_makefile():
+    changelog = (ROOT / "debian" / "changelog").read_text()
+    assert changelog.startswith("magent (%s) " % version())
+    assert said(MAGENT, "-V") == "magent %s\n" % version()
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """The files of the package, as far as make installs them."""
+    place = tmp_path_factory.mktemp("package")
+    said("make", "-s", "-f", "debian/rules", "override_dh_auto_install",
+         "P=%s" % place, cwd=ROOT)
+    return place
+
+
+def test_package_has_what_a_host_needs(package):
+    files = {str(path.relative_to(package)) for path in package.rglob("*")
+             if path.is_file()}
+    assert files == {
+        "etc/default/magent", "etc/init.d/magent", "etc/logrotate.d/magent",
+        "lib/systemd/system/magent.service",
+        "lib/systemd/system/magent.socket",
+        "lib/systemd/system/magent@.service", "usr/lib/magent/check-magent",
+        "usr/sbin/magent", "usr/share/man/man8/magent.8",
+        "usr/share/bash-completion/completions/magent"}
+
+
+def test_user_of_the_package_is_magent_everywhere(package):
+    for name in "magent.service", "magent@.service":
+        unit = (package / "lib/systemd/system" / name).read_text()
+        assert "DynamicUser" not in unit and "\nUser=magent\n" in unit
+    for name, line in (("init.d", "\nMAGENT_USER=magent\n"),
+                       ("logrotate.d", " magent adm\n")):
+        text = (package / "etc" / name / "magent").read_text()
+        assert line in text and "nobody" not in text
+    assert re.search(r"adduser --system --group .*\n.* magent$", (
+        ROOT / "debian" / "postinst").read_text(), re.M)
+
+
+@pytest.mark.parametrize("name", ["magent.service", "magent@cache.service"])
+def test_units_of_the_package_are_as_closed_as_with_a_dynamic_user(
+        package, tmp_path, name):
+    unit = package / "lib/systemd/system" / name.replace("cache", "")
+    path = tmp_path / name
+    path.write_text(unit.read_text().replace("/usr/sbin/magent",
+                                             os.path.abspath(MAGENT)))
+    assert said("systemd-analyze", "verify", "--man=no", path) == ""
+    level = re.search(r"exposure level for \S+: ([\d.]+)", said(
+        "systemd-analyze", "security", "--offline=true", "--no-pager", path))
+    assert float(level.group(1)) < 2.5
+
+
+def test_scripts_of_the_packages_pass_shellcheck():
+    said("shellcheck", "-s", "bash", COMPLETION)
+    said("shellcheck", *(ROOT / "scripts" / name for name in ("deb", "dist")))
+    said("shellcheck", "-s", "sh", *(
+        ROOT / "debian" / name for name in ("postinst", "postrm", "prerm")))
