@@ -1,13 +1,16 @@
 """What magent comes in: an archive, a package for Debian, an image of a
 container, an example for Kubernetes; and its completion for bash."""
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tarfile
 
 import pytest
 
+from lib.net import free_port, wait_for
 from lib.servers import MAGENT, ROOT
 from test_options import options_in_help
 
@@ -129,6 +132,8 @@ def test_versions_are_those_of_the_makefile():
     changelog = (ROOT / "debian" / "changelog").read_text()
     assert changelog.startswith("magent (%s) " % version())
     assert said(MAGENT, "-V") == "magent %s\n" % version()
+    assert "image: magent:%s\n" % version() in (
+        ROOT / "scripts" / "kubernetes.yaml").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +187,175 @@ def test_scripts_of_the_packages_pass_shellcheck():
     said("shellcheck", *(ROOT / "scripts" / name for name in ("deb", "dist")))
     said("shellcheck", "-s", "sh", *(
         ROOT / "debian" / name for name in ("postinst", "postrm", "prerm")))
+
+
+# The image
+
+def instructions():
+    """Those of the last stage of the Containerfile, by name."""
+    text = (ROOT / "Containerfile").read_text().replace("\\\n", "")
+    lines = [line.split(None, 1) for line in text.split("\nFROM ")[-1]
+             .splitlines()[1:] if re.match(r"[A-Z]", line)]
+    return dict(lines)
+
+
+def exec_form(text):
+    return json.loads(text[text.index("["):])
+
+
+def here(command, port, **paths):
+    """A command line for the tested program, with another port and other
+    files."""
+    words = [MAGENT if word in ("/usr/sbin/magent", "magent") else
+             word.replace("11211", str(port)) for word in command]
+    return [str(paths.get("conf", word)) if word.endswith(".conf") else word
+            for word in words]
+
+
+def test_image_runs_magent_as_nobody_and_writes_nothing():
+    said_there = instructions()
+    assert said_there["USER"] == "65534:65534"
+    command = exec_form(said_there["ENTRYPOINT"])
+    assert command[:2] == ["/usr/sbin/magent", "-D"]
+    assert not {"-P", "--pid-file", "-f", "--log-file"} & set(command)
+
+
+def test_magent_takes_the_command_lines_of_the_image(stage, tmp_path):
+    """Also that of the health check, against the one that was started so."""
+    port, conf = free_port(), tmp_path / "magent.conf"
+    conf.write_text("server %s\n" % stage.memcached().address)
+    there = instructions()
+    entry, arguments = (exec_form(there[name])
+                        for name in ("ENTRYPOINT", "CMD"))
+    example = re.search(r"^# podman run .* magent (-.*)$", (
+        ROOT / "Containerfile").read_text(), re.M).group(1)
+    said(*here([*entry, *example.split()], port), "--check")
+    command = here([*entry, *arguments], port, conf=conf)
+    said(*command, "--check")
+    check = here(exec_form(there["HEALTHCHECK"]), port)
+    said(*check, status=1)
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as magent:
+        try:
+            wait_for(lambda: subprocess.run(
+                check, stdout=subprocess.DEVNULL).returncode == 0, "health")
+        finally:
+            magent.terminate()
+        assert magent.wait(30) == 0
+
+
+# Kubernetes
+
+@pytest.fixture(scope="module")
+def objects():
+    """Those of the example, by kind and name."""
+    yaml = pytest.importorskip("yaml")
+    found = {}
+    for one in yaml.safe_load_all(
+            (ROOT / "scripts" / "kubernetes.yaml").read_text()):
+        name = one["kind"], one["metadata"]["name"]
+        assert name not in found
+        found[name] = one
+    return found
+
+
+def pod(objects, kind, name):
+    """Its pod, and the only container of that."""
+    spec = objects[kind, name]["spec"]["template"]["spec"]
+    container, = spec["containers"]
+    return spec, container
+
+
+@pytest.fixture
+def configured(objects, tmp_path):
+    """The options of the example in a file."""
+    _, container = pod(objects, "Deployment", "magent")
+    mount, = container["volumeMounts"]
+    path = container["args"][container["args"].index("-c") + 1]
+    folder, name = os.path.split(path)
+    assert folder == mount["mountPath"]
+    (tmp_path / name).write_text(objects["ConfigMap", "magent"]["data"][name])
+    return tmp_path / name
+
+
+def test_magent_takes_the_options_of_the_example(objects, configured):
+    _, container = pod(objects, "Deployment", "magent")
+    entry = exec_form(instructions()["ENTRYPOINT"])
+    said(*here([*entry, *container["args"]], free_port(), conf=configured),
+         "--check")
+    text = (ROOT / "scripts" / "kubernetes.yaml").read_text()
+    example = re.search(r"-- (magent .* --check)$", text, re.M).group(1)
+    said(*here(example.split(), free_port(), conf=configured))
+
+
+def test_servers_of_the_example_are_the_pods_of_its_set(objects, configured):
+    pods = objects["StatefulSet", "memcached"]["spec"]
+    headless = objects["Service", pods["serviceName"]]["spec"]
+    assert headless["clusterIP"] == "None"
+    servers = re.findall(r"^(?:server|backup) (\S+)$", configured.read_text(),
+                         re.M)
+    assert servers == ["memcached-%d.%s" % (i, pods["serviceName"])
+                       for i in range(pods["replicas"])]
+
+
+def test_selectors_and_ports_of_the_example_fit(objects):
+    labels = {name: one["spec"]["template"]["metadata"]["labels"]
+              for (kind, name), one in objects.items()
+              if kind in ("StatefulSet", "Deployment")}
+    for (kind, name), one in objects.items():
+        selector = one.get("spec", {}).get("selector")
+        if selector is not None:
+            assert selector.get("matchLabels", selector) == labels[name]
+    for kind, name in ("StatefulSet", "memcached"), ("Deployment", "magent"):
+        _, container = pod(objects, kind, name)
+        assert container["ports"] == [
+            {"name": "memcached", "containerPort": 11211}]
+        assert container["readinessProbe"]["tcpSocket"]["port"] == "memcached"
+        port, = objects["Service", name]["spec"]["ports"]
+        assert port["port"] == 11211
+        assert port.get("targetPort", 11211) in ("memcached", 11211)
+
+
+def test_pod_has_time_for_the_shutdown_delay(objects, configured):
+    """5 seconds to finish come behind it."""
+    delay = int(re.search(r"^shutdown-delay (\d+)$", configured.read_text(),
+                          re.M).group(1))
+    spec, _ = pod(objects, "Deployment", "magent")
+    assert spec["terminationGracePeriodSeconds"] >= delay + 5 + 5
+    assert objects["Deployment", "magent"]["spec"]["replicas"] == 1
+    assert objects["Deployment", "magent"]["spec"]["strategy"] == {
+        "type": "Recreate"}
+
+
+def test_pods_of_the_example_are_nobody_and_write_nothing(objects):
+    for kind, name in ("StatefulSet", "memcached"), ("Deployment", "magent"):
+        context = pod(objects, kind, name)[1]["securityContext"]
+        assert context == {
+            "runAsNonRoot": True, "runAsUser": 65534,
+            "readOnlyRootFilesystem": True, "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def test_liveness_of_the_example_fails_when_magent_hangs_only(stage, objects):
+    probe = pod(objects, "Deployment", "magent")[1]["livenessProbe"]
+    assert probe["timeoutSeconds"] > 3
+    server = stage.memcached()
+    magent = stage.magent([server])
+    command = [word.replace("11211", str(magent.port)).replace("3000", "300")
+               for word in probe["exec"]["command"]]
+    assert shlex.split(command[-1])[1] == "magent"
+    command[-1] = command[-1].replace("magent", shlex.quote(
+        os.path.abspath(MAGENT)), 1)
+
+    def lives():
+        return subprocess.run(command, timeout=30, text=True,
+                              stdout=subprocess.PIPE).returncode == 0
+    assert lives()
+    server.kill()
+    wait_for(lambda: magent.stats("servers")["0:state"] == "down",
+             "the failure")
+    assert lives()
+    magent.stop()
+    assert not lives()
+    magent.cont()
+    wait_for(lives, "magent to go on")
