@@ -1,5 +1,6 @@
 """What magent comes in: an archive, a package for Debian, an image of a
 container, an example for Kubernetes; and its completion for bash."""
+import copy
 import json
 import os
 import re
@@ -256,6 +257,31 @@ def objects():
         assert name not in found
         found[name] = one
     return found
+
+
+def faults_of(objects):
+    """What the schemas of Kubernetes have against these objects; scripts/test
+    has put them there, or NODE_PATH says where they are."""
+    path = os.environ.get("NODE_PATH") or str(ROOT / "build-npm/node_modules")
+    if not os.path.exists(path + "/kubernetes-models"):
+        pytest.skip("kubernetes-models is not installed")
+    return said("node", ROOT / "tests/tools/kubernetes.js",
+                input=json.dumps(objects),
+                env={**os.environ, "NODE_PATH": path}).splitlines()
+
+
+def test_example_has_no_fault_for_the_schemas_of_kubernetes(objects):
+    assert faults_of(list(objects.values())) == []
+
+
+def test_schemas_find_a_wrong_type_and_an_unknown_field(objects):
+    wrong = copy.deepcopy(objects["Deployment", "magent"])
+    wrong["spec"]["replicas"] = "one"
+    pod({(0, 0): wrong}, 0, 0)[1]["livenessProbes"] = {}
+    assert faults_of([wrong]) == [
+        "Deployment magent: data/spec/replicas must be integer",
+        "Deployment magent: /spec/template/spec/containers/0/livenessProbes: "
+        "unknown"]
 
 
 def pod(objects, kind, name):
