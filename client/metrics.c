@@ -217,8 +217,7 @@ put_commands(struct sheet *sheet)
 		    (unsigned long long)counters[i].number);
 	}
 	put_single(sheet, COUNTER, "refused_lines",
-	    "Lines that were no command, or not allowed.",
-	    stats->line_errors);
+	    "Lines that were no command, or not allowed.", stats->line_errors);
 	put_single(sheet, COUNTER, "unserved_keys",
 	    "Keys for which no server was up.", stats->no_server_errors);
 }
