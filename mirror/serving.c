@@ -207,6 +207,27 @@ has_gone(const struct serving *serving, struct other_mark *mark)
 	return true;
 }
 
+/* Take our mark away where it is and should not be: on a server that was away
+   as it was taken away elsewhere, or where somebody else has been in the slot
+   that was ours, and is not any more.  For others it is of one that is gone. */
+static void
+drop_left_over(const struct serving *serving, unsigned int slot)
+{
+	struct peer *peer;
+	size_t i;
+
+	if (serving->is_said && slot == serving->slot)
+		return;
+	for (i = 0; i < pairs_peer_count(serving->pairs); i++) {
+		peer = pairs_peer(serving->pairs, i);
+		if (!is_ours(serving, peer->serving[slot]) ||
+		    !peer_is_mirror(peer) || peer->state == PEER_STARTING)
+			continue;
+		peer->serving[slot] = 0;
+		stamp_drop_serving(peer, slot);
+	}
+}
+
 /* Returns whether the mark is GONE from now on. */
 static bool
 look_at(struct serving *serving, unsigned int slot, bool is_first)
@@ -332,8 +353,10 @@ serving_look(struct serving *serving, bool is_first)
 	if (!is_any_known(serving))
 		return;
 	is_gone = look_at_covered(serving);
-	for (slot = 0; slot < SERVING_SLOTS; slot++)
+	for (slot = 0; slot < SERVING_SLOTS; slot++) {
+		drop_left_over(serving, slot);
 		is_gone |= look_at(serving, slot, is_first);
+	}
 	/* Another magent may have compared them: it takes the mark away. */
 	serving->is_comparing &= has_mark(serving, MARK_GONE);
 	if (is_gone) {

@@ -4,6 +4,8 @@ The hook in conftest.py asks for it at the time of the failure, while the
 processes still run.  Nothing here raises: the failure of the test is what
 matters.
 """
+import re
+
 from lib.net import Client
 
 LINES = 200         # of the output of a process; earlier ones are left out
@@ -45,9 +47,16 @@ def answer(port, question):
     return "%s:\n%s" % (question.decode(), last_lines(text))
 
 
+def without_visits(text):
+    """Lines about clients that come and go are many, and say little."""
+    return "".join(line for line in text.splitlines(keepends=True)
+                   if not re.search(r" c#\d+.*: (connected|gone)\b", line))
+
+
 def of_magent(command, is_running, output, port):
     """Command line, output and, of one that runs, its statistics."""
-    parts = [command_line(command), "output:", last_lines(output) or "(none)"]
+    parts = [command_line(command), "output:",
+             last_lines(without_visits(output)) or "(none)"]
     if is_running and port:
         parts += [answer(port, b"stats servers"), answer(port, b"stats")]
     return "\n".join(parts)

@@ -211,6 +211,45 @@ test_own_mark_is_nobody_elses(void)
 }
 
 static void
+test_own_mark_in_a_slot_that_is_another_ones_is_taken_away(void)
+{
+	uint64_t before;
+
+	begin();
+	serving_say(serving);
+	check(said_slot == 0);
+	look(0, said, false);
+	before = said;
+	/* One server has that of another magent, from before. */
+	peers[0].serving[0] = UINT64_MAX;
+	serving_say(serving);
+	check(said_slot == 1 && dropped == 0);
+	peers[0].serving[1] = peers[1].serving[1] = said;
+	/* That one is away, and then is there without it. */
+	peers[0].serving[0] = 0;
+	serving_look(serving, false);
+	check(dropped == 1 && peers[1].serving[0] == 0);
+	check(peers[1].serving[1] >> 32 == before >> 32);
+	end();
+}
+
+static void
+test_own_mark_that_comes_back_with_a_server_is_taken_away(void)
+{
+	begin();
+	serving_say(serving);
+	look(0, said, false);
+	peers[1].state = PEER_DOWN;
+	check(serving_rest(serving) && dropped == 1);
+	peers[1].state = PEER_UP;
+	peers[1].serving[0] = said;
+	serving_look(serving, false);
+	check(dropped == 2 && peers[1].serving[0] == 0);
+	check(uncleans == 0 && is_proved());
+	end();
+}
+
+static void
 test_other_that_serves_is_alive(void)
 {
 	uint64_t i;
@@ -478,6 +517,8 @@ main(void)
 	RUN(test_mark_is_left_and_taken_away);
 	RUN(test_taken_slots_are_left_alone);
 	RUN(test_own_mark_is_nobody_elses);
+	RUN(test_own_mark_in_a_slot_that_is_another_ones_is_taken_away);
+	RUN(test_own_mark_that_comes_back_with_a_server_is_taken_away);
 	RUN(test_other_that_serves_is_alive);
 	RUN(test_other_that_ends_well_is_forgotten);
 	RUN(test_other_that_is_gone_has_copies_compared);
