@@ -497,8 +497,6 @@ take_over(struct magent *magent)
 		return false;
 	carry_free(magent->carry);
 	magent->carry = NULL;
-	if (magent->has_sockets)
-		give_up_sockets(magent);
 	magent->stats.replacements++;
 	log_info("magent %s has taken over %zu clients", MAGENT_VERSION,
 	    clients_count(magent->clients));
@@ -513,9 +511,14 @@ build(struct magent *magent, unsigned int max_clients)
 	    event_base_priority_init(magent->base, PRIORITIES) == -1)
 		return false;
 	magent->loop = conn_loop_new(magent->base);
-	return magent->loop != NULL && build_proxy(magent, max_clients) &&
-	    build_handover(magent) && build_events(magent) &&
-	    (!magent->is_next || take_over(magent));
+	if (magent->loop == NULL || !build_proxy(magent, max_clients) ||
+	    !build_handover(magent) || !build_events(magent) ||
+	    (magent->is_next && !take_over(magent)))
+		return false;
+	/* Also of those that systemd has kept. */
+	if (magent->has_sockets)
+		give_up_sockets(magent);
+	return true;
 }
 
 /* Accepts what is half built. */
