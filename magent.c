@@ -411,6 +411,7 @@ build_web(struct magent *magent)
 		.stats = &magent->stats,
 		.pairs = magent->pairs,
 		.settings = &magent->settings,
+		.was_ready = magent->is_next,
 	};
 
 	if (magent->has_sockets)

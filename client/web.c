@@ -309,7 +309,7 @@ on_ready(struct evhttp_request *request, void *arg)
 
 	if (web->source.settings->is_stopping)
 		reply_text(request, HTTP_SERVUNAVAIL, "Stopping", "stopping");
-	else if (is_starting(web->source.pairs))
+	else if (!web->source.was_ready && is_starting(web->source.pairs))
 		reply_text(request, HTTP_SERVUNAVAIL, "Starting", "starting");
 	else
 		reply_text(request, HTTP_OK, "OK", "ready");
