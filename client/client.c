@@ -436,7 +436,6 @@ start_request(struct client *client, const struct proto_request *r,
 {
 	struct request *request = start_or_delete(client, r, bytes);
 
-	stats_count_request(stats_of(client), r);
 	if (request == NULL) {
 		stats_of(client)->memory_errors++;
 		if (!r->noreply)

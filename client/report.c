@@ -147,13 +147,23 @@ say_scrub(struct page *page, const struct scrub_counters *scrub)
 	page_number(page, "scrub_last_pass", scrub->last_pass);
 }
 
+/* Of a get, each key counts.  To count them as they come would cost each of
+   them something. */
+static uint64_t
+commands_about_keys(const struct stats *stats)
+{
+	return stats->cmd_get + stats->cmd_set + stats->cmd_touch +
+	    stats->delete_hits + stats->delete_misses + stats->incr_hits +
+	    stats->incr_misses + stats->decr_hits + stats->decr_misses;
+}
+
 /* The names that memcached has when it is a proxy.  Exporters show the last two
    as times that a server was found to be bad, and as servers that are bad
    now. */
 static void
 say_as_proxy(struct page *page, const struct stats *stats, struct pairs *pairs)
 {
-	page_number(page, "proxy_conn_requests", stats->requests);
+	page_number(page, "proxy_conn_requests", commands_about_keys(stats));
 	page_number(page, "proxy_conn_errors", stats->line_errors);
 	page_number(page, "proxy_conn_oom", stats->memory_errors);
 	/* But for the one that is answered with this. */

@@ -194,7 +194,6 @@ static const size_t carried[] = {
 	offsetof(struct stats, yields),
 	offsetof(struct stats, no_server_errors),
 	offsetof(struct stats, memory_errors),
-	offsetof(struct stats, requests),
 	offsetof(struct stats, line_errors),
 	offsetof(struct stats, replacements),
 	offsetof(struct stats, refused_replacements),

@@ -29,7 +29,6 @@ struct stats {
 	uint64_t yields;             /* pauses in which a client is not read */
 	uint64_t no_server_errors;   /* keys for which no server was up */
 	uint64_t memory_errors;      /* commands or replies without memory */
-	uint64_t requests;    /* commands about keys; of a get, each key */
 	uint64_t line_errors; /* lines that are no command, or not allowed */
 	/* Times that this program was replaced, and that this was refused; a
 	   reset does not change them. */
@@ -52,13 +51,6 @@ void stats_count(struct stats *stats, const struct proto_request *r,
 /* Count the keys of a get, or of an mg, and how many of them are hits. */
 void stats_count_get(struct stats *stats, enum proto_command command,
     unsigned int keys, unsigned int hits);
-
-/* Count a command about keys, which may be carried out. */
-static inline void
-stats_count_request(struct stats *stats, const struct proto_request *r)
-{
-	stats->requests += r->command <= PROTO_GATS ? r->key_count : 1;
-}
 
 /* Count a command that is answered with the error of its line, or of its data,
    and is not carried out. */
