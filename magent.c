@@ -73,7 +73,7 @@ enum {
 	/* Timers at a time: of each server, with its recovery and the calls
 	   that it has returned, and of all else. */
 	TIMERS_OF_SERVER = 32,
-	TIMERS = 64,
+	TIMERS = 128,
 };
 
 /* Of events: what notices that this process was held up comes first. */
@@ -302,6 +302,7 @@ set_settings(struct magent *magent, unsigned int max_clients)
 		.refuse_flush = options->refuse_flush,
 		.error_on_down = options->error_on_down,
 		.scrub_pace = options->scrub_pace,
+		.is_ready = magent->is_next,
 		.started_ms = magent->is_next ? magent->process.started_ms :
 						conn_loop_now(magent->loop),
 	};
@@ -411,7 +412,6 @@ build_web(struct magent *magent)
 		.stats = &magent->stats,
 		.pairs = magent->pairs,
 		.settings = &magent->settings,
-		.was_ready = magent->is_next,
 	};
 
 	if (magent->has_sockets)
@@ -581,7 +581,7 @@ announce_ready(struct magent *magent)
 	const struct options *options = magent->options;
 
 	assert(!magent->ready && pairs_peer_count(magent->pairs) > 0);
-	magent->ready = true;
+	magent->ready = magent->settings.is_ready = true;
 	magent->is_due = false;
 	log_info("ready; servers: %zu, pairs without one that is up: %zu",
 	    pairs_peer_count(magent->pairs), pairs_uncovered(magent->pairs));

@@ -217,6 +217,9 @@ listener_free(struct listener *listener)
 {
 	if (listener == NULL)
 		return;
+	if (listener->pause != NULL &&
+	    event_pending(listener->pause, EV_TIMEOUT, NULL))
+		listener->stats->paused_listeners--;
 	if (listener->readable != NULL)
 		event_free(listener->readable);
 	if (listener->pause != NULL)

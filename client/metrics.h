@@ -18,8 +18,6 @@ struct metrics_source {
 	const struct stats *stats;
 	struct pairs *pairs;
 	const struct report_settings *settings;
-	/* A program before has been ready: clients only wait for a moment. */
-	bool was_ready;
 };
 
 /* Add the text format, version 0.0.4, or that of OpenMetrics 1.0.0 to out.

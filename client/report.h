@@ -37,7 +37,8 @@ struct report_settings {
 	bool error_on_down;      /* --on-down=error */
 	unsigned int scrub_pace; /* --scrub */
 	int64_t started_ms;      /* milliseconds of the monotonic clock */
-	bool is_stopping;        /* it was told to end */
+	bool is_ready;    /* it, or a program before it, has been ready */
+	bool is_stopping; /* it was told to end */
 };
 
 /* stats; sum: what the servers say of themselves. */

@@ -35,7 +35,6 @@
 #include "conn.h"
 #include "log.h"
 #include "mirror/pair.h"
-#include "mirror/peer.h"
 
 enum {
 	/* Connections at a time. */
@@ -291,25 +290,15 @@ on_health(struct evhttp_request *request, void *arg)
 	reply_text(request, HTTP_SERVUNAVAIL, "Not healthy", text);
 }
 
-static bool
-is_starting(struct pairs *pairs)
-{
-	size_t i;
-
-	for (i = 0; i < pairs_peer_count(pairs); i++)
-		if (pairs_peer(pairs, i)->state == PEER_STARTING)
-			return true;
-	return false;
-}
-
 static void
 on_ready(struct evhttp_request *request, void *arg)
 {
 	const struct web *web = note_request(request, arg);
+	const struct report_settings *settings = web->source.settings;
 
-	if (web->source.settings->is_stopping)
+	if (settings->is_stopping)
 		reply_text(request, HTTP_SERVUNAVAIL, "Stopping", "stopping");
-	else if (!web->source.was_ready && is_starting(web->source.pairs))
+	else if (!settings->is_ready)
 		reply_text(request, HTTP_SERVUNAVAIL, "Starting", "starting");
 	else
 		reply_text(request, HTTP_OK, "OK", "ready");

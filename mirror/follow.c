@@ -45,9 +45,8 @@ is_claimed(struct follow *follow)
 	size_t i;
 
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
-		partner = pairs_peer(peer->pairs, i);
-		if (!peers_are_partners(peer, partner) ||
-		    !peer_is_mirror(partner))
+		partner = pairs_partner(peer, i);
+		if (partner == NULL || !peer_is_mirror(partner))
 			continue;
 		claim = bond_side(bond_of(peer, partner), partner)->claim;
 		is_claimed |= claim > 0;

@@ -150,8 +150,8 @@ forget_peer(struct peer *peer)
 	dirty_clear(peer->undecided);
 	dirty_clear(peer->taken);
 	for (i = 0; i < pairs_peer_count(pairs); i++) {
-		partner = pairs_peer(pairs, i);
-		if (!peers_are_partners(peer, partner))
+		partner = pairs_partner(peer, i);
+		if (partner == NULL)
 			continue;
 		behind_set(peer, partner, BEHIND_NOT);
 		bond_of(peer, partner)->is_foreign = true;

@@ -310,9 +310,8 @@ rest_leaves(const struct rest *rest, const struct peer *peer)
 	if (!rest->is_rested)
 		return false;
 	for (i = 0; i < pairs_peer_count(rest->pairs); i++) {
-		partner = pairs_peer(rest->pairs, i);
-		if (!peers_are_partners(peer, partner) ||
-		    !peer_is_mirror(partner))
+		partner = pairs_partner(peer, i);
+		if (partner == NULL || !peer_is_mirror(partner))
 			continue;
 		bond = bond_of(peer, partner);
 		if (bond_side(bond, peer)->stamp !=
@@ -332,10 +331,9 @@ rest_both_serve(const struct rest *rest, const struct peer *peer)
 	if (rest->is_rested)
 		return false;
 	for (i = 0; i < pairs_peer_count(rest->pairs); i++) {
-		partner = pairs_peer(rest->pairs, i);
-		if (peers_are_partners(peer, partner) &&
-		    peer_is_mirror(partner) && partner->active_is_new &&
-		    peer_is_shared(partner))
+		partner = pairs_partner(peer, i);
+		if (partner != NULL && peer_is_mirror(partner) &&
+		    partner->active_is_new && peer_is_shared(partner))
 			return true;
 	}
 	return false;

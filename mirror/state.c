@@ -62,8 +62,8 @@ tell_partners(const struct peer *peer, bool is_trusted)
 	size_t i;
 
 	for (i = 0; i < pairs_peer_count(pairs); i++) {
-		partner = pairs_peer(pairs, i);
-		if (!peers_are_partners(peer, partner))
+		partner = pairs_partner(peer, i);
+		if (partner == NULL)
 			continue;
 		assert(!is_trusted || partner->away_partners > 0);
 		partner->away_partners += is_trusted ? -1U : 1;

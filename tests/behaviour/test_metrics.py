@@ -91,7 +91,6 @@ def test_metrics_are_those_of_stats(metered):
             client.read_until(answer)
     status, kind, _ = magent.ask("/metrics")
     assert (status, kind) == (200, "text/plain; version=0.0.4; charset=utf-8")
-    time.sleep(0.6)     # a page may be half a second old
     samples, stats = magent.samples(), magent.stats()
     for name, number in (
             ('commands_total{command="get",result="hit"}', "get_hits"),
