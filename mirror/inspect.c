@@ -2,7 +2,8 @@
  * Find out whether the two servers of a key hold the same.
  *
  *   first comparison -----> wait -----> second comparison -----> judge()
- *   or glance: equal, done              equal, or written: done
+ *   or glance: equal, done              |  equal: done
+ *                             ^-- changed'
  *
  * What follows from two comparisons that have found the key different:
  *
@@ -24,8 +25,13 @@
  * is right as to what this magent writes: see compare.h.  The time between them
  * is for what it does not know: an effect of another magent, which comes to the
  * mirror a moment after the write; somebody who writes both servers himself; a
- * repair that is under way.  What is being written all the time is never
- * judged, and need not be: each write makes its key equal.
+ * repair that is under way.
+ *
+ * A key that has changed is compared once more: not each write makes it equal.
+ * What is joined to a value, or touches an item, leaves what was different as
+ * it is.  If it is different each time, although it is written all the time, it
+ * is judged at last, unless another magent serves clients: then its effects may
+ * be what is late.
  *
  * And the stamps of the two servers must have been found equal after the first
  * comparison.  A server that another magent has left behind, or that was
@@ -64,7 +70,7 @@ enum {
 	/* Between two comparisons, besides the greatest age of the mirror: in
 	   this time stamps and evictions are looked at once or twice. */
 	SECOND_COMPARISON_MS = 2000,
-	/* Comparisons of a key that cannot be judged yet. */
+	/* Comparisons of a key that cannot be judged yet, or changes. */
 	COMPARISONS_MAX = 5,
 };
 
@@ -78,8 +84,9 @@ struct inspection {
 	bool is_stray;
 	/* Comparisons that have found the key different. */
 	unsigned int comparisons;
-	/* What the first one has found at the authority, and when it ended. */
+	/* What the last one has found at the authority. */
 	struct holding before;
+	/* When the first one ended: milliseconds of the monotonic clock. */
 	int64_t compared_ms;
 	/* When the next one is due: milliseconds of the monotonic clock. */
 	int64_t due_ms;
@@ -203,21 +210,47 @@ count_judged(const struct inspection *inspection, bool was_left)
 		counters->different++;
 }
 
-/* The key is different, and was not written meanwhile. */
-static void
-judge(struct inspection *inspection)
+/* Judge a key that is different.  Returns false if it is not known yet what
+   that means, or there is no memory. */
+static bool
+judge(const struct inspection *inspection)
 {
 	const struct compare *compare = &inspection->compare;
-	bool can = can_be_judged(inspection);
-	bool leave = can && is_left(inspection);
+	bool leave;
 
-	if (can &&
-	    (leave ||
-		repairs_add(compare->mirror->repairs, compare->key,
-		    compare->length, compare->base64))) {
-		count_judged(inspection, leave);
+	if (!can_be_judged(inspection))
+		return false;
+	leave = is_left(inspection);
+	if (!leave &&
+	    !repairs_add(compare->mirror->repairs, compare->key,
+		compare->length, compare->base64))
+		return false;
+	count_judged(inspection, leave);
+	return true;
+}
+
+/* Whether what changes the key may be this magent alone. */
+static bool
+nobody_else_serves(const struct compare *compare)
+{
+	return !peer_is_shared(compare->authority) &&
+	    !peer_is_shared(compare->mirror);
+}
+
+/* A further comparison has found the key different. */
+static void
+note_difference_again(struct inspection *inspection)
+{
+	const struct compare *compare = &inspection->compare;
+	bool is_last = inspection->comparisons == COMPARISONS_MAX;
+	bool may_judge = holding_is_unchanged(&inspection->before,
+			     &compare->at_authority) ||
+	    (is_last && nobody_else_serves(compare));
+
+	inspection->before = compare->at_authority;
+	if (may_judge && judge(inspection)) {
 		inspection_free(inspection);
-	} else if (inspection->comparisons < COMPARISONS_MAX) {
+	} else if (!is_last) {
 		compare_later(inspection);
 	} else {
 		counters_of(inspection->all)->not_compared++;
@@ -233,17 +266,13 @@ judge(struct inspection *inspection)
 static void
 note_difference(struct inspection *inspection)
 {
-	const struct holding *now = &inspection->compare.at_authority;
-
-	if (++inspection->comparisons == 1) {
-		inspection->before = *now;
-		inspection->compared_ms = conn_loop_now(inspection->all->loop);
-		compare_later(inspection);
-	} else if (holding_is_unchanged(&inspection->before, now)) {
-		judge(inspection);
-	} else {
-		inspection_free(inspection);
+	if (++inspection->comparisons > 1) {
+		note_difference_again(inspection);
+		return;
 	}
+	inspection->before = inspection->compare.at_authority;
+	inspection->compared_ms = conn_loop_now(inspection->all->loop);
+	compare_later(inspection);
 }
 
 static void

@@ -275,28 +275,34 @@ def test_load_is_never_taken_for_a_difference(stage, options):
     assert "not compared" in scene.proxy.output()
 
 
-def test_key_that_is_written_past_magent_all_the_time_is_not_judged(three):
-    """It is different at each look, and its token another one."""
-    primary, backup, proxy = three
+def assert_mended_while_it_changes(primary, backup, proxy, line, pause):
+    """The copies of k1 differ; line leaves that as it is, all the time."""
+    backup.talk(b"set k1 5 1000 3\r\nold\r\n")
     ending = threading.Event()
 
     def write():
-        n = 0
         while not ending.is_set():
-            primary.talk(b"set k1 5 1000 9\r\nthe %05d\r\n" % n)
-            backup.talk(b"set k1 5 1000 9\r\nold %05d\r\n" % n)
-            n += 1
-            ending.wait(0.05)
+            proxy.talk(line)
+            ending.wait(pause)
 
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        for _ in range(3):
-            assert scrub(proxy) == found(100)
+        assert scrub(proxy) == found(100, 1)
+        settle(proxy)
     finally:
         ending.set()
         writer.join()
-    assert scrub(proxy) == found(100, 1)
+    settle(proxy)
+    assert_same(primary, backup, b"k1")
+
+
+@pytest.mark.parametrize("line", [
+    b"append k1 0 0 1\r\nx\r\n", b"touch k1 5000\r\n"])
+@pytest.mark.parametrize("pause", [0.05, 2.5])
+def test_key_that_is_changed_all_the_time_is_made_equal(three, line, pause):
+    """Not each write makes the copies equal."""
+    assert_mended_while_it_changes(*three, line, pause)
 
 
 def test_effect_that_comes_a_moment_late_is_no_difference(three):

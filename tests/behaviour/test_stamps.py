@@ -780,7 +780,7 @@ def test_claim_ends_when_the_server_has_its_stamps(stage):
     # The stamps of a server that is being filled have 10 digits at most.
     stamped = Once(rb"set magent:[0-9a-f]{16}:1 0 0 (1[1-9]|2\d)\r")
     primary, backup = stage.memcached(), watched(stage, stamped)
-    magent = started(stage, [primary], [backup])
+    magent = started(stage, [primary], [backup], "-t", 5000)
     put(magent)
     claim = b"magent:%s:claim" % Bond(primary, backup).wait().name
     seen = []

@@ -5,6 +5,9 @@ import socket
 import time
 
 TIMEOUT = 20
+# What does not come in so many times as long will not come: a machine may do
+# many things beside the tests.
+PATIENCE = 3
 
 _reserved = {}
 _random = random.SystemRandom()
@@ -45,6 +48,7 @@ def _reserve(port):
 
 def wait_for(condition, what, timeout=TIMEOUT, pause=0.01):
     """Wait until condition() is true and return what it returned."""
+    timeout *= PATIENCE
     deadline = time.monotonic() + timeout
     while True:
         result = condition()

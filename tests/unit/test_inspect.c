@@ -25,7 +25,7 @@ static int64_t now;
 static struct compare *begun[KEYS_MAX]; /* under way, the oldest first */
 static size_t begun_count;
 static unsigned int glances, reads, repairs;
-static bool is_known[PEERS], has_thrown_away[PEERS], has_room;
+static bool is_known[PEERS], has_thrown_away[PEERS], has_room, is_shared;
 static enum compare_end at_once;
 
 /*
@@ -64,6 +64,12 @@ const char *
 peer_name(const struct peer *peer)
 {
 	return peer == &peers[A] ? "A" : "M";
+}
+
+bool
+peer_is_shared(const struct peer *peer)
+{
+	return peer == &peers[A] && is_shared;
 }
 
 struct evictions *
@@ -149,7 +155,7 @@ begin_case(void)
 	glances = reads = repairs = 0;
 	now = 1000;
 	is_known[A] = is_known[M] = has_room = true;
-	has_thrown_away[A] = has_thrown_away[M] = false;
+	has_thrown_away[A] = has_thrown_away[M] = is_shared = false;
 	at_once = COMPARE_UNDER_WAY;
 	return inspections_new(NULL, NULL);
 }
@@ -247,14 +253,72 @@ test_key_that_differs_twice_is_made_equal(void)
 	end_case(all, 0);
 }
 
+/* An append, say, leaves it as different as it was. */
 static void
-test_key_that_was_written_meanwhile_is_left_alone(void)
+test_key_that_was_changed_meanwhile_is_compared_once_more(void)
 {
 	struct inspections *all = differ_twice(true, true);
 
 	begun[0]->at_authority.flags = 1;
 	end_comparison(COMPARE_OTHERWISE, true, true);
 	check(repairs == 0 && counters.scrub.different == 0);
+	wait_for_next(all);
+	begun[0]->at_authority.flags = 1;
+	end_comparison(COMPARE_OTHERWISE, true, true);
+	check(repairs == 1 && counters.scrub.different == 1);
+	end_case(all, 0);
+}
+
+static void
+test_key_that_was_set_meanwhile_is_equal(void)
+{
+	struct inspections *all = differ_twice(true, true);
+
+	begun[0]->at_authority.flags = 1;
+	end_comparison(COMPARE_OTHERWISE, true, true);
+	wait_for_next(all);
+	end_comparison(COMPARE_SAME, true, true);
+	check(repairs == 0 && counters.scrub.different == 0);
+	check(counters.scrub.compared == 1);
+	end_case(all, 0);
+}
+
+/* Five comparisons, each of another value. */
+static struct inspections *
+differ_each_time(void)
+{
+	struct inspections *all = begin_case();
+	unsigned int i;
+
+	check(inspections_add(all, "k", 1, false, false));
+	for (i = 0; i < 4; i++) {
+		begun[0]->at_authority.flags = i;
+		end_comparison(COMPARE_OTHERWISE, true, true);
+		check(repairs == 0 && counters.scrub.not_compared == 0);
+		wait_for_next(all);
+	}
+	begun[0]->at_authority.flags = i;
+	return all;
+}
+
+static void
+test_key_that_changes_all_the_time_is_made_equal(void)
+{
+	struct inspections *all = differ_each_time();
+
+	end_comparison(COMPARE_OTHERWISE, true, true);
+	check(repairs == 1 && counters.scrub.different == 1);
+	end_case(all, 0);
+}
+
+static void
+test_key_that_another_magent_may_change_is_left_alone(void)
+{
+	struct inspections *all = differ_each_time();
+
+	is_shared = true;
+	end_comparison(COMPARE_OTHERWISE, true, true);
+	check(repairs == 0 && counters.scrub.not_compared == 1);
 	end_case(all, 0);
 }
 
@@ -381,7 +445,10 @@ main(void)
 	RUN(test_equal_key_is_done);
 	RUN(test_key_that_cannot_be_compared_is_counted);
 	RUN(test_key_that_differs_twice_is_made_equal);
-	RUN(test_key_that_was_written_meanwhile_is_left_alone);
+	RUN(test_key_that_was_changed_meanwhile_is_compared_once_more);
+	RUN(test_key_that_was_set_meanwhile_is_equal);
+	RUN(test_key_that_changes_all_the_time_is_made_equal);
+	RUN(test_key_that_another_magent_may_change_is_left_alone);
 	RUN(test_nothing_is_judged_before_the_stamps_are_known_to_be_equal);
 	RUN(test_mirror_that_throws_items_away_is_not_filled);
 	RUN(test_key_that_the_authority_may_have_thrown_away_is_left);
