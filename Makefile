@@ -57,13 +57,15 @@ $U/test_effect_table: $(call OF,mirror/outcome mirror/command $(PROTO))
 $U/test_due: $(call OF,mirror/due)
 $U/test_endpoint: $(call OF,server/endpoint server/address log)
 $U/test_gate: $(call OF,mirror/gate)
+$U/test_histogram: $(call OF,histogram carry log)
 $U/test_holding: $(call OF,mirror/holding siphash)
 $U/test_inspect: $(call OF,mirror/inspect mirror/holding siphash pool block \
 	log)
 $U/test_identity: $(call OF,mirror/identity proto_reply)
 $U/test_ketama: $(call OF,ketama md5)
 $U/test_keys: $(call OF,mirror/keys block)
-$U/test_link: $(call OF,server/link conn outbuf pool block log $(PROTO))
+$U/test_link: $(call OF,server/link conn outbuf pool block log histogram \
+	carry $(PROTO))
 $U/test_log: $(call OF,log)
 $U/test_marks: $(call OF,mirror/marks mirror/command mirror/abilities \
 	mirror/identity siphash $(PROTO))

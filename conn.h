@@ -84,6 +84,10 @@ void conn_loop_turn(struct conn_loop *loop);
 /* Milliseconds of the monotonic clock, read once per turn at most. */
 int64_t conn_loop_now(struct conn_loop *loop);
 
+/* Microseconds of the same clock, to measure how long something takes: in a
+   turn with much input they are read more often. */
+int64_t conn_loop_us(struct conn_loop *loop);
+
 struct event_base *conn_loop_base(struct conn_loop *loop);
 
 /* Have room for n timers at a time: event_add() of one of them cannot fail from

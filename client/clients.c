@@ -140,6 +140,7 @@ init_env(struct client_env *env, struct conn_loop *loop, struct pairs *pairs,
 {
 	env->loop = loop;
 	env->requests = (struct request_env){
+		.loop = loop,
 		.pairs = pairs,
 		.stats = stats,
 		.links = settings->links,

@@ -113,6 +113,7 @@ struct exec {
 	bool is_doubtful;  /* request.c: of effect_lost() */
 	bool has_missed;   /* request.c: of effect_send(), of some step */
 	bool is_in_steps;  /* step, and not r, is sent to servers */
+	bool is_timed;     /* began_us is set */
 	unsigned char step_count; /* steps that servers have replied to */
 	/* What the client gets in place of END, because a key was not asked
 	   for, or its reply was lost.  Static, with its CRLF; NULL: END. */
@@ -140,6 +141,8 @@ struct exec {
 
 	/* exec_new() sets all above to zero.  What is below is written before
 	   it is read. */
+	/* Valid if is_timed: when it began, the low bits of conn_loop_us(). */
+	uint32_t began_us;
 	struct proto_request r; /* the command, as proto.c understood it */
 	/* Valid if is_in_steps: what is to be sent for r now, see
 	   outcome_begin_steps(). */

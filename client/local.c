@@ -138,6 +138,9 @@ answer_stats(struct local *local, struct request *request,
 		page = report_route(pairs, bytes + r->key.at, r->key.length,
 		    &length);
 		finish_with_page(request, page, length);
+	} else if (is_word(r, bytes, "latency")) {
+		page = report_latency(local->env->stats, pairs, &length);
+		finish_with_page(request, page, length);
 	} else if (is_word(r, bytes, "settings")) {
 		page = report_settings(pairs, local->settings, &length);
 		finish_with_page(request, page, length);

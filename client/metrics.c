@@ -20,6 +20,7 @@
 #include "block.h"
 #include "client/report.h"
 #include "client/stats.h"
+#include "histogram.h"
 #include "mirror/dirty.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
@@ -29,7 +30,12 @@
 
 /* A counter beside a gauge has its name, with the suffix.  Two families of
    OpenMetrics may not share a name: there it is of a type that is not known. */
-enum kind { COUNTER, COUNTER_BESIDE, GAUGE };
+enum {
+	/* Bytes of the labels of a server. */
+	LABELS_MAX = 1024,
+};
+
+enum kind { COUNTER, COUNTER_BESIDE, GAUGE, HISTOGRAM };
 
 struct sheet {
 	struct evbuffer *out; /* borrowed */
@@ -60,8 +66,9 @@ print(struct sheet *sheet, const char *format, ...)
 static void
 begin(struct sheet *sheet, enum kind kind, const char *name, const char *help)
 {
-	static const char *const types[] = { "counter", "counter", "gauge" };
-	bool is_bare = kind == GAUGE || (kind == COUNTER && sheet->is_open);
+	static const char *const types[] = { "counter", "counter", "gauge",
+		"histogram" };
+	bool is_bare = kind >= GAUGE || (kind == COUNTER && sheet->is_open);
 	const char *suffix = is_bare ? "" : "_total";
 
 	sheet->family = name;
@@ -95,19 +102,38 @@ put_single(struct sheet *sheet, enum kind kind, const char *name,
 	put_sample(sheet, number);
 }
 
-/* The value of a label: the path of a socket may have any character. */
+/* A whole number of OpenMetrics has a point here. */
 static void
-put_quoted(struct sheet *sheet, const char *text)
+put_bucket(struct sheet *sheet, const char *labels, double seconds,
+    uint64_t count)
 {
-	print(sheet, "\"");
-	for (; *text != '\0'; text++)
-		if (*text == '\n')
-			print(sheet, "\\n");
-		else if (*text == '"' || *text == '\\')
-			print(sheet, "\\%c", *text);
-		else
-			print(sheet, "%c", *text);
-	print(sheet, "\"");
+	bool is_whole = seconds >= 1;
+
+	print(sheet, "magent_%s_bucket{%s,le=\"%g%s\"} %llu\n", sheet->family,
+	    labels, seconds, is_whole && sheet->is_open ? ".0" : "",
+	    (unsigned long long)count);
+}
+
+/* The samples of one histogram.  labels are without braces. */
+static void
+put_histogram(struct sheet *sheet, const char *labels,
+    const struct histogram *histogram)
+{
+	uint64_t count = 0;
+	unsigned int i;
+
+	for (i = 0; i < HISTOGRAM_BOUNDS; i++) {
+		count += histogram->counts[i];
+		put_bucket(sheet, labels, histogram_bounds[i] / 1e6, count);
+	}
+	count += histogram->counts[HISTOGRAM_BOUNDS];
+	print(sheet,
+	    "magent_%s_bucket{%s,le=\"+Inf\"} %llu\n"
+	    "magent_%s_sum{%s} %llu.%06llu\nmagent_%s_count{%s} %llu\n",
+	    sheet->family, labels, (unsigned long long)count, sheet->family,
+	    labels, (unsigned long long)histogram->sum_us / 1000000,
+	    (unsigned long long)histogram->sum_us % 1000000, sheet->family,
+	    labels, (unsigned long long)count);
 }
 
 /*
@@ -206,6 +232,7 @@ put_commands(struct sheet *sheet)
 		{ "flush", "any", stats->cmd_flush },
 		{ "meta", "any", stats->cmd_meta },
 	};
+	char label[64];
 	size_t i;
 
 	begin(sheet, COUNTER, "commands",
@@ -215,6 +242,13 @@ put_commands(struct sheet *sheet)
 		print(sheet, "{command=\"%s\",result=\"%s\"} %llu\n",
 		    counters[i].command, counters[i].result,
 		    (unsigned long long)counters[i].number);
+	}
+	begin(sheet, HISTOGRAM, "command_duration_seconds",
+	    "From when a command about keys is begun until it is answered.");
+	for (i = 0; i < LATENCY_CLASSES; i++) {
+		snprintf(label, sizeof(label), "command=\"%s\"",
+		    stats_latency_name((enum latency_class)i));
+		put_histogram(sheet, label, &stats->latency[i]);
 	}
 	put_single(sheet, COUNTER, "refused_lines",
 	    "Lines that were no command, or not allowed.", stats->line_errors);
@@ -277,13 +311,35 @@ put_scrub(struct sheet *sheet)
  * Servers
  */
 
+/* Write the labels of a server, without braces: the path of a socket may have
+   any character. */
+static void
+write_labels(char labels[LABELS_MAX], const struct peer *peer)
+{
+	static const char first[] = "server=\"";
+	char *to = mempcpy(labels, first, sizeof(first) - 1);
+	const char *end = labels + LABELS_MAX -
+	    sizeof("\\n\",role=\"primary\"");
+	const char *text;
+
+	for (text = peer_name(peer); *text != '\0' && to < end; text++) {
+		if (*text == '\n' || *text == '"' || *text == '\\')
+			*to++ = '\\';
+		*to++ = (char)(*text == '\n' ? 'n' : *text);
+	}
+	snprintf(to, (size_t)(labels + LABELS_MAX - to), "\",role=\"%s\"",
+	    peer_role(peer));
+}
+
+/* The name of a sample of a server; more: labels behind those of the server. */
 static void
 put_labels(struct sheet *sheet, const struct peer *peer, const char *more)
 {
+	char labels[LABELS_MAX];
+
+	write_labels(labels, peer);
 	put_name(sheet);
-	print(sheet, "{server=");
-	put_quoted(sheet, peer_name(peer));
-	print(sheet, ",role=\"%s\"%s}", peer_role(peer), more);
+	print(sheet, "{%s%s}", labels, more);
 }
 
 /* -1 stands for all keys. */
@@ -383,6 +439,35 @@ put_errors(struct sheet *sheet)
 	}
 }
 
+static int64_t
+hits_of(const struct peer *peer)
+{
+	return (int64_t)peer->hits;
+}
+
+static int64_t
+misses_of(const struct peer *peer)
+{
+	return (int64_t)peer->misses;
+}
+
+static void
+put_reply_times(struct sheet *sheet)
+{
+	struct pairs *pairs = sheet->source->pairs;
+	char labels[LABELS_MAX];
+	const struct peer *peer;
+	size_t i;
+
+	begin(sheet, HISTOGRAM, "backend_request_duration_seconds",
+	    "From sending a command to the server until its answer is read.");
+	for (i = 0; i < pairs_peer_count(pairs); i++) {
+		peer = pairs_peer(pairs, i);
+		write_labels(labels, peer);
+		put_histogram(sheet, labels, server_reply_times(peer->server));
+	}
+}
+
 static void
 put_backends(struct sheet *sheet)
 {
@@ -402,6 +487,12 @@ put_backends(struct sheet *sheet)
 	put_backend_numbers(sheet, GAUGE, "backend_rebuild_left_keys",
 	    "Keys that are to be copied to the server, as far as is known.",
 	    rebuild_left_of);
+	put_backend_numbers(sheet, COUNTER, "backend_hits",
+	    "Keys that clients have read, and the server had.", hits_of);
+	put_backend_numbers(sheet, COUNTER, "backend_misses",
+	    "Keys that clients have asked for, and the server had not.",
+	    misses_of);
+	put_reply_times(sheet);
 }
 
 bool

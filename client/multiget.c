@@ -347,6 +347,7 @@ on_values(struct call *call, const struct answer *answer)
 	} else {
 		if (answer->bytes == suspect_error)
 			refuse_values(sub);
+		peer_count_reads(sub->peer, sub->key_count, sub->hits);
 		if (touches)
 			send_touches(exec, sub);
 		else if (pairs_are_warming(exec->env->pairs))

@@ -22,6 +22,7 @@
 #include "client/request.h"
 #include "client/stats.h"
 #include "conn.h"
+#include "histogram.h"
 #include "mirror/behind.h"
 #include "mirror/dirty.h"
 #include "mirror/pair.h"
@@ -292,6 +293,9 @@ say_peer(struct page *page, unsigned int n, const struct peer *peer,
 	say_return(page, n, peer);
 	page_say(page, "STAT %u:requests %llu", n,
 	    (unsigned long long)counters->requests);
+	page_say(page, "STAT %u:hits %llu", n, (unsigned long long)peer->hits);
+	page_say(page, "STAT %u:misses %llu", n,
+	    (unsigned long long)peer->misses);
 	page_say(page, "STAT %u:waiting %zu", n, counters->waiting);
 	page_say(page, "STAT %u:connects %llu", n,
 	    (unsigned long long)counters->connects);
@@ -309,6 +313,51 @@ report_servers(struct pairs *pairs, int64_t now_ms, size_t *length)
 
 	for (i = 0; i < pairs_peer_count(pairs); i++)
 		say_peer(&page, (unsigned int)i, pairs_peer(pairs, i), now_ms);
+	return page_end(&page, length);
+}
+
+/* How long something takes, in microseconds. */
+static void
+say_times(struct page *page, const char *what,
+    const struct histogram *histogram)
+{
+	static const struct {
+		const char *name;
+		unsigned int per_mille;
+	} quantiles[] = {
+		{ "p50", 500 },
+		{ "p90", 900 },
+		{ "p99", 990 },
+		{ "p999", 999 },
+	};
+	unsigned long long count = histogram_count(histogram);
+	size_t i;
+
+	page_say(page, "STAT %s:count %llu", what, count);
+	page_say(page, "STAT %s:mean_us %llu", what,
+	    count > 0 ? (unsigned long long)histogram->sum_us / count : 0);
+	for (i = 0; i < sizeof(quantiles) / sizeof(quantiles[0]); i++)
+		page_say(page, "STAT %s:%s_us %u", what, quantiles[i].name,
+		    histogram_quantile(histogram, quantiles[i].per_mille));
+}
+
+struct block *
+report_latency(const struct stats *stats, struct pairs *pairs, size_t *length)
+{
+	struct page page = page_new();
+	const struct peer *peer;
+	char number[24];
+	size_t i;
+
+	for (i = 0; i < LATENCY_CLASSES; i++)
+		say_times(&page, stats_latency_name((enum latency_class)i),
+		    &stats->latency[i]);
+	for (i = 0; i < pairs_peer_count(pairs); i++) {
+		peer = pairs_peer(pairs, i);
+		snprintf(number, sizeof(number), "%zu", i);
+		page_say(&page, "STAT %s:address %s", number, peer_name(peer));
+		say_times(&page, number, server_reply_times(peer->server));
+	}
 	return page_end(&page, length);
 }
 

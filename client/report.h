@@ -41,6 +41,10 @@ struct report_settings {
 	bool is_stopping; /* it was told to end */
 };
 
+/* stats latency. */
+struct block *report_latency(const struct stats *stats, struct pairs *pairs,
+    size_t *length);
+
 /* stats; sum: what the servers say of themselves. */
 struct block *report_general(const struct stats *stats, struct pairs *pairs,
     const struct stats_of_servers *sum, const struct report_settings *settings,

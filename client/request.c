@@ -471,6 +471,7 @@ on_single_reply(struct call *call, const struct answer *answer)
 			effect_warm(&exec->pair, peer, sub->call.expect,
 			    answer->bytes, answer->length);
 		stats_count_get(exec->env->stats, exec->r.command, 1, hit);
+		peer_count_reads(peer, 1, hit);
 	} else if (is_translated(exec, sub)) {
 		follow_translated(exec, sub, answer);
 		answer = NULL; /* a text takes its place */
@@ -482,6 +483,9 @@ on_single_reply(struct call *call, const struct answer *answer)
 			return;
 		}
 		stats_count(exec->env->stats, &exec->r, answer->last.result);
+		if (exec->r.command == PROTO_MG)
+			peer_count_reads(peer, 1,
+			    answer->last.result != PROTO_META_EN);
 	}
 	if (exec->has_missed && peer_is_mirror(peer))
 		confirm(exec, peer);
@@ -548,6 +552,15 @@ write_text(const struct exec *exec, struct conn *conn)
 		    exec->text_length);
 }
 
+static void
+write_error(const struct exec *exec, struct conn *conn)
+{
+	if (exec->r.noreply)
+		return;
+	conn_write(conn, exec->r.error, strlen(exec->r.error));
+	conn_write(conn, "\r\n", 2);
+}
+
 bool
 request_write(struct request *request, struct conn *conn)
 {
@@ -555,23 +568,20 @@ request_write(struct request *request, struct conn *conn)
 
 	hot_assert(exec->state == EXEC_READY && exec->owed == 0);
 	exec->state = EXEC_WRITTEN;
-	if (exec->text != NULL) {
+	if (exec->text != NULL)
 		write_text(exec, conn);
-		return true;
-	}
-	if (exec->r.too_large) {
-		if (exec->r.noreply)
-			return true;
-		conn_write(conn, exec->r.error, strlen(exec->r.error));
-		conn_write(conn, "\r\n", 2);
-		return true;
-	}
-	if (!has_rounds(&exec->r)) {
+	else if (exec->r.too_large)
+		write_error(exec, conn);
+	else if (!has_rounds(&exec->r))
 		write_reply(exec, conn);
-		return true;
-	}
-	multiget_write(exec, conn);
-	return exec->keys_left == 0;
+	else
+		multiget_write(exec, conn);
+	if (exec->keys_left > 0)
+		return false;
+	if (exec->is_timed)
+		stats_count_time(exec->env->stats, exec->r.command,
+		    (uint32_t)conn_loop_us(exec->env->loop) - exec->began_us);
+	return true;
 }
 
 /*
@@ -622,6 +632,8 @@ request_start(struct request_env *env, void *owner, struct conn *conn,
 		return NULL;
 	}
 	exec->request.cost += r->length;
+	exec->is_timed = true;
+	exec->began_us = (uint32_t)conn_loop_us(env->loop);
 	if (has_rounds(r)) {
 		exec->keys_left = r->key_count;
 		exec->key_at = r->keys.at;

@@ -22,6 +22,7 @@
 
 struct budget;
 struct conn;
+struct conn_loop;
 struct pairs;
 struct stats;
 
@@ -39,6 +40,7 @@ struct request_text {
 
 /* What all requests share; borrowed until the last one has ended. */
 struct request_env {
+	struct conn_loop *loop;
 	struct pairs *pairs;
 	struct stats *stats;
 	unsigned int links;    /* connections per server, 1 and up */

@@ -13,6 +13,44 @@
 
 #include "carry.h"
 
+const unsigned char stats_latency_classes[PROTO_ME + 1] = {
+	[PROTO_GET] = LATENCY_GET,
+	[PROTO_GETS] = LATENCY_GET,
+	[PROTO_GAT] = LATENCY_TOUCH,
+	[PROTO_GATS] = LATENCY_TOUCH,
+	[PROTO_SET] = LATENCY_SET,
+	[PROTO_ADD] = LATENCY_SET,
+	[PROTO_REPLACE] = LATENCY_SET,
+	[PROTO_APPEND] = LATENCY_SET,
+	[PROTO_PREPEND] = LATENCY_SET,
+	[PROTO_CAS] = LATENCY_SET,
+	[PROTO_INCR] = LATENCY_COUNTER,
+	[PROTO_DECR] = LATENCY_COUNTER,
+	[PROTO_TOUCH] = LATENCY_TOUCH,
+	[PROTO_DELETE] = LATENCY_DELETE,
+	[PROTO_MG] = LATENCY_META,
+	[PROTO_MS] = LATENCY_META,
+	[PROTO_MD] = LATENCY_META,
+	[PROTO_MA] = LATENCY_META,
+	[PROTO_MN] = LATENCY_META,
+	[PROTO_ME] = LATENCY_META,
+};
+
+const char *stats_latency_name(enum latency_class class)
+{
+	static const char *const names[LATENCY_CLASSES] = {
+		[LATENCY_GET] = "get",
+		[LATENCY_SET] = "set",
+		[LATENCY_DELETE] = "delete",
+		[LATENCY_COUNTER] = "counter",
+		[LATENCY_TOUCH] = "touch",
+		[LATENCY_META] = "meta",
+	};
+
+	assert(class < LATENCY_CLASSES);
+	return names[class];
+}
+
 /* What a reply says of an item. */
 enum finding {
 	THERE,
@@ -201,7 +239,7 @@ static const size_t carried[] = {
 
 enum { CARRIED = sizeof(carried) / sizeof(carried[0]) };
 
-static_assert(CARRIED * sizeof(uint64_t) == offsetof(struct stats, connections),
+static_assert(CARRIED * sizeof(uint64_t) == offsetof(struct stats, latency),
     "each counter is carried over");
 
 void
@@ -214,6 +252,9 @@ stats_carry(const struct stats *stats, struct carry *carry)
 		memcpy(&numbers[i], (const char *)stats + carried[i],
 		    sizeof(numbers[i]));
 	carry_numbers(carry, "stats", numbers, CARRIED);
+	for (i = 0; i < LATENCY_CLASSES; i++)
+		histogram_carry(&stats->latency[i], carry, "latency",
+		    stats_latency_name((enum latency_class)i));
 }
 
 void
@@ -221,6 +262,9 @@ stats_take(struct stats *stats, const struct carry_line *line)
 {
 	size_t i;
 
+	for (i = 0; i < LATENCY_CLASSES; i++)
+		histogram_take(&stats->latency[i], line, "latency",
+		    stats_latency_name((enum latency_class)i));
 	if (!carry_is(line, "stats"))
 		return;
 	for (i = 0; i < CARRIED; i++)

@@ -7,10 +7,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "histogram.h"
 #include "proto.h"
 
 struct carry;
 struct carry_line;
+
+/* Of commands about keys, for how long they take. */
+enum latency_class {
+	LATENCY_GET,     /* get, gets */
+	LATENCY_SET,     /* set, add, replace, append, prepend, cas */
+	LATENCY_DELETE,  /* delete */
+	LATENCY_COUNTER, /* incr, decr */
+	LATENCY_TOUCH,   /* touch, gat, gats */
+	LATENCY_META,    /* mg, ms, md, ma, me */
+	LATENCY_CLASSES,
+};
 
 struct stats {
 	/* Counters, since the start or the last stats reset.  A name that
@@ -34,6 +46,10 @@ struct stats {
 	   reset does not change them. */
 	uint64_t replacements, refused_replacements;
 
+	/* From when a command was begun until its reply was queued, behind those
+	   before it.  A reset sets them to zero. */
+	struct histogram latency[LATENCY_CLASSES];
+
 	/* What is now; a reset does not change it. */
 	unsigned int connections;      /* clients that are connected */
 	unsigned int paused_listeners; /* of which none accepts clients */
@@ -55,6 +71,18 @@ void stats_count_get(struct stats *stats, enum proto_command command,
 /* Count a command that is answered with the error of its line, or of its data,
    and is not carried out. */
 void stats_count_error(struct stats *stats, const struct proto_request *r);
+
+/* Count what a command about keys has taken, in microseconds. */
+static inline void
+stats_count_time(struct stats *stats, enum proto_command command, uint32_t us)
+{
+	extern const unsigned char stats_latency_classes[PROTO_ME + 1];
+
+	histogram_add(&stats->latency[stats_latency_classes[command]], us);
+}
+
+/* The name of a class, a word. */
+const char *stats_latency_name(enum latency_class class);
 
 /* Write the counters to carry; and take them over from such a line, unless it
    is about something else. */

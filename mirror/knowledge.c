@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "carry.h"
+#include "histogram.h"
 #include "mirror/behind.h"
 #include "mirror/bond.h"
 #include "mirror/dirty.h"
@@ -113,6 +114,8 @@ enum {
 	SERVER_FAILURES,
 	SERVER_TIMEOUTS,
 	SERVER_CONNECTS,
+	SERVER_HITS,
+	SERVER_MISSES,
 	SERVER_NUMBERS,
 };
 
@@ -131,10 +134,14 @@ carry_server(struct carry *carry, const struct peer *peer)
 		[SERVER_FAILURES] = counters->failures,
 		[SERVER_TIMEOUTS] = counters->timeouts,
 		[SERVER_CONNECTS] = counters->connects,
+		[SERVER_HITS] = peer->hits,
+		[SERVER_MISSES] = peer->misses,
 	};
 
 	carry_add(carry, "server", numbers, SERVER_NUMBERS, peer_name(peer),
 	    strlen(peer_name(peer)));
+	histogram_carry(server_reply_times(peer->server), carry, "replies",
+	    peer_name(peer));
 }
 
 /* The peer of a line of a server; NULL: there is none. */
@@ -171,6 +178,8 @@ take_server(struct knowledge *knowledge, const struct carry_line *line)
 	if (peer == NULL)
 		return;
 	server_set_counters(peer->server, &counters);
+	peer->hits = numbers[SERVER_HITS];
+	peer->misses = numbers[SERVER_MISSES];
 	if (!numbers[SERVER_IS_UP]) {
 		gate_hold(peer->gate, peer);
 		state_set(peer, PEER_DOWN, server_now(peer->server));
@@ -178,6 +187,16 @@ take_server(struct knowledge *knowledge, const struct carry_line *line)
 	peer->mirror_since = numbers[SERVER_MIRROR_SINCE];
 	peer->has_old_part = numbers[SERVER_HAS_OLD_PART];
 	peer->clock_ahead = (int64_t)numbers[SERVER_CLOCK_AHEAD];
+}
+
+static void
+take_reply_times(struct pairs *pairs, const struct carry_line *line)
+{
+	struct peer *peer = find_peer(pairs, line);
+
+	if (peer != NULL)
+		histogram_take(server_reply_times(peer->server), line,
+		    "replies", peer_name(peer));
 }
 
 /* The peer at this place among the lines; NULL: pairs have it not. */
@@ -549,6 +568,8 @@ take_carried(struct knowledge *knowledge, const struct carry_line *line)
 		pairs_set_magent_id(knowledge->pairs, line->numbers[0]);
 	else if (carry_is(line, "server"))
 		take_server(knowledge, line);
+	else if (carry_is(line, "replies"))
+		take_reply_times(knowledge->pairs, line);
 	else if (carry_is(line, "counters"))
 		take_counters(knowledge->pairs, line->numbers);
 	else if (peer == NULL)

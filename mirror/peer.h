@@ -75,6 +75,8 @@ struct peer {
 	unsigned int gate_holds;  /* of gate_hold() */
 	/* Of the calls that it has returned: see suspect.c. */
 	LIST_HEAD(, trial) trials;
+	/* Keys that were read from it for clients: found, and not. */
+	uint64_t hits, misses;
 	/* It is in a pair that nobody answers for. */
 	bool is_uncovered;
 	/* What this magent has said on it, since it serves and it is there; 0:
@@ -173,6 +175,14 @@ bool peer_is_trusted(const struct peer *peer);
 /* Whether it gets effects, and may get other calls.  If it does not, a key that
    is written becomes dirty for it. */
 bool peer_is_mirror(const struct peer *peer);
+
+/* Count keys that a client has read from it. */
+static inline void
+peer_count_reads(struct peer *peer, unsigned int keys, unsigned int hits)
+{
+	peer->hits += hits;
+	peer->misses += keys - hits;
+}
 
 /* Whether another magent serves clients from it: that one has said so not long
    before the stamps of the peer were read last. */

@@ -61,6 +61,7 @@
 
 #include "block.h"
 #include "conn.h"
+#include "histogram.h"
 #include "hot_assert.h"
 #include "log.h"
 
@@ -83,8 +84,9 @@ static_assert(sizeof("gets ") + PROTO_KEY_MAX + 2 < PROTO_LINE_MAX,
     "a get of one key fits in a line");
 
 struct link {
-	struct conn_loop *loop; /* borrowed */
-	size_t value_max;       /* bytes */
+	struct conn_loop *loop;        /* borrowed */
+	size_t value_max;              /* bytes */
+	struct histogram *reply_times; /* borrowed */
 	const struct link_handler *handler;
 	void *owner;
 	struct conn *conn;      /* owned; NULL: closed */
@@ -265,6 +267,8 @@ finish_call(struct link *link, const struct answer *answer)
 	if (link->last_get == call)
 		link->last_get = NULL;
 	link->earned += REPLY_BYTES;
+	histogram_add(link->reply_times,
+	    (uint32_t)conn_loop_us(link->loop) - call->asked_us);
 	call->done(call, answer);
 }
 
@@ -781,6 +785,7 @@ append(struct link *link, struct call *call)
 	hot_assert(call->done != NULL);
 	call->end = conn_queued(link->conn);
 	call->since = link_clock(link);
+	call->asked_us = (uint32_t)conn_loop_us(link->loop);
 	TAILQ_INSERT_TAIL(&link->calls, call, entry);
 	link->waiting++;
 }
@@ -846,7 +851,8 @@ link_get(struct link *link, struct call *call, const char *key, size_t length)
 
 struct link *
 link_new(struct conn_loop *loop, size_t value_max,
-    const struct link_handler *handler, void *owner)
+    struct histogram *reply_times, const struct link_handler *handler,
+    void *owner)
 {
 	struct link *link = calloc(1, sizeof(*link));
 
@@ -854,6 +860,7 @@ link_new(struct conn_loop *loop, size_t value_max,
 		return NULL;
 	link->loop = loop;
 	link->value_max = value_max;
+	link->reply_times = reply_times;
 	link->handler = handler;
 	link->owner = owner;
 	TAILQ_INIT(&link->calls);

@@ -17,6 +17,7 @@
 struct block;
 struct call;
 struct conn_loop;
+struct histogram;
 struct link;
 
 /* A whole reply.  It is valid while done() runs. */
@@ -63,6 +64,8 @@ struct call {
 	/* When the socket took its last byte; or, before that, when it was
 	   submitted.  By the clock of the link: see link.c. */
 	int64_t since;
+	/* When it was submitted: the low bits of conn_loop_us(). */
+	uint32_t asked_us;
 };
 
 TAILQ_HEAD(call_list, call);
@@ -76,10 +79,12 @@ struct link_handler {
 	void (*failed)(void *owner, const char *why);
 };
 
-/* Make a closed link for values of at most value_max bytes.  handler and owner
-   are borrowed.  Returns NULL when out of memory. */
+/* Make a closed link for values of at most value_max bytes.  The time from each
+   call to its answer is counted in reply_times, which is borrowed, as are
+   handler and owner.  Returns NULL when out of memory. */
 struct link *link_new(struct conn_loop *loop, size_t value_max,
-    const struct link_handler *handler, void *owner);
+    struct histogram *reply_times, const struct link_handler *handler,
+    void *owner);
 
 /* link must be closed, or NULL.  Not to be called from inside a callback of the
    link or of one of its calls. */

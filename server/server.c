@@ -28,6 +28,7 @@
 
 #include "conn.h"
 #include "container_of.h"
+#include "histogram.h"
 #include "log.h"
 #include "server/address.h"
 #include "server/endpoint.h"
@@ -118,6 +119,7 @@ struct server {
 	struct link *diverted;     /* see server_divert(); NULL: none */
 
 	struct server_counters counters;
+	struct histogram reply_times;
 };
 
 static void set_server_timer(struct server *server, int64_t ms);
@@ -145,6 +147,12 @@ server_set_counters(struct server *server,
 	server->counters.waiting = waiting;
 }
 
+struct histogram *
+server_reply_times(struct server *server)
+{
+	return &server->reply_times;
+}
+
 const struct server_counters *
 server_counters(struct server *server)
 {
@@ -163,8 +171,8 @@ struct link *
 server_new_link(struct server *server, const struct link_handler *handler,
     void *owner)
 {
-	return link_new(server->loop, server->settings.value_max, handler,
-	    owner);
+	return link_new(server->loop, server->settings.value_max,
+	    &server->reply_times, handler, owner);
 }
 
 struct event_base *
@@ -771,7 +779,8 @@ make_links(struct server *server)
 		return false;
 	for (i = 0; i < server->settings.links; i++) {
 		server->links[i] = link_new(server->loop,
-		    server->settings.value_max, &on_link, server);
+		    server->settings.value_max, &server->reply_times, &on_link,
+		    server);
 		if (server->links[i] == NULL)
 			return false;
 	}

@@ -17,6 +17,7 @@ struct block;
 struct conn_loop;
 struct endpoints;
 struct event_base;
+struct histogram;
 struct resolver;
 struct server;
 struct zombies;
@@ -172,6 +173,10 @@ struct endpoints *server_endpoints(const struct server *server);
    server_start(). */
 void server_set_counters(struct server *server,
     const struct server_counters *counters);
+
+/* How long it has taken to answer calls, since server_new(): to be set with
+   what was counted before. */
+struct histogram *server_reply_times(struct server *server);
 
 /* The counters as they are now; valid as long as server is. */
 const struct server_counters *server_counters(struct server *server);

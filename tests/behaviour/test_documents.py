@@ -186,6 +186,12 @@ def test_the_manual_has_each_name_of_stats_servers(rebuilding):
                 name for name in said if not name.startswith("rebuild")}
 
 
+def test_the_manual_has_each_name_of_stats_latency(proxy):
+    said = [name.split(":")[1] for name in proxy.stats("latency")]
+    assert set(said) == set(names_in_manual("stats latency"))
+    assert names_in_manual("stats latency")[1:] == said[:6]
+
+
 def test_the_manual_has_each_name_and_reason_of_stats_route(rebuilding):
     assert names_in_manual("stats route Ar key") == list(
         rebuilding.stats("route k"))

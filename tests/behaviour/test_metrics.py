@@ -18,6 +18,7 @@ NAME = r"[a-zA-Z_][a-zA-Z0-9_]*"
 LABEL = NAME + r'="(?:[^"\\\n]|\\["\\n])*"'
 SAMPLE = re.compile(r"(%s)(?:\{(%s(?:,%s)*)\})? (-?[0-9.]+)" % (
     NAME, LABEL, LABEL))
+PARTS = ("", "_total", "_bucket", "_sum", "_count")    # of a name
 OPEN = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
@@ -63,7 +64,7 @@ def parse(text):
                 seen.add(family)
             continue
         name, labels, number = SAMPLE.fullmatch(line).groups()
-        assert name in (family, family + "_total"), line
+        assert name in [family + part for part in PARTS], line
         key = name if labels is None else "%s{%s}" % (name, labels)
         assert key not in samples, line
         samples[key] = float(number)
@@ -104,6 +105,39 @@ def test_metrics_are_those_of_stats(metered):
     assert samples['magent_commands_total{command="get",result="hit"}'] == 1
 
 
+def buckets(samples, name, labels):
+    """Of one histogram: its ends in seconds, and how many are not longer."""
+    found = {}
+    for key, number in samples.items():
+        match = re.fullmatch(r'%s_bucket\{%s,le="([^"]+)"\}' % (
+            name, re.escape(labels)), key)
+        if match:
+            found[float(match[1])] = number
+    return found
+
+
+@pytest.mark.parametrize("headers", [{}, {"Accept": OPEN}])
+def test_histograms_are_those_of_prometheus(metered, headers):
+    magent = metered()
+    for _ in range(10):
+        assert magent.talk(b"get a\r\n") == b"END\r\n"
+    samples = magent.samples(**headers)
+    name, labels = "magent_command_duration_seconds", 'command="get"'
+    found = buckets(samples, name, labels)
+    ends = list(found)
+    assert ends == sorted(ends) and ends[0] == 5e-05
+    assert ends[-2:] == [10, float("inf")] and len(ends) == 18
+    counts = list(found.values())
+    assert counts == sorted(counts) and counts[-1] == 10
+    assert samples["%s_count{%s}" % (name, labels)] == 10
+    assert 0 < samples["%s_sum{%s}" % (name, labels)] < 10
+    labels = 'server="%s",role="primary"' % magent.primaries[0].address
+    found = buckets(samples, "magent_backend_request_duration_seconds",
+                    labels)
+    assert found[float("inf")] >= 10
+    assert samples["magent_backend_misses_total{%s}" % labels] == 10
+
+
 def test_servers_are_shown_with_their_states(metered):
     magent = metered()
     primary, backup = magent.primaries[0], magent.backups[0]
@@ -135,7 +169,8 @@ def test_open_metrics_are_given_to_those_who_accept_them(metered):
     assert (status, kind) == (200, OPEN)
     assert text.endswith("\n# EOF\n") and text.count("# EOF") == 1
     assert "# TYPE magent_commands counter\n" in text
-    assert set(parse(text)) == set(magent.samples())
+    assert {re.sub(r'(le="\d+)\.0"', r'\1"', name)
+            for name in parse(text)} == set(magent.samples())
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool")

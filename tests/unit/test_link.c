@@ -16,6 +16,7 @@
 
 #include "block.h"
 #include "conn.h"
+#include "histogram.h"
 #include "server/link.h"
 #include "unit.h"
 
@@ -403,6 +404,7 @@ connect_link(void)
 
 /* The monotonic clock of conn.c; -1: that of the system. */
 static int64_t clock_ms = -1;
+static struct histogram reply_times;
 
 int
 clock_gettime(clockid_t which, struct timespec *to)
@@ -785,7 +787,7 @@ main(void)
 	unit_need(base != NULL, "event_base_new");
 	loop = conn_loop_new(base);
 	unit_need(loop != NULL, "conn_loop_new");
-	test_link = link_new(loop, VALUE_LIMIT, &handler, NULL);
+	test_link = link_new(loop, VALUE_LIMIT, &reply_times, &handler, NULL);
 	unit_need(test_link != NULL, "link_new");
 	RUN(test_gets_in_a_row_share_one_command);
 	RUN(test_value_for_a_later_command_fails_the_link);
