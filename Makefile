@@ -57,6 +57,7 @@ $U/test_effect_table: $(call OF,mirror/outcome mirror/command $(PROTO))
 $U/test_due: $(call OF,mirror/due)
 $U/test_endpoint: $(call OF,server/endpoint server/address log)
 $U/test_gate: $(call OF,mirror/gate)
+$U/test_hotkeys: $(call OF,client/hotkeys)
 $U/test_histogram: $(call OF,histogram carry log)
 $U/test_holding: $(call OF,mirror/holding siphash)
 $U/test_inspect: $(call OF,mirror/inspect mirror/holding siphash pool block \
@@ -88,7 +89,7 @@ $U/test_tokens: $(call OF,mirror/tokens mirror/abilities mirror/blame \
 $U/test_undecided: $(call OF,mirror/undecided mirror/dirty siphash)
 $U/test_unfinished: $(call OF,client/unfinished client/budget pool block)
 $U/test_zombie: $(call OF,server/zombie)
-UNITS_OF_LOOP = unfinished bond budget conn dirty endpoint gate inspect link marks \
+UNITS_OF_LOOP = unfinished hotkeys bond budget conn dirty endpoint gate inspect link marks \
 	pace pair resolver serving tokens undecided zombie
 $(UNITS_OF_LOOP:%=$U/test_%): UNIT_LIBS = -levent_core -pthread
 

@@ -332,6 +332,7 @@ build_proxy(struct magent *magent, unsigned int max_clients)
 		.links = options->links,
 		.refuse_flush = options->refuse_flush,
 		.error_on_down = options->error_on_down,
+		.samples_keys = options->hotkeys,
 	};
 
 	assert(options->primary_count > 0 && max_clients > 0);

@@ -35,6 +35,7 @@ enum {
 	OPTION_SHUTDOWN_DELAY,
 	OPTION_CHECK,
 	OPTION_FREEBIND,
+	OPTION_HOTKEYS,
 	OPTION_HEALTH,
 	OPTION_METRICS,
 	/* Bytes of the longest host name that DNS allows. */
@@ -412,6 +413,14 @@ take_shutdown_delay(struct options *options, const char *argument)
 }
 
 static const char *
+take_hotkeys(struct options *options, const char *argument)
+{
+	(void)argument;
+	options->hotkeys = true;
+	return NULL;
+}
+
+static const char *
 take_freebind(struct options *options, const char *argument)
 {
 	(void)argument;
@@ -546,6 +555,8 @@ static const struct entry entries[] = {
 	{ OPTION_METRICS, "metrics", "PORT", NULL,
 	    "answer HTTP for Prometheus on this\n[ADDRESS:]PORT",
 	    take_metrics },
+	{ OPTION_HOTKEYS, "hotkeys", NULL, NULL,
+	    "sample keys, for stats hotkeys", take_hotkeys },
 	{ 'h', "help", NULL, NULL, "print this text", NULL },
 	{ 'V', "version", NULL, NULL, "print the version", NULL },
 };

@@ -32,6 +32,7 @@ struct options {
 	/* -I, bytes; default 1 MiB; at most half of memory_limit. */
 	size_t item_size;
 	size_t memory_limit;   /* -m, bytes; default 256 MiB */
+	bool hotkeys;          /* --hotkeys: keys are sampled */
 	bool freebind;         /* --freebind: addresses of -l may come */
 	bool refuse_flush;     /* -F */
 	bool error_on_down;    /* --on-down=error */

@@ -18,6 +18,7 @@
 #include "carry.h"
 #include "client/budget.h"
 #include "client/client.h"
+#include "client/hotkeys.h"
 #include "client/stats.h"
 #include "conn.h"
 #include "log.h"
@@ -132,7 +133,7 @@ clients_count(const struct clients *clients)
 	return clients->env.requests.stats->connections;
 }
 
-/* Fill env.  Out of memory, it has no budget. */
+/* Fill env.  Out of memory, it has no budget, or no hotkeys. */
 static void
 init_env(struct client_env *env, struct conn_loop *loop, struct pairs *pairs,
     struct stats *stats, const struct report_settings *report_settings,
@@ -147,6 +148,7 @@ init_env(struct client_env *env, struct conn_loop *loop, struct pairs *pairs,
 		.error_on_down = settings->error_on_down,
 		.budget = budget_new(conn_loop_base(loop),
 		    settings->memory_limit, settings->value_max),
+		.hotkeys = settings->samples_keys ? hotkeys_new(loop) : NULL,
 		.answered = client_answered,
 	};
 	env->local = (struct local){
@@ -178,6 +180,7 @@ clients_new(struct conn_loop *loop, struct pairs *pairs, struct stats *stats,
 	clients->tick = event_new(conn_loop_base(loop), -1, EV_PERSIST,
 	    on_clients_tick, clients);
 	if (clients->tick == NULL || clients->env.requests.budget == NULL ||
+	    (settings->samples_keys && clients->env.requests.hotkeys == NULL) ||
 	    event_add(clients->tick, &second) == -1) {
 		clients_free(clients);
 		return NULL;
@@ -194,5 +197,6 @@ clients_free(struct clients *clients)
 	if (clients->tick != NULL)
 		event_free(clients->tick);
 	budget_free(clients->env.requests.budget);
+	hotkeys_free(clients->env.requests.hotkeys);
 	free(clients);
 }

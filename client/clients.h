@@ -21,6 +21,7 @@ struct clients_settings {
 	unsigned int links;  /* connections per server, 1 and up */
 	bool refuse_flush;   /* flush_all is answered with an error */
 	bool error_on_down;  /* a read that no server can answer: an error */
+	bool samples_keys;   /* for stats hotkeys */
 };
 
 /* All pointers but settings are borrowed.  Returns NULL when out of memory. */

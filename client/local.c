@@ -119,6 +119,22 @@ is_about_items(const struct proto_request *r, const char *bytes)
 }
 
 static void
+answer_hotkeys(const struct local *local, struct request *request)
+{
+	struct hotkeys *hotkeys = local->env->hotkeys;
+	struct block *page;
+	size_t length;
+
+	if (hotkeys == NULL) {
+		finish_with_text(request,
+		    "CLIENT_ERROR keys are not sampled (--hotkeys)\r\n");
+		return;
+	}
+	page = report_hotkeys(hotkeys, &length);
+	finish_with_page(request, page, length);
+}
+
+static void
 answer_stats(struct local *local, struct request *request,
     const struct proto_request *r, const char *bytes)
 {
@@ -141,6 +157,8 @@ answer_stats(struct local *local, struct request *request,
 	} else if (is_word(r, bytes, "latency")) {
 		page = report_latency(local->env->stats, pairs, &length);
 		finish_with_page(request, page, length);
+	} else if (is_word(r, bytes, "hotkeys")) {
+		answer_hotkeys(local, request);
 	} else if (is_word(r, bytes, "settings")) {
 		page = report_settings(pairs, local->settings, &length);
 		finish_with_page(request, page, length);

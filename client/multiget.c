@@ -19,6 +19,7 @@
 #include "block.h"
 #include "client/budget.h"
 #include "client/exec.h"
+#include "client/hotkeys.h"
 #include "client/stats.h"
 #include "conn.h"
 #include "container_of.h"
@@ -378,6 +379,9 @@ route_keys(struct exec *exec, struct get_key *get_keys, unsigned int n)
 		lengths[i] = get_keys[i].name.length;
 	}
 	pairs_find_all(exec->env->pairs, keys, lengths, n, pairs);
+	for (i = 0; exec->env->hotkeys != NULL && i < n; i++)
+		hotkeys_note(exec->env->hotkeys, pairs[i].hash, keys[i],
+		    lengths[i]);
 	for (i = 0; i < n; i++)
 		route(exec, &get_keys[i], &pairs[i], 0);
 }

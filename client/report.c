@@ -18,6 +18,7 @@
 
 #include "block.h"
 #include "client/client.h"
+#include "client/hotkeys.h"
 #include "client/page.h"
 #include "client/request.h"
 #include "client/stats.h"
@@ -358,6 +359,36 @@ report_latency(const struct stats *stats, struct pairs *pairs, size_t *length)
 		page_say(&page, "STAT %s:address %s", number, peer_name(peer));
 		say_times(&page, number, server_reply_times(peer->server));
 	}
+	return page_end(&page, length);
+}
+
+static void
+say_hotkey(struct page *page, size_t n, const struct hotkey *hotkey,
+    unsigned int samples)
+{
+	char name[24], key[PROTO_KEY_MAX + 1];
+
+	assert(hotkey->length <= PROTO_KEY_MAX && samples > 0);
+	memcpy(key, hotkey->key, hotkey->length);
+	key[hotkey->length] = '\0';
+	snprintf(name, sizeof(name), "%zu:key", n);
+	page_word(page, name, key);
+	page_say(page, "STAT %zu:samples %u", n, hotkey->samples);
+	page_say(page, "STAT %zu:percent %.1f", n,
+	    100.0 * hotkey->samples / samples);
+}
+
+struct block *
+report_hotkeys(struct hotkeys *hotkeys, size_t *length)
+{
+	struct hotkey list[HOTKEYS_LISTED];
+	struct page page = page_new();
+	unsigned int samples;
+	size_t i, n = hotkeys_list(hotkeys, list, &samples);
+
+	page_number(&page, "samples", samples);
+	for (i = 0; i < n; i++)
+		say_hotkey(&page, i, &list[i], samples);
 	return page_end(&page, length);
 }
 

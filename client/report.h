@@ -15,6 +15,7 @@
 
 struct block;
 struct client_list;
+struct hotkeys;
 struct pairs;
 struct stats;
 struct stats_of_servers;
@@ -40,6 +41,9 @@ struct report_settings {
 	bool is_ready;    /* it, or a program before it, has been ready */
 	bool is_stopping; /* it was told to end */
 };
+
+/* stats hotkeys. */
+struct block *report_hotkeys(struct hotkeys *hotkeys, size_t *length);
 
 /* stats latency. */
 struct block *report_latency(const struct stats *stats, struct pairs *pairs,

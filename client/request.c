@@ -17,6 +17,7 @@
 
 #include "block.h"
 #include "client/exec.h"
+#include "client/hotkeys.h"
 #include "client/meta_reply.h"
 #include "client/multiget.h"
 #include "client/stats.h"
@@ -500,6 +501,9 @@ start_single(struct exec *exec)
 
 	exec->pair = pairs_find_wire(exec->env->pairs, exec->bytes + r->key.at,
 	    r->key.length, r->base64);
+	if (exec->env->hotkeys != NULL)
+		hotkeys_note(exec->env->hotkeys, exec->pair.hash,
+		    exec->bytes + r->key.at, r->key.length);
 	if (r->meta.length > 0)
 		begin_steps(exec);
 	submit_to_authority(exec, 0, NULL, false);

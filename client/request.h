@@ -23,6 +23,7 @@
 struct budget;
 struct conn;
 struct conn_loop;
+struct hotkeys;
 struct pairs;
 struct stats;
 
@@ -46,6 +47,7 @@ struct request_env {
 	unsigned int links;    /* connections per server, 1 and up */
 	bool error_on_down;    /* a read that no server can answer: an error */
 	struct budget *budget; /* counts the values that are expected */
+	struct hotkeys *hotkeys; /* NULL: keys are not sampled */
 	/*
 	 * The request has become ready.  Never called from inside
 	 * request_start() and request_continue(), nor for an abandoned one.

@@ -46,8 +46,8 @@ struct stats {
 	   reset does not change them. */
 	uint64_t replacements, refused_replacements;
 
-	/* From when a command was begun until its reply was queued, behind those
-	   before it.  A reset sets them to zero. */
+	/* From when a command was begun until its reply was queued, behind
+	   those before it.  A reset sets them to zero. */
 	struct histogram latency[LATENCY_CLASSES];
 
 	/* What is now; a reset does not change it. */

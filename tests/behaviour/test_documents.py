@@ -96,7 +96,7 @@ def documented_in_manual():
 
 def test_the_manual_has_each_option_of_the_help_with_its_default():
     said = documented_in_help()
-    assert len(said) == 29
+    assert len(said) == 30
     assert set(said) == set(options_in_help())
     assert documented_in_manual() == said
 
@@ -190,6 +190,13 @@ def test_the_manual_has_each_name_of_stats_latency(proxy):
     said = [name.split(":")[1] for name in proxy.stats("latency")]
     assert set(said) == set(names_in_manual("stats latency"))
     assert names_in_manual("stats latency")[1:] == said[:6]
+
+
+def test_the_manual_has_each_name_of_stats_hotkeys(module_stage):
+    magent = module_stage.magent(module_stage.memcacheds(1), [], "--hotkeys")
+    magent.talk(b"get a\r\n")
+    assert names_in_manual("stats hotkeys") == [
+        name.split(":")[-1] for name in magent.stats("hotkeys")]
 
 
 def test_the_manual_has_each_name_and_reason_of_stats_route(rebuilding):
