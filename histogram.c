@@ -21,9 +21,8 @@ const uint32_t histogram_bounds[HISTOGRAM_BUCKETS] = { 50, 100, 200, 500, 1000,
 	2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000, 1000000,
 	2000000, 5000000, 10000000, UINT32_MAX };
 
-const uint8_t histogram_first[33] = { 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 6,
-	7, 8, 9, 10, 11, 12, 13, 14, 15, 15, 16, 17, 17, 17, 17, 17, 17, 17,
-	17 };
+const uint8_t histogram_first[32] = { 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 6, 7,
+	8, 9, 10, 11, 12, 13, 14, 15, 15, 16, 17, 17, 17, 17, 17, 17, 17, 17 };
 
 uint64_t
 histogram_count(const struct histogram *histogram)

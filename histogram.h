@@ -25,19 +25,18 @@ struct histogram {
    end of the last bucket. */
 extern const uint32_t histogram_bounds[HISTOGRAM_BUCKETS];
 
-/* The first bound that a number of so many bits may be over. */
-extern const uint8_t histogram_first[33];
+/* The first bound that a number may be over whose highest bit is this one.  It
+   is over that bound at most. */
+extern const uint8_t histogram_first[32];
 
 /* Count a time of so many microseconds. */
 static inline void
 histogram_add(struct histogram *histogram, uint32_t us)
 {
-	uint32_t under = us - (us > 0);
-	unsigned int bits = 32 - (unsigned int)__builtin_clz(under | 1);
+	unsigned int bits = 31 - (unsigned int)__builtin_clz(us | 1);
 	unsigned int bucket = histogram_first[bits];
 
-	/* No two bounds have a number of the same bits. */
-	bucket += under >= histogram_bounds[bucket];
+	bucket += us > histogram_bounds[bucket];
 	histogram->counts[bucket]++;
 	histogram->sum_us += us;
 }

@@ -366,7 +366,7 @@ static void
 say_hotkey(struct page *page, size_t n, const struct hotkey *hotkey,
     unsigned int samples)
 {
-	char name[24], key[PROTO_KEY_MAX + 1];
+	char name[32], key[PROTO_KEY_MAX + 1];
 
 	assert(hotkey->length <= PROTO_KEY_MAX && samples > 0);
 	memcpy(key, hotkey->key, hotkey->length);
