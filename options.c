@@ -672,12 +672,14 @@ set_defaults(struct options *options)
 }
 
 /* Make the two descriptions that getopt_long() wants; letters has room for a
-   letter and a colon of each option. */
+   letter and a colon of each option, and for the colon in front of them, which
+   makes it tell a missing argument from an unknown option. */
 static void
-describe(struct option longs[ENTRIES + 1], char letters[2 * ENTRIES + 1])
+describe(struct option longs[ENTRIES + 1], char letters[2 * ENTRIES + 2])
 {
 	size_t i;
 
+	*letters++ = ':';
 	for (i = 0; i < ENTRIES; i++) {
 		assert(entries[i].take != NULL || entries[i].argument == NULL);
 		assert(entries[i].initial == NULL ||
@@ -744,7 +746,6 @@ find_config(int argc, char *argv[], const char *letters,
 	bool goes_on = true;
 	int letter;
 
-	opterr = 0;
 	while (goes_on &&
 	    (letter = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
 		entry = entry_find(letter);
@@ -752,7 +753,6 @@ find_config(int argc, char *argv[], const char *letters,
 		if (letter == 'c' && optarg[0] != '\0')
 			path = optarg;
 	}
-	opterr = 1;
 	optind = 0; /* begin anew */
 	return goes_on ? path : NULL;
 }
@@ -793,13 +793,40 @@ forget_option(struct options *options, int letter)
 	}
 }
 
+/* Say in one line what is wrong with an option that is known. */
+static void
+complain_of(const struct entry *entry, const char *value, const char *problem)
+{
+	char name[3] = { '-', (char)entry->letter, '\0' }, longer[32];
+
+	snprintf(longer, sizeof(longer), "--%s", entry->name);
+	complain(NULL, entry->letter >= LETTERLESS ? longer : name, value,
+	    problem);
+}
+
+/* Say why getopt_long() has returned letter.  Its own message has what was
+   given as it is, also with an end of line in it.  given: the argument that it
+   has read last, if that was a long option. */
+static void
+complain_of_getopt(int letter, const char *given)
+{
+	const struct entry *entry = entry_find(optopt);
+	char name[3] = { '-', (char)optopt, '\0' };
+
+	if (entry != NULL)
+		complain_of(entry, NULL,
+		    letter == ':' ? "needs an argument" : "takes no argument");
+	else
+		complain(NULL, optopt == 0 ? given : name, NULL,
+		    "is no option, or stands for several");
+}
+
 /* Take the argument of an option.  The first one of a list takes the place of
    those in the file. */
 static bool
 take_argument(struct options *options, const struct entry *entry,
     bool was_given[ENTRIES])
 {
-	char name[3] = { '-', (char)entry->letter, '\0' }, longer[32];
 	const char *problem;
 
 	if (!was_given[entry - entries])
@@ -808,9 +835,7 @@ take_argument(struct options *options, const struct entry *entry,
 	problem = entry->take(options, optarg);
 	if (problem == NULL)
 		return true;
-	snprintf(longer, sizeof(longer), "--%s", entry->name);
-	complain(NULL, entry->letter >= LETTERLESS ? longer : name, optarg,
-	    problem);
+	complain_of(entry, optarg, problem);
 	return false;
 }
 
@@ -822,8 +847,7 @@ take_option(struct options *options, int letter, bool was_given[ENTRIES],
 {
 	const struct entry *entry = entry_find(letter);
 
-	if (entry == NULL)
-		return false; /* getopt_long() has said why */
+	assert(entry != NULL);
 	if (entry->take == NULL) {
 		if (letter == 'h')
 			print_usage(stdout);
@@ -872,7 +896,7 @@ bool
 options_parse(struct options *options, int argc, char *argv[], int *status)
 {
 	struct option longs[ENTRIES + 1];
-	char letters[2 * ENTRIES + 1];
+	char letters[2 * ENTRIES + 2];
 	bool was_given[ENTRIES] = { false };
 	int letter;
 	bool good;
@@ -885,13 +909,19 @@ options_parse(struct options *options, int argc, char *argv[], int *status)
 		return false;
 	}
 	describe(longs, letters);
+	opterr = 0;
 	good = take_config_file(options,
 	    find_config(argc, argv, letters, longs), status);
 	while (good &&
-	    (letter = getopt_long(argc, argv, letters, longs, NULL)) != -1)
-		good = take_option(options, letter, was_given, status);
+	    (letter = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
+		good = letter != '?' && letter != ':';
+		if (good)
+			good = take_option(options, letter, was_given, status);
+		else
+			complain_of_getopt(letter, argv[optind - 1]);
+	}
 	if (good && optind < argc) {
-		fprintf(stderr, "magent: %s: not an option\n", argv[optind]);
+		complain(NULL, argv[optind], NULL, "not an option");
 		good = false;
 	}
 	if (!was_given[entry_find('t') - entries] &&

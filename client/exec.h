@@ -69,7 +69,8 @@ struct subrequest {
 	/* The first key whose VALUE may come next: servers leave misses out,
 	   but keep the order.  NULL: no more VALUE may come. */
 	struct get_key *next_key;
-	unsigned int hits; /* multiget.c: VALUEs that have come */
+	unsigned int hits;    /* multiget.c: VALUEs that have come */
+	unsigned int dropped; /* the same: VALUEs that were thrown away */
 
 	/* The reply is kept here if it cannot be written at once.  NULL: there
 	   is no reply yet, it was written in place, or it was lost. */
@@ -113,7 +114,6 @@ struct exec {
 	bool is_doubtful;  /* request.c: of effect_lost() */
 	bool has_missed;   /* request.c: of effect_send(), of some step */
 	bool is_in_steps;  /* step, and not r, is sent to servers */
-	bool is_timed;     /* began_us is set */
 	unsigned char step_count; /* steps that servers have replied to */
 	/* What the client gets in place of END, because a key was not asked
 	   for, or its reply was lost.  Static, with its CRLF; NULL: END. */
@@ -141,7 +141,7 @@ struct exec {
 
 	/* exec_new() sets all above to zero.  What is below is written before
 	   it is read. */
-	/* Valid if is_timed: when it began, the low bits of conn_loop_us(). */
+	/* Of request_start(): when it began, the low bits of conn_loop_us(). */
 	uint32_t began_us;
 	struct proto_request r; /* the command, as proto.c understood it */
 	/* Valid if is_in_steps: what is to be sent for r now, see

@@ -59,6 +59,7 @@ on_value(struct call *call, const struct proto_reply *value, const char *bytes,
 			key->name.length) != 0)
 			continue;
 		sub->next_key = key->next;
+		sub->dropped += value->result != PROTO_VALUE;
 		if (value->result == PROTO_LARGE_VALUE) {
 			sub->exec->error_line = exec_too_large;
 			return true;
@@ -348,7 +349,9 @@ on_values(struct call *call, const struct answer *answer)
 	} else {
 		if (answer->bytes == suspect_error)
 			refuse_values(sub);
-		peer_count_reads(sub->peer, sub->key_count, sub->hits);
+		if (answer->last.result == PROTO_END)
+			peer_count_reads(sub->peer,
+			    sub->key_count - sub->dropped, sub->hits);
 		if (touches)
 			send_touches(exec, sub);
 		else if (pairs_are_warming(exec->env->pairs))

@@ -395,6 +395,19 @@ follow_reply(struct exec *exec, const struct subrequest *sub,
 		    answer->bytes, answer->length);
 }
 
+/* Count a reply of peer to a command that is no get or gets.  An error says
+   nothing of the key. */
+static void
+count_reply(const struct exec *exec, struct peer *peer,
+    enum proto_result result)
+{
+	stats_count(exec->env->stats, &exec->r, result);
+	if (exec->r.command == PROTO_MG &&
+	    (result == PROTO_META_VALUE || result == PROTO_META_HD ||
+		result == PROTO_META_EN))
+		peer_count_reads(peer, 1, result != PROTO_META_EN);
+}
+
 /* The same of a reply to a classic command in place of the command. */
 static __attribute__((noinline)) void
 follow_translated(struct exec *exec, const struct subrequest *sub,
@@ -403,7 +416,7 @@ follow_translated(struct exec *exec, const struct subrequest *sub,
 	struct proto_reply reply = meta_reply_translate(exec, sub, answer);
 
 	follow_reply(exec, sub, answer, &reply);
-	stats_count(exec->env->stats, &exec->r, reply.result);
+	count_reply(exec, sub->peer, reply.result);
 }
 
 static void
@@ -472,7 +485,8 @@ on_single_reply(struct call *call, const struct answer *answer)
 			effect_warm(&exec->pair, peer, sub->call.expect,
 			    answer->bytes, answer->length);
 		stats_count_get(exec->env->stats, exec->r.command, 1, hit);
-		peer_count_reads(peer, 1, hit);
+		peer_count_reads(peer, hit || answer->last.result == PROTO_END,
+		    hit);
 	} else if (is_translated(exec, sub)) {
 		follow_translated(exec, sub, answer);
 		answer = NULL; /* a text takes its place */
@@ -483,10 +497,7 @@ on_single_reply(struct call *call, const struct answer *answer)
 			go_on_or_wait(exec);
 			return;
 		}
-		stats_count(exec->env->stats, &exec->r, answer->last.result);
-		if (exec->r.command == PROTO_MG)
-			peer_count_reads(peer, 1,
-			    answer->last.result != PROTO_META_EN);
+		count_reply(exec, peer, answer->last.result);
 	}
 	if (exec->has_missed && peer_is_mirror(peer))
 		confirm(exec, peer);
@@ -582,7 +593,8 @@ request_write(struct request *request, struct conn *conn)
 		multiget_write(exec, conn);
 	if (exec->keys_left > 0)
 		return false;
-	if (exec->is_timed)
+	/* That of request_new() has no command. */
+	if (exec->r.length > 0)
 		stats_count_time(exec->env->stats, exec->r.command,
 		    (uint32_t)conn_loop_us(exec->env->loop) - exec->began_us);
 	return true;
@@ -636,7 +648,6 @@ request_start(struct request_env *env, void *owner, struct conn *conn,
 		return NULL;
 	}
 	exec->request.cost += r->length;
-	exec->is_timed = true;
 	exec->began_us = (uint32_t)conn_loop_us(env->loop);
 	if (has_rounds(r)) {
 		exec->keys_left = r->key_count;

@@ -72,12 +72,13 @@ void stats_count_get(struct stats *stats, enum proto_command command,
    and is not carried out. */
 void stats_count_error(struct stats *stats, const struct proto_request *r);
 
+/* A class of each command about keys. */
+extern const unsigned char stats_latency_classes[PROTO_ME + 1];
+
 /* Count what a command about keys has taken, in microseconds. */
 static inline void
 stats_count_time(struct stats *stats, enum proto_command command, uint32_t us)
 {
-	extern const unsigned char stats_latency_classes[PROTO_ME + 1];
-
 	histogram_add(&stats->latency[stats_latency_classes[command]], us);
 }
 

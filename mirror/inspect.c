@@ -19,19 +19,18 @@
  * servers never hold the same keys.  A mirror that does so now would throw away
  * others for what it is given.
  *
- * Invariant: a key is judged only if both comparisons have found it different,
- * more than a second apart, and the authority has not changed it in between:
- * its cas token, time to live and marks are the same.  Each of the comparisons
- * is right as to what this magent writes: see compare.h.  The time between them
- * is for what it does not know: an effect of another magent, which comes to the
- * mirror a moment after the write; somebody who writes both servers himself; a
- * repair that is under way.
+ * Invariant: a key is judged only if two comparisons one after the other have
+ * found it different, more than a second apart, and the authority has not
+ * changed it in between: its cas token, time to live and marks are the same; or
+ * if COMPARISONS_MAX of them have, and no other magent is known to serve.  Each
+ * of them is right as to what this magent writes: see compare.h.  The time
+ * between them is for what it does not know: an effect of another magent, which
+ * comes to the mirror a moment after the write; somebody who writes both
+ * servers himself; a repair that is under way.
  *
- * A key that has changed is compared once more: not each write makes it equal.
- * What is joined to a value, or touches an item, leaves what was different as
- * it is.  If it is different each time, although it is written all the time, it
- * is judged at last, unless another magent serves clients: then its effects may
- * be what is late.
+ * So a key that has changed is compared once more, and not taken for equal:
+ * what is joined to a value, or touches an item, leaves what was different as
+ * it is.
  *
  * And the stamps of the two servers must have been found equal after the first
  * comparison.  A server that another magent has left behind, or that was

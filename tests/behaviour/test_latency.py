@@ -92,3 +92,56 @@ def test_another_program_goes_on_counting(stage):
              "the other program")
     assert times(magent, "get") == before[0]
     assert times(magent, "0")["count"] >= before[1]["count"]
+
+
+def reads(magent):
+    """Hits and misses of the first server."""
+    stats = magent.stats("servers")
+    return int(stats["0:hits"]), int(stats["0:misses"])
+
+
+@pytest.mark.parametrize("version", ["1.6.18", "1.4.25"])
+@pytest.mark.parametrize("line, found", [
+    (b"get a\r\n", (1, 0)), (b"gets b\r\n", (0, 1)),
+    (b"get a b c a\r\n", (2, 2)), (b"mg a v\r\n", (1, 0)),
+    (b"mg a\r\n", (1, 0)), (b"mg b v\r\n", (0, 1)),
+    (b"set c 0 0 1\r\nx\r\n", (0, 0)), (b"delete b\r\n", (0, 0))])
+def test_keys_that_are_read_are_counted_at_their_server(
+        stage, version, line, found):
+    """Of a server before the meta commands, too."""
+    def has_a(_, asked, __):
+        words = asked.split()
+        if words[0] in (b"get", b"gets"):
+            cas = b" 7" if words[0] == b"gets" else b""
+            return b"".join(b"VALUE a 0 1%s\r\nx\r\n" % cas
+                            for word in words[1:] if word == b"a") + b"END\r\n"
+        if words[0] == b"mg" and words[1] == b"a":
+            value = b"v" in words[2:]
+            flags = b"".join(b" " + word for word in words[2:]
+                             if word[:1] in b"Ok")
+            return b"VA 1%s\r\nx\r\n" % flags if value else (
+                b"HD%s\r\n" % flags)
+        return None
+
+    magent = stage.magent([stage.fake(has_a, version=version)], [])
+    wait_for(lambda: states(magent) == ["up"], "the server")
+    magent.talk(line)
+    assert reads(magent) == found
+
+
+@pytest.mark.parametrize("line", [
+    b"get a\r\n", b"get a b\r\n", b"mg a v\r\n"])
+def test_error_is_no_read(stage, line):
+    magent = stage.magent([stage.fake(
+        lambda *_: b"SERVER_ERROR out of memory\r\n")], [])
+    wait_for(lambda: states(magent) == ["up"], "the server")
+    magent.talk(line)
+    assert reads(magent) == (0, 0)
+
+
+def test_value_that_is_too_large_for_magent_is_no_miss(stage):
+    server = stage.memcached("-I", "4m")
+    magent = stage.magent([server], [])
+    server.talk(b"set large 0 0 3000000\r\n%s\r\n" % (3000000 * b"x"))
+    assert b"SERVER_ERROR" in magent.talk(b"get large other\r\n")
+    assert reads(magent) == (0, 1)

@@ -195,6 +195,17 @@ def test_random_arguments_are_taken_or_refused_in_one_line(turn):
         assert status == OK or err.count("\n") == 1, arguments
 
 
+@pytest.mark.parametrize("arguments, said", [
+    (["--no\nsuch"], "--no\\nsuch"), (["-\n"], "-\\n"),
+    (["no\noption"], "no\\noption"), (["--freebind=a\nb"], "--freebind"),
+    (["-D\nx"], "-\\n"), (["--l"], "--l"), (["--port"], "-p"), (["-p"], "-p"),
+    (["--metrics"], "--metrics"), (["--" + 300 * "x"], "--xxx")])
+def test_what_is_no_option_is_said_in_one_line(arguments, said):
+    status, _, err = run("-s", "127.0.0.1:1", *arguments)
+    assert status == USAGE
+    assert err.count("\n") == 1 and err.startswith("magent: " + said), err
+
+
 def test_help_to_a_full_stdout_ends():
     with open("/dev/full", "wb") as full:
         done = subprocess.run([MAGENT, "-h"], stdout=full, timeout=20,
