@@ -128,6 +128,10 @@ struct conn_loop {
 	int64_t now;        /* -1: not read in this turn */
 	int64_t now_us;     /* -1: to be read when it is asked for */
 	unsigned int reads; /* of sockets, since now_us was read */
+	/* See conn_loop_set_late(). */
+	int64_t deadline_us;
+	bool (*late)(void *owner);
+	void *late_owner; /* borrowed */
 	char scratch[SCRATCH];
 };
 
@@ -149,6 +153,8 @@ conn_loop_new(struct event_base *base)
 	loop->turn = 0;
 	loop->now = loop->now_us = -1;
 	loop->reads = 0;
+	loop->deadline_us = INT64_MAX;
+	loop->late = NULL;
 	return loop;
 }
 
@@ -168,6 +174,20 @@ conn_loop_us(struct conn_loop *loop)
 		loop->reads = 0;
 	}
 	return loop->now_us;
+}
+
+void
+conn_loop_set_late(struct conn_loop *loop, bool (*late)(void *owner),
+    void *owner)
+{
+	loop->late = late;
+	loop->late_owner = owner;
+}
+
+void
+conn_loop_set_deadline(struct conn_loop *loop, int64_t ms)
+{
+	loop->deadline_us = ms * 1000;
 }
 
 struct event_base *
@@ -994,14 +1014,44 @@ offer_kept(struct conn_loop *loop)
 	}
 }
 
+/* What is queued for them is not to be sent. */
 static void
-flush_pending(struct conn_loop *loop, enum conn_rank rank)
+fail_pending(struct conn_loop *loop, enum conn_rank rank)
 {
 	struct conn *conn;
 
-	while ((conn = TAILQ_FIRST(&loop->pending[rank])) != NULL) {
+	TAILQ_FOREACH(conn, &loop->pending[rank], pending_entry)
+		if (conn->error == 0)
+			conn->error = ECANCELED;
+}
+
+/* The time is looked at before each send: this process may have been stopped
+   at any moment since the turn began. */
+static void
+look_at_time(struct conn_loop *loop)
+{
+	if (loop->late == NULL || clock_us() < loop->deadline_us)
+		return;
+	loop->deadline_us = INT64_MAX;
+	loop->now = loop->now_us = -1;
+	if (loop->late(loop->late_owner))
+		fail_pending(loop, CONN_FLUSHED_LAST);
+}
+
+static void
+flush_pending(struct conn_loop *loop, enum conn_rank rank)
+{
+	struct conn_list *pending = &loop->pending[rank];
+	struct conn *conn;
+
+	while (!TAILQ_EMPTY(pending)) {
+		if (rank == CONN_FLUSHED_FIRST)
+			look_at_time(loop);
+		conn = TAILQ_FIRST(pending);
+		if (conn == NULL)
+			break;
 		hot_assert(conn->output == OUTPUT_PENDING);
-		TAILQ_REMOVE(&loop->pending[rank], conn, pending_entry);
+		TAILQ_REMOVE(pending, conn, pending_entry);
 		conn->output = OUTPUT_IDLE;
 		flush(conn);
 	}

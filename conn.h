@@ -88,6 +88,18 @@ int64_t conn_loop_now(struct conn_loop *loop);
    turn with much input they are read more often. */
 int64_t conn_loop_us(struct conn_loop *loop);
 
+/*
+ * Have late() called with owner in a turn that is not over at the time that
+ * conn_loop_set_deadline() says, in milliseconds of the same clock: just before
+ * something is sent for a conn of rank CONN_FLUSHED_FIRST.  It may close such
+ * conns.  If it returns true, what is queued for those of rank
+ * CONN_FLUSHED_LAST is not sent: they fail, with ECANCELED.  Then there is no
+ * deadline any more.  owner is borrowed.
+ */
+void conn_loop_set_late(struct conn_loop *loop, bool (*late)(void *owner),
+    void *owner);
+void conn_loop_set_deadline(struct conn_loop *loop, int64_t ms);
+
 struct event_base *conn_loop_base(struct conn_loop *loop);
 
 /* Have room for n timers at a time: event_add() of one of them cannot fail from

@@ -5,6 +5,8 @@
  * effects of old writes would go to mirrors that another magent has brought
  * further since.  So it must not, and the other magent is asked for first, on
  * connections of their own, and in one step: the loop would read the others.
+ * What was read before, in the turn of the loop that was held up, is forgotten
+ * as well: see conn_loop_set_late().
  */
 
 #include "mirror/late.h"

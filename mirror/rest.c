@@ -8,6 +8,9 @@
  * It also looks when it was held up, and another magent has served meanwhile:
  * then all servers have just failed, and each is waited for.
  *
+ * Invariant: what is sent to a server was sent less than HELD_UP_MS after the
+ * last tick; or other magents were asked for first, and none serves.
+ *
  * Invariant: the gate holds all pairs while it is LOOKING.  A request that
  * begins in another state comes less than TICK_MS after the last tick at which
  * it was known that one had come before; or less than two ticks after a look.
@@ -44,7 +47,7 @@
 enum {
 	/* A rest is noticed after one to two of these. */
 	TICK_MS = 500,
-	/* So late, a tick shows that this process was held up. */
+	/* So long after a tick, this process was held up. */
 	HELD_UP_MS = 1000,
 	/* Between two looks whether a server is in question. */
 	LOOK_MS = 2,
@@ -64,7 +67,7 @@ struct rest {
 	/* The stamps that differ are being read once more. */
 	bool is_sure;
 	/* Milliseconds of the monotonic clock. */
-	int64_t ticked_ms, looked_ms;
+	int64_t late_ms, looked_ms;
 	/* Owned. */
 	struct event *tick, *look;
 	struct survey *survey; /* NULL: none is under way */
@@ -218,8 +221,9 @@ on_request_noticed(struct gate_watch *watch)
 	rest->is_rested = false;
 }
 
-/* This process was held up. */
-static void
+/* This process was held up.  Returns whether what was under way is
+   forgotten. */
+static bool
 wake_up(struct rest *rest)
 {
 	bool is_at_work = !rest->is_rested || !pairs_are_idle(rest->pairs);
@@ -227,11 +231,27 @@ wake_up(struct rest *rest)
 	rest->is_rested = true;
 	if (!is_at_work || rest->is_looking ||
 	    !late_is_other_at_work(rest->pairs))
-		return;
+		return false;
 	late_forget(rest->pairs);
 	serving_begin_anew(rest->serving);
 	rest->is_ignorant = true;
 	begin_look(rest);
+	return true;
+}
+
+/* It was stopped inside a turn, which may have read something before that, or
+   since. */
+static bool
+on_late(void *owner)
+{
+	return wake_up(owner);
+}
+
+static void
+set_deadline(struct rest *rest, int64_t now)
+{
+	rest->late_ms = now + HELD_UP_MS;
+	conn_loop_set_deadline(rest->loop, rest->late_ms);
 }
 
 static void
@@ -242,7 +262,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (now - rest->ticked_ms > HELD_UP_MS)
+	if (now >= rest->late_ms)
 		wake_up(rest);
 	if (rest->is_watching)
 		rest->is_rested = true;
@@ -250,7 +270,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 		serving_rest(rest->serving);
 		hurry_all(rest);
 	}
-	rest->ticked_ms = now;
+	set_deadline(rest, now);
 	rest->is_watching = true;
 	gate_set_watch(pairs_gate(rest->pairs), &rest->watch);
 }
@@ -355,7 +375,8 @@ rest_start(struct rest *rest)
 	struct timeval every = { .tv_usec = TICK_MS * 1000 };
 
 	rest->is_rested = rest->is_watching = true;
-	rest->ticked_ms = conn_loop_now(rest->loop);
+	set_deadline(rest, conn_loop_now(rest->loop));
+	conn_loop_set_late(rest->loop, on_late, rest);
 	gate_set_watch(pairs_gate(rest->pairs), &rest->watch);
 	event_add(rest->tick, &every);
 }
@@ -388,6 +409,7 @@ rest_free(struct rest *rest)
 {
 	if (rest == NULL)
 		return;
+	conn_loop_set_late(rest->loop, NULL, NULL);
 	if (rest->tick != NULL)
 		event_free(rest->tick);
 	if (rest->look != NULL)

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from lib import threads
+from lib.inject import STOP, InjectedMagent
 from lib.net import wait_for
 from lib.servers import Memcached
 from lib.stamps import Bond, values
@@ -887,6 +888,46 @@ def test_magent_that_was_stopped_asks_the_server_that_has_kept_its_items(stage):
         newest = {key: b"%04d" % turn for key in keys}
         wait_for(lambda: values(primary, keys) == newest, "the primary")
         assert values(backup, keys) == newest
+
+
+def test_magent_that_was_stopped_as_it_read_sends_nothing_of_that(stage):
+    """It has read that a write is done which the primary has missed; when it
+    goes on, the primary was restarted, and another magent has filled it."""
+    number = 3133700
+    primary, backup = stage.memcacheds(2)
+    first = started(stage, [primary], [backup], kind=InjectedMagent)
+    second = started(stage, [primary], [backup])
+    Bond(primary, backup).wait()
+    keys = [b"k%d" % i for i in range(100)]
+    client = stage.client(first)
+    for key in keys:
+        assert client.ask(b"set %s 0 0 1\r\nx\r\n" % key) == b"STORED\r\n"
+    assert client.ask(b"set n 0 0 7\r\n%d\r\n" % number) == b"STORED\r\n"
+    primary.kill()
+    wait_for_states(first, "down", "up")
+    first.inject(STOP, number + 1)
+    client.send(b"incr n 1\r\n")
+    first.wait_stopped()
+    primary.start(primary.port)
+    newest = {key: b"newer" for key in keys}
+    with second.client() as other:
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            for key in keys:
+                assert other.ask(b"set %s 0 0 5\r\nnewer\r\n" % key) == (
+                    b"STORED\r\n")
+        wait_for_states(second, "up", "up")
+        first.cont()
+        wait_for(lambda: "held up, and another magent has served meanwhile" in
+                 first.output(), "the first one to notice it")
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            assert values(second, keys) == newest
+    wait_for_states(first, "up", "up")
+    assert not [line for line in troubles(first, second)
+                if "wrote past" in line]
+    for server in primary, backup:
+        assert values(server, keys) == newest
 
 
 @pytest.mark.skipif(not threads.can_stop(), reason="cannot stop threads")

@@ -6,15 +6,15 @@ import tempfile
 
 from lib.servers import Magent, built, sanitized
 
-COUNTDOWN, NO_MEMORY, SOCKETS = range(3)
+COUNTDOWN, NO_MEMORY, SOCKETS, STOP = range(4)
 
 
 class InjectedMagent(Magent):
     def __init__(self, *arguments):
         super().__init__(*arguments)
         self.file = tempfile.NamedTemporaryFile()
-        self.file.truncate(8 * 3)
-        self.page = mmap.mmap(self.file.fileno(), 8 * 3)
+        self.file.truncate(8 * 4)
+        self.page = mmap.mmap(self.file.fileno(), 8 * 4)
         self.environment = dict(
             os.environ, INJECT=self.file.name,
             LD_PRELOAD=built("inject", "-shared", "-fPIC", "-ldl"))
@@ -42,7 +42,7 @@ class InjectedMagent(Magent):
     def close(self):
         if self.file.closed:
             return
-        for which in COUNTDOWN, NO_MEMORY, SOCKETS:
+        for which in COUNTDOWN, NO_MEMORY, SOCKETS, STOP:
             self.inject(which, 0)
         super().close()
         self.page.close()

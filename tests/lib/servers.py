@@ -115,6 +115,9 @@ class Process:
     def stop(self):
         """SIGSTOP; return when it has stopped."""
         self.signal(signal.SIGSTOP)
+        self.wait_stopped()
+
+    def wait_stopped(self):
         wait_for(lambda: self._state() == "T", "pid to stop")
 
     def cont(self):

@@ -1,21 +1,26 @@
 /*
  * Faults of the system, for LD_PRELOAD.
  *
- * INJECT names a file of three 64-bit numbers, which whoever runs the program
+ * INJECT names a file of four 64-bit numbers, which whoever runs the program
  * changes while it runs:
  *	0  counts down with each allocation; the one that makes it 0 fails
  *	1  not 0: all allocations fail
  *	2  not 0: calls on sockets are interrupted, refused for now, or do a few
  *	   bytes only; every third goes as asked
+ *	3  not 0: recv() that reads this number, in digits, stops the process,
+ *	   and makes it 0
  */
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <inttypes.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -29,6 +34,7 @@ struct page {
 	int64_t countdown;
 	int64_t no_memory;
 	int64_t sockets;
+	int64_t stop;
 };
 
 static struct page none;
@@ -169,10 +175,27 @@ disturb(size_t *most)
 	}
 }
 
+static void
+stop_at_number(const void *bytes, ssize_t n)
+{
+	char number[24];
+	int length = snprintf(number, sizeof(number), "%" PRId64, page->stop);
+
+	if (n < length ||
+	    memmem(bytes, (size_t)n, number, (size_t)length) == NULL)
+		return;
+	page->stop = 0;
+	raise(SIGSTOP);
+}
+
 ssize_t
 recv(int fd, void *buffer, size_t n, int flags)
 {
-	return disturb(&n) ? -1 : NEXT(recv)(fd, buffer, n, flags);
+	ssize_t got = disturb(&n) ? -1 : NEXT(recv)(fd, buffer, n, flags);
+
+	if (page->stop != 0)
+		stop_at_number(buffer, got);
+	return got;
 }
 
 ssize_t

@@ -1654,6 +1654,89 @@ test_socket_that_ends_unsent_may_be_replaced_in_ended(void)
 	close_end(&end);
 }
 
+static struct end *closed_late; /* on_late() closes it */
+static unsigned int late;       /* how often that was called */
+
+static bool
+on_late(void *owner)
+{
+	const bool *forgets = owner;
+
+	late++;
+	if (*forgets) {
+		conn_close(closed_late->conn, false);
+		closed_late->conn = NULL;
+	}
+	return *forgets;
+}
+
+/* Two conns of the first rank, and one of the second, have something to send
+   when the time is over. */
+static void
+end_late(bool forgets)
+{
+	struct end first, other, last = detached_end();
+
+	open_end(&first, NULL);
+	open_end(&other, NULL);
+	open_conn(&last, CONN_FLUSHED_LAST);
+	attach(&last, SOCK_STREAM);
+	conn_write(first.conn, "one", 3);
+	conn_write(other.conn, "two", 3);
+	conn_write(last.conn, "three", 5);
+	closed_late = &first;
+	late = 0;
+	conn_loop_set_late(loop, on_late, &forgets);
+	conn_loop_set_deadline(loop, conn_loop_now(loop) - 1);
+	turns(2);
+	check(late == 1);
+	check_heard(&first, forgets ? "" : "one");
+	check_heard(&other, "two");
+	check_heard(&last, forgets ? "" : "three");
+	check_events(&last, forgets ? "x" : "");
+	check(!forgets || last.error == ECANCELED);
+	close_end(&last);
+	close_end(&other);
+	if (!forgets)
+		close_end(&first);
+	else
+		close(first.peer);
+	conn_loop_set_late(loop, NULL, NULL);
+}
+
+static void
+test_turn_that_ends_late_asks_before_it_sends(void)
+{
+	end_late(false);
+	end_late(true);
+}
+
+/* Nothing is asked in time, nor if nothing is to be sent first. */
+static void
+test_turn_that_ends_in_time_asks_nobody(void)
+{
+	bool forgets = true;
+	struct end first, last = detached_end();
+
+	open_end(&first, NULL);
+	open_conn(&last, CONN_FLUSHED_LAST);
+	attach(&last, SOCK_STREAM);
+	late = 0;
+	conn_loop_set_late(loop, on_late, &forgets);
+	conn_loop_set_deadline(loop, conn_loop_now(loop) + 60000);
+	conn_write(first.conn, "one", 3);
+	turns(1);
+	conn_loop_set_deadline(loop, 0);
+	conn_write(last.conn, "two", 3);
+	turns(1);
+	check(late == 0);
+	check_heard(&first, "one");
+	check_heard(&last, "two");
+	close_end(&first);
+	close_end(&last);
+	conn_loop_set_late(loop, NULL, NULL);
+}
+
 static void
 test_reserved_timers_are_none_that_run(void)
 {
@@ -1678,6 +1761,8 @@ main(void)
 	timer = event_new(base, -1, 0, on_timer, &waited);
 	loop = conn_loop_new(base);
 	unit_need(timer != NULL && loop != NULL, "conn_loop_new");
+	RUN(test_turn_that_ends_late_asks_before_it_sends);
+	RUN(test_turn_that_ends_in_time_asks_nobody);
 	RUN(test_reserved_timers_are_none_that_run);
 	RUN(test_input_left_over_is_offered_again_with_what_follows);
 	RUN(test_input_of_wanted_message_takes_memory_as_it_comes);
