@@ -19,21 +19,37 @@
 #include "mirror/peer.h"
 #include "mirror/stamp.h"
 
+/* Whether the mate was filled while the peer was away, which has nothing that
+   it lacks: its stamp is to be that of both, and says that it is not whole. */
+static bool
+was_filled_alone(const struct peer *mate, const struct peer *peer)
+{
+	struct bond *bond = bond_of(mate, peer);
+	uint64_t stamp = bond_side(bond, mate)->stamp;
+
+	return stamp != STAMP_MISSING && stamp < STAMP_FIRST &&
+	    stamp >= bond_side(bond, peer)->stamp;
+}
+
 /* What has been at the address of the peer until now may come back: so the
    mates get higher stamps than that has. */
 void
 goals_mark_filling(struct peer *peer)
 {
 	struct peer *mate;
+	bool is_filling;
 	size_t i;
 
 	assert(peer_is_mirror(peer) || peer->state == PEER_INVALIDATE);
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
 		mate = pairs_partner(peer, i);
-		if (mate == NULL || behind_of(peer, mate) != BEHIND_ALL)
+		if (mate == NULL)
 			continue;
-		stamp_give(bond_of(peer, mate), peer, bond_filling());
-		if (peer_is_mirror(mate))
+		is_filling = behind_of(peer, mate) == BEHIND_ALL;
+		if (is_filling)
+			stamp_give(bond_of(peer, mate), peer, bond_filling());
+		if (peer_is_mirror(mate) &&
+		    (is_filling || was_filled_alone(mate, peer)))
 			stamp_raise(bond_of(peer, mate), mate, NULL);
 	}
 }
@@ -68,14 +84,15 @@ goals_raise_alone(struct peer *peer)
 	}
 }
 
-/* Whether the mate has been written past the peer by somebody else. */
+/* Whether somebody else has written past the peer to the mate: nobody has to
+   one that is just being filled. */
 static bool
 lacks_more(const struct peer *peer, const struct peer *mate)
 {
 	struct bond *bond = bond_of(peer, mate);
 	uint64_t stamp = bond_side(bond, mate)->stamp;
 
-	return behind_of(peer, mate) == BEHIND_KEYS &&
+	return behind_of(peer, mate) == BEHIND_KEYS && stamp >= STAMP_FIRST &&
 	    stamp > bond_side(bond, peer)->stamp &&
 	    (bond->is_foreign || stamp != bond->known);
 }
@@ -90,7 +107,8 @@ set_goal(const struct peer *peer, struct peer *mate)
 	if (from->stamp == STAMP_MISSING)
 		stamp_give_first(bond, mate);
 	side->goal = STAMP_MISSING;
-	if (from->stamp > side->stamp && !bond_lacks_room(bond))
+	if (from->stamp >= STAMP_FIRST && from->stamp > side->stamp &&
+	    !bond_lacks_room(bond))
 		side->goal = from->stamp;
 }
 

@@ -14,7 +14,7 @@ struct peer;
 
 /* The peer is back, and lacks all that some of its partners hold, or is going
    to: its stamps say so from now on, and theirs are higher than any that it may
-   have had. */
+   have had.  So are those of partners that were filled while it was away. */
 void goals_mark_filling(struct peer *peer);
 
 /* The peer, a mirror, has kept what its partners have dropped, and is about to
