@@ -43,6 +43,7 @@
 #include "mirror/peer.h"
 #include "mirror/recovery.h"
 #include "mirror/second.h"
+#include "mirror/stamp.h"
 #include "proto.h"
 #include "server/server.h"
 
@@ -261,13 +262,22 @@ settle(struct flush *flush)
  * Under way
  */
 
+/* What magents keep on the server has gone as well: who is away is behind from
+   here on. */
+static void
+restore_own_items(struct peer *peer)
+{
+	goals_restamp(peer);
+	stamp_restore_serving(peer);
+}
+
 static void
 on_flush_second(void *owner, bool is_over)
 {
 	struct flush_branch *branch = owner;
 
 	if (is_over)
-		goals_restamp(branch->peer);
+		restore_own_items(branch->peer);
 	else
 		peer_add_all_dirty(branch->peer);
 	close_flush_branch(branch->flush);
@@ -331,8 +341,7 @@ submit_flush(struct flush_branch *branch)
 	};
 	peer_submit(branch->peer, 0, &branch->call, line, sizeof(line) - 1,
 	    NULL, 0, NULL);
-	/* Its stamps go as well: who is away is behind from here on. */
-	goals_restamp(branch->peer);
+	restore_own_items(branch->peer);
 }
 
 /* Each mirror has carried out what it was sent, on all its links. */

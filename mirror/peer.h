@@ -89,7 +89,8 @@ struct peer {
 	int64_t active_ms;
 	bool active_is_new;
 	bool is_left; /* to another magent: see follow.c */
-	/* What those who serve have said on it, when that was read last. */
+	/* What those who serve have said on it: others, when that was read
+	   last. */
 	uint64_t serving[SERVING_SLOTS];
 	/* What gives it back what reads of ours have won. */
 	LIST_HEAD(, giveback) giving_back;

@@ -24,7 +24,9 @@
 #include "mirror/survey.h"
 
 struct probe {
-	struct pairs *pairs;   /* borrowed */
+	struct pairs *pairs; /* borrowed */
+	void (*looked)(void *owner, bool differs);
+	void *owner;           /* borrowed */
 	struct survey *survey; /* NULL: no look is under way */
 	int64_t began_ms;      /* when it began */
 };
@@ -136,7 +138,8 @@ on_looked(void *owner)
 	struct probe *probe = owner;
 
 	probe->survey = NULL;
-	probe_compare(probe->pairs, false, probe->began_ms);
+	probe->looked(probe->owner,
+	    probe_compare(probe->pairs, false, probe->began_ms));
 }
 
 void
@@ -149,12 +152,16 @@ probe_look(struct probe *probe, int64_t now_ms)
 }
 
 struct probe *
-probe_new(struct pairs *pairs)
+probe_new(struct pairs *pairs, void (*looked)(void *owner, bool differs),
+    void *owner)
 {
 	struct probe *probe = calloc(1, sizeof(*probe));
 
-	if (probe != NULL)
-		probe->pairs = pairs;
+	if (probe == NULL)
+		return NULL;
+	probe->pairs = pairs;
+	probe->looked = looked;
+	probe->owner = owner;
 	return probe;
 }
 

@@ -12,8 +12,11 @@
 struct pairs;
 struct probe;
 
-/* Returns NULL when out of memory.  pairs is borrowed. */
-struct probe *probe_new(struct pairs *pairs);
+/* looked() is called with owner, from the loop, at the end of each look, when
+   all that was read was compared; differs: stamps of servers that should be
+   equal are not.  Returns NULL when out of memory.  pairs is borrowed. */
+struct probe *probe_new(struct pairs *pairs,
+    void (*looked)(void *owner, bool differs), void *owner);
 void probe_free(struct probe *probe); /* NULL is fine */
 
 /* Begin to look, unless a look is under way.  This is to be called each second.

@@ -60,6 +60,11 @@ enum {
 	/* For another magent to see that a server is being filled: see
 	   FOLLOW_MS in follow.c. */
 	COMPANY_MS = 150,
+	/* Another magent that answers from a server which is behind sees that
+	   in two looks, of a second each, if it can. */
+	IN_USE_MS = 3000,
+	/* Between two looks whether it has. */
+	IN_USE_LOOK_MS = 100,
 	/* So many repairs may be left when the gate is closed for them. */
 	REPAIRS_LEFT = 16,
 	/* The scrub gets that part of the memory for keys. */
@@ -89,6 +94,10 @@ struct recovery {
 	/* Owned: ends the wait for another magent that is to send its effects
 	   to the server, too. */
 	struct event *company;
+	/* Owned: another look whether another magent answers from the
+	   server. */
+	struct event *in_use;
+	int64_t in_use_ms; /* since when it waits for that; 0: it does not */
 };
 
 struct recoveries {
@@ -197,14 +206,58 @@ begin_return(struct recovery *recovery)
 		on_tokens_given(recovery);
 }
 
+/* Whether another magent answers from the server what would be deleted on it
+   next: its clients would miss that. */
+static bool
+is_in_use(const struct recovery *recovery)
+{
+	const struct peer *peer = recovery->peer;
+
+	return peer_is_shared(peer) && !peer->is_uncovered &&
+	    (peer->has_old_part || dirty_is_all(peer->dirty) ||
+		dirty_count(peer->dirty) > 0);
+}
+
+/* Returns false if it has waited for long enough. */
+static bool
+await_other(struct recovery *recovery)
+{
+	struct timeval wait = { .tv_usec = IN_USE_LOOK_MS * 1000 };
+	int64_t now = conn_loop_now(recovery->all->loop);
+
+	if (recovery->in_use_ms == 0) {
+		recovery->in_use_ms = now;
+		log_info("s %s: another magent answers from it: it waits",
+		    peer_name(recovery->peer));
+	}
+	if (now - recovery->in_use_ms >= IN_USE_MS)
+		return false;
+	event_add(recovery->in_use, &wait);
+	return true;
+}
+
 /* To drain it may have taken long. */
 static void
 on_stood_drained(void *owner)
 {
 	struct recovery *recovery = owner;
 
+	if (recovery->all->are_stopping ||
+	    (is_in_use(recovery) && await_other(recovery)))
+		return;
+	begin_return(recovery);
+}
+
+static void
+on_time_to_look_again(evutil_socket_t fd, short what, void *arg)
+{
+	struct recovery *recovery = arg;
+
+	(void)fd;
+	(void)what;
+	assert(recovery->peer->state == PEER_DRAIN);
 	if (!recovery->all->are_stopping)
-		begin_return(recovery);
+		arrival_confirm(&recovery->arrival, on_stood_drained);
 }
 
 static void
@@ -637,6 +690,16 @@ give_up_for_other(struct recovery *recovery)
 		    "is left to another magent, which serves clients");
 }
 
+static void
+on_all_looked_at(void *owner, bool differs)
+{
+	struct recoveries *all = owner;
+
+	if (!all->are_stopping)
+		serving_look(all->serving,
+		    differs ? LOOK_DIFFERENT : LOOK_EQUAL);
+}
+
 /* Servers that have been up for a while are steady. */
 static void
 on_steady(evutil_socket_t fd, short what, void *arg)
@@ -650,7 +713,6 @@ on_steady(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	if (pairs_are_mirrored(all->pairs) && !all->are_stopping) {
 		probe_look(all->probe, now);
-		serving_look(all->serving, false);
 		rest_say(all->rest);
 	}
 	for (i = 0; i < pairs_peer_count(all->pairs); i++) {
@@ -667,12 +729,14 @@ on_steady(evutil_socket_t fd, short what, void *arg)
  */
 
 static void
-stop_survey(struct recovery *recovery)
+stop_waiting(struct recovery *recovery)
 {
 	if (recovery->survey != NULL)
 		survey_cancel(recovery->survey);
 	recovery->survey = NULL;
 	event_del(recovery->company);
+	event_del(recovery->in_use);
+	recovery->in_use_ms = 0;
 }
 
 static void
@@ -695,7 +759,7 @@ on_server_failed(void *owner)
 	event_del(recovery->warm_end);
 	drain_stop(&recovery->drain);
 	arrival_stop(&recovery->arrival);
-	stop_survey(recovery);
+	stop_waiting(recovery);
 	rebuilder_stop(&recovery->rebuilder);
 	invalidation_stop(recovery->invalidation);
 	if (recovery->links != NULL)
@@ -763,6 +827,8 @@ recovery_init(struct recovery *recovery, struct recoveries *all,
 	    on_warm_end, recovery);
 	recovery->company = event_new(conn_loop_base(all->loop), -1, 0,
 	    on_company, recovery);
+	recovery->in_use = event_new(conn_loop_base(all->loop), -1, 0,
+	    on_time_to_look_again, recovery);
 	recovery->invalidation = invalidation_new(all->loop, peer,
 	    &on_invalidation, recovery);
 	return drain_init(&recovery->drain, all->loop, peer,
@@ -770,7 +836,8 @@ recovery_init(struct recovery *recovery, struct recoveries *all,
 	    rebuilder_init(&recovery->rebuilder, all->loop, peer, all->rest,
 		&on_rebuilder, recovery) &&
 	    recovery->warm_end != NULL && recovery->company != NULL &&
-	    recovery->invalidation != NULL && recovery->repairs != NULL;
+	    recovery->in_use != NULL && recovery->invalidation != NULL &&
+	    recovery->repairs != NULL;
 }
 
 static void
@@ -783,6 +850,8 @@ recovery_destroy(struct recovery *recovery)
 		event_free(recovery->warm_end);
 	if (recovery->company != NULL)
 		event_free(recovery->company);
+	if (recovery->in_use != NULL)
+		event_free(recovery->in_use);
 	rebuilder_destroy(&recovery->rebuilder);
 }
 
@@ -820,7 +889,7 @@ recoveries_new(struct conn_loop *loop, struct resolver *resolver,
 	all->pairs = pairs_new(loop, resolver, servers, server_settings,
 	    &on_server);
 	if (all->pairs != NULL)
-		all->probe = probe_new(all->pairs);
+		all->probe = probe_new(all->pairs, on_all_looked_at, all);
 	if (all->pairs != NULL)
 		all->serving = serving_new(loop, all->pairs, on_unclean, all);
 	if (all->serving != NULL)

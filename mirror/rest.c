@@ -87,11 +87,27 @@ hurry_all(const struct rest *rest)
  * Looking
  */
 
+/* To others, on each server. */
+static void
+say_active(const struct rest *rest)
+{
+	uint64_t id = pairs_magent_id(rest->pairs);
+	struct peer *peer;
+	size_t i;
+
+	for (i = 0; i < pairs_peer_count(rest->pairs); i++) {
+		peer = pairs_peer(rest->pairs, i);
+		if (peer_is_mirror(peer) && peer->state != PEER_STARTING)
+			stamp_say_active(peer, id);
+	}
+}
+
 static void
 end_look(struct rest *rest)
 {
 	assert(rest->is_looking && rest->survey == NULL);
 	rest->is_looking = rest->is_ignorant = false;
+	say_active(rest);
 	serving_say(rest->serving);
 	gate_release_all(pairs_gate(rest->pairs));
 }
@@ -183,7 +199,7 @@ on_rest_surveyed(void *owner)
 	rest->survey = NULL;
 	if (!rest->is_sure) {
 		take_back(rest);
-		serving_look(rest->serving, true);
+		serving_look(rest->serving, LOOK_FIRST);
 	}
 	differs = probe_compare(rest->pairs, rest->is_sure, rest->looked_ms);
 	if (differs && !rest->is_sure) {
@@ -294,7 +310,6 @@ rest_begins_anew(const struct rest *rest)
 void
 rest_say(struct rest *rest)
 {
-	uint64_t id = pairs_magent_id(rest->pairs);
 	struct peer *peer;
 	size_t i;
 
@@ -302,11 +317,11 @@ rest_say(struct rest *rest)
 		peer = pairs_peer(rest->pairs, i);
 		if (rest->is_rested || !peer_is_mirror(peer))
 			peer->said_id = 0;
-		else if (peer->state != PEER_STARTING)
-			stamp_say_active(peer, id);
 	}
-	if (!rest->is_rested)
-		serving_say(rest->serving);
+	if (rest->is_rested)
+		return;
+	say_active(rest);
+	serving_say(rest->serving);
 }
 
 bool

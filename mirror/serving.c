@@ -20,10 +20,12 @@
  * Invariant: a backup is not proved for a primary that was a mirror, as it was
  * itself, from the first look after a rest if that finds a mark, or from one
  * that finds a mark to be GONE, until all marks are ALIVE or not there, and the
- * copies were compared if one was GONE.  At the first look after a rest each
- * mark is NEW: its magent may have been killed since the look before.  If one
- * of the two is away then, or fails meanwhile, their bond is foreign: a rebuild
- * of our dirty keys would not be all.
+ * copies were compared if one was GONE.  Who takes its mark away has given the
+ * stamps that say what the backup lacks: so it is not proved either while
+ * stamps differ that are read with the marks.  At the first look after a rest
+ * each mark is NEW: its magent may have been killed since the look before.  If
+ * one of the two is away then, or fails meanwhile, their bond is foreign: a
+ * rebuild of our dirty keys would not be all.
  */
 
 #include "mirror/serving.h"
@@ -145,6 +147,7 @@ serving_say(struct serving *serving)
 		if (!peer_is_mirror(peer) || peer->state == PEER_STARTING)
 			continue;
 		stamp_say_serving(peer, serving->slot, number);
+		peer->serving[serving->slot] = number;
 		serving->is_said = true;
 	}
 }
@@ -230,7 +233,7 @@ drop_left_over(const struct serving *serving, unsigned int slot)
 
 /* Returns whether the mark is GONE from now on. */
 static bool
-look_at(struct serving *serving, unsigned int slot, bool is_first)
+look_at(struct serving *serving, unsigned int slot, enum serving_look look)
 {
 	struct other_mark *mark = &serving->others[slot];
 	uint64_t number = number_at(serving, slot);
@@ -243,7 +246,7 @@ look_at(struct serving *serving, unsigned int slot, bool is_first)
 		return false;
 	}
 	if (mark->state == MARK_NONE || is_another ||
-	    (is_first && mark->state == MARK_ALIVE))
+	    (look == LOOK_FIRST && mark->state == MARK_ALIVE))
 		mark->state = MARK_NEW;
 	else if (has_changed)
 		mark->state = MARK_ALIVE;
@@ -345,7 +348,7 @@ is_any_known(const struct serving *serving)
 }
 
 void
-serving_look(struct serving *serving, bool is_first)
+serving_look(struct serving *serving, enum serving_look look)
 {
 	bool is_gone;
 	unsigned int slot;
@@ -355,7 +358,7 @@ serving_look(struct serving *serving, bool is_first)
 	is_gone = look_at_covered(serving);
 	for (slot = 0; slot < SERVING_SLOTS; slot++) {
 		drop_left_over(serving, slot);
-		is_gone |= look_at(serving, slot, is_first);
+		is_gone |= look_at(serving, slot, look);
 	}
 	/* Another magent may have compared them: it takes the mark away. */
 	serving->is_comparing &= has_mark(serving, MARK_GONE);
@@ -367,11 +370,11 @@ serving_look(struct serving *serving, bool is_first)
 		if (!serving->is_unproved)
 			set_unproved(serving, true);
 		serving->unclean(serving->owner);
-	} else if (is_first && has_mark(serving, MARK_NEW) &&
+	} else if (look == LOOK_FIRST && has_mark(serving, MARK_NEW) &&
 	    !serving->is_unproved) {
 		set_unproved(serving, true);
-	} else if (serving->is_unproved && !serving->is_comparing &&
-	    !has_mark(serving, MARK_NEW)) {
+	} else if (look == LOOK_EQUAL && serving->is_unproved &&
+	    !serving->is_comparing && !has_mark(serving, MARK_NEW)) {
 		set_unproved(serving, false);
 	}
 }

@@ -50,9 +50,17 @@ void serving_begin_anew(struct serving *serving);
 void serving_carry(const struct serving *serving, struct carry *carry);
 void serving_take(struct serving *serving, const struct carry_line *line);
 
-/* The marks were read.  is_first: since this magent has rested, so that
-   others may have served. */
-void serving_look(struct serving *serving, bool is_first);
+/* How the stamps of servers that should be equal were found, with the marks. */
+enum serving_look {
+	/* It is not known yet, and this magent has rested until now, so that
+	   others may have served. */
+	LOOK_FIRST,
+	LOOK_EQUAL,
+	LOOK_DIFFERENT,
+};
+
+/* The marks were read. */
+void serving_look(struct serving *serving, enum serving_look look);
 
 /* The copies were compared. */
 void serving_proved(struct serving *serving);

@@ -340,15 +340,15 @@ store_number(struct peer *peer, struct call *call, const char *verb,
 	    (size_t)length, NULL);
 }
 
-/* Set a number, which is there for so many seconds, or less. */
+/* Set or add a number, which is there for so many seconds, or less. */
 static void
-set_for_now(struct peer *peer, const char *key, const char *seconds,
-    uint64_t number)
+store_for_now(struct peer *peer, const char *verb, const char *key,
+    const char *seconds, uint64_t number)
 {
 	struct gift *gift = gift_new(PROTO_EXPECT_STORED);
 
 	if (gift != NULL)
-		store_number(peer, &gift->call, "set", key, seconds, number);
+		store_number(peer, &gift->call, verb, key, seconds, number);
 }
 
 static void
@@ -402,7 +402,7 @@ stamp_add_twins(struct bond *bond, struct peer *peer, uint64_t stamp)
 void
 stamp_say_active(struct peer *peer, uint64_t id)
 {
-	set_for_now(peer, active_key, ACTIVE_SECONDS, id);
+	store_for_now(peer, "set", active_key, ACTIVE_SECONDS, id);
 	peer->said_id = id;
 }
 
@@ -422,7 +422,7 @@ stamp_renew_claim(const struct bond *bond, struct peer *peer,
 	char key[BOND_KEY_MAX];
 
 	bond_claim_key(bond, key);
-	set_for_now(peer, key, CLAIM_SECONDS, keys_done + 1);
+	store_for_now(peer, "set", key, CLAIM_SECONDS, keys_done + 1);
 }
 
 static void
@@ -449,14 +449,34 @@ stamp_drop_claim(const struct bond *bond, struct peer *peer)
 	delete_item(peer, key);
 }
 
-void
-stamp_say_serving(struct peer *peer, unsigned int slot, uint64_t number)
+static void
+store_serving(struct peer *peer, const char *verb, unsigned int slot,
+    uint64_t number)
 {
 	char key[BOND_KEY_MAX];
 
 	put_serving_key(slot, key);
 	key[sizeof(serving_key)] = '\0';
-	set_for_now(peer, key + 1, "0", number);
+	store_for_now(peer, verb, key + 1, "0", number);
+}
+
+void
+stamp_say_serving(struct peer *peer, unsigned int slot, uint64_t number)
+{
+	store_serving(peer, "set", slot, number);
+}
+
+void
+stamp_restore_serving(struct peer *peer)
+{
+	unsigned int slot;
+
+	/* Who has said more since is right. */
+	for (slot = 0; slot < SERVING_SLOTS; slot++)
+		if (peer->serving[slot] != 0)
+			store_serving(peer, "add", slot, peer->serving[slot]);
+	if (peer->said_id != 0)
+		stamp_say_active(peer, peer->said_id);
 }
 
 void

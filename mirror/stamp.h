@@ -57,6 +57,10 @@ void stamp_say_active(struct peer *peer, uint64_t id);
 void stamp_say_serving(struct peer *peer, unsigned int slot, uint64_t number);
 void stamp_drop_serving(struct peer *peer, unsigned int slot);
 
+/* A flush_all has dropped what the server had of those who serve, us and
+   others: put it back. */
+void stamp_restore_serving(struct peer *peer);
+
 /* Add, renew and take away the item that says that one of the two is being
    rebuilt; see claim.h. */
 void stamp_add_claim(const struct bond *bond, struct peer *peer,

@@ -365,6 +365,29 @@ def test_flush_all_through_one_of_two_magents_is_no_failure(stage, flush):
     assert troubles(*magents) == []
 
 
+SERVING = [b"magent:serving%d" % slot for slot in range(4)]
+
+
+def test_flush_all_keeps_the_marks_of_those_who_serve(stage):
+    """If one of them is killed now, the copies are to be compared."""
+    primary, backup = stage.memcached(), watched(stage)
+    magents = [started(stage, [primary], [backup]) for _ in range(2)]
+    clients = [stage.client(magent) for magent in magents]
+
+    def counts():
+        for client in clients:
+            assert client.ask(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
+        return [len(values(server, SERVING)) for server in (primary, backup)]
+
+    wait_for(lambda: counts() == [2, 2], "the marks of both")
+    seen = looks(backup.asked())
+    wait_for(lambda: counts() and looks(backup.asked()) >= seen + 4,
+             "both to see them")
+    for turn in range(10):
+        assert clients[turn % 2].ask(b"flush_all\r\n") == b"OK\r\n"
+        wait_for(lambda: counts() == [2, 2], "the marks", timeout=0.1)
+
+
 def has_no_room(line):
     """Refuses to store what magents keep, as a memcached whose memory is taken
     by items of other sizes."""

@@ -1,16 +1,23 @@
 """Several magents serve clients from the same servers at the same time: one on
 each web server, or one for each half of the keys.
 """
+import itertools
 import signal
+import threading
 
 import pytest
 
-from faults import Load, Plain
+from faults import Isolated, Load, Plain, can_isolate
 from lib.net import wait_for
 from lib.servers import sanitized
+from lib.stamps import values
 from takeover import LOAD, READS, Row, Takeover
 
 WORK = 15000            # operations
+MANY = 2000             # keys that take a while to delete
+
+needs_network = pytest.mark.skipif(
+    not can_isolate(), reason="cannot make network namespaces")
 
 
 def scrub(scene):
@@ -47,3 +54,53 @@ def test_magent_of_half_of_the_keys_is_killed(stage, victim):
     scene.check()
     verdict = other.end()
     assert verdict.faultless(), "%s\n%s" % (verdict, verdict.report[:4000])
+
+
+class Reader(threading.Thread):
+    """Reads keys again and again, and counts those that are missing."""
+
+    def __init__(self, proxy, keys):
+        super().__init__()
+        self.proxy, self.keys = proxy, keys
+        self.missing = self.turns = 0
+        self.is_over = threading.Event()
+
+    def run(self):
+        while not self.is_over.is_set():
+            self.missing += len(self.keys) - len(values(self.proxy, self.keys))
+            self.turns += 1
+
+    def end(self):
+        self.is_over.set()
+        self.join()
+
+
+@needs_network
+def test_what_another_magent_answers_from_is_not_deleted(stage):
+    """One magent has lost the primary for a moment, and clients have written
+    meanwhile what it is to forget: the other magent has not seen that yet."""
+    scene = Takeover(stage, "pair", Isolated)
+    lost, other = scene.proxies
+    primary, = scene.primaries
+    keys = [b"k%d" % i for i in range(MANY)]
+    for proxy in other, lost:
+        assert set(proxy.talk(b"".join(
+            b"set %s 0 0 1\r\n1\r\n" % key for key in keys)).split()) == {
+                b"STORED"}
+    readers = [Reader(other, keys[i::40]) for i in range(4)]
+    for reader in readers:
+        reader.start()
+    scene.cut(primary, 0)
+    with lost.client() as client:
+        for turn in itertools.count():
+            lines = [b"set %s 0 0 1\r\n2\r\n" % key for key in keys]
+            assert client.talk(b"".join(lines)) == b"STORED\r\n" * len(lines)
+            if scene.states(0)[primary.address] != "up":
+                break
+    primary.network.heal()
+    wait_for(lambda: "rebuild, was" in lost.output(), "its return")
+    scene.wait_up(numbers=[0, 1])
+    for reader in readers:
+        reader.end()
+        assert reader.turns > 0 and reader.missing == 0
+    assert set(values(other, keys[:100]).values()) == {b"2"}

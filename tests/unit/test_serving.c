@@ -153,7 +153,7 @@ look(unsigned int slot, uint64_t number, bool is_first)
 {
 	now_ms += 1000;
 	peers[0].serving[slot] = peers[1].serving[slot] = number;
-	serving_look(serving, is_first);
+	serving_look(serving, is_first ? LOOK_FIRST : LOOK_EQUAL);
 }
 
 /* Whether the backup holds what the primary does, as far as is known. */
@@ -210,6 +210,21 @@ test_own_mark_is_nobody_elses(void)
 	end();
 }
 
+/* Who takes its mark away may have raised a stamp before. */
+static void
+test_backup_is_not_proved_while_stamps_differ(void)
+{
+	begin();
+	look(0, 100, true);
+	check(!is_proved());
+	peers[0].serving[0] = peers[1].serving[0] = 0;
+	serving_look(serving, LOOK_DIFFERENT);
+	check(!is_proved());
+	serving_look(serving, LOOK_EQUAL);
+	check(is_proved());
+	end();
+}
+
 static void
 test_own_mark_in_a_slot_that_is_another_ones_is_taken_away(void)
 {
@@ -227,7 +242,7 @@ test_own_mark_in_a_slot_that_is_another_ones_is_taken_away(void)
 	peers[0].serving[1] = peers[1].serving[1] = said;
 	/* That one is away, and then is there without it. */
 	peers[0].serving[0] = 0;
-	serving_look(serving, false);
+	serving_look(serving, LOOK_EQUAL);
 	check(dropped == 1 && peers[1].serving[0] == 0);
 	check(peers[1].serving[1] >> 32 == before >> 32);
 	end();
@@ -243,7 +258,7 @@ test_own_mark_that_comes_back_with_a_server_is_taken_away(void)
 	check(serving_rest(serving) && dropped == 1);
 	peers[1].state = PEER_UP;
 	peers[1].serving[0] = said;
-	serving_look(serving, false);
+	serving_look(serving, LOOK_EQUAL);
 	check(dropped == 2 && peers[1].serving[0] == 0);
 	check(uncleans == 0 && is_proved());
 	end();
@@ -517,6 +532,7 @@ main(void)
 	RUN(test_mark_is_left_and_taken_away);
 	RUN(test_taken_slots_are_left_alone);
 	RUN(test_own_mark_is_nobody_elses);
+	RUN(test_backup_is_not_proved_while_stamps_differ);
 	RUN(test_own_mark_in_a_slot_that_is_another_ones_is_taken_away);
 	RUN(test_own_mark_that_comes_back_with_a_server_is_taken_away);
 	RUN(test_other_that_serves_is_alive);
