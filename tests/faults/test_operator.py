@@ -5,7 +5,7 @@ be that of one register that nothing ever happened to.
 """
 import pytest
 
-from faults import Plain, Scene, fill, missing
+from faults import Plain, Replacer, Scene, fill, missing
 from lib.net import Client, wait_for
 from lib.servers import sanitized
 
@@ -94,15 +94,36 @@ def test_server_is_filled_anew(scene, role):
     assert missing(scene.proxy, KEYS) == 0
 
 
+def test_words_and_replacements_of_magent_do_not_mix(scene):
+    """Any word at any moment of a handover: what was answered with OK is so in
+    the next program."""
+    fill(scene.proxy, KEYS)
+    scene.start_load(flush=0)
+    replacer = Replacer(scene.proxy, 0.7)
+    replacer.start()
+    for _ in range(30 * ROUNDS):
+        victim = scene.dice.choice(scene.servers)
+        word = scene.dice.choice(["drain", "down", "rebuild", "up", "up"])
+        if scene.say(victim, word) == b"OK\r\n" and word != "rebuild":
+            assert is_held(scene, victim) == (word != "up")
+        scene.load.work(100)
+    assert replacer.finish() > 0
+    for server in scene.servers:
+        assert scene.say(server, "up") == b"OK\r\n"
+    scene.wait_up()
+    check(scene)
+    assert missing(scene.proxy, KEYS) == 0
+
+
 def test_both_of_two_partners_in_turn(scene):
-    """What only the first one has after the second was drained is not lost when
-    the first one is drained as soon as it may be."""
+    """Each is drained as soon as the other one is back, and lacks nothing of what
+    was written meanwhile."""
     fill(scene.proxy, KEYS)
     scene.start_load(flush=0)
     for i in range(2 * ROUNDS):
         for victim in scene.primaries[0], scene.backups[0]:
             wait_for(lambda: scene.say(victim, "drain") == b"OK\r\n",
-                     "the partners to be up")
+                     "the partners to be up", timeout=60)
             assert scene.say(victim, "up") == b"OK\r\n"
     scene.wait_up()
     check(scene)
