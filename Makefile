@@ -72,6 +72,7 @@ $U/test_marks: $(call OF,mirror/marks mirror/command mirror/abilities \
 	mirror/identity siphash $(PROTO))
 $U/test_md5: $(call OF,md5)
 $U/test_outbuf: $(call OF,outbuf pool block)
+$U/test_operator: $(call OF,mirror/operator)
 $U/test_pace: $(call OF,mirror/pace)
 $U/test_pair: $(call OF,mirror/pair mirror/peer mirror/behind mirror/blame \
 	mirror/bond mirror/command mirror/dirty mirror/identity mirror/stamp \

@@ -24,6 +24,14 @@ listen_on_tcp(struct sockets *sockets, const struct options *options)
 	return true;
 }
 
+/* Also where systemd has made the others: it does not know this one. */
+static bool
+listen_for_operator(struct sockets *sockets, const struct options *options)
+{
+	return options->admin_path == NULL ||
+	    sockets_bind_unix(sockets, options->admin_path, true);
+}
+
 bool
 listen_as_asked(struct sockets *sockets, const struct options *options)
 {
@@ -31,11 +39,12 @@ listen_as_asked(struct sockets *sockets, const struct options *options)
 	if (sockets_are_passed(sockets)) {
 		log_info("sockets of systemd: %zu; -p, -l and -f are not used",
 		    sockets_count(sockets));
-		return true;
+		return listen_for_operator(sockets, options);
 	}
 	return (options->listen_port == 0 || listen_on_tcp(sockets, options)) &&
 	    (options->socket_path == NULL ||
-		sockets_bind_unix(sockets, options->socket_path));
+		sockets_bind_unix(sockets, options->socket_path, false)) &&
+	    listen_for_operator(sockets, options);
 }
 
 bool

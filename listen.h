@@ -6,8 +6,8 @@
 struct options;
 struct sockets;
 
-/* Listen where the options say; or on nothing more, if systemd has made the
-   sockets.  Returns false after one line in the log. */
+/* Listen where the options say; or for the operator only, if systemd has made
+   the other sockets.  Returns false after one line in the log. */
 bool listen_as_asked(struct sockets *sockets, const struct options *options);
 
 /* The same of --metrics, which systemd does not know. */

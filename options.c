@@ -38,6 +38,7 @@ enum {
 	OPTION_HOTKEYS,
 	OPTION_HEALTH,
 	OPTION_METRICS,
+	OPTION_ADMIN,
 	/* Bytes of the longest host name that DNS allows. */
 	HOST_MAX = 253,
 	/* Where the help of an option begins in the usage text. */
@@ -271,14 +272,27 @@ take_port(struct options *options, const char *argument)
 	return parse_count(argument, 0, 65535, &options->listen_port);
 }
 
+/* The same for the path of a socket. */
+static const char *
+take_socket_path(char **path, const char *argument)
+{
+	const char *problem = take_path(path, argument);
+
+	if (problem == NULL && strlen(*path) > ADDRESS_PATH_MAX)
+		return "the absolute path has more than 107 bytes";
+	return problem;
+}
+
 static const char *
 take_socket(struct options *options, const char *argument)
 {
-	const char *problem = take_path(&options->socket_path, argument);
+	return take_socket_path(&options->socket_path, argument);
+}
 
-	if (problem == NULL && strlen(options->socket_path) > ADDRESS_PATH_MAX)
-		return "the absolute path has more than 107 bytes";
-	return problem;
+static const char *
+take_admin(struct options *options, const char *argument)
+{
+	return take_socket_path(&options->admin_path, argument);
 }
 
 static const char *
@@ -505,6 +519,10 @@ static const struct entry entries[] = {
 	    take_port },
 	{ 'f', "socket", "PATH", NULL, "unix socket to listen on",
 	    take_socket },
+	{ OPTION_ADMIN, "admin", "PATH", NULL,
+	    "the same for its owner alone, who may\n"
+	    "take servers out there",
+	    take_admin },
 	{ 'n', "max-clients", "NUMBER", "4096", "clients at a time",
 	    take_clients },
 	{ 'i', "connections", "NUMBER", "1", "connections per server, 1 to 64",
@@ -882,6 +900,11 @@ check_together(const struct options *options)
 		    stderr);
 		return false;
 	}
+	if (options->socket_path != NULL && options->admin_path != NULL &&
+	    strcmp(options->socket_path, options->admin_path) == 0) {
+		fputs("magent: --admin: is the path of -f\n", stderr);
+		return false;
+	}
 	if (options->item_size > options->memory_limit / 2) {
 		fprintf(stderr,
 		    "magent: -I %zu: more than half of the memory "
@@ -956,11 +979,12 @@ options_free(struct options *options)
 	memset(&options->health, 0, sizeof(options->health));
 	memset(&options->metrics, 0, sizeof(options->metrics));
 	free(options->socket_path);
+	free(options->admin_path);
 	free(options->user);
 	free(options->group);
 	free(options->pid_file);
 	free(options->log_file);
-	options->socket_path = NULL;
+	options->socket_path = options->admin_path = NULL;
 	options->user = options->group = NULL;
 	options->pid_file = NULL;
 	options->log_file = NULL;

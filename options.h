@@ -42,7 +42,8 @@ struct options {
 	unsigned int shutdown_delay; /* seconds; default 0 */
 	/* --health, --metrics; owned; name is NULL: not given. */
 	struct address health, metrics;
-	bool check; /* --check: only see whether the options are right */
+	char *admin_path; /* --admin; as socket_path */
+	bool check;       /* --check: only see whether the options are right */
 };
 
 /*

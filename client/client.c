@@ -23,8 +23,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "carry.h"
+#include "client/admin.h"
 #include "client/budget.h"
 #include "client/stats.h"
 #include "conn.h"
@@ -464,11 +466,27 @@ drops_value(const struct proto_request *r)
 	    (r->command == PROTO_SET || r->command == PROTO_MS);
 }
 
+/* Whether it came by a unix socket: others may be anywhere. */
+static bool
+is_on_this_host(const struct client *client)
+{
+	socklen_t length = sizeof(int);
+	int family = AF_UNSPEC;
+
+	return getsockopt(conn_socket(client->conn), SOL_SOCKET, SO_DOMAIN,
+		   &family, &length) == 0 &&
+	    family == AF_UNIX;
+}
+
 /* Carry out the command r, or reply with its error. */
 static void
 handle(struct client *client, const struct proto_request *r, const char *bytes)
 {
 	if (r->error != NULL && !drops_value(r)) {
+		if (admin_is_word(r, bytes) && is_on_this_host(client)) {
+			answer(client, r, bytes);
+			return;
+		}
 		stats_count_error(stats_of(client), r);
 		if (!r->noreply)
 			reply(client, r->error, "\r\n");

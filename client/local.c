@@ -2,7 +2,7 @@
  * Answer the commands that are about no key.
  *
  * Invariant: each way through local_answer() gives the request its reply once,
- * or has a fanout or a flush_all do so later.
+ * or has a fanout, a flush_all or an operator's word do so later.
  */
 
 #include "client/local.h"
@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "block.h"
+#include "client/admin.h"
 #include "client/fanout.h"
 #include "client/report.h"
 #include "client/request.h"
@@ -178,8 +179,11 @@ void
 local_answer(struct local *local, struct request *request,
     const struct proto_request *r, const char *bytes)
 {
-	assert(r->error == NULL);
+	assert(r->error == NULL || r->command == PROTO_REFUSED);
 	switch (r->command) {
+	case PROTO_REFUSED:
+		admin_answer(local->env->pairs, request, r, bytes);
+		break;
 	case PROTO_VERSION:
 		answer_version(local, request);
 		break;

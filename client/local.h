@@ -1,7 +1,8 @@
 #ifndef LOCAL_H
 #define LOCAL_H
 
-/* Answer the commands that are about no key: version, stats and flush_all. */
+/* Answer the commands that are about no key: version, stats, flush_all, and the
+   words of an operator. */
 
 #include <stdbool.h>
 
@@ -23,9 +24,9 @@ struct local {
 
 /*
  * Give request, which is from request_new(), the reply to r, which was parsed
- * from bytes and has no error: a version, stats or flush_all.  In here, or when
- * the servers have answered.  answered() may run in here, and the request may
- * end.
+ * from bytes and has no error: a version, stats or flush_all; or that is a word
+ * of an operator: see admin.h.  In here, or when the servers have answered.
+ * answered() may run in here, and the request may end.
  */
 void local_answer(struct local *local, struct request *request,
     const struct proto_request *r, const char *bytes);

@@ -284,6 +284,8 @@ say_peer(struct page *page, unsigned int n, const struct peer *peer,
 	page_say(page, "STAT %u:role %s", n, peer_role(peer));
 	page_say(page, "STAT %u:state %s", n,
 	    peer_state_name(report_state(peer)));
+	page_say(page, "STAT %u:held %s", n,
+	    server_is_held(peer->server) ? "yes" : "no");
 	page_say(page, "STAT %u:seconds_in_state %lld", n,
 	    (long long)(now_ms - peer->changed_ms) / 1000);
 	page_say(page, "STAT %u:version %u.%u.%u", n, identity->version[0],

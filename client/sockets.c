@@ -281,12 +281,13 @@ lock_directory(const char *path)
 	return fd;
 }
 
-/* Every local user may use the socket, as every local user may use the port.
-   It is made with that mode: a later chmod() could hit another file. */
+/* Every local user may use the socket, as every local user may use the port;
+   unless it is private.  It is made with that mode: a later chmod() could hit
+   another file. */
 static int
-listen_on_path(const struct sockaddr_un *address)
+listen_on_path(const struct sockaddr_un *address, bool is_private)
 {
-	mode_t mask = umask(0);
+	mode_t mask = umask(is_private ? 0177 : 0);
 	int fd = listen_on((const struct sockaddr *)address, sizeof(*address),
 	    false);
 
@@ -295,7 +296,8 @@ listen_on_path(const struct sockaddr_un *address)
 }
 
 static bool
-bind_path(struct sockets *sockets, const struct sockaddr_un *address)
+bind_path(struct sockets *sockets, const struct sockaddr_un *address,
+    bool is_private)
 {
 	struct bound *bound;
 	struct stat status;
@@ -303,7 +305,7 @@ bind_path(struct sockets *sockets, const struct sockaddr_un *address)
 
 	if (is_stale(address))
 		unlink(address->sun_path);
-	fd = listen_on_path(address);
+	fd = listen_on_path(address, is_private);
 	if (fd == -1 ||
 	    !keep_socket(sockets, fd, (const struct sockaddr *)address,
 		sizeof(*address)))
@@ -358,14 +360,27 @@ find_path(struct sockets *sockets, const char *path)
 	return NULL;
 }
 
+/* Whether the file of a socket is for its owner alone. */
+static bool
+is_private_file(const char *path)
+{
+	struct stat status;
+
+	return lstat(path, &status) == 0 && (status.st_mode & 077) == 0;
+}
+
 bool
-sockets_bind_unix(struct sockets *sockets, const char *path)
+sockets_bind_unix(struct sockets *sockets, const char *path, bool is_private)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	struct bound *there = find_path(sockets, path);
 	bool is_path_bound;
 	int error, lock;
 
+	if (there != NULL && is_private && !is_private_file(path)) {
+		log_error("cannot listen on %s: others may use it", path);
+		return false;
+	}
 	if (there != NULL) {
 		there->is_asked = true;
 		return true;
@@ -373,7 +388,7 @@ sockets_bind_unix(struct sockets *sockets, const char *path)
 	lock = lock_directory(path);
 	assert(strlen(path) < sizeof(address.sun_path));
 	strcpy(address.sun_path, path);
-	is_path_bound = bind_path(sockets, &address);
+	is_path_bound = bind_path(sockets, &address, is_private);
 	error = errno;
 	if (lock != -1)
 		close(lock);

@@ -28,11 +28,12 @@ bool sockets_bind_tcp(struct sockets *sockets, const char *host,
     unsigned int port, bool may_come);
 
 /*
- * Listen on the unix socket at path, which every local user may use.
- * A file of a socket that nobody listens on is replaced.  Returns false after
- * one line in the log.
+ * Listen on the unix socket at path, which every local user may use; or, if it
+ * is private, this user and root alone.  A file of a socket that nobody listens
+ * on is replaced.  Returns false after one line in the log.
  */
-bool sockets_bind_unix(struct sockets *sockets, const char *path);
+bool sockets_bind_unix(struct sockets *sockets, const char *path,
+    bool is_private);
 
 /* What systemd calls those that it keeps for magent: see daemon_store(). */
 #define SOCKETS_STORED "magent"

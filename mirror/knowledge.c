@@ -29,6 +29,7 @@
 #include "mirror/flush.h"
 #include "mirror/gate.h"
 #include "mirror/identity.h"
+#include "mirror/operator.h"
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "mirror/repair.h"
@@ -116,6 +117,7 @@ enum {
 	SERVER_CONNECTS,
 	SERVER_HITS,
 	SERVER_MISSES,
+	SERVER_IS_HELD,
 	SERVER_NUMBERS,
 };
 
@@ -136,6 +138,7 @@ carry_server(struct carry *carry, const struct peer *peer)
 		[SERVER_CONNECTS] = counters->connects,
 		[SERVER_HITS] = peer->hits,
 		[SERVER_MISSES] = peer->misses,
+		[SERVER_IS_HELD] = server_is_held(peer->server),
 	};
 
 	carry_add(carry, "server", numbers, SERVER_NUMBERS, peer_name(peer),
@@ -184,6 +187,8 @@ take_server(struct knowledge *knowledge, const struct carry_line *line)
 		gate_hold(peer->gate, peer);
 		state_set(peer, PEER_DOWN, server_now(peer->server));
 	}
+	if (numbers[SERVER_IS_HELD] && !numbers[SERVER_IS_UP])
+		operator_hold(peer);
 	peer->mirror_since = numbers[SERVER_MIRROR_SINCE];
 	peer->has_old_part = numbers[SERVER_HAS_OLD_PART];
 	peer->clock_ahead = (int64_t)numbers[SERVER_CLOCK_AHEAD];

@@ -928,7 +928,8 @@ recoveries_start(struct recoveries *all)
 		/* See probe.h. */
 		if (pairs_are_mirrored(all->pairs))
 			server_set_asked(peer->server);
-		server_start(peer->server);
+		if (!server_is_held(peer->server))
+			server_start(peer->server);
 	}
 	if (pairs_are_mirrored(all->pairs))
 		rest_start(all->rest);
@@ -1018,6 +1019,12 @@ struct scrub *
 recoveries_scrub(struct recoveries *all)
 {
 	return all->scrub;
+}
+
+struct scrub *
+recovery_scrub(const struct peer *peer)
+{
+	return peer->recovery->all->scrub;
 }
 
 bool

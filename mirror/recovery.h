@@ -64,6 +64,9 @@ struct pairs *recoveries_pairs(struct recoveries *recoveries);
 /* The scrub, which the recoveries own. */
 struct scrub *recoveries_scrub(struct recoveries *recoveries);
 
+/* The same, by one of the peers. */
+struct scrub *recovery_scrub(const struct peer *peer);
+
 /* A peer that is up has lost all that it held: fill it from its partners.  They
    answer in its place meanwhile.  To be called in a job of the gate. */
 void recovery_refill(struct peer *peer);

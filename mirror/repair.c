@@ -125,6 +125,16 @@ repairs_await(struct repairs *repairs, size_t few, void (*done)(void *owner),
 	return true;
 }
 
+void
+repairs_set_hurry(struct repairs *repairs, bool is_in_hurry)
+{
+	if (repairs->copies == NULL)
+		return;
+	copies_set_hurry(repairs->copies, is_in_hurry);
+	/* What is not in a hurry waits for the gate in there. */
+	copies_go(repairs->copies);
+}
+
 bool
 repairs_finish(struct repairs *repairs, void (*done)(void *owner), void *owner)
 {

@@ -46,6 +46,10 @@ bool repairs_await(struct repairs *repairs, size_t few,
 bool repairs_finish(struct repairs *repairs, void (*done)(void *owner),
     void *owner);
 
+/* Whether they are copied although the gate is closed.  To be set back before
+   it is opened. */
+void repairs_set_hurry(struct repairs *repairs, bool is_in_hurry);
+
 /* to has failed: the keys that are left are dirty, and nobody waits. */
 void repairs_stop(struct repairs *repairs);
 

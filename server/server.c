@@ -10,7 +10,8 @@
  * Invariant: the links of a server are opened together and closed together, and
  * exactly while it is DOWN none is open.  The first one connects alone.  The
  * others connect when the owner knows who the server is, so no call on them is
- * carried out before that.  While a call has no answer, the timer is set.
+ * carried out before that.  While a call has no answer, the timer is set.  A
+ * server that is held is DOWN, and has no timer.
  */
 
 #include "server/server.h"
@@ -95,6 +96,7 @@ struct server {
 	bool is_irreplaceable; /* see server_set_irreplaceable() */
 	bool is_urgent;        /* see server_set_urgent() */
 	bool is_asked;         /* see server_set_asked() */
+	bool is_held;          /* see server_hold() */
 	/* When server_start() began to connect, and a name was looked up. */
 	int64_t started_ms, looked_up_ms;
 	/* How long the last connection took until it was heard of; -1: there
@@ -286,15 +288,17 @@ server_go_down(struct server *server, const char *why)
 	if (server->state == SERVER_DOWN)
 		return;
 	assert(TAILQ_EMPTY(&server->returned) && server->return_holds == 0);
-	if (server->state == SERVER_CONNECTED)
+	if (server->state == SERVER_CONNECTED && !server->is_held)
 		server->counters.failures++;
-	log_failure(server, why);
+	if (!server->is_held)
+		log_failure(server, why);
 	server->is_in_use = false;
 	close_links(server, &server->returned);
 	server->state = SERVER_DOWN;
 	server->fail_reason = NULL;
 	event_del(server->tick);
-	set_server_timer(server, retry_wait(server));
+	if (!server->is_held)
+		set_server_timer(server, retry_wait(server));
 	server->handler->failed(server->owner);
 }
 
@@ -398,6 +402,8 @@ on_endpoints_found(void *owner)
 {
 	struct server *server = owner;
 
+	if (server->is_held)
+		return;
 	if (server->state == SERVER_DOWN)
 		set_server_timer(server, 0);
 	else if (server->state == SERVER_CONNECTING &&
@@ -436,6 +442,7 @@ server_start(struct server *server)
 	struct timeval second = { .tv_sec = PROBE_SECONDS };
 
 	assert(server->state == SERVER_DOWN && server->fail_reason == NULL);
+	assert(!server->is_held);
 	assert(!server->timer_is_set && TAILQ_EMPTY(&server->returned));
 	if (!open_links(server)) {
 		close_links(server, &none);
@@ -470,6 +477,13 @@ set_server_timer(struct server *server, int64_t ms)
 	server->timer_is_set = true;
 	server->timer_due = conn_loop_now(server->loop) + ms;
 	event_add(server->timer, &wait);
+}
+
+static void
+stop_server_timer(struct server *server)
+{
+	server->timer_is_set = false;
+	event_del(server->timer);
 }
 
 /* Fail, but not before the present function has returned to the loop.  why must
@@ -583,6 +597,33 @@ server_connect_now(struct server *server)
 	if (server->state == SERVER_DOWN && server->timer_is_set &&
 	    server->return_holds == 0)
 		set_server_timer(server, 0);
+}
+
+void
+server_hold(struct server *server)
+{
+	assert(!server->is_held);
+	server->is_held = true;
+	stop_server_timer(server);
+	/* It is no failure of the server, so there is no reason to be told. */
+	server_fail(server, NULL);
+}
+
+void
+server_let_in(struct server *server)
+{
+	if (!server->is_held)
+		return;
+	assert(server->state == SERVER_DOWN && !server->timer_is_set);
+	server->is_held = false;
+	server_steady(server);
+	set_server_timer(server, 0);
+}
+
+bool
+server_is_held(const struct server *server)
+{
+	return server->is_held;
 }
 
 void

@@ -53,7 +53,7 @@ struct server *server_new(struct conn_loop *loop, struct resolver *resolver,
 void server_free(struct server *server);
 
 /* Connect for the first time.  connecting() runs in here, or failed() when out
-   of memory. */
+   of memory.  The server is not held. */
 void server_start(struct server *server);
 
 /* Connect the other links, when the first one has been answered and the owner
@@ -149,6 +149,16 @@ void server_hurry(struct server *server);
 
 /* Connect at once: it was no fault of the server that it has failed. */
 void server_connect_now(struct server *server);
+
+/* The operator holds the server down: close all connections, as server_fail()
+   does, and do not connect until server_let_in().  It is not held yet. */
+void server_hold(struct server *server);
+
+/* Connect at once, and again after each failure.  Nothing happens if the server
+   is not held. */
+void server_let_in(struct server *server);
+
+bool server_is_held(const struct server *server);
 
 /* Whether a connection is being made, or is going to be at once. */
 bool server_is_connecting(const struct server *server);
