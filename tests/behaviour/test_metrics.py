@@ -235,7 +235,7 @@ def test_it_is_not_ready_while_it_starts_and_while_it_stops(stage):
 
 
 @pytest.mark.parametrize("method, path, status", [
-    ("HEAD", "/metrics", 200), ("GET", "/", 404), ("GET", "/metrics/x", 404),
+    ("HEAD", "/metrics", 200), ("GET", "/x", 404), ("GET", "/metrics/x", 404),
     ("DELETE", "/metrics", 501), ("GET", "/" + "x" * 9000, 400)])
 def test_other_requests_are_refused(metered, method, path, status):
     answer = metered().ask(path, method)
