@@ -18,7 +18,8 @@ ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(LDFLAGS)
 LIBS = -levent_extra -levent_core -pthread
 
 SOURCES = $(wildcard *.c client/*.c mirror/*.c server/*.c)
-OBJECTS = $(SOURCES:%.c=$(BUILD)/%.o)
+PAGE = $(BUILD)/client/status_page
+OBJECTS = $(SOURCES:%.c=$(BUILD)/%.o) $(PAGE).o
 UNITS = $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 U = $(BUILD)/unit
 
@@ -30,6 +31,18 @@ $(BUILD)/magent: $(OBJECTS)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+# The page of --metrics, as the bytes of an array.
+$(PAGE).c: client/status.html
+	@mkdir -p $(@D)
+	@{ echo '#include "client/status.h"'; \
+	echo 'const unsigned char status_page[] = {'; \
+	od -A n -v -t u1 $< | sed 's/[0-9][0-9]*/&,/g'; \
+	echo '};'; \
+	echo 'const size_t status_page_bytes = sizeof(status_page);'; } >$@
+
+$(PAGE).o: $(PAGE).c
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 # A unit test links its module only, and what that is made of.
@@ -59,11 +72,13 @@ $U/test_endpoint: $(call OF,server/endpoint server/address log)
 $U/test_gate: $(call OF,mirror/gate)
 $U/test_hotkeys: $(call OF,client/hotkeys)
 $U/test_histogram: $(call OF,histogram carry log)
+$U/test_history: $(call OF,client/history histogram carry log)
 $U/test_holding: $(call OF,mirror/holding siphash)
 $U/test_inspect: $(call OF,mirror/inspect mirror/holding siphash pool block \
 	log)
 $U/test_identity: $(call OF,mirror/identity proto_reply)
 $U/test_ketama: $(call OF,ketama md5)
+$U/test_json: $(call OF,client/json)
 $U/test_keys: $(call OF,mirror/keys block)
 $U/test_link: $(call OF,server/link conn outbuf pool block log histogram \
 	carry $(PROTO))
@@ -90,8 +105,8 @@ $U/test_tokens: $(call OF,mirror/tokens mirror/abilities mirror/blame \
 $U/test_undecided: $(call OF,mirror/undecided mirror/dirty siphash)
 $U/test_unfinished: $(call OF,client/unfinished client/budget pool block)
 $U/test_zombie: $(call OF,server/zombie)
-UNITS_OF_LOOP = unfinished hotkeys bond budget conn dirty endpoint gate inspect link marks \
-	pace pair resolver serving tokens undecided zombie
+UNITS_OF_LOOP = json unfinished hotkeys bond budget conn dirty endpoint gate \
+	inspect link marks pace pair resolver serving tokens undecided zombie
 $(UNITS_OF_LOOP:%=$U/test_%): UNIT_LIBS = -levent_core -pthread
 
 $U/test_%: tests/unit/test_%.c

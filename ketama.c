@@ -351,3 +351,11 @@ ketama_find_other(const struct ketama *ring, uint32_t hash, size_t excluded)
 	assert(owner < ring->n);
 	return (owner + 1) % ring->n;
 }
+
+uint32_t
+ketama_arc_end(const struct ketama *ring, uint32_t hash)
+{
+	if (ring->n == 1)
+		return UINT32_MAX;
+	return ring->points == NULL ? hash : find_point(ring, hash)->hash;
+}

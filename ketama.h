@@ -61,4 +61,8 @@ size_t ketama_find(const struct ketama *ring, uint32_t hash);
 size_t ketama_find_other(const struct ketama *ring, uint32_t hash,
     size_t excluded);
 
+/* The last hash behind this one up to which all have the same owner, and the
+   same other one without any server. */
+uint32_t ketama_arc_end(const struct ketama *ring, uint32_t hash);
+
 #endif

@@ -81,6 +81,9 @@ static int file_fd = -1;      /* -1: there is no file */
 static const char *file_path; /* borrowed; valid if there is a file */
 static bool file_is_alone;    /* lines go to no other place */
 static bool file_is_cut;      /* its last line has no end: the disk was full */
+static bool lines_are_kept;
+static struct log_kept kept[LOG_KEPT]; /* the n-th line is at n % LOG_KEPT */
+static size_t kept_count;              /* lines since log_keep() */
 
 /* A line that is being made.  It always ends in NUL. */
 struct line {
@@ -354,6 +357,20 @@ write_stderr(int priority, const char *text)
 }
 
 static void
+keep_line(enum log_level level, const char *text)
+{
+	struct log_kept *line = &kept[kept_count++ % LOG_KEPT];
+	int n;
+
+	line->at = (int64_t)time(NULL);
+	line->level = level;
+	n = snprintf(line->text, sizeof(line->text), "%s", text);
+	if (n >= (int)sizeof(line->text))
+		memcpy(line->text + sizeof(line->text) - sizeof("..."), "...",
+		    sizeof("..."));
+}
+
+static void
 write_line(enum log_level level, const char *text, unsigned long left_out)
 {
 	static const struct {
@@ -370,6 +387,8 @@ write_line(enum log_level level, const char *text, unsigned long left_out)
 
 	assert((size_t)level < sizeof(levels) / sizeof(levels[0]));
 	escape(text, strlen(text), false, printable, sizeof(printable));
+	if (lines_are_kept && level != LOG_LEVEL_DEBUG)
+		keep_line(level, printable);
 	line_add(&line, "%s%s", levels[level].name, printable);
 	if (left_out > 0)
 		line_add(&line, " (%lu such lines were left out)", left_out);
@@ -505,6 +524,20 @@ void
 log_trouble_over(struct log_trouble *trouble)
 {
 	trouble->hash = 0;
+}
+
+void
+log_keep(void)
+{
+	lines_are_kept = true;
+}
+
+const struct log_kept *
+log_kept(size_t i)
+{
+	if (i >= LOG_KEPT || i >= kept_count)
+		return NULL;
+	return &kept[(kept_count - 1 - i) % LOG_KEPT];
 }
 
 enum log_level

@@ -80,6 +80,25 @@ bool log_is_due(struct log_trouble *trouble, const char *what);
 /* The trouble is over: the same is to be written if it comes again. */
 void log_trouble_over(struct log_trouble *trouble);
 
+enum {
+	LOG_KEPT = 50,        /* lines that are kept */
+	LOG_KEPT_BYTES = 240, /* of a line, with the NUL; more is cut off */
+};
+
+/* A line that was written: printable ASCII. */
+struct log_kept {
+	int64_t at; /* seconds since 1970 */
+	enum log_level level;
+	char text[LOG_KEPT_BYTES]; /* without the word of its level */
+};
+
+/* Keep the last lines in memory from now on, but for those of debugging. */
+void log_keep(void);
+
+/* The line that was written i lines before the last one; NULL: it is not kept.
+   Valid until the next line is written. */
+const struct log_kept *log_kept(size_t i);
+
 /*
  * Copy n bytes of any value to out, which has room for size > 0 bytes.  Bytes
  * that do not print are escaped, a NUL is appended, and what does not fit is

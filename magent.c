@@ -36,6 +36,7 @@
 #include "client/report.h"
 #include "client/sockets.h"
 #include "client/stats.h"
+#include "client/usage.h"
 #include "client/web.h"
 #include "conn.h"
 #include "daemon.h"
@@ -96,6 +97,7 @@ struct magent {
 	struct sockets *sockets;         /* NULL also after a stop */
 	struct sockets *metrics_sockets; /* the same */
 	struct web *web;                 /* the same; NULL: no --metrics */
+	struct usage *usage;             /* NULL: no --metrics */
 	struct listener **listeners;     /* one per socket; NULL after a stop */
 	size_t listener_count;
 	unsigned int passed; /* sockets that systemd has passed */
@@ -419,7 +421,11 @@ build_web(struct magent *magent)
 		sockets_drop_unasked(magent->metrics_sockets);
 	if (sockets_count(magent->metrics_sockets) == 0)
 		return true;
-	magent->web = web_new(magent->loop, magent->metrics_sockets, &source);
+	magent->usage = usage_new(magent->pairs);
+	if (magent->usage == NULL)
+		return false;
+	magent->web = web_new(magent->loop, magent->metrics_sockets, &source,
+	    magent->usage);
 	return magent->web != NULL;
 }
 
@@ -537,6 +543,7 @@ demolish(struct magent *magent)
 		clients_free(magent->clients);
 	if (magent->recoveries != NULL)
 		recoveries_free(magent->recoveries);
+	usage_free(magent->usage);
 	resolver_free(magent->resolver);
 	for (i = 0; i < SIGNALS; i++)
 		if (magent->signals[i] != NULL)

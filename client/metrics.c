@@ -19,6 +19,7 @@
 
 #include "block.h"
 #include "client/report.h"
+#include "client/share.h"
 #include "client/stats.h"
 #include "histogram.h"
 #include "mirror/dirty.h"
@@ -400,6 +401,23 @@ rebuild_left_of(const struct peer *peer)
 }
 
 static void
+put_key_shares(struct sheet *sheet)
+{
+	struct pairs *pairs = sheet->source->pairs;
+	const struct peer *peer;
+	size_t i;
+
+	begin(sheet, GAUGE, "backend_key_share",
+	    "Part of all keys that the server answers for now, 0 to 1.");
+	for (i = 0; i < pairs_peer_count(pairs); i++) {
+		peer = pairs_peer(pairs, i);
+		put_labels(sheet, peer, "");
+		print(sheet, " %.6f\n",
+		    share_of(sheet->source->shares, peer).answers);
+	}
+}
+
+static void
 put_states(struct sheet *sheet)
 {
 	struct pairs *pairs = sheet->source->pairs;
@@ -474,6 +492,7 @@ put_backends(struct sheet *sheet)
 	put_backend_numbers(sheet, GAUGE, "backend_up",
 	    "1 if the server is up and holds all that it should.", up_of);
 	put_states(sheet);
+	put_key_shares(sheet);
 	put_backend_numbers(sheet, COUNTER, "backend_requests",
 	    "Commands that the server was sent.", requests_of);
 	put_errors(sheet);

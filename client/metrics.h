@@ -18,6 +18,7 @@ struct metrics_source {
 	const struct stats *stats;
 	struct pairs *pairs;
 	const struct report_settings *settings;
+	const double *shares; /* of pairs_measure(); web_new() sets it */
 };
 
 /* Add the text format, version 0.0.4, or that of OpenMetrics 1.0.0 to out.

@@ -151,8 +151,8 @@ say_scrub(struct page *page, const struct scrub_counters *scrub)
 
 /* Of a get, each key counts.  To count them as they come would cost each of
    them something. */
-static uint64_t
-commands_about_keys(const struct stats *stats)
+uint64_t
+report_commands(const struct stats *stats)
 {
 	return stats->cmd_get + stats->cmd_set + stats->cmd_touch +
 	    stats->delete_hits + stats->delete_misses + stats->incr_hits +
@@ -165,7 +165,7 @@ commands_about_keys(const struct stats *stats)
 static void
 say_as_proxy(struct page *page, const struct stats *stats, struct pairs *pairs)
 {
-	page_number(page, "proxy_conn_requests", commands_about_keys(stats));
+	page_number(page, "proxy_conn_requests", report_commands(stats));
 	page_number(page, "proxy_conn_errors", stats->line_errors);
 	page_number(page, "proxy_conn_oom", stats->memory_errors);
 	/* But for the one that is answered with this. */

@@ -54,6 +54,9 @@ struct block *report_general(const struct stats *stats, struct pairs *pairs,
     const struct stats_of_servers *sum, const struct report_settings *settings,
     int64_t now_ms, size_t *length);
 
+/* Commands about keys; each key of a get counts. */
+uint64_t report_commands(const struct stats *stats);
+
 /* stats servers: the state of each server, and what it is doing. */
 struct block *report_servers(struct pairs *pairs, int64_t now_ms,
     size_t *length);

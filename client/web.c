@@ -7,7 +7,8 @@
  *
  * Invariant: there are VISITS_MAX visits at most, and none is older than
  * VISIT_MS and a tick.  Of VISITS_PER_TICK that come in one tick, further ones
- * wait in the kernel for the next.
+ * wait in the kernel for the next.  However many ask, each paper is written
+ * once in FRESH_MS at most.
  */
 
 #include "client/web.h"
@@ -32,6 +33,7 @@
 #include "client/metrics.h"
 #include "client/report.h"
 #include "client/sockets.h"
+#include "client/status.h"
 #include "conn.h"
 #include "log.h"
 #include "mirror/pair.h"
@@ -46,7 +48,7 @@ enum {
 	TICK_MS = 250,
 	/* Bytes of the headers of a request. */
 	HEADERS_MAX = 8 << 10,
-	/* The metrics are written anew after this time. */
+	/* The metrics, and the status, are written anew after this time. */
 	FRESH_MS = 500,
 	/* Listening sockets that are answered on. */
 	SOCKETS_MAX = 64,
@@ -60,7 +62,10 @@ struct visit {
 	int64_t since_ms;
 };
 
-/* Metrics in one of the formats, as they were written last. */
+/* What is written for all who ask for it within FRESH_MS. */
+enum paper { METRICS, METRICS_OPEN, STATUS, PAPERS };
+
+/* One of these, as it was written last. */
 struct copy {
 	struct evbuffer *text; /* owned */
 	int64_t written_ms;    /* 0: never */
@@ -69,13 +74,14 @@ struct copy {
 struct web {
 	struct conn_loop *loop; /* borrowed */
 	struct metrics_source source;
+	struct status *status;                         /* owned */
 	struct evhttp *http;                           /* owned */
 	struct evconnlistener *listeners[SOCKETS_MAX]; /* those of http */
 	size_t listener_count;
 	LIST_HEAD(, visit) visits;
 	unsigned int visit_count, came; /* came: since the last tick */
-	struct copy copies[2];          /* the second one is of OpenMetrics */
-	struct event *tick;             /* owned */
+	struct copy copies[PAPERS];
+	struct event *tick; /* owned */
 };
 
 /*
@@ -161,6 +167,7 @@ on_web_tick(evutil_socket_t fd, short what, void *arg)
 			/* evhttp notices that. */
 			shutdown(bufferevent_getfd(visit->bev), SHUT_RDWR);
 	}
+	status_tick(web->status, now);
 	web->came = 0;
 	if (web->visit_count < VISITS_MAX)
 		let_in(web, true);
@@ -228,21 +235,57 @@ note_request(struct evhttp_request *request, void *arg)
 	return arg;
 }
 
-/* The metrics; NULL: there is no memory. */
-static struct evbuffer *
-fresh_copy(struct web *web, bool is_open)
+static bool
+write_paper(struct web *web, enum paper which, struct evbuffer *text)
 {
-	struct copy *copy = &web->copies[is_open];
+	int64_t now = conn_loop_now(web->loop);
+
+	if (which == STATUS)
+		return status_write(web->status, text, now);
+	return metrics_write(text, &web->source, now, which == METRICS_OPEN);
+}
+
+/* What was written lately; NULL: there is no memory. */
+static struct evbuffer *
+fresh_copy(struct web *web, enum paper which)
+{
+	struct copy *copy = &web->copies[which];
 	int64_t now = conn_loop_now(web->loop);
 
 	if (copy->written_ms != 0 && now - copy->written_ms < FRESH_MS)
 		return copy->text;
 	copy->written_ms = 0;
 	evbuffer_drain(copy->text, evbuffer_get_length(copy->text));
-	if (!metrics_write(copy->text, &web->source, now, is_open))
+	if (!write_paper(web, which, copy->text))
 		return NULL;
 	copy->written_ms = now;
 	return copy->text;
+}
+
+static void
+reply_paper(struct web *web, struct evhttp_request *request, enum paper which)
+{
+	static const char *const types[PAPERS] = {
+		[METRICS] = "text/plain; version=0.0.4; charset=utf-8",
+		[METRICS_OPEN] =
+		    "application/openmetrics-text; version=1.0.0; "
+		    "charset=utf-8",
+		[STATUS] = "application/json",
+	};
+	struct evbuffer *text = fresh_copy(web, which);
+	struct evbuffer *body = evbuffer_new();
+	size_t length;
+
+	if (text == NULL || body == NULL) {
+		reply_text(request, HTTP_SERVUNAVAIL, "No memory",
+		    "out of memory");
+	} else {
+		length = evbuffer_get_length(text);
+		evbuffer_add(body, evbuffer_pullup(text, -1), length);
+		reply_with(request, HTTP_OK, "OK", types[which], body);
+	}
+	if (body != NULL)
+		evbuffer_free(body);
 }
 
 static void
@@ -253,22 +296,38 @@ on_metrics(struct evhttp_request *request, void *arg)
 	    evhttp_request_get_input_headers(request), "Accept");
 	bool is_open = accepted != NULL &&
 	    strstr(accepted, "application/openmetrics-text") != NULL;
-	struct evbuffer *text = fresh_copy(web, is_open);
-	struct evbuffer *body = evbuffer_new();
-	size_t length;
 
-	if (text == NULL || body == NULL) {
-		reply_text(request, HTTP_SERVUNAVAIL, "No memory",
-		    "out of memory");
-	} else {
-		length = evbuffer_get_length(text);
-		evbuffer_add(body, evbuffer_pullup(text, -1), length);
-		reply_with(request, HTTP_OK, "OK",
-		    is_open ? "application/openmetrics-text; version=1.0.0; "
-			      "charset=utf-8" :
-			      "text/plain; version=0.0.4; charset=utf-8",
-		    body);
-	}
+	reply_paper(web, request, is_open ? METRICS_OPEN : METRICS);
+}
+
+static void
+on_status(struct evhttp_request *request, void *arg)
+{
+	struct web *web = note_request(request, arg);
+
+	status_want(web->status, conn_loop_now(web->loop));
+	reply_paper(web, request, STATUS);
+}
+
+/* The page; it may load nothing, and show itself in no other one. */
+static void
+on_page(struct evhttp_request *request, void *arg)
+{
+	static const char policy[] =
+	    "default-src 'none'; script-src 'unsafe-inline'; "
+	    "style-src 'unsafe-inline'; img-src data:; connect-src 'self'; "
+	    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+	struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
+	struct evbuffer *body = evbuffer_new();
+
+	note_request(request, arg);
+	evhttp_add_header(headers, "Content-Security-Policy", policy);
+	evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
+	evhttp_add_header(headers, "Referrer-Policy", "no-referrer");
+	if (body != NULL)
+		evbuffer_add_reference(body, status_page, status_page_bytes,
+		    NULL, NULL);
+	reply_with(request, HTTP_OK, "OK", "text/html; charset=utf-8", body);
 	if (body != NULL)
 		evbuffer_free(body);
 }
@@ -309,7 +368,7 @@ on_other(struct evhttp_request *request, void *arg)
 {
 	note_request(request, arg);
 	reply_text(request, HTTP_NOTFOUND, "Not found",
-	    "there are /metrics, /healthz and /readyz");
+	    "there are /, /status.json, /metrics, /healthz and /readyz");
 }
 
 /*
@@ -349,7 +408,9 @@ start_web(struct web *web, const struct sockets *sockets)
 	evhttp_set_max_headers_size(web->http, HEADERS_MAX);
 	evhttp_set_max_body_size(web->http, 0);
 	evhttp_set_timeout(web->http, VISIT_MS / 1000);
-	if (evhttp_set_cb(web->http, "/metrics", on_metrics, web) != 0 ||
+	if (evhttp_set_cb(web->http, "/", on_page, web) != 0 ||
+	    evhttp_set_cb(web->http, "/status.json", on_status, web) != 0 ||
+	    evhttp_set_cb(web->http, "/metrics", on_metrics, web) != 0 ||
 	    evhttp_set_cb(web->http, "/healthz", on_health, web) != 0 ||
 	    evhttp_set_cb(web->http, "/readyz", on_ready, web) != 0)
 		return false;
@@ -362,10 +423,12 @@ start_web(struct web *web, const struct sockets *sockets)
 
 struct web *
 web_new(struct conn_loop *loop, const struct sockets *sockets,
-    const struct metrics_source *source)
+    const struct metrics_source *source, struct usage *usage)
 {
 	struct event_base *base = conn_loop_base(loop);
 	struct web *web = calloc(1, sizeof(*web));
+	bool has_memory;
+	size_t i;
 
 	if (web == NULL)
 		return NULL;
@@ -373,11 +436,16 @@ web_new(struct conn_loop *loop, const struct sockets *sockets,
 	web->source = *source;
 	web->http = evhttp_new(base);
 	web->tick = event_new(base, -1, EV_PERSIST, on_web_tick, web);
-	web->copies[0].text = evbuffer_new();
-	web->copies[1].text = evbuffer_new();
-	if (web->http != NULL && web->tick != NULL &&
-	    web->copies[0].text != NULL && web->copies[1].text != NULL &&
-	    start_web(web, sockets))
+	web->status = status_new(source, usage);
+	has_memory = web->http != NULL && web->tick != NULL &&
+	    web->status != NULL;
+	if (web->status != NULL)
+		web->source.shares = status_shares(web->status);
+	for (i = 0; i < PAPERS; i++) {
+		web->copies[i].text = evbuffer_new();
+		has_memory &= web->copies[i].text != NULL;
+	}
+	if (has_memory && start_web(web, sockets))
 		return web;
 	web_free(web);
 	return NULL;
@@ -396,8 +464,9 @@ web_free(struct web *web)
 		end_visit(LIST_FIRST(&web->visits));
 	if (web->tick != NULL)
 		event_free(web->tick);
-	for (i = 0; i < 2; i++)
+	for (i = 0; i < PAPERS; i++)
 		if (web->copies[i].text != NULL)
 			evbuffer_free(web->copies[i].text);
+	status_free(web->status);
 	free(web);
 }

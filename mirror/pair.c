@@ -205,6 +205,41 @@ pairs_lose_effect(const struct pairs *pairs, struct peer *peer, const char *key,
 		peer_remove_dirty(partner, key, length, base64);
 }
 
+/* Of the kind modula, the hashes below this have each pair as often as all
+   have. */
+static uint64_t
+hashes_to_measure(const struct pairs *pairs)
+{
+	if (pairs->kind != KETAMA_MODULA)
+		return (uint64_t)UINT32_MAX + 1;
+	return pairs->primary_count *
+	    (pairs->backup_count > 0 ? pairs->backup_count : 1);
+}
+
+void
+pairs_measure(const struct pairs *pairs, double *shares)
+{
+	uint64_t all = hashes_to_measure(pairs), hash, end, other;
+	size_t n = pairs->peer_count;
+	const struct peer *backup;
+	struct pair pair;
+
+	memset(shares, 0, n * n * sizeof(*shares));
+	for (hash = 0; hash < all; hash = end + 1) {
+		pair = pair_at(pairs, (uint32_t)hash);
+		end = ketama_arc_end(pairs->primary_ring, (uint32_t)hash);
+		if (pairs->backup_ring != NULL) {
+			other = ketama_arc_end(pairs->backup_ring,
+			    (uint32_t)hash);
+			end = other < end ? other : end;
+		}
+		end = end < all ? end : all - 1;
+		backup = pair.backup != NULL ? pair.backup : pair.primary;
+		shares[pair.primary->index * n + backup->index] +=
+		    (double)(end - hash + 1) / (double)all;
+	}
+}
+
 bool
 pairs_are_warming(const struct pairs *pairs)
 {

@@ -51,8 +51,11 @@ struct pairs_servers {
 
 /* What the scrub has done since magent started: see scrub.h. */
 struct scrub_counters {
-	/* A pass is under way. */
+	/* A pass is under way.  When it began, in milliseconds of the monotonic
+	   clock; and keys that were taken from the lists of servers since. */
 	bool is_running;
+	int64_t began_ms;
+	uint64_t taken;
 	/* Keys that were read on both of their servers. */
 	uint64_t compared;
 	/* Keys of which the mirror held something else, or nothing; but for
@@ -198,6 +201,14 @@ struct peer *pair_partner(const struct pair *pair, const struct peer *peer);
  */
 void pairs_lose_effect(const struct pairs *pairs, struct peer *peer,
     const char *key, size_t length, bool base64);
+
+/*
+ * How the keys are spread: shares[i * n + j], of n = pairs_peer_count(), is the
+ * part of all hashes whose primary is the i-th peer and whose backup is the
+ * j-th; with j = i, that of the i-th peer without a backup.  The sum is 1.
+ * shares has n * n places.
+ */
+void pairs_measure(const struct pairs *pairs, double *shares);
 
 /* Whether some peer is warming: see peer_set_warming(). */
 bool pairs_are_warming(const struct pairs *pairs);

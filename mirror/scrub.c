@@ -138,6 +138,8 @@ begin_pass(struct scrub *scrub)
 	scrub->ticked_ms = 0;
 	scrub->before = *scrub_counters(scrub);
 	scrub_counters(scrub)->is_running = true;
+	scrub_counters(scrub)->began_ms = scrub->began_ms;
+	scrub_counters(scrub)->taken = 0;
 	set_scrub_timer(scrub, 0);
 }
 
@@ -280,10 +282,12 @@ next_key(struct scrub *scrub)
 		return false;
 	for (n = 0; n < SCRUB_SKIPPED &&
 	     inventory_pop(scrub->inventory, key, &length, &base64);
-	     n++)
+	     n++) {
+		scrub_counters(scrub)->taken++;
 		if (inspections_add(scrub->inspections, key, length, base64,
 			is_mirrored_key(scrub, key, length, base64)))
 			return true;
+	}
 	if (inventory_state(scrub->inventory) != INVENTORY_GOES_ON)
 		end_inventory(scrub, inventory_state(scrub->inventory));
 	return false;

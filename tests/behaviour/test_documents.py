@@ -438,6 +438,8 @@ def test_each_link_of_a_text_leads_somewhere(name):
         path, _, anchor = place.partition("#")
         there = (ROOT / name).parent / path if path else ROOT / name
         assert there.exists(), place
+        if there.suffix == ".png":
+            continue
         anchors = [re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-")
                    for head in re.findall(r"^#+ (.*)$", there.read_text(),
                                           re.M)]

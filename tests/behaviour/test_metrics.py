@@ -153,7 +153,17 @@ def test_servers_are_shown_with_their_states(metered):
         assert sum(one_hot) == 1
         return samples["magent_backend_up{%s}" % labels[which]]
 
+    def shares():
+        return [magent.samples()["magent_backend_key_share{%s}" % label]
+                for label in labels]
+
     wait_for(lambda: is_up(0) == is_up(1) == 1, "both to be up", pause=0.3)
+    assert shares() == [1, 0]
+    primary.kill()
+    wait_for(lambda: shares() == [0, 1], "the backup to answer", pause=0.3)
+    primary.start(primary.port)
+    wait_for(lambda: shares() == [1, 0] and is_up(0) == 1,
+             "the primary to be filled", pause=0.3)
     backup.kill()
     wait_for(lambda: is_up(1) == 0, "the failure", pause=0.3)
     assert is_up(0) == 1
@@ -235,7 +245,7 @@ def test_it_is_not_ready_while_it_starts_and_while_it_stops(stage):
 
 
 @pytest.mark.parametrize("method, path, status", [
-    ("HEAD", "/metrics", 200), ("GET", "/", 404), ("GET", "/metrics/x", 404),
+    ("HEAD", "/metrics", 200), ("GET", "/x", 404), ("GET", "/metrics/x", 404),
     ("DELETE", "/metrics", 501), ("GET", "/" + "x" * 9000, 400)])
 def test_other_requests_are_refused(metered, method, path, status):
     answer = metered().ask(path, method)

@@ -780,6 +780,57 @@ test_modula_takes_hash_modulo_servers_and_ignores_weight(void)
 	ketama_free(ring);
 }
 
+/* Walk round a ring by its arcs: all hashes of one have one owner, and the next
+   one begins a point. */
+static void
+check_arcs(enum ketama_kind kind)
+{
+	uint64_t hash = 0, end, arcs = 0;
+	struct ketama *ring;
+	struct set set;
+
+	make_set(&set, 5, 11211, 1);
+	ring = make_ring(kind, set.servers, set.n);
+	for (; hash <= UINT32_MAX; hash = end + 1, arcs++) {
+		end = ketama_arc_end(ring, (uint32_t)hash);
+		check_case(end >= hash, "arc at %llx",
+		    (unsigned long long)hash);
+		check_case(ketama_find(ring, (uint32_t)hash) ==
+			    ketama_find(ring, (uint32_t)end) &&
+			ketama_find_other(ring, (uint32_t)hash, 2) ==
+			    ketama_find_other(ring, (uint32_t)end, 2),
+		    "owners at %llx", (unsigned long long)hash);
+		if (end < hash)
+			break;
+	}
+	check_case(arcs > 500 && arcs < 5 * 600, "%llu arcs",
+	    (unsigned long long)arcs);
+	ketama_free(ring);
+}
+
+static void
+test_ring_is_a_row_of_arcs_of_one_owner_each(void)
+{
+	check_arcs(KETAMA);
+	check_arcs(KETAMA_LIBKETAMA);
+	check_arcs(KETAMA_TWEMPROXY);
+}
+
+static void
+test_arc_of_one_server_is_the_ring_and_of_modula_a_hash(void)
+{
+	struct ketama *ring;
+	struct set set;
+
+	make_set(&set, 3, 11211, 1);
+	ring = make_ring(KETAMA, set.servers, 1);
+	check(ketama_arc_end(ring, 7) == UINT32_MAX);
+	ketama_free(ring);
+	ring = make_ring(KETAMA_MODULA, set.servers, 3);
+	check(ketama_arc_end(ring, 7) == 7);
+	ketama_free(ring);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -798,5 +849,7 @@ main(int argc, char **argv)
 	RUN(test_other_owner_is_no_server_without_points);
 	RUN(test_ring_of_one_server_gives_it_every_hash);
 	RUN(test_modula_takes_hash_modulo_servers_and_ignores_weight);
+	RUN(test_ring_is_a_row_of_arcs_of_one_owner_each);
+	RUN(test_arc_of_one_server_is_the_ring_and_of_modula_a_hash);
 	return unit_end();
 }

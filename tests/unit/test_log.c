@@ -626,6 +626,45 @@ test_log_to_hung_syslogd_loses_lines_and_no_time(void)
 	end();
 }
 
+/* The newest line is the first one; what is debugging is not kept. */
+static void
+test_last_lines_are_kept_once_that_is_asked_for(void)
+{
+	char object[LOG_KEPT_BYTES + 100];
+	const struct log_kept *line;
+	int i;
+
+	begin();
+	log_info("s o: not kept");
+	check(log_kept(0) == NULL);
+	log_keep();
+	log_open(false, LOG_LEVEL_DEBUG);
+	log_warning("s o: first\n");
+	log_debug("s o: not kept");
+	line = log_kept(0);
+	check(line != NULL && line->level == LOG_LEVEL_WARNING);
+	check(strcmp(line->text, "s o: first\\n") == 0 && line->at > 0);
+	check(log_kept(1) == NULL);
+	/* Of objects of their own, so that none is left out. */
+	for (i = 0; i < 15; i++)
+		log_info("s o%d: a line", i);
+	check(strcmp(log_kept(0)->text, "s o14: a line") == 0);
+	check(strcmp(log_kept(15)->text, "s o: first\\n") == 0);
+	check(log_kept(16) == NULL);
+	memset(object, 'x', sizeof(object));
+	object[sizeof(object) - 1] = '\0';
+	for (i = 0; i < 20; i++) {
+		log_info("s p%d: a line", i);
+		log_info("s p%d: another line", i);
+	}
+	check(log_kept(LOG_KEPT - 1) != NULL && log_kept(LOG_KEPT) == NULL);
+	log_error("%s", object);
+	line = log_kept(0);
+	check(strlen(line->text) == LOG_KEPT_BYTES - 1);
+	check(strcmp(line->text + LOG_KEPT_BYTES - 5, "x...") == 0);
+	end();
+}
+
 int
 main(void)
 {
@@ -652,6 +691,7 @@ main(void)
 	RUN(test_log_to_syslog_has_facility_daemon_and_no_stderr);
 	RUN(test_log_to_restarted_syslogd_finds_it_again);
 	RUN(test_log_to_hung_syslogd_loses_lines_and_no_time);
+	RUN(test_last_lines_are_kept_once_that_is_asked_for);
 	free(read_bytes);
 	return unit_end();
 }

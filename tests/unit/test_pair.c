@@ -21,6 +21,9 @@
 
 enum { STATES = PEER_UP + 1, SERVERS_MAX = 4, KEYS = 2000 };
 
+/* Of the rings that are made. */
+static enum ketama_kind ring_kind = KETAMA;
+
 /*
  * Stand-ins for server.c, gate.c, pace.c, learn.c and conn.c
  */
@@ -222,7 +225,7 @@ lay_out(struct layout *layout, const char *primaries, const char *backups)
 	struct pairs_servers *servers = &layout->servers;
 
 	memset(layout, 0, sizeof(*layout));
-	servers->ring = KETAMA;
+	servers->ring = ring_kind;
 	servers->primary_count = parse_servers(primaries, layout->primaries);
 	servers->backup_count = parse_servers(backups, layout->backups);
 	servers->primaries = layout->primaries;
@@ -990,6 +993,57 @@ test_key_is_where_it_was_in_earlier_versions(void)
 	tear_down(&layout);
 }
 
+/* Count where keys are, and compare that with what was measured. */
+static void
+check_parts(const char *primaries, const char *backups)
+{
+	double shares[SERVERS_MAX * SERVERS_MAX], sum = 0, counted;
+	unsigned int counts[SERVERS_MAX * SERVERS_MAX] = { 0 }, i;
+	char key[16];
+	struct layout layout;
+	struct pair pair;
+	size_t n;
+
+	lay_out(&layout, primaries, backups);
+	n = pairs_peer_count(layout.pairs);
+	pairs_measure(layout.pairs, shares);
+	for (i = 0; i < KEYS; i++) {
+		snprintf(key, sizeof(key), "k%u", i);
+		pair = pairs_find(layout.pairs, key, strlen(key));
+		counts[pair.primary->index * n +
+		    (pair.backup != NULL ? pair.backup : pair.primary)
+			->index]++;
+	}
+	for (i = 0; i < n * n; i++) {
+		counted = (double)counts[i] / KEYS;
+		sum += shares[i];
+		check_case(counted - shares[i] < 0.1 &&
+			shares[i] - counted < 0.1,
+		    "%s and %s: %u is %.3f, and not %.3f", primaries, backups,
+		    i, shares[i], counted);
+		check((counts[i] == 0) == (shares[i] == 0));
+	}
+	check_case(sum > 0.999999 && sum < 1.000001, "%s and %s: %f", primaries,
+	    backups, sum);
+	tear_down(&layout);
+}
+
+static void
+test_parts_of_all_keys_are_those_of_many_keys(void)
+{
+	static const char *const servers[][2] = { { "A", "" }, { "A", "B" },
+		{ "AB", "" }, { "AB", "AB" }, { "AB", "C" }, { "A", "AB" },
+		{ "ABC", "D" }, { "AB", "BCD" } };
+	unsigned int i;
+
+	for (i = 0; i < COUNT(servers); i++) {
+		check_parts(servers[i][0], servers[i][1]);
+		ring_kind = KETAMA_MODULA;
+		check_parts(servers[i][0], servers[i][1]);
+		ring_kind = KETAMA;
+	}
+}
+
 int
 main(void)
 {
@@ -1012,5 +1066,6 @@ main(void)
 	RUN(test_key_has_the_same_pair_however_it_is_looked_up);
 	RUN(test_key_keeps_its_pair_when_servers_change_their_state);
 	RUN(test_key_is_where_it_was_in_earlier_versions);
+	RUN(test_parts_of_all_keys_are_those_of_many_keys);
 	return unit_end();
 }

@@ -6,11 +6,12 @@
 
 struct web *
 web_new(struct conn_loop *loop, const struct sockets *sockets,
-    const struct metrics_source *source)
+    const struct metrics_source *source, struct usage *usage)
 {
 	(void)loop;
 	(void)sockets;
 	(void)source;
+	(void)usage;
 	return NULL;
 }
 
