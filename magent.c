@@ -36,6 +36,7 @@
 #include "client/report.h"
 #include "client/sockets.h"
 #include "client/stats.h"
+#include "client/twemproxy.h"
 #include "client/web.h"
 #include "conn.h"
 #include "daemon.h"
@@ -96,6 +97,8 @@ struct magent {
 	struct sockets *sockets;         /* NULL also after a stop */
 	struct sockets *metrics_sockets; /* the same */
 	struct web *web;                 /* the same; NULL: no --metrics */
+	struct sockets *stats_sockets;   /* the same */
+	struct twemproxy *twemproxy;     /* the same; NULL: no --stats-port */
 	struct listener **listeners;     /* one per socket; NULL after a stop */
 	size_t listener_count;
 	unsigned int passed; /* sockets that systemd has passed */
@@ -130,9 +133,13 @@ stop_listening(struct magent *magent)
 	magent->listeners = NULL;
 	web_free(magent->web);
 	magent->web = NULL;
+	twemproxy_free(magent->twemproxy);
+	magent->twemproxy = NULL;
 	sockets_free(magent->sockets);
 	sockets_free(magent->metrics_sockets);
+	sockets_free(magent->stats_sockets);
 	magent->sockets = magent->metrics_sockets = NULL;
+	magent->stats_sockets = NULL;
 }
 
 /* Finish what is in flight. */
@@ -241,18 +248,22 @@ bind_sockets(struct magent *magent)
 {
 	magent->sockets = sockets_new(SOCKETS_FOR_CLIENTS);
 	magent->metrics_sockets = sockets_new(SOCKETS_FOR_METRICS);
-	if (magent->sockets == NULL || magent->metrics_sockets == NULL) {
+	magent->stats_sockets = sockets_new(SOCKETS_FOR_STATS);
+	if (magent->sockets == NULL || magent->metrics_sockets == NULL ||
+	    magent->stats_sockets == NULL) {
 		log_error("cannot start: out of memory");
 		return false;
 	}
 	if (!sockets_take_passed(magent->sockets, magent->passed) ||
 	    (magent->is_next &&
 		(!sockets_take(magent->sockets, magent->carry) ||
-		    !sockets_take(magent->metrics_sockets, magent->carry))))
+		    !sockets_take(magent->metrics_sockets, magent->carry) ||
+		    !sockets_take(magent->stats_sockets, magent->carry))))
 		return false;
 	magent->has_sockets = listen_as_asked(magent->sockets,
 				  magent->options) &&
-	    listen_for_metrics(magent->metrics_sockets, magent->options);
+	    listen_for_metrics(magent->metrics_sockets, magent->options) &&
+	    listen_for_stats(magent->stats_sockets, magent->options);
 	/* What could be listened on at the rehearsal cannot be now: go on with
 	   those of before. */
 	return magent->has_sockets || magent->is_next;
@@ -404,7 +415,8 @@ build_listeners(struct magent *magent)
 	return true;
 }
 
-/* Returns false when out of memory. */
+/* Who tells others how it is: --metrics, --stats-port.  Returns false when out
+   of memory. */
 static bool
 build_web(struct magent *magent)
 {
@@ -414,12 +426,23 @@ build_web(struct magent *magent)
 		.settings = &magent->settings,
 	};
 
-	if (magent->has_sockets)
+	if (magent->has_sockets) {
 		sockets_drop_unasked(magent->metrics_sockets);
-	if (sockets_count(magent->metrics_sockets) == 0)
-		return true;
-	magent->web = web_new(magent->loop, magent->metrics_sockets, &source);
-	return magent->web != NULL;
+		sockets_drop_unasked(magent->stats_sockets);
+	}
+	if (sockets_count(magent->metrics_sockets) > 0) {
+		magent->web = web_new(magent->loop, magent->metrics_sockets,
+		    &source);
+		if (magent->web == NULL)
+			return false;
+	}
+	if (sockets_count(magent->stats_sockets) > 0) {
+		magent->twemproxy = twemproxy_new(magent->loop,
+		    magent->stats_sockets, &source);
+		if (magent->twemproxy == NULL)
+			return false;
+	}
+	return true;
 }
 
 static bool
@@ -456,6 +479,7 @@ build_handover(struct magent *magent)
 		.clients = magent->clients,
 		.sockets = magent->sockets,
 		.metrics_sockets = magent->metrics_sockets,
+		.stats_sockets = magent->stats_sockets,
 		.stats = &magent->stats,
 		.started_ms = magent->settings.started_ms,
 		.is_daemon = !magent->options->foreground,
