@@ -11,6 +11,7 @@ import json
 import os
 import pwd
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -99,6 +100,8 @@ def shape(text):
     return of(json.loads(text, object_pairs_hook=list))
 
 
+@pytest.mark.skipif(shutil.which("nutcracker") is None,
+                    reason="no nutcracker")
 def test_names_order_and_types_are_those_of_nutcracker(stage, tmp_path):
     servers = stage.memcacheds(2)
     reference = stage.add(Nutcracker(servers, tmp_path)).start()
