@@ -7,6 +7,7 @@ service; telegraf and the munin plugin are told the name of the pool.  Some take
 all names that they do not know for pools and servers.  Most read to the end of
 the connection, and the munin plugin reads one line.
 """
+import contextlib
 import json
 import os
 import pwd
@@ -221,8 +222,10 @@ def test_it_ends_at_once_with_those_who_are_connected(counted):
 
 def test_there_is_no_port_without_the_option(stage):
     magent = stage.magent([stage.memcached()])
-    inodes = {os.readlink("/proc/%d/fd/%s" % (magent.pid, fd))
-              for fd in os.listdir("/proc/%d/fd" % magent.pid)}
+    inodes = set()
+    for fd in os.listdir("/proc/%d/fd" % magent.pid):
+        with contextlib.suppress(FileNotFoundError):    # closed meanwhile
+            inodes.add(os.readlink("/proc/%d/fd/%s" % (magent.pid, fd)))
     with open("/proc/net/tcp") as file:
         listening = [line.split() for line in file if " 0A " in line]
     assert sum("socket:[%s]" % words[9] in inodes for words in listening) == 1
