@@ -80,7 +80,8 @@ check_carry(const struct options *options, struct carry *carry)
 	} else if (!can_listen(options, carry, SOCKETS_FOR_CLIENTS,
 		       listen_as_asked) ||
 	    !can_listen(options, carry, SOCKETS_FOR_METRICS,
-		listen_for_metrics)) {
+		listen_for_metrics) ||
+	    !can_listen(options, carry, SOCKETS_FOR_STATS, listen_for_stats)) {
 		status = EX_OSERR;
 	}
 	handover_process_end(&process);

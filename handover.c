@@ -224,6 +224,7 @@ handover_begin(struct handover *handover)
 		carry_process(handover, carry);
 		sockets_carry(parts->sockets, carry);
 		sockets_carry(parts->metrics_sockets, carry);
+		sockets_carry(parts->stats_sockets, carry);
 		knowledge_carry_servers(parts->servers, carry);
 		if (carry_end(carry))
 			handover->rehearsal =
@@ -309,6 +310,7 @@ write_all(const struct handover *handover, struct carry *carry)
 	carry_process(handover, carry);
 	sockets_carry(handover->parts.sockets, carry);
 	sockets_carry(handover->parts.metrics_sockets, carry);
+	sockets_carry(handover->parts.stats_sockets, carry);
 	knowledge_carry_servers(handover->parts.servers, carry);
 	recoveries_carry(handover->parts.recoveries, carry);
 	return clients_carry(handover->parts.clients, carry) &&

@@ -27,7 +27,7 @@ struct handover_parts {
 	struct conn_loop *loop;
 	struct recoveries *recoveries;
 	struct clients *clients;
-	struct sockets *sockets, *metrics_sockets;
+	struct sockets *sockets, *metrics_sockets, *stats_sockets;
 	struct stats *stats; /* refusals are counted here */
 	/* When the first of these programs was started: milliseconds of the
 	   monotonic clock. */

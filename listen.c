@@ -47,12 +47,22 @@ listen_as_asked(struct sockets *sockets, const struct options *options)
 	    listen_for_operator(sockets, options);
 }
 
+/* The address of an option, if that was given. */
+static bool
+listen_at(struct sockets *sockets, const struct address *address, bool may_come)
+{
+	return address->name == NULL ||
+	    sockets_bind_tcp(sockets, address->host, address->port, may_come);
+}
+
 bool
 listen_for_metrics(struct sockets *sockets, const struct options *options)
 {
-	const struct address *address = &options->metrics;
+	return listen_at(sockets, &options->metrics, options->freebind);
+}
 
-	return address->name == NULL ||
-	    sockets_bind_tcp(sockets, address->host, address->port,
-		options->freebind);
+bool
+listen_for_stats(struct sockets *sockets, const struct options *options)
+{
+	return listen_at(sockets, &options->stats_port, options->freebind);
 }

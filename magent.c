@@ -36,6 +36,7 @@
 #include "client/report.h"
 #include "client/sockets.h"
 #include "client/stats.h"
+#include "client/twemproxy.h"
 #include "client/usage.h"
 #include "client/web.h"
 #include "conn.h"
@@ -61,7 +62,7 @@ enum {
 	/* Between two signs of life to systemd. */
 	TICK_SECONDS = 2,
 	/* Descriptors for all but clients and servers. */
-	SPARE_FILES = 96,
+	SPARE_FILES = 112,
 	/* Of these, those that are left when there are too many clients: for
 	   lookups, the log, lists of keys. */
 	KEPT_FILES = 8,
@@ -98,6 +99,8 @@ struct magent {
 	struct sockets *metrics_sockets; /* the same */
 	struct web *web;                 /* the same; NULL: no --metrics */
 	struct usage *usage;             /* NULL: no --metrics */
+	struct sockets *stats_sockets;   /* the same */
+	struct twemproxy *twemproxy;     /* the same; NULL: no --stats-port */
 	struct listener **listeners;     /* one per socket; NULL after a stop */
 	size_t listener_count;
 	unsigned int passed; /* sockets that systemd has passed */
@@ -132,9 +135,13 @@ stop_listening(struct magent *magent)
 	magent->listeners = NULL;
 	web_free(magent->web);
 	magent->web = NULL;
+	twemproxy_free(magent->twemproxy);
+	magent->twemproxy = NULL;
 	sockets_free(magent->sockets);
 	sockets_free(magent->metrics_sockets);
+	sockets_free(magent->stats_sockets);
 	magent->sockets = magent->metrics_sockets = NULL;
+	magent->stats_sockets = NULL;
 }
 
 /* Finish what is in flight. */
@@ -243,18 +250,22 @@ bind_sockets(struct magent *magent)
 {
 	magent->sockets = sockets_new(SOCKETS_FOR_CLIENTS);
 	magent->metrics_sockets = sockets_new(SOCKETS_FOR_METRICS);
-	if (magent->sockets == NULL || magent->metrics_sockets == NULL) {
+	magent->stats_sockets = sockets_new(SOCKETS_FOR_STATS);
+	if (magent->sockets == NULL || magent->metrics_sockets == NULL ||
+	    magent->stats_sockets == NULL) {
 		log_error("cannot start: out of memory");
 		return false;
 	}
 	if (!sockets_take_passed(magent->sockets, magent->passed) ||
 	    (magent->is_next &&
 		(!sockets_take(magent->sockets, magent->carry) ||
-		    !sockets_take(magent->metrics_sockets, magent->carry))))
+		    !sockets_take(magent->metrics_sockets, magent->carry) ||
+		    !sockets_take(magent->stats_sockets, magent->carry))))
 		return false;
 	magent->has_sockets = listen_as_asked(magent->sockets,
 				  magent->options) &&
-	    listen_for_metrics(magent->metrics_sockets, magent->options);
+	    listen_for_metrics(magent->metrics_sockets, magent->options) &&
+	    listen_for_stats(magent->stats_sockets, magent->options);
 	/* What could be listened on at the rehearsal cannot be now: go on with
 	   those of before. */
 	return magent->has_sockets || magent->is_next;
@@ -407,7 +418,8 @@ build_listeners(struct magent *magent)
 	return true;
 }
 
-/* Returns false when out of memory. */
+/* Who tells others how it is: --metrics, --stats-port.  Returns false when out
+   of memory. */
 static bool
 build_web(struct magent *magent)
 {
@@ -417,16 +429,25 @@ build_web(struct magent *magent)
 		.settings = &magent->settings,
 	};
 
-	if (magent->has_sockets)
+	if (magent->has_sockets) {
 		sockets_drop_unasked(magent->metrics_sockets);
-	if (sockets_count(magent->metrics_sockets) == 0)
-		return true;
-	magent->usage = usage_new(magent->pairs);
-	if (magent->usage == NULL)
-		return false;
-	magent->web = web_new(magent->loop, magent->metrics_sockets, &source,
-	    magent->usage);
-	return magent->web != NULL;
+		sockets_drop_unasked(magent->stats_sockets);
+	}
+	if (sockets_count(magent->metrics_sockets) > 0) {
+		magent->usage = usage_new(magent->pairs);
+		if (magent->usage != NULL)
+			magent->web = web_new(magent->loop,
+			    magent->metrics_sockets, &source, magent->usage);
+		if (magent->web == NULL)
+			return false;
+	}
+	if (sockets_count(magent->stats_sockets) > 0) {
+		magent->twemproxy = twemproxy_new(magent->loop,
+		    magent->stats_sockets, &source);
+		if (magent->twemproxy == NULL)
+			return false;
+	}
+	return true;
 }
 
 static bool
@@ -463,6 +484,7 @@ build_handover(struct magent *magent)
 		.clients = magent->clients,
 		.sockets = magent->sockets,
 		.metrics_sockets = magent->metrics_sockets,
+		.stats_sockets = magent->stats_sockets,
 		.stats = &magent->stats,
 		.started_ms = magent->settings.started_ms,
 		.is_daemon = !magent->options->foreground,

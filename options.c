@@ -39,6 +39,7 @@ enum {
 	OPTION_HEALTH,
 	OPTION_METRICS,
 	OPTION_ADMIN,
+	OPTION_STATS_PORT,
 	/* Bytes of the longest host name that DNS allows. */
 	HOST_MAX = 253,
 	/* Where the help of an option begins in the usage text. */
@@ -472,20 +473,33 @@ take_health(struct options *options, const char *argument)
 	return take_address(&options->health, argument);
 }
 
+/* The same, with a port. */
 static const char *
-take_metrics(struct options *options, const char *argument)
+take_own_port(struct address *address, const char *argument)
 {
 	const char *colon = strrchr(argument, ':');
-	const char *wrong = take_address(&options->metrics, argument);
+	const char *wrong = take_address(address, argument);
 
 	if (wrong != NULL)
 		return wrong;
-	if (options->metrics.port == 0)
+	if (address->port == 0)
 		return "is no port, nor an address and a port";
 	if (argument[strspn(argument, "0123456789")] != '\0' &&
 	    (colon == NULL || strchr(colon, ']') != NULL))
 		return "has no port";
 	return NULL;
+}
+
+static const char *
+take_metrics(struct options *options, const char *argument)
+{
+	return take_own_port(&options->metrics, argument);
+}
+
+static const char *
+take_stats_port(struct options *options, const char *argument)
+{
+	return take_own_port(&options->stats_port, argument);
 }
 
 /* The file was read before: see options_parse(). */
@@ -575,6 +589,10 @@ static const struct entry entries[] = {
 	    take_metrics },
 	{ OPTION_HOTKEYS, "hotkeys", NULL, NULL,
 	    "sample keys, for stats hotkeys", take_hotkeys },
+	{ OPTION_STATS_PORT, "stats-port", "PORT", NULL,
+	    "write twemproxy's JSON statistics to who\n"
+	    "connects to this [ADDRESS:]PORT",
+	    take_stats_port },
 	{ 'h', "help", NULL, NULL, "print this text", NULL },
 	{ 'V', "version", NULL, NULL, "print the version", NULL },
 };
@@ -976,8 +994,10 @@ options_free(struct options *options)
 	forget_hosts(options);
 	address_free(&options->health);
 	address_free(&options->metrics);
+	address_free(&options->stats_port);
 	memset(&options->health, 0, sizeof(options->health));
 	memset(&options->metrics, 0, sizeof(options->metrics));
+	memset(&options->stats_port, 0, sizeof(options->stats_port));
 	free(options->socket_path);
 	free(options->admin_path);
 	free(options->user);

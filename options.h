@@ -40,8 +40,8 @@ struct options {
 	/* --scrub, keys per second; 0, the default: not by itself. */
 	unsigned int scrub_pace;
 	unsigned int shutdown_delay; /* seconds; default 0 */
-	/* --health, --metrics; owned; name is NULL: not given. */
-	struct address health, metrics;
+	/* --health, --metrics, --stats-port; owned; name is NULL: not given. */
+	struct address health, metrics, stats_port;
 	char *admin_path; /* --admin; as socket_path */
 	bool check;       /* --check: only see whether the options are right */
 };

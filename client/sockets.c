@@ -60,6 +60,7 @@ static const struct {
 } uses[] = {
 	[SOCKETS_FOR_CLIENTS] = { "-l", "socket" },
 	[SOCKETS_FOR_METRICS] = { "--metrics", "metrics" },
+	[SOCKETS_FOR_STATS] = { "--stats-port", "stats-port" },
 };
 
 struct sockets *

@@ -12,7 +12,11 @@
 struct carry;
 struct sockets;
 
-enum sockets_use { SOCKETS_FOR_CLIENTS, SOCKETS_FOR_METRICS };
+enum sockets_use {
+	SOCKETS_FOR_CLIENTS,
+	SOCKETS_FOR_METRICS,
+	SOCKETS_FOR_STATS,
+};
 
 /* No sockets yet.  Returns NULL when out of memory. */
 struct sockets *sockets_new(enum sockets_use use);

@@ -245,7 +245,7 @@ put_chart(struct sheet_of_status *sheet, const struct peer *peer)
 }
 
 static void
-put_server(struct sheet_of_status *sheet, const struct peer *peer)
+put_server_card(struct sheet_of_status *sheet, const struct peer *peer)
 {
 	const struct server_counters *counters = server_counters(peer->server);
 	const unsigned int *version = peer->identity.version;
@@ -287,7 +287,7 @@ put_servers(struct sheet_of_status *sheet)
 	json_name(&sheet->json, "servers");
 	json_open(&sheet->json, '[');
 	for (i = 0; i < pairs_peer_count(sheet->pairs); i++)
-		put_server(sheet, pairs_peer(sheet->pairs, i));
+		put_server_card(sheet, pairs_peer(sheet->pairs, i));
 	json_close(&sheet->json, ']');
 }
 

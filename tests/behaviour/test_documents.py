@@ -96,7 +96,7 @@ def documented_in_manual():
 
 def test_the_manual_has_each_option_of_the_help_with_its_default():
     said = documented_in_help()
-    assert len(said) == 31
+    assert len(said) == 32
     assert set(said) == set(options_in_help())
     assert documented_in_manual() == said
 

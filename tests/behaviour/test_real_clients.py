@@ -20,6 +20,7 @@ import pytest
 from lib import evidence
 from lib.net import TIMEOUT, wait_for
 from lib.servers import written
+from lib.way import states
 
 HERE = pathlib.Path(__file__).parent / "clients"
 MARK = "--"         # in a script: here the primary may be killed
@@ -186,6 +187,18 @@ def test_client_library_with_primary_killed_sees_no_error(stage, pair, name):
     plain = stage.memcached()
     compare(stage, name, plain, proxy, primary.kill)
     check_holds(plain, backup)
+    assert proxy.stats()["failovers"] == "1"
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_client_library_with_primary_restarted_sees_no_error(
+        stage, pair, name):
+    """The primary is empty, and is filled while the client goes on."""
+    primary, backup, proxy = pair
+    plain = stage.memcached()
+    compare(stage, name, plain, proxy, primary.restart)
+    wait_for(lambda: states(proxy) == ["up", "up"], "the return")
+    check_holds(plain, primary, backup)
     assert proxy.stats()["failovers"] == "1"
 
 
