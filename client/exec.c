@@ -126,6 +126,13 @@ exec_end(struct exec *exec)
 	pool_give(&execs, exec);
 }
 
+/* Whether exec is carried out in rounds; the budget counts such gets apart. */
+static bool
+is_in_rounds(const struct exec *exec)
+{
+	return exec->round_max > 0;
+}
+
 void
 exec_set_text(struct exec *exec, const char *text)
 {
@@ -192,13 +199,6 @@ become_ready(struct exec *exec, struct subrequest *sub,
 		keep_reply(sub, answer);
 }
 
-/* Whether exec is carried out in rounds; the budget counts such gets apart. */
-static bool
-is_in_rounds(const struct exec *exec)
-{
-	return exec->round_max > 0;
-}
-
 void
 exec_open_subrequest(struct subrequest *sub)
 {
@@ -247,6 +247,17 @@ exec_become_ready(struct exec *exec)
  * Writes that a server has missed
  */
 
+/* The reply is, or ends with, an error.  Rounds may have been written before, or
+   are to come. */
+static void
+set_error(struct exec *exec, const char *error)
+{
+	if (is_in_rounds(exec))
+		exec->error_line = error;
+	else
+		exec_set_text(exec, error);
+}
+
 static void
 on_confirmed(struct stamp_waiter *waiter, bool is_given)
 {
@@ -256,7 +267,7 @@ on_confirmed(struct stamp_waiter *waiter, bool is_given)
 
 	assert(exec->owed > 0);
 	if (!is_given)
-		exec_set_text(exec, confirmation->error);
+		set_error(exec, confirmation->error);
 	pool_give(&confirmations, confirmation);
 	if (--exec->owed == 0)
 		become_ready(exec, NULL, NULL);
@@ -271,7 +282,7 @@ exec_confirm(struct exec *exec, const struct pair *pair, struct peer *asked,
 	assert(exec->owed > 0);
 	if (confirmation == NULL) {
 		exec->env->stats->memory_errors++;
-		exec_set_text(exec, exec_no_memory);
+		set_error(exec, exec_no_memory);
 		return;
 	}
 	exec->owed++;

@@ -12,7 +12,7 @@ import pytest
 from lib import threads
 from lib.inject import STOP, InjectedMagent
 from lib.net import wait_for
-from lib.servers import Memcached
+from lib.servers import Magent, Memcached
 from lib.stamps import Bond, values
 from lib.way import COUNT, flushes, held, items, put, states, wait_for_states
 
@@ -363,6 +363,29 @@ def test_flush_all_through_one_of_two_magents_is_no_failure(stage, flush):
         assert magent.talk(b"set k1 0 0 1\r\nn\r\n") == b"STORED\r\n"
         assert magent.talk(b"delete k1\r\n") == b"DELETED\r\n"
     assert troubles(*magents) == []
+
+
+def fails_at_stamp(line):
+    """What it says is no reply: its connection ends."""
+    return b"what?\r\n" if line.startswith(b"incr magent:") else None
+
+
+@pytest.mark.parametrize("count", [2, 90])
+def test_touch_of_many_keys_that_no_stamp_confirms_is_an_error(stage, count):
+    """The first keys are a round of their own."""
+    primary, backup = watched(stage, fails_at_stamp), stage.memcached()
+    magent = started(stage, [primary], [backup], kind=Magent)
+    keys = [b"k%d" % i for i in range(count)]
+    client = stage.client(magent)
+    for key in keys:
+        assert client.ask(b"set %s 0 0 1\r\nx\r\n" % key) == b"STORED\r\n"
+    backup.kill()
+    wait_for_states(magent, "up", "down")
+    reply = client.exchange([b"gat 100 %s\r\nmn\r\n" % b" ".join(keys)],
+                            b"MN\r\n")
+    assert reply.endswith(b"SERVER_ERROR no server is up for this key\r\n"
+                          b"MN\r\n")
+    assert b"END" not in reply
 
 
 SERVING = [b"magent:serving%d" % slot for slot in range(4)]
