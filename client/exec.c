@@ -247,8 +247,8 @@ exec_become_ready(struct exec *exec)
  * Writes that a server has missed
  */
 
-/* The reply is, or ends with, an error.  Rounds may have been written before, or
-   are to come. */
+/* The reply is, or ends with, an error: rounds may have been written before, or
+   may come. */
 static void
 set_error(struct exec *exec, const char *error)
 {

@@ -1,11 +1,9 @@
 """--stats-port: what reads the statistics of twemproxy reads those of magent.
 
-The reference is the nutcracker of Debian.  These readers were looked at in
-source: telegraf, the munin plugin, the collectors of Diamond, Datadog, New
-Relic and sensu, and two exporters for Prometheus.  None of them looks at
-service; telegraf and the munin plugin are told the name of the pool.  Some take
-all names that they do not know for pools and servers.  Most read to the end of
-the connection, and the munin plugin reads one line.
+The reference is the nutcracker of Debian.  Readers such as telegraf and the
+munin plugin are told the name of the pool; others take all names that they do
+not know for pools and servers.  Most read to the end of the connection, and
+some read one line.
 """
 import contextlib
 import json
