@@ -738,13 +738,15 @@ write_out(struct conn *conn)
 	}
 }
 
-/* Send the end behind the last output. */
+/* Send the end behind the last output.  To a remote that has ended, a close
+   sends it as well. */
 static void
 finish_output(struct conn *conn)
 {
 	assert(conn->life == LIFE_FINISHING && outbuf_is_empty(&conn->out));
 	conn->life = LIFE_FINISHED;
-	shutdown(conn->fd, SHUT_WR);
+	if (!has_ended(conn))
+		shutdown(conn->fd, SHUT_WR);
 	conn->handler->ended(conn->owner, CONN_FINISHED);
 }
 

@@ -45,7 +45,8 @@ enum conn_end {
 	/* The remote sends no more.  Output is still sent; or, if none was
 	   sent, conn_attach() may be called. */
 	CONN_EOF,
-	/* All output was sent after conn_finish(), and the end as well. */
+	/* All output was sent after conn_finish(), and the end as well; or, if
+	   the remote has ended before, conn_close() sends that. */
 	CONN_FINISHED,
 	/* The socket is dead, or memory ran out: see conn_error().  ended()
 	   closes the conn, or gives it another socket with conn_attach(). */

@@ -976,8 +976,9 @@ client_new(struct client_env *env, int fd)
 	if (client == NULL)
 		return NULL;
 	env->last_number = client->number;
-	log_debug("%s: connected, %u clients now", client_name(client),
-	    stats_of(client)->connections);
+	if (log_level() == LOG_LEVEL_DEBUG)
+		log_debug("%s: connected, %u clients now", client_name(client),
+		    stats_of(client)->connections);
 	return client;
 }
 

@@ -5,8 +5,12 @@
  * number of a client says how many descriptors are left.  The last of them are
  * for servers that come back: without them all clients would get misses.
  *
+ * Mostly they come one by one, so no call is spent on finding that there is no
+ * other one.  If they come faster, more are accepted at a time.
+ *
  * Invariant: a listener waits for connections, or for the end of its pause,
- * never both.
+ * never both.  Each client has the options that its socket is listened on with,
+ * or, if it has come before these were set, is given them.
  */
 
 #include "client/listener.h"
@@ -21,6 +25,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -32,6 +37,9 @@
 enum {
 	/* Clients that are accepted at a time; then others have their turn. */
 	ACCEPT_MAX = 64,
+	/* So often there must have been as many as were accepted, before more
+	   are accepted at a time. */
+	FULL_MAX = 4,
 	/* So often, before a socket is closed: more do not wait. */
 	EMPTY_MAX = 64,
 	/* How long nothing is accepted when there is no descriptor left. */
@@ -56,6 +64,14 @@ struct listener {
 	struct event *readable;     /* owned; added unless there is a pause */
 	struct event *pause;        /* owned; added during a pause: its end */
 	struct log_trouble trouble; /* why it pauses */
+	int at_a_time;              /* clients that are accepted, at most */
+	int full;                   /* how often in a row they were as many */
+	bool has_old; /* clients may wait from before its options were set */
+	/* What file_limit() has read last, the second of that, and for which
+	   descriptor. */
+	rlim_t limit;
+	time_t limit_read;
+	int highest;
 };
 
 /* Accept nothing for a while: the cause may be over then. */
@@ -75,25 +91,39 @@ pause_listener(struct listener *listener, const char *why)
 	listener->stats->paused_listeners++;
 }
 
-/* Whether fd is one of the descriptors that are not for clients.  The limit may
-   be changed from outside at any time. */
-static bool
-is_kept(const struct listener *listener, int fd)
+/* The limit of descriptors.  It may be changed from outside at any time: so it
+   is read each second, and when there are more than there were. */
+static rlim_t
+file_limit(struct listener *listener, int fd)
 {
-	rlim_t kept = listener->kept;
+	time_t now = time(NULL);
 	struct rlimit limit;
 
+	if (now == listener->limit_read && fd <= listener->highest)
+		return listener->limit;
+	listener->limit_read = now;
+	listener->highest = fd;
+	listener->limit = RLIM_INFINITY;
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+		listener->limit = limit.rlim_cur;
+	return listener->limit;
+}
+
+/* Whether fd is one of the descriptors that are not for clients. */
+static bool
+is_kept(struct listener *listener, int fd)
+{
+	rlim_t kept = listener->kept, limit = file_limit(listener, fd);
+
 	assert(fd >= 0);
-	if (getrlimit(RLIMIT_NOFILE, &limit) == -1)
-		return false;
-	if (kept > limit.rlim_cur / 2)
-		kept = limit.rlim_cur / 2;
-	return (rlim_t)fd >= limit.rlim_cur - kept;
+	if (kept > limit / 2)
+		kept = limit / 2;
+	return (rlim_t)fd >= limit - kept;
 }
 
 /* Whether there is a descriptor for one more client. */
 static bool
-has_descriptor(const struct listener *listener)
+has_descriptor(struct listener *listener)
 {
 	bool is_good;
 	int fd;
@@ -142,19 +172,35 @@ set_options(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 }
 
+/* There were as many as are accepted at a time; or fewer, so that none waits
+   any more. */
+static void
+note_how_many(struct listener *listener, bool is_full)
+{
+	if (!is_full) {
+		listener->at_a_time = 1;
+		listener->full = 0;
+		listener->has_old = false;
+	} else if (++listener->full > FULL_MAX &&
+	    listener->at_a_time < ACCEPT_MAX) {
+		listener->at_a_time *= 2;
+	}
+}
+
 /* Returns whether more may wait. */
 static bool
-accept_some(struct listener *listener)
+accept_some(struct listener *listener, int at_a_time)
 {
-	int client;
+	int client = -1;
 	int i;
 
-	for (i = 0; i < ACCEPT_MAX; i++) {
+	for (i = 0; i < at_a_time; i++) {
 		client = accept4(listener->fd, NULL, NULL,
 		    SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (client == -1)
 			break;
-		set_options(client);
+		if (listener->has_old)
+			set_options(client);
 		clients_accept(listener->clients, client);
 		if (is_kept(listener, client)) {
 			pause_listener(listener, strerror(EMFILE));
@@ -164,6 +210,7 @@ accept_some(struct listener *listener)
 	if (client == -1 && errno != EAGAIN && errno != EINTR &&
 	    errno != ECONNABORTED)
 		pause_listener(listener, strerror(errno));
+	note_how_many(listener, client != -1);
 	return client != -1;
 }
 
@@ -175,7 +222,7 @@ on_acceptable(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	assert(fd == listener->fd);
 	(void)fd;
-	accept_some(listener);
+	accept_some(listener, listener->at_a_time);
 }
 
 void
@@ -184,7 +231,7 @@ listener_empty(struct listener *listener)
 	int i;
 
 	/* Others may come all the time. */
-	for (i = 0; i < EMPTY_MAX && accept_some(listener); i++)
+	for (i = 0; i < EMPTY_MAX && accept_some(listener, ACCEPT_MAX); i++)
 		;
 }
 
@@ -201,6 +248,10 @@ listener_new(struct event_base *base, int fd, unsigned int kept,
 	listener->kept = kept;
 	listener->clients = clients;
 	listener->stats = stats;
+	/* Until one finds that none waits. */
+	listener->at_a_time = ACCEPT_MAX;
+	listener->has_old = true;
+	set_options(fd);
 	listener->readable = event_new(base, fd, EV_READ | EV_PERSIST,
 	    on_acceptable, listener);
 	listener->pause = event_new(base, -1, 0, on_pause_over, listener);

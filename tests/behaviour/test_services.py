@@ -99,6 +99,31 @@ def test_sockets_that_systemd_passes_are_used(run):
             pass
 
 
+def has_keepalive(port, client):
+    """Whether the server's end of a connection has a timer for signs of life,
+    the one of the options of clients that can be seen from outside."""
+    said = subprocess.run(
+        ["ss", "-tnoH", "sport", "=", ":%d" % port, "and", "dport", "=",
+         ":%d" % client.socket.getsockname()[1]], check=True,
+        capture_output=True, text=True).stdout
+    return "timer:(keepalive," in said
+
+
+def test_clients_have_their_options_also_those_who_came_before(run):
+    """The options are set on the socket that is listened on."""
+    with listening() as one:
+        port = one.getsockname()[1]
+        with Client(port) as early:
+            magent = pass_sockets(run, one)
+            assert early.talk(b"mn\r\n") == b"MN\r\n"
+            assert has_keepalive(port, early)
+            with Client(port) as late, Client(port) as later:
+                for client in late, later:
+                    assert client.talk(b"mn\r\n") == b"MN\r\n"
+                    assert has_keepalive(port, client)
+        assert magent.terminate() == 0
+
+
 def test_sockets_that_systemd_has_made_stay_when_magent_is_replaced(run):
     with listening() as one:
         magent = pass_sockets(run, one)
