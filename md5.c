@@ -11,13 +11,16 @@
  * not need.
  *
  * Each step needs the result of the step before it.  So many keys are hashed
- * four at a time by rounds_of_four(), one in each lane of a vector.
+ * four at a time, one in each lane of a vector; or eight, where the processor
+ * has vectors as long.  Four lanes more than it has would cost more than they
+ * gain.
  */
 
 #include "md5.h"
 
 #include <assert.h>
 #include <endian.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -26,11 +29,19 @@ enum {
 	LENGTH_AT = 56, /* offset of the length, 64 bits, in the last block */
 	SHORT = 32,     /* bytes of a short message, with the mark */
 	MARK = 0x80,    /* the byte behind the data */
-	LANES = 4,      /* words of a vector */
+	LANES_MAX = 8,
 };
 
-/* A word of each of four messages. */
-typedef uint32_t four __attribute__((vector_size(4 * LANES)));
+/* A word of each of four messages, or of eight. */
+typedef uint32_t four __attribute__((vector_size(16)));
+typedef uint32_t eight __attribute__((vector_size(32)));
+
+#if defined(__x86_64__)
+#define HAS_EIGHT 1
+#define FOR_EIGHT __attribute__((target("avx2")))
+#else
+#define HAS_EIGHT 0
+#endif
 
 static_assert(SHORT % 8 == 0 && LENGTH_AT % 8 == 0 && SHORT < LENGTH_AT,
     "blocks are filled eight bytes at a time");
@@ -100,11 +111,11 @@ load_word(const unsigned char *bytes)
 
 /*
  * Define a function that takes a block into state.  word is the type of a word:
- * of one message, or of four.  size and length are as in WORD(); size is a
+ * of one message, or of several.  size and length are as in WORD(); size is a
  * constant in each place where the function is inlined.
  */
-#define DEFINE_ROUNDS(name, word)					\
-static inline __attribute__((always_inline)) void			\
+#define DEFINE_ROUNDS(name, word, target)				\
+static inline target __attribute__((always_inline)) void		\
 name(word state[4], const word *words, int size, word length)		\
 {									\
 	word a = state[0], b = state[1], c = state[2], d = state[3], x;	\
@@ -133,8 +144,11 @@ name(word state[4], const word *words, int size, word length)		\
 	state[3] += d;							\
 }
 
-DEFINE_ROUNDS(rounds, uint32_t)
-DEFINE_ROUNDS(rounds_of_four, four)
+DEFINE_ROUNDS(rounds, uint32_t, )
+DEFINE_ROUNDS(rounds_of_four, four, )
+#if HAS_EIGHT
+DEFINE_ROUNDS(rounds_of_eight, eight, FOR_EIGHT)
+#endif
 
 /* clang-format on */
 
@@ -192,29 +206,59 @@ word_within(int size, const unsigned char *data, size_t n)
 	return state[0];
 }
 
-/* The first words of the digests of four messages of n[i] < size bytes. */
-static inline __attribute__((always_inline)) four
-words_within(int size, const unsigned char *const data[LANES],
-    const size_t n[LANES])
-{
-	unsigned char block[LANES][LENGTH_AT];
-	four state[4], words[LENGTH_AT / 4], length;
-	int i;
+/* clang-format off */
 
-	for (i = 0; i < LANES; i++) {
-		state[i] = (four){ 0 } + initial_state[i];
-		fill(block[i], (size_t)size, data[i], n[i]);
-		length[i] = (uint32_t)n[i] * 8;
-	}
-	for (i = 0; i < size / 4; i++) {
-		words[i][0] = load_word(block[0] + 4 * i);
-		words[i][1] = load_word(block[1] + 4 * i);
-		words[i][2] = load_word(block[2] + 4 * i);
-		words[i][3] = load_word(block[3] + 4 * i);
-	}
-	rounds_of_four(state, words, size, length);
-	return state[0];
+/*
+ * Define a function that puts the first words of the digests of lanes messages
+ * of n[i] < size bytes to result.  WORDS(at) are those of all blocks at an
+ * offset, in the order of the messages.
+ */
+#define DEFINE_WORDS_WITHIN(name, vector, lanes, WORDS, rounds_of, target) \
+static inline target __attribute__((always_inline)) void		\
+name(int size, const unsigned char *const *data, const size_t *n,	\
+    uint32_t *result)							\
+{									\
+	unsigned char block[lanes][LENGTH_AT];				\
+	vector state[4], words[LENGTH_AT / 4], length;			\
+	int i;								\
+									\
+	for (i = 0; i < 4; i++)						\
+		state[i] = (vector){ 0 } + initial_state[i];		\
+	for (i = 0; i < (lanes); i++) {					\
+		fill(block[i], (size_t)size, data[i], n[i]);		\
+		length[i] = (uint32_t)n[i] * 8;				\
+	}								\
+	for (i = 0; i < size / 4; i++)					\
+		words[i] = (vector){ WORDS(4 * i) };			\
+	rounds_of(state, words, size, length);				\
+	memcpy(result, &state[0], sizeof(vector));			\
+}									\
+									\
+static target void							\
+name##_any(const unsigned char *const *data, const size_t *n,		\
+    size_t longest, uint32_t *result)					\
+{									\
+	if (longest < SHORT)						\
+		name(SHORT, data, n, result);				\
+	else								\
+		name(LENGTH_AT, data, n, result);			\
 }
+
+#define WORDS_OF_FOUR(at)						\
+	load_word(block[0] + (at)), load_word(block[1] + (at)),		\
+	load_word(block[2] + (at)), load_word(block[3] + (at))
+#define WORDS_OF_EIGHT(at)						\
+	WORDS_OF_FOUR(at),						\
+	load_word(block[4] + (at)), load_word(block[5] + (at)),		\
+	load_word(block[6] + (at)), load_word(block[7] + (at))
+
+DEFINE_WORDS_WITHIN(four_words, four, 4, WORDS_OF_FOUR, rounds_of_four, )
+#if HAS_EIGHT
+DEFINE_WORDS_WITHIN(eight_words, eight, 8, WORDS_OF_EIGHT, rounds_of_eight,
+    FOR_EIGHT)
+#endif
+
+/* clang-format on */
 
 static void
 whole_block(uint32_t state[4], const unsigned char *block)
@@ -257,18 +301,44 @@ md5_word(const void *data, size_t n)
 	return state[0];
 }
 
-/* Do md5_words() for LANES strings at most.  Lanes without a string repeat
+/* Whether the processor has vectors of eight words. */
+static bool
+has_eight(void)
+{
+#if HAS_EIGHT
+	return __builtin_cpu_supports("avx2");
+#else
+	return false;
+#endif
+}
+
+/* Hash lanes strings at once, all of less than LENGTH_AT bytes. */
+static void
+hash_lanes(unsigned int lanes, const unsigned char *const *data,
+    const size_t *n, size_t longest, uint32_t *result)
+{
+#if HAS_EIGHT
+	if (lanes == LANES_MAX) {
+		eight_words_any(data, n, longest, result);
+		return;
+	}
+#endif
+	assert(lanes == 4);
+	four_words_any(data, n, longest, result);
+}
+
+/* Do md5_words() for so many strings at most.  Lanes without a string repeat
    others. */
 static void
-fill_lanes(const char *const *data, const size_t *n, size_t count,
-    uint32_t *words)
+fill_lanes(unsigned int lanes, const char *const *data, const size_t *n,
+    size_t count, uint32_t *words)
 {
-	const unsigned char *lane_data[LANES];
-	size_t lane_n[LANES], longest = 0, i;
-	four result;
+	const unsigned char *lane_data[LANES_MAX];
+	size_t lane_n[LANES_MAX], longest = 0, i;
+	uint32_t result[LANES_MAX];
 
-	assert(count > 0 && count <= LANES);
-	for (i = 0; i < LANES; i++) {
+	assert(count > 0 && count <= lanes && lanes <= LANES_MAX);
+	for (i = 0; i < lanes; i++) {
 		lane_data[i] = (const unsigned char *)data[i % count];
 		lane_n[i] = n[i % count];
 		if (longest < lane_n[i])
@@ -279,21 +349,22 @@ fill_lanes(const char *const *data, const size_t *n, size_t count,
 			words[i] = md5_word(data[i], n[i]);
 		return;
 	}
-	result = longest < SHORT ? words_within(SHORT, lane_data, lane_n) :
-				   words_within(LENGTH_AT, lane_data, lane_n);
-	for (i = 0; i < count; i++)
-		words[i] = result[i];
+	hash_lanes(lanes, lane_data, lane_n, longest, result);
+	memcpy(words, result, count * sizeof(words[0]));
 }
 
 void
 md5_words(const char *const *data, const size_t *n, size_t count,
     uint32_t *words)
 {
-	size_t i;
+	unsigned int lanes;
+	size_t i, many;
 
-	for (i = 0; i < count; i += LANES)
-		fill_lanes(data + i, n + i,
-		    count - i < LANES ? count - i : LANES, words + i);
+	for (i = 0; i < count; i += many) {
+		lanes = count - i > 4 && has_eight() ? LANES_MAX : 4;
+		many = count - i < lanes ? count - i : lanes;
+		fill_lanes(lanes, data + i, n + i, many, words + i);
+	}
 }
 
 void

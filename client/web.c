@@ -265,11 +265,11 @@ fresh_copy(struct web *web, enum paper which)
 static void
 reply_paper(struct web *web, struct evhttp_request *request, enum paper which)
 {
+	static const char open_metrics[] =
+	    "application/openmetrics-text; version=1.0.0; charset=utf-8";
 	static const char *const types[PAPERS] = {
 		[METRICS] = "text/plain; version=0.0.4; charset=utf-8",
-		[METRICS_OPEN] =
-		    "application/openmetrics-text; version=1.0.0; "
-		    "charset=utf-8",
+		[METRICS_OPEN] = open_metrics,
 		[STATUS] = "application/json",
 	};
 	struct evbuffer *text = fresh_copy(web, which);
