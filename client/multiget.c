@@ -448,24 +448,59 @@ multiget_start(struct exec *exec)
 	return true;
 }
 
+/* Whether the cas tokens of VALUEs get a tag. */
+static bool
+has_tags(const struct exec *exec)
+{
+	return (exec->r.command == PROTO_GETS ||
+		   exec->r.command == PROTO_GATS) &&
+	    pairs_are_mirrored(exec->env->pairs);
+}
+
 /* Write the VALUE of one key, its cas token tagged. */
 static void
-write_value(struct exec *exec, struct conn *conn, const struct get_key *key)
+write_tagged(struct exec *exec, struct conn *conn, const struct get_key *key)
 {
 	const struct subrequest *sub = key->sub;
 	struct proto_reply value = { .cas = { 0, 0 } };
 	const char *bytes;
 	size_t length;
 
-	assert(sub != NULL && sub->is_sent && key->value.length > 0);
-	if ((exec->r.command == PROTO_GETS || exec->r.command == PROTO_GATS) &&
-	    pairs_are_mirrored(exec->env->pairs)) {
-		bytes = exec_reply(exec, sub, &length);
-		proto_reply(bytes + key->value.at, key->value.length,
-		    PROTO_EXPECT_VALUES_CAS, key->value.length, &value);
-	}
+	bytes = exec_reply(exec, sub, &length);
+	proto_reply(bytes + key->value.at, key->value.length,
+	    PROTO_EXPECT_VALUES_CAS, key->value.length, &value);
 	exec_put_tagged(exec, conn, sub, key->value.at, key->value.length,
 	    value.cas);
+}
+
+/* VALUEs that follow each other in a reply, and are to be written. */
+struct stretch {
+	const struct subrequest *sub; /* valid unless length is 0 */
+	size_t at, length;
+};
+
+static void
+write_stretch(struct exec *exec, struct conn *conn, struct stretch *stretch)
+{
+	if (stretch->length > 0)
+		exec_put(exec, conn, stretch->sub, stretch->at,
+		    stretch->length);
+	stretch->length = 0;
+}
+
+/* The VALUE of the key is to be written next. */
+static void
+lengthen(struct exec *exec, struct conn *conn, struct stretch *stretch,
+    const struct get_key *key)
+{
+	if (stretch->sub != key->sub ||
+	    stretch->at + stretch->length != key->value.at)
+		write_stretch(exec, conn, stretch);
+	if (stretch->length == 0) {
+		stretch->sub = key->sub;
+		stretch->at = key->value.at;
+	}
+	stretch->length += key->value.length;
 }
 
 /* Whether the reply to the only subrequest is the reply to the client, byte for
@@ -521,6 +556,8 @@ multiget_write(struct exec *exec, struct conn *conn)
 {
 	const struct subrequest *sub = STAILQ_FIRST(&exec->subrequests);
 	struct stats *stats = exec->env->stats;
+	struct stretch stretch = { .length = 0 };
+	const struct get_key *key;
 	unsigned int i, hits = 0;
 	size_t bytes = 0;
 
@@ -534,12 +571,18 @@ multiget_write(struct exec *exec, struct conn *conn)
 	if (exec->round_is_cut)
 		cut_round(exec);
 	for (i = 0; i < exec->get_key_count; i++) {
-		if (exec->get_keys[i].value.length == 0)
+		key = &exec->get_keys[i];
+		if (key->value.length == 0)
 			continue;
-		write_value(exec, conn, &exec->get_keys[i]);
-		bytes += exec->get_keys[i].value.length;
+		assert(key->sub != NULL && key->sub->is_sent);
+		if (has_tags(exec))
+			write_tagged(exec, conn, key);
+		else
+			lengthen(exec, conn, &stretch, key);
+		bytes += key->value.length;
 		hits++;
 	}
+	write_stretch(exec, conn, &stretch);
 	stats_count_get(stats, exec->r.command, exec->get_key_count, hits);
 	if (bytes < ROUND_BYTES && exec->round_max <= ROUND_MAX / 2 &&
 	    !exec->round_is_cut)
