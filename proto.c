@@ -142,6 +142,7 @@ scan_storage(const struct line *line, uint32_t *length, struct proto_request *r)
 	    exptime > INT32_MAX || n > DATA_MAX)
 		return false;
 	set_span(&r->key, key, stop);
+	set_span(&r->words, key, at);
 	r->flags = (uint32_t)flags;
 	r->exptime = (int32_t)exptime;
 	*length = (uint32_t)n;

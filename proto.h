@@ -96,6 +96,10 @@ struct proto_request {
 	struct proto_span keys;
 	unsigned key_count;     /* of the get family: keys in it */
 	struct proto_span data; /* of storage commands and ms; without CRLF */
+	/* Of a storage command in its usual form, with single spaces: from the
+	   key to the end of the length.  Its length is 0 if the form is another
+	   one; and whoever changes one of these words sets it to 0. */
+	struct proto_span words;
 
 	uint32_t flags; /* client flags of storage commands; F of ms */
 	/* Of storage commands, touch, gat and gats: the exptime, cut to 32 bits

@@ -1,9 +1,9 @@
 /*
  * Write commands in the form in which servers get them.
  *
- * Invariant: only keys and the arguments of meta flags are copied from a
- * client's line, and proto.c has checked both.  All words, spaces and numbers
- * are written here.
+ * Invariant: only keys, the arguments of meta flags, and the words of a storage
+ * command in its usual form are copied from a client's line, and proto.c has
+ * checked all of them.  All else is written here.
  */
 
 #include "mirror/command.h"
@@ -101,17 +101,25 @@ put_signed(struct command *c, int32_t number)
 	c->length += format_signed(c->line + c->length, number);
 }
 
+/* Put a name, and n bytes of words behind it. */
 static void
-begin_line(struct command *c, const char *name, const struct proto_request *r,
-    const char *bytes, enum proto_expect expect)
+start_line(struct command *c, const char *name, const char *words, size_t n,
+    enum proto_expect expect)
 {
-	assert(r->key.length > 0 && r->key.length <= PROTO_KEY_MAX);
 	c->length = 0;
 	c->has_data = false;
 	c->expect = expect;
 	put_text(c, name);
 	put(c, " ", 1);
-	put(c, bytes + r->key.at, r->key.length);
+	put(c, words, n);
+}
+
+static void
+begin_line(struct command *c, const char *name, const struct proto_request *r,
+    const char *bytes, enum proto_expect expect)
+{
+	assert(r->key.length > 0 && r->key.length <= PROTO_KEY_MAX);
+	start_line(c, name, bytes + r->key.at, r->key.length, expect);
 }
 
 static void
@@ -260,10 +268,15 @@ static void
 put_storage(struct command *c, const char *name, const struct proto_request *r,
     const char *bytes)
 {
-	begin_line(c, name, r, bytes, PROTO_EXPECT_STORED);
-	put_number(c, r->flags);
-	put_signed(c, r->exptime);
-	put_number(c, r->data.length);
+	if (r->words.length > 0) {
+		start_line(c, name, bytes + r->words.at, r->words.length,
+		    PROTO_EXPECT_STORED);
+	} else {
+		begin_line(c, name, r, bytes, PROTO_EXPECT_STORED);
+		put_number(c, r->flags);
+		put_signed(c, r->exptime);
+		put_number(c, r->data.length);
+	}
 	c->has_data = true;
 }
 

@@ -325,6 +325,7 @@ shift_dates(const struct proto_request *r, const struct peer *peer,
 	shifted.exptime = peer_shift_date(peer, asked, r->exptime);
 	shifted.vivify = peer_shift_date(peer, asked, r->vivify);
 	shifted.recache = peer_shift_date(peer, asked, r->recache);
+	shifted.words.length = 0;
 	return shifted;
 }
 
