@@ -508,7 +508,9 @@ def test_socket_of_the_operator_is_private_and_is_removed_at_the_end(trio):
     assert magent.terminate() == 0
     assert not any(path.exists() for path in magent.paths.values())
     magent.start(magent.port)
-    assert all(path.exists() for path in magent.paths.values())
+    # It answers on its port before it listens on them.
+    wait_for(lambda: all(path.exists() for path in magent.paths.values()),
+             "both to be there")
 
 
 @pytest.mark.usefixtures("reaper")
