@@ -213,7 +213,8 @@ is_in_use(const struct recovery *recovery)
 {
 	const struct peer *peer = recovery->peer;
 
-	return peer_is_shared(peer) && !peer->is_uncovered &&
+	return serving_is_in_use(recovery->all->serving, peer) &&
+	    !peer->is_uncovered &&
 	    (peer->has_old_part || dirty_is_all(peer->dirty) ||
 		dirty_count(peer->dirty) > 0);
 }

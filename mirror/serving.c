@@ -50,6 +50,8 @@
 enum {
 	/* A mark that is as old is of a magent that is gone. */
 	GONE_MS = 4000,
+	/* Marks that differ by no more were left at the same time. */
+	LATELY_SECONDS = 1,
 	NO_SLOT = SERVING_SLOTS,
 };
 
@@ -377,6 +379,25 @@ serving_look(struct serving *serving, enum serving_look look)
 	    !serving->is_comparing && !has_mark(serving, MARK_NEW)) {
 		set_unproved(serving, false);
 	}
+}
+
+bool
+serving_is_in_use(const struct serving *serving, const struct peer *peer)
+{
+	uint64_t number, latest;
+	unsigned int slot;
+
+	for (slot = 0; slot < SERVING_SLOTS; slot++) {
+		number = peer->serving[slot];
+		if (number == 0 || is_ours(serving, number) ||
+		    serving->others[slot].state == MARK_GONE)
+			continue;
+		/* Two servers are not read at the same moment. */
+		latest = number_at(serving, slot);
+		if (number + LATELY_SECONDS >= latest)
+			return true;
+	}
+	return false;
 }
 
 void

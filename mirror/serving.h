@@ -62,6 +62,10 @@ enum serving_look {
 /* The marks were read. */
 void serving_look(struct serving *serving, enum serving_look look);
 
+/* Whether another magent answers from the peer: it is not known to be gone, and
+   has said so there as lately as anywhere else. */
+bool serving_is_in_use(const struct serving *serving, const struct peer *peer);
+
 /* The copies were compared. */
 void serving_proved(struct serving *serving);
 

@@ -210,6 +210,31 @@ test_own_mark_is_nobody_elses(void)
 	end();
 }
 
+static void
+test_server_is_in_use_while_a_mark_there_is_as_new_as_elsewhere(void)
+{
+	uint64_t other = UINT64_C(7) << 32;
+	uint64_t i;
+
+	begin();
+	check(!serving_is_in_use(serving, &peers[0]));
+	serving_say(serving);
+	check(!serving_is_in_use(serving, &peers[0]));
+	look(1, other + 100, true);
+	check(serving_is_in_use(serving, &peers[0]));
+	/* It says so on the other server only. */
+	peers[1].serving[1] = other + 101;
+	check(serving_is_in_use(serving, &peers[0]));
+	peers[1].serving[1] = other + 102;
+	check(!serving_is_in_use(serving, &peers[0]));
+	check(serving_is_in_use(serving, &peers[1]));
+	/* It is gone. */
+	for (i = 0; i < 6; i++)
+		look(1, other + 102, false);
+	check(uncleans == 1 && !serving_is_in_use(serving, &peers[1]));
+	end();
+}
+
 /* Who takes its mark away may have raised a stamp before. */
 static void
 test_backup_is_not_proved_while_stamps_differ(void)
@@ -532,6 +557,7 @@ main(void)
 	RUN(test_mark_is_left_and_taken_away);
 	RUN(test_taken_slots_are_left_alone);
 	RUN(test_own_mark_is_nobody_elses);
+	RUN(test_server_is_in_use_while_a_mark_there_is_as_new_as_elsewhere);
 	RUN(test_backup_is_not_proved_while_stamps_differ);
 	RUN(test_own_mark_in_a_slot_that_is_another_ones_is_taken_away);
 	RUN(test_own_mark_that_comes_back_with_a_server_is_taken_away);
