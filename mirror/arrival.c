@@ -225,6 +225,12 @@ arrival_stop(struct arrival *arrival)
 }
 
 void
+arrival_destroy(struct arrival *arrival)
+{
+	asking_free(arrival->asking);
+}
+
+void
 arrival_init(struct arrival *arrival, struct peer *peer,
     const struct arrival_around *around, void (*heard)(void *owner),
     void (*known)(void *owner), void *owner)

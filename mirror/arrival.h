@@ -68,4 +68,7 @@ void arrival_confirm(struct arrival *arrival, void (*stood)(void *owner));
 /* The server has failed.  Nothing happens if no arrival is under way. */
 void arrival_stop(struct arrival *arrival);
 
+/* The server was freed. */
+void arrival_destroy(struct arrival *arrival);
+
 #endif

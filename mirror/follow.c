@@ -153,4 +153,5 @@ follow_destroy(struct follow *follow)
 {
 	if (follow->timer != NULL)
 		event_free(follow->timer);
+	asking_free(follow->asking);
 }

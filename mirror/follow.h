@@ -44,7 +44,7 @@ struct follow {
 /* Make *follow, which is all zero.  Returns false when out of memory. */
 bool follow_init(struct follow *follow, struct conn_loop *loop,
     struct peer *peer, const struct follow_handler *handler, void *owner);
-void follow_destroy(struct follow *follow);
+void follow_destroy(struct follow *follow); /* its server was freed */
 
 /* The peer, in the state INVALIDATE, is left to another magent.  The handlers
    are called from the loop until follow_stop(). */

@@ -854,6 +854,7 @@ recovery_destroy(struct recovery *recovery)
 	if (recovery->in_use != NULL)
 		event_free(recovery->in_use);
 	rebuilder_destroy(&recovery->rebuilder);
+	arrival_destroy(&recovery->arrival);
 }
 
 /* Returns false when out of memory. */

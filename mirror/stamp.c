@@ -283,6 +283,12 @@ asking_cancel(struct asking *asking)
 	asking->done = NULL;
 }
 
+void
+asking_free(struct asking *asking)
+{
+	free(asking);
+}
+
 /*
  * Giving
  */

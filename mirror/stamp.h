@@ -41,6 +41,9 @@ struct asking *asking_new(struct peer *peer,
 /* Do not call done() any more.  The asking ends by itself. */
 void asking_cancel(struct asking *asking);
 
+/* The server was freed before it has answered.  NULL is fine. */
+void asking_free(struct asking *asking);
+
 /* Give a server, which has said its version, a stamp. */
 void stamp_give(struct bond *bond, struct peer *peer, uint64_t stamp);
 

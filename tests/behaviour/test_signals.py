@@ -14,6 +14,7 @@ from faults import Fronted
 from lib.daemon import Run, refuses
 from lib.net import Client, wait_for
 from lib.servers import MAGENT
+from lib.way import wait_for_states
 
 pytestmark = pytest.mark.usefixtures("reaper")
 
@@ -289,3 +290,17 @@ def test_storm_of_signals_under_load_changes_no_answer(stage, tmp_path):
             assert client.talk(b"set k 0 0 3\r\n%03d\r\nget k\r\n" % i) == (
                 b"STORED\r\nVALUE k 0 3\r\n%03d\r\nEND\r\n" % i)
     assert magent.terminate() == 0
+
+
+def test_magent_that_ends_while_a_server_returns_leaves_nothing_behind(stage):
+    """What the server was asked has no answer, at some moment of these: a leak
+    is an error under ASan."""
+    primary, backup = stage.memcacheds(2)
+    for tenths in range(20):
+        magent = stage.magent([primary], [backup])
+        wait_for_states(magent, "up", "up")
+        backup.restart()
+        wait_for(lambda: ": identify, was" in magent.output(), "its return",
+                 pause=0.0005)
+        time.sleep(tenths / 10000)
+        magent.close()
