@@ -46,6 +46,7 @@ struct asked {
 	struct rollcall *rollcall; /* borrowed */
 	struct conn *conn; /* owned; NULL: this thread is not asked any more */
 	bool has_answered; /* in this round */
+	bool is_cut; /* what comes is the rest of a line that is too long */
 };
 
 struct rollcall {
@@ -89,7 +90,7 @@ ask_round(struct rollcall *rollcall)
 		asked = &rollcall->asked[i];
 		if (asked->conn == NULL)
 			continue;
-		asked->has_answered = false;
+		asked->has_answered = asked->is_cut = false;
 		rollcall->owed++;
 		conn_write(asked->conn, question, sizeof(question) - 1);
 	}
@@ -156,7 +157,9 @@ on_roll_input(void *owner, const char *bytes, size_t n)
 
 		if (length > 0 && end[-1] == '\r')
 			length--;
-		is_last = read_stat(asked, bytes + at, length);
+		is_last = !asked->is_cut &&
+		    read_stat(asked, bytes + at, length);
+		asked->is_cut = false;
 		at = (size_t)(end - bytes) + 1;
 		if (!is_last)
 			continue;
@@ -165,7 +168,10 @@ on_roll_input(void *owner, const char *bytes, size_t n)
 		/* The roll call may be over, and nothing was asked twice. */
 		return n;
 	}
-	return n - at > PROTO_LINE_MAX ? n : at;
+	if (n - at <= PROTO_LINE_MAX)
+		return at;
+	asked->is_cut = true;
+	return n;
 }
 
 static void

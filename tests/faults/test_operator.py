@@ -107,7 +107,8 @@ def test_words_and_replacements_of_magent_do_not_mix(scene):
         if scene.say(victim, word) == b"OK\r\n" and word != "rebuild":
             assert is_held(scene, victim) == (word != "up")
         scene.load.work(100)
-    assert replacer.finish() > 0
+    wait_for(lambda: replacer.count() > 0, "a replacement")
+    replacer.finish()
     for server in scene.servers:
         assert scene.say(server, "up") == b"OK\r\n"
     scene.wait_up()
