@@ -421,7 +421,7 @@ build_listeners(struct magent *magent)
 /* Who tells others how it is: --metrics, --stats-port.  Returns false when out
    of memory. */
 static bool
-build_web(struct magent *magent)
+build_statistics(struct magent *magent)
 {
 	struct metrics_source source = {
 		.stats = &magent->stats,
@@ -457,7 +457,7 @@ build_events(struct magent *magent)
 	int i;
 
 	assert(magent->clients != NULL && magent->stops == 0);
-	if (!build_listeners(magent) || !build_web(magent))
+	if (!build_listeners(magent) || !build_statistics(magent))
 		return false;
 	for (i = 0; i < SIGNALS; i++) {
 		magent->signals[i] = evsignal_new(magent->base,

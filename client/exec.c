@@ -141,6 +141,17 @@ exec_set_text(struct exec *exec, const char *text)
 	exec->text_length = strlen(text);
 }
 
+/* The reply is, or ends with, an error: rounds may have been written before, or
+   may come. */
+static void
+set_error(struct exec *exec, const char *error)
+{
+	if (is_in_rounds(exec))
+		exec->error_line = error;
+	else
+		exec_set_text(exec, error);
+}
+
 /*
  * When a subrequest is answered
  */
@@ -155,10 +166,7 @@ lose(struct subrequest *sub)
 	sub->exec->env->stats->memory_errors++;
 	for (key = sub->first_key; key != NULL; key = key->next)
 		key->value.length = 0;
-	if (sub->first_key != NULL)
-		sub->exec->error_line = exec_no_memory;
-	else
-		exec_set_text(sub->exec, exec_no_memory);
+	set_error(sub->exec, exec_no_memory);
 }
 
 /* Keep the reply to sub: it cannot be written now, and is valid no longer than
@@ -246,17 +254,6 @@ exec_become_ready(struct exec *exec)
 /*
  * Writes that a server has missed
  */
-
-/* The reply is, or ends with, an error: rounds may have been written before, or
-   may come. */
-static void
-set_error(struct exec *exec, const char *error)
-{
-	if (is_in_rounds(exec))
-		exec->error_line = error;
-	else
-		exec_set_text(exec, error);
-}
 
 static void
 on_confirmed(struct stamp_waiter *waiter, bool is_given)

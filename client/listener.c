@@ -172,8 +172,7 @@ set_options(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 }
 
-/* There were as many as are accepted at a time; or fewer, so that none waits
-   any more. */
+/* There were as many as are accepted at a time; or fewer, and none waits. */
 static void
 note_how_many(struct listener *listener, bool is_full)
 {
@@ -207,10 +206,10 @@ accept_some(struct listener *listener, int at_a_time)
 			return false;
 		}
 	}
-	if (client == -1 && errno != EAGAIN && errno != EINTR &&
-	    errno != ECONNABORTED)
+	if (client != -1 || errno == EAGAIN)
+		note_how_many(listener, client != -1);
+	else if (errno != EINTR && errno != ECONNABORTED)
 		pause_listener(listener, strerror(errno));
-	note_how_many(listener, client != -1);
 	return client != -1;
 }
 

@@ -583,6 +583,8 @@ request_write(struct request *request, struct conn *conn)
 
 	hot_assert(exec->state == EXEC_READY && exec->owed == 0);
 	exec->state = EXEC_WRITTEN;
+	/* What takes the place of a reply takes that of all its rounds. */
+	hot_assert(exec->text == NULL || exec->keys_left == 0);
 	if (exec->text != NULL)
 		write_text(exec, conn);
 	else if (exec->r.too_large)

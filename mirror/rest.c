@@ -255,19 +255,22 @@ wake_up(struct rest *rest)
 	return true;
 }
 
-/* It was stopped inside a turn, which may have read something before that, or
-   since. */
-static bool
-on_late(void *owner)
-{
-	return wake_up(owner);
-}
-
 static void
 set_deadline(struct rest *rest, int64_t now)
 {
 	rest->late_ms = now + HELD_UP_MS;
 	conn_loop_set_deadline(rest->loop, rest->late_ms);
+}
+
+/* It was stopped inside a turn, which may have read something before that, or
+   since.  The next tick has nothing to add. */
+static bool
+on_late(void *owner)
+{
+	struct rest *rest = owner;
+
+	set_deadline(rest, conn_loop_now(rest->loop));
+	return wake_up(rest);
 }
 
 static void

@@ -392,9 +392,11 @@ serving_is_in_use(const struct serving *serving, const struct peer *peer)
 		if (number == 0 || is_ours(serving, number) ||
 		    serving->others[slot].state == MARK_GONE)
 			continue;
-		/* Two servers are not read at the same moment. */
+		/* Two servers are not read at the same moment, and two magents
+		   may have taken one slot. */
 		latest = number_at(serving, slot);
-		if (number + LATELY_SECONDS >= latest)
+		if (number + LATELY_SECONDS >= latest ||
+		    number >> 32 != latest >> 32)
 			return true;
 	}
 	return false;

@@ -195,9 +195,9 @@ def test_promtool_has_nothing_to_say(metered):
 class Quoted(Memcached):
     """Its address has what has to be escaped."""
 
-    def __init__(self, path):
+    def __init__(self, path, name='a"\\b'):
         super().__init__()
-        self.path = '%s/a"\\b' % path
+        self.path = "%s/%s" % (path, name)
 
     address = property(lambda self: "unix:" + self.path)
 

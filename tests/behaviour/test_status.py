@@ -4,15 +4,14 @@ import http.client
 import json
 import re
 import signal
-import socket
 import time
 
 import pytest
 
 from lib.net import wait_for
-from lib.servers import ROOT, Memcached
+from lib.servers import ROOT
 from lib.way import put, states
-from test_metrics import Metered, Visitor
+from test_metrics import Metered, Quoted, Visitor
 
 SERVER = {"name", "role", "state", "seconds_in_state", "version",
           "primary_part", "backup_part", "answers_part",
@@ -193,25 +192,8 @@ def test_parts_of_the_keys_are_those_of_the_ring(watched):
             shown["primary_part"], abs=0.05)
 
 
-class Quoted(Memcached):
-    """Its address has what has to be escaped."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.path = '%s/a"\\<b>&\'' % path
-
-    address = property(lambda self: "unix:" + self.path)
-
-    def command(self):
-        return ["memcached", "-U", "0", "-u", "root", "-s", self.path]
-
-    def serves(self):
-        with socket.socket(socket.AF_UNIX) as one:
-            return one.connect_ex(self.path) == 0
-
-
 def test_address_of_any_characters_is_a_string(stage, tmp_path):
-    server = stage.add(Quoted(tmp_path)).start()
+    server = stage.add(Quoted(tmp_path, 'a"\\<b>&\'')).start()
     magent = stage.add(Watched([server], [])).start()
     name = magent.status()["servers"][0]["name"]
     assert name == server.address

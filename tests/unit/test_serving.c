@@ -228,6 +228,10 @@ test_server_is_in_use_while_a_mark_there_is_as_new_as_elsewhere(void)
 	peers[1].serving[1] = other + 102;
 	check(!serving_is_in_use(serving, &peers[0]));
 	check(serving_is_in_use(serving, &peers[1]));
+	/* Elsewhere another one has the slot. */
+	peers[1].serving[1] = (UINT64_C(8) << 32) + 102;
+	check(serving_is_in_use(serving, &peers[0]));
+	peers[1].serving[1] = other + 102;
 	/* It is gone. */
 	for (i = 0; i < 6; i++)
 		look(1, other + 102, false);
