@@ -378,6 +378,9 @@ def test_touch_of_many_keys_that_no_stamp_confirms_is_an_error(stage, count):
     client = stage.client(magent)
     for key in keys:
         assert client.ask(b"set %s 0 0 1\r\nx\r\n" % key) == b"STORED\r\n"
+    # Otherwise the backup has missed something before it is read.
+    wait_for(lambda: magent.stats("servers")["1:waiting"] == "0",
+             "the answers of the backup")
     backup.kill()
     wait_for_states(magent, "up", "down")
     is_silly.append(True)
