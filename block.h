@@ -4,7 +4,7 @@
 /*
  * Counted pieces of memory: bytes that several owners refer to without a copy.
  * Pieces of the small size come from a pool, so that a small request does
- * without malloc() once the pool is filled.
+ * without malloc() once the pool is filled; large ones are kept for a second.
  */
 
 #include <stddef.h>
@@ -27,8 +27,8 @@ struct block {
    NULL when out of memory. */
 struct block *block_new(size_t size);
 
-/* As block_new(), but with room for size bytes and no more, size > 0: for what
-   may be kept for long. */
+/* As block_new(), but with room for not much more, size > 0: for what may be
+   kept for long. */
 struct block *block_fit(size_t size);
 
 /* As block_new(), with a copy of n bytes in it. */
@@ -57,10 +57,14 @@ void block_count(ptrdiff_t n);
 /* How many bytes were taken from the system since the start. */
 uint64_t block_made(void);
 
-/* Free the blocks of the pool but the first keep bytes. */
-void block_pool_trim(size_t keep);
+/* The sum of the sizes of the blocks that are kept for later use, in bytes. */
+size_t block_spare(void);
 
-/* Give the pool back to the system. */
-void block_pool_free(void);
+/* To be called once a second: free what is kept beyond a little, and has not
+   been used for a second. */
+void block_relax(void);
+
+/* Free all that is kept for later use. */
+void block_free_spare(void);
 
 #endif

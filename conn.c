@@ -113,7 +113,8 @@ struct conn {
 	   behind discard_behind bytes that are kept. */
 	uint64_t discard;
 	size_t discard_behind;
-	size_t wanted; /* bytes of the message being read; 0: unknown */
+	size_t wanted;      /* bytes of the message being read; 0: unknown */
+	bool wants_at_once; /* room for all of them */
 
 	struct outbuf out;
 	uint64_t received;
@@ -304,18 +305,42 @@ size_kept(const struct conn *conn, size_t n)
 
 	if (n <= BLOCK_SMALL)
 		return n;
-	return conn->wanted > n && conn->wanted < room ? conn->wanted : room;
+	if (conn->wanted > n && (conn->wants_at_once || conn->wanted < room))
+		return conn->wanted;
+	return room;
+}
+
+/* The size of a block that grows, with n bytes in it.  It may have more than
+   the room that is wanted at once: if several messages are kept, one after the
+   other, it does not grow for each of them. */
+static size_t
+size_grown(const struct conn *conn, size_t n)
+{
+	size_t room = roomy(n) + READ_MIN;
+
+	if (conn->wanted <= n)
+		return room;
+	if (conn->wants_at_once)
+		return conn->wanted > room ? conn->wanted : room;
+	return conn->wanted < room ? conn->wanted : room;
+}
+
+/* How many bytes the n bytes that input() has left, n > 0, are to fill. */
+static size_t
+bytes_to_fill(const struct conn *conn, size_t n)
+{
+	return conn->wants_at_once && conn->wanted > n ? conn->wanted : n;
 }
 
 /* Keep the n bytes that input() has left: in place, if nobody else refers to
-   their block and they fill a good part of it, or else as a copy. */
+   their block and they are to fill a good part of it, or else as a copy. */
 static void
 keep_input(struct conn *conn, const char *rest, size_t n)
 {
 	struct block *block;
 
-	if (conn->in != NULL && conn->in->references == 1 &&
-	    n > conn->in->size / SPARSE) {
+	if (n > 0 && conn->in != NULL && conn->in->references == 1 &&
+	    bytes_to_fill(conn, n) > conn->in->size / SPARSE) {
 		assert(rest + n == conn->in->bytes + conn->end);
 		conn->start = (size_t)(rest - conn->in->bytes);
 		return;
@@ -405,10 +430,7 @@ make_room(struct conn *conn)
 	}
 	if (size - held >= READ_MIN || (size > held && conn->wanted == size))
 		return true;
-	size = roomy(held) + READ_MIN;
-	if (conn->wanted > held && conn->wanted < size)
-		size = conn->wanted;
-	grown = block_grow(conn->in, size);
+	grown = block_grow(conn->in, size_grown(conn, held));
 	if (grown == NULL)
 		return false;
 	conn->in = grown;
@@ -521,10 +543,11 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 }
 
 void
-conn_want(struct conn *conn, size_t n)
+conn_want(struct conn *conn, size_t n, bool at_once)
 {
 	assert(n > 0 && conn->life != LIFE_CLOSED);
 	conn->wanted = n;
+	conn->wants_at_once = at_once;
 }
 
 void

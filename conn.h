@@ -142,8 +142,9 @@ bool conn_is_paused(const struct conn *conn);
 void conn_offer_kept(struct conn *conn);
 
 /* In input(): the first message that input() is going to leave has n bytes in
-   all.  The next reads make room for it at once. */
-void conn_want(struct conn *conn, size_t n);
+   all.  The next read makes room for all of it if at_once is said, or else only
+   for about as much as has come. */
+void conn_want(struct conn *conn, size_t n, bool at_once);
 
 /*
  * In input(), which returns after this: throw away n bytes of input, the first

@@ -579,7 +579,7 @@ demolish(struct magent *magent)
 	if (magent->base != NULL)
 		event_base_free(magent->base);
 	pool_trim(0);
-	block_pool_free();
+	block_free_spare();
 }
 
 /*

@@ -27,8 +27,6 @@
 enum {
 	/* Bytes of spare pieces that each pool keeps. */
 	KEEP = 256 << 10,
-	/* Bytes of spare blocks that are kept. */
-	KEEP_BLOCKS = 1 << 20,
 	/* Bytes that malloc() may keep. */
 	KEEP_FREE = 2 << 20,
 };
@@ -125,11 +123,12 @@ resident(void)
 	return pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
-/* Bytes of the process beyond those that are counted. */
+/* Bytes of the process beyond those that are counted, or kept for later. */
 static size_t
 excess(void)
 {
-	size_t bytes = resident(), held = block_total() + apart;
+	size_t bytes = resident();
+	size_t held = block_total() + block_spare() + apart;
 
 	return bytes > held ? bytes - held : 0;
 }
@@ -151,7 +150,7 @@ pool_relax(void)
 	size_t now;
 
 	pool_trim(KEEP);
-	block_pool_trim(KEEP_BLOCKS);
+	block_relax();
 	now = excess();
 	if (now == 0)
 		return;

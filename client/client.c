@@ -47,6 +47,8 @@ enum {
 	WINDOW_MAX = 512,
 	/* Bytes of requests and replies that close the window. */
 	WINDOW_BYTES = 2 << 20,
+	/* When so much of a message has come, there may be room for all. */
+	ROOM_MIN = 16 << 10,
 	/* A reply, or a backlog, is small up to this. */
 	SMALL_BYTES = 16 << 10,
 	/* A client that takes none of its output for this long is closed. */
@@ -685,6 +687,18 @@ refuse_message(struct client *client, struct proto_request *r, size_t n)
 	return false;
 }
 
+/* Whether there is room for the whole message r, of which n bytes have come,
+   from now on.  Who announces much and sends little gets none. */
+static bool
+is_room_made(const struct client *client, const struct proto_request *r,
+    size_t n)
+{
+	if (r->length <= n)
+		return false;
+	return client->unfinished.bytes == r->length ||
+	    (n >= ROOM_MIN && r->length <= share(client));
+}
+
 /* The message r at the start of n bytes is not whole.  Returns as
    refuse_message(). */
 static bool
@@ -692,17 +706,19 @@ await_message(struct client *client, struct proto_request *r, size_t n)
 {
 	struct client_env *env = client->env;
 
+	bool at_once = is_room_made(client, r, n);
+
 	assert(r->length == 0 || r->length > n);
 	if (!is_given_up(client)) {
-		unfinished_note(&env->unfinished, &client->unfinished, n,
-		    conn_loop_now(env->loop));
+		unfinished_note(&env->unfinished, &client->unfinished,
+		    at_once ? r->length : n, conn_loop_now(env->loop));
 		if (budget_is_short(budget_of(client)))
 			relieve(env, client);
 	}
 	if (is_given_up(client))
 		return refuse_message(client, r, n);
 	if (r->length > 0)
-		conn_want(client->conn, r->length);
+		conn_want(client->conn, r->length, at_once);
 	r->length = 0;
 	return false;
 }

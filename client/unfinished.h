@@ -22,7 +22,7 @@ enum unfinished_state {
 /* Embedded in its client, zero at first. */
 struct unfinished {
 	TAILQ_ENTRY(unfinished) entry; /* of the list, if it is held */
-	size_t bytes;     /* that have come of it; 0 if there is none */
+	size_t bytes;     /* that it holds; 0 if there is none */
 	int64_t since_ms; /* when its first bytes had come */
 	enum unfinished_state state;
 };
@@ -36,8 +36,8 @@ struct unfinished_list {
 
 void unfinished_list_init(struct unfinished_list *list);
 
-/* The command is not whole, and bytes of it have come until now, bytes > 0.  It
-   is not leaving. */
+/* The command is not whole, and holds this many bytes now, bytes > 0.  It is
+   not leaving. */
 void unfinished_note(struct unfinished_list *list, struct unfinished *command,
     size_t bytes, int64_t now_ms);
 

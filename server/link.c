@@ -293,7 +293,8 @@ read_element(struct link *link, const char *bytes, size_t n,
 			conn_want(link->conn,
 			    link->scanned + element->length +
 				(element->result == PROTO_VALUE ? END_LENGTH :
-								  0));
+								  0),
+			    true);
 		return ELEMENT_NONE;
 	default:
 		report_nonsense(link, expect, bytes, n);

@@ -162,7 +162,7 @@ test_released_small_blocks_are_reused_and_not_counted(void)
 	struct block *first[8], *second[8], *large;
 	size_t i;
 
-	block_pool_free();
+	block_free_spare();
 	for (i = 0; i < 8; i++)
 		first[i] = block_new(i * 500);
 	for (i = 0; i < 8; i++)
@@ -217,12 +217,79 @@ test_pool_given_more_than_it_takes_frees_the_others(void)
 	for (i = 0; i < MANY; i++)
 		block_release(blocks[i]);
 	check(block_total() == 0);
-	block_pool_free();
-	block_pool_free();
+	block_free_spare();
+	block_free_spare();
 	blocks[0] = block_new(1);
 	check(blocks[0] != NULL && blocks[0]->references == 1);
 	block_release(blocks[0]);
-	block_pool_free();
+	block_free_spare();
+}
+
+/* What is released is given out again for as much, or a little less. */
+static void
+test_large_block_that_was_released_is_used_again(void)
+{
+	struct block *block = block_new(LARGE), *other;
+	uint64_t made;
+
+	unit_need(block != NULL, "block_new");
+	block_release(block);
+	check(block_total() == 0 && block_spare() == LARGE);
+	made = block_made();
+	other = block_fit(LARGE - LARGE / 8);
+	check(other == block && other->size == LARGE);
+	check(block_made() == made && block_spare() == 0);
+	check(block_total() == LARGE && block->references == 1);
+	/* Not for much less, and not for more. */
+	block_release(block);
+	other = block_new(LARGE / 2);
+	check(other != block && other->size == LARGE / 2);
+	block_release(other);
+	other = block_new(LARGE + 1);
+	check(other != block && other->size == LARGE + 1);
+	block_release(other);
+	/* A small one that becomes large takes it as well. */
+	other = block_copy("abc", 4);
+	unit_need(other != NULL, "block_copy");
+	other = block_grow(other, LARGE);
+	check(other->size >= LARGE && strcmp(other->bytes, "abc") == 0);
+	block_release(other);
+	check(block_made() - made == LARGE / 2 + LARGE + 1 + BLOCK_SMALL);
+	block_free_spare();
+	check(block_total() == 0 && block_spare() == 0);
+}
+
+/* However much is released, little is kept, and that which is not used for a
+   second is not kept any longer. */
+static void
+test_spare_blocks_are_bounded_and_freed_when_unused(void)
+{
+	static struct block *blocks[MANY];
+	size_t size, i;
+
+	block_free_spare();
+	block_relax();
+	for (size = 32 << 10; size <= LARGE; size *= 2) {
+		for (i = 0; i < MANY / 10; i++) {
+			blocks[i] = block_new(size);
+			unit_need(blocks[i] != NULL, "block_new");
+		}
+		for (i = 0; i < MANY / 10; i++)
+			block_release(blocks[i]);
+		check(block_spare() >= size);
+		check_case(block_spare() <= 8 << 20, "%zu bytes",
+		    block_spare());
+	}
+	/* The first second ends in which they were made. */
+	block_relax();
+	check(block_spare() > 0);
+	/* One is used, again and again. */
+	for (i = 0; i < 100; i++)
+		block_release(block_new(LARGE));
+	block_relax();
+	check_case(block_spare() == LARGE, "%zu bytes", block_spare());
+	block_relax();
+	check(block_spare() == 0);
 }
 
 int
@@ -236,5 +303,7 @@ main(void)
 	RUN(test_released_small_blocks_are_reused_and_not_counted);
 	RUN(test_block_grown_to_large_does_not_return_as_small_one);
 	RUN(test_pool_given_more_than_it_takes_frees_the_others);
+	RUN(test_large_block_that_was_released_is_used_again);
+	RUN(test_spare_blocks_are_bounded_and_freed_when_unused);
 	return unit_end();
 }

@@ -348,6 +348,6 @@ main(void)
 	RUN(test_estimate_grows_fast_and_shrinks_slowly_by_kind_of_get);
 	RUN(test_waiters_are_woken_one_by_one_in_their_order);
 	RUN(test_waiter_of_long_patience_may_use_half_as_much_again);
-	block_pool_free();
+	block_free_spare();
 	return unit_end();
 }

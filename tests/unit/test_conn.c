@@ -37,6 +37,8 @@ struct end;
 typedef size_t (*input_function)(struct end *, const char *, size_t);
 
 /* One end: a conn with its owner, and the socket of its peer. */
+enum want { WANT_NOT_SAID, WANT_IN_STEPS, WANT_AT_ONCE };
+
 struct end {
 	struct conn *conn;
 	int peer;
@@ -48,7 +50,7 @@ struct end {
 	size_t received;         /* bytes that input() has taken */
 	unsigned long discarded; /* asked for in this message */
 	size_t want;             /* the length of the message that is read, */
-	bool says_want;          /* with conn_want() */
+	enum want says_want;     /* with conn_want() */
 	size_t enough;           /* bytes to begin with */
 	struct block *kept[2];
 	size_t kept_at[2];
@@ -367,7 +369,7 @@ take_message(struct end *end, const char *bytes, size_t n)
 	    "input after %zu bytes", end->received);
 	if (n >= end->want)
 		return end->want;
-	conn_want(end->conn, end->want);
+	conn_want(end->conn, end->want, false);
 	return 0;
 }
 
@@ -418,8 +420,9 @@ keep_message(struct end *end, const char *bytes, size_t n)
 	size_t half = end->want / 2;
 
 	if (n < end->want) {
-		if (end->says_want)
-			conn_want(end->conn, end->want);
+		if (end->says_want != WANT_NOT_SAID)
+			conn_want(end->conn, end->want,
+			    end->says_want == WANT_AT_ONCE);
 		return 0;
 	}
 	end->kept[0] = conn_reference(end->conn, bytes + 1, half - 1,
@@ -455,7 +458,7 @@ release_kept(struct end *end)
  * more comes, and after the conn is closed.
  */
 static void
-keep(size_t n, size_t piece, bool says_want, bool is_reference)
+keep(size_t n, size_t piece, enum want says_want, bool is_reference)
 {
 	struct end end;
 	size_t at, rest = piece / 2;
@@ -489,9 +492,10 @@ keep(size_t n, size_t piece, bool says_want, bool is_reference)
 static void
 test_kept_message_outlives_its_conn(void)
 {
-	int says_want;
+	enum want says_want;
 
-	for (says_want = 0; says_want < 2; says_want++) {
+	for (says_want = WANT_NOT_SAID; says_want <= WANT_AT_ONCE;
+	     says_want++) {
 		keep(100, 60, says_want, false);
 		keep(3000, 1000, says_want, false);
 		keep(40000, 100, says_want, true);
@@ -550,7 +554,7 @@ test_kept_large_message_is_not_held_twice(void)
 
 	open_end(&end, keep_message);
 	end.want = 1 << 20;
-	end.says_want = true;
+	end.says_want = WANT_IN_STEPS;
 	feed(&end, 1 << 20, 60000);
 	unit_need(end.kept[0] != NULL, "message");
 	check(end.kept[0] == end.kept[1]);
@@ -559,6 +563,66 @@ test_kept_large_message_is_not_held_twice(void)
 	check(held_bytes() < (1 << 20) + (128 << 10));
 	check_kept(&end, 1 << 20);
 	release_kept(&end);
+	close_end(&end);
+}
+
+/* Room for all of a large message is made once, also if little of it came at
+   first, and what is read to it is not moved. */
+static void
+test_room_that_is_wanted_at_once_is_made_once(void)
+{
+	static const size_t firsts[] = { 1, 100, BLOCK_SMALL, 30000, 64000 };
+	struct end end;
+	uint64_t made;
+	size_t i, at, n;
+
+	for (i = 0; i < COUNT(firsts); i++) {
+		open_end(&end, keep_message);
+		end.want = 500000;
+		end.says_want = WANT_AT_ONCE;
+		say_bytes(&end, data, firsts[i]);
+		turn();
+		made = block_made();
+		for (at = firsts[i]; at < 500000; at += n) {
+			n = 500000 - at < 60000 ? 500000 - at : 60000;
+			say_bytes(&end, data + at, n);
+			turn();
+		}
+		unit_need(end.kept[0] != NULL, "message");
+		check(end.kept[0]->size >= 500000);
+		check(end.kept[0]->size <= 500000 + 500000 / 4);
+		check_case(block_made() - made <= end.kept[0]->size,
+		    "%lu bytes were made",
+		    (unsigned long)(block_made() - made));
+		check_kept(&end, 500000);
+		release_kept(&end);
+		close_end(&end);
+	}
+}
+
+/* Messages that are kept one behind the other, as the values of a long reply,
+   have their memory moved a few times only. */
+static void
+test_room_grows_by_a_part_for_many_messages(void)
+{
+	enum { MESSAGE = 10000, MESSAGES = 50 };
+	struct end end;
+	uint64_t made = block_made();
+	size_t i;
+
+	open_end(&end, keep_message);
+	end.says_want = WANT_AT_ONCE;
+	for (i = 1; i <= MESSAGES; i++) {
+		/* Each one is announced when the one before is there. */
+		end.want = i * MESSAGE + 1;
+		say_bytes(&end, data + (i - 1) * MESSAGE, MESSAGE);
+		turn();
+	}
+	check(end.received == 0 &&
+	    conn_input_bytes(end.conn) == MESSAGES * MESSAGE);
+	check(conn_input_memory(end.conn) <= 2 * MESSAGES * MESSAGE);
+	check_case(block_made() - made <= 4 * MESSAGES * MESSAGE,
+	    "%lu bytes were made", (unsigned long)(block_made() - made));
 	close_end(&end);
 }
 
@@ -1769,6 +1833,8 @@ main(void)
 	RUN(test_kept_message_outlives_its_conn);
 	RUN(test_kept_message_may_be_second_in_its_block);
 	RUN(test_kept_large_message_is_not_held_twice);
+	RUN(test_room_that_is_wanted_at_once_is_made_once);
+	RUN(test_room_grows_by_a_part_for_many_messages);
 	RUN(test_discarded_bytes_are_not_offered_and_those_around_them_are);
 	RUN(test_paused_conn_offers_nothing_then_all_with_end_last);
 	RUN(test_pause_from_outside_input_holds_and_can_be_undone);
@@ -1802,7 +1868,7 @@ main(void)
 	conn_loop_free(loop);
 	event_free(timer);
 	event_base_free(base);
-	block_pool_free();
+	block_free_spare();
 	free(sink);
 	return unit_end();
 }

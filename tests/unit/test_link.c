@@ -803,6 +803,6 @@ main(void)
 	link_free(test_link);
 	conn_loop_free(loop);
 	event_base_free(base);
-	block_pool_free();
+	block_free_spare();
 	return unit_end();
 }

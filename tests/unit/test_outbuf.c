@@ -210,6 +210,6 @@ main(void)
 	RUN(test_unwrite_of_more_than_a_piece_has_is_refused);
 	RUN(test_write_without_memory_queues_nothing);
 	pool_trim(0);
-	block_pool_free();
+	block_free_spare();
 	return unit_end();
 }

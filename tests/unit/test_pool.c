@@ -99,6 +99,6 @@ main(void)
 	RUN(test_pieces_are_used_again_and_counted_until_they_are_freed);
 	RUN(test_trim_keeps_as_many_bytes_of_each_pool);
 	RUN(test_relax_leaves_little_of_pools_and_blocks);
-	block_pool_free();
+	block_free_spare();
 	return unit_end();
 }

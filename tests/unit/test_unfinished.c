@@ -150,6 +150,6 @@ main(void)
 	RUN(test_what_is_leaving_counts_as_if_it_were_gone);
 	RUN(test_old_command_goes_whatever_its_size_while_memory_is_short);
 	RUN(test_old_commands_over_their_part_go_when_others_would_wait);
-	block_pool_free();
+	block_free_spare();
 	return unit_end();
 }
