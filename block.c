@@ -21,7 +21,7 @@
 
 enum {
 	POOL_MAX = 2048,       /* most blocks in the pool */
-	POOL_KEEP = 256,       /* of them are kept while it is quiet */
+	POOL_KEEP = 256,       /* most that block_relax() leaves there */
 	LARGE_MIN = 32 << 10,  /* bytes of a large block, which may be spare */
 	LARGE_MAX = 2 << 20,
 	SPARE_MAX = 32,        /* most large blocks that are spare */
@@ -260,7 +260,7 @@ trim_pool(size_t n)
 void
 block_relax(void)
 {
-	trim_pool(POOL_KEEP);
+	trim_pool(pooled / 2 < POOL_KEEP ? pooled / 2 : POOL_KEEP);
 	assert(spare.unused <= spare.count);
 	free_spare(spare.count - spare.unused);
 	spare.unused = spare.count;

@@ -60,8 +60,8 @@ uint64_t block_made(void);
 /* The sum of the sizes of the blocks that are kept for later use, in bytes. */
 size_t block_spare(void);
 
-/* To be called once a second: free what is kept beyond a little, and has not
-   been used for a second. */
+/* To be called once a second: free half of the small blocks that are kept, and
+   the large ones that were not used for a second. */
 void block_relax(void);
 
 /* Free all that is kept for later use. */

@@ -7,9 +7,13 @@
  * free() leaves memory with malloc(), and much of it with the process, because
  * pages between pieces that live on are not given back.  malloc_trim() does
  * that, but it takes long, and what is needed again soon has to be fetched
- * again.  So it is called only when the process has become much larger than
- * what it holds, compared with the last time, and when less memory than half of
- * that was asked for within the last second.
+ * again.  So it is called only when the process has become larger than what it
+ * holds, compared with the last time, and when less memory than half of that
+ * was asked for within the last second.
+ *
+ * A spare piece lies anywhere, and its page with it.  So half of them are freed
+ * each second: what is busy makes some anew, which costs it little, and what
+ * rests keeps none.
  */
 
 #include "pool.h"
@@ -25,10 +29,13 @@
 #include "block.h"
 
 enum {
-	/* Bytes of spare pieces that each pool keeps. */
+	/* Most bytes of spare pieces that each pool keeps. */
 	KEEP = 256 << 10,
-	/* Bytes that malloc() may keep. */
-	KEEP_FREE = 2 << 20,
+	/* Bytes that malloc() may keep while the process is busy: while it asks
+	   for so many in a second; and while it rests. */
+	BUSY = 64 << 10,
+	KEEP_BUSY = 2 << 20,
+	KEEP_RESTING = 128 << 10,
 };
 
 static struct pool *pools; /* the list, linked by next */
@@ -61,12 +68,14 @@ pool_make(struct pool *pool)
 	return piece;
 }
 
-/* Free the spare pieces from *at on. */
+/* Free the spare pieces but the first n. */
 static void
-free_spare(struct pool *pool, struct pool_piece **at)
+free_spare(struct pool *pool, size_t n)
 {
-	struct pool_piece *piece;
+	struct pool_piece **at = &pool->spare, *piece;
 
+	for (; n > 0 && *at != NULL; n--)
+		at = &(*at)->next;
 	while ((piece = *at) != NULL) {
 		assert(pool->pieces > 0);
 		*at = piece->next;
@@ -76,20 +85,30 @@ free_spare(struct pool *pool, struct pool_piece **at)
 	}
 }
 
-void
-pool_trim(size_t keep)
+static size_t
+count_spare(const struct pool *pool)
+{
+	const struct pool_piece *piece;
+	size_t n = 0;
+
+	for (piece = pool->spare; piece != NULL; piece = piece->next)
+		n++;
+	return n;
+}
+
+/* Free the spare pieces of all pools but the first ones of each: as many as one
+   of part, and no more bytes than keep. */
+static void
+trim_to(size_t keep, size_t part)
 {
 	struct pool **next = &pools;
-	struct pool_piece **at;
 	struct pool *pool;
-	size_t bytes;
+	size_t most, some;
 
 	while ((pool = *next) != NULL) {
-		at = &pool->spare;
-		for (bytes = 0; *at != NULL && bytes + pool->size <= keep;
-		     bytes += pool->size)
-			at = &(*at)->next;
-		free_spare(pool, at);
+		most = keep / pool->size;
+		some = count_spare(pool) / part;
+		free_spare(pool, some < most ? some : most);
 		if (pool->pieces == 0)
 			*next = pool->next;
 		else
@@ -97,15 +116,16 @@ pool_trim(size_t keep)
 	}
 }
 
+void
+pool_trim(size_t keep)
+{
+	trim_to(keep, 1);
+}
+
 size_t
 pool_in_use(const struct pool *pool)
 {
-	const struct pool_piece *piece;
-	size_t n = pool->pieces;
-
-	for (piece = pool->spare; piece != NULL; piece = piece->next)
-		n--;
-	return n;
+	return pool->pieces - count_spare(pool);
 }
 
 /* Bytes of the process that are in memory; 0: not known. */
@@ -141,7 +161,8 @@ are_left(size_t bytes)
 	uint64_t lately = made - made_before;
 
 	made_before = made;
-	return lately < bytes / 2;
+	return lately < bytes / 2 &&
+	    bytes >= (lately < BUSY ? KEEP_RESTING : KEEP_BUSY);
 }
 
 void
@@ -149,14 +170,14 @@ pool_relax(void)
 {
 	size_t now;
 
-	pool_trim(KEEP);
+	trim_to(KEEP, 2);
 	block_relax();
 	now = excess();
 	if (now == 0)
 		return;
 	if (now < least_excess)
 		least_excess = now;
-	if (!are_left(now - least_excess) || now < least_excess + KEEP_FREE)
+	if (!are_left(now - least_excess))
 		return;
 	malloc_trim(0);
 	least_excess = excess();

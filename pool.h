@@ -75,8 +75,8 @@ pool_give(struct pool *pool, void *memory)
 void pool_trim(size_t keep);
 
 /*
- * To be called once a second: free what the pools, and that of the blocks, keep
- * beyond a little, and give the system back what malloc() keeps after a busy
+ * To be called once a second: free a part of what the pools, and that of the
+ * blocks, keep, and give the system back what malloc() keeps after a busy
  * moment.
  */
 void pool_relax(void);

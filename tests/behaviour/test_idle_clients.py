@@ -110,3 +110,31 @@ def is_pipeline_fast(proxy):
         start = time.monotonic()
         assert client.exchange([data + b"mn\r\n"], b"MN\r\n") == answer
         return time.monotonic() - start < 3
+
+
+@pytest.mark.skipif(sanitized(), reason="memory of another order")
+def test_clients_that_asked_all_at_once_take_a_kilobyte_each_later(stage):
+    """Their requests and replies are in memory at the same time, and what is
+    freed of it lies between what stays."""
+    some = 4000
+    proxy = stage.magent([stage.memcached()], [], "-n", some + 100)
+    proxy.talk(b"set k 0 0 1\r\nx\r\n")
+    before = proxy.rss()
+    connections = connect(proxy, some)
+    try:
+        for _ in range(2):
+            proxy.stop()
+            for connection in connections:
+                connection.sendall(b"get k\r\nmn\r\n")
+            proxy.cont()
+            for connection in connections:
+                left = len(b"VALUE k 0 1\r\nx\r\nEND\r\nMN\r\n")
+                while left > 0:
+                    left -= len(connection.recv(left))
+        wait_for(lambda: proxy.rss() - before < some * KIB,
+                 "those that have worked to take no more")
+    finally:
+        for connection in connections:
+            connection.close()
+    wait_for(lambda: proxy.rss() - before < 2 * MIB,
+             "memory to be given back")
