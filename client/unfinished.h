@@ -22,8 +22,8 @@ enum unfinished_state {
 /* Embedded in its client, zero at first. */
 struct unfinished {
 	TAILQ_ENTRY(unfinished) entry; /* of the list, if it is held */
-	size_t bytes;     /* that it holds; 0 if there is none */
-	int64_t since_ms; /* when its first bytes had come */
+	size_t bytes;                  /* that it holds; 0 if there is none */
+	int64_t since_ms;              /* when its first bytes had come */
 	enum unfinished_state state;
 };
 
