@@ -20,9 +20,9 @@
 #include "hot_assert.h"
 
 enum {
-	POOL_MAX = 2048,       /* most blocks in the pool */
-	POOL_KEEP = 256,       /* most that block_relax() leaves there */
-	LARGE_MIN = 32 << 10,  /* bytes of a large block, which may be spare */
+	POOL_MAX = 2048,      /* most blocks in the pool */
+	POOL_KEEP = 256,      /* most that block_relax() leaves there */
+	LARGE_MIN = 32 << 10, /* bytes of a large block, which may be spare */
 	LARGE_MAX = 2 << 20,
 	SPARE_MAX = 32,        /* most large blocks that are spare */
 	SPARE_BYTES = 8 << 20, /* most bytes of all of them */
