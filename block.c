@@ -94,7 +94,7 @@ take_spare(size_t size)
 
 /* Free the spare blocks behind the first n. */
 static void
-free_spare(size_t n)
+free_spare_blocks(size_t n)
 {
 	struct block **at = &spare.first;
 
@@ -114,7 +114,7 @@ keep_spare(struct block *block)
 	spare.count++;
 	spare.bytes += block->size;
 	while (spare.count > SPARE_MAX || spare.bytes > SPARE_BYTES)
-		free_spare(spare.count - 1);
+		free_spare_blocks(spare.count - 1);
 }
 
 /* A new block, of which the size is set. */
@@ -262,7 +262,7 @@ block_relax(void)
 {
 	trim_pool(pooled / 2 < POOL_KEEP ? pooled / 2 : POOL_KEEP);
 	assert(spare.unused <= spare.count);
-	free_spare(spare.count - spare.unused);
+	free_spare_blocks(spare.count - spare.unused);
 	spare.unused = spare.count;
 }
 
@@ -276,6 +276,6 @@ void
 block_free_spare(void)
 {
 	trim_pool(0);
-	free_spare(0);
+	free_spare_blocks(0);
 	assert(pooled == 0 && pool == NULL && spare.bytes == 0);
 }
