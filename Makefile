@@ -115,11 +115,11 @@ $U/test_%: tests/unit/test_%.c
 		$(UNIT_LIBS)
 
 # What the tests run beside magent.
-$(BUILD)/load: tests/tools/load.c
+$(BUILD)/load: tests/tools/load.c tests/tools/stream.c
 $(BUILD)/history $(BUILD)/relay: $(BUILD)/%: tests/faults/%.c
 $(BUILD)/load $(BUILD)/history $(BUILD)/relay:
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -pthread -o $@ $<
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -pthread -o $@ $(filter %.c,$^)
 
 units: $(UNITS)
 
