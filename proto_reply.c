@@ -18,6 +18,8 @@ enum {
 	/* Bytes of the largest value that a memcached can be told to take. */
 	LARGE_MAX = 1 << 30,
 	DIGITS_MAX = 20, /* digits of a number below 2^64 */
+	/* Bytes of a VALUE behind its key, at least. */
+	SHORTEST_END = sizeof(" 0 0\r\n\r\n") - 1,
 };
 
 static_assert(DIGITS_MAX == sizeof("18446744073709551615") - 1,
@@ -476,9 +478,8 @@ static inline bool
 quick_reply(const char *bytes, size_t n, size_t value_max,
     struct proto_reply *r)
 {
-	size_t at = sizeof("VALUE ") - 1;
+	size_t at = sizeof("VALUE ") - 1, key_at = at;
 	uint32_t flags, length;
-	const char *space;
 
 	if (n >= 5 && memcmp(bytes, "END\r\n", 5) == 0) {
 		r->result = PROTO_END;
@@ -487,15 +488,12 @@ quick_reply(const char *bytes, size_t n, size_t value_max,
 	}
 	if (n < at || memcmp(bytes, "VALUE ", at) != 0)
 		return false;
-	space = memchr(bytes + at, ' ',
-	    n - at < PROTO_KEY_MAX + 1 ? n - at : PROTO_KEY_MAX + 1);
-	if (space == NULL)
+	at = plain_end(bytes, at,
+	    n - at < PROTO_KEY_MAX ? n : at + PROTO_KEY_MAX);
+	if (at == key_at || n - at < SHORTEST_END || bytes[at] != ' ')
 		return false;
-	r->key.at = (uint32_t)at;
-	at = (size_t)(space - bytes) + 1;
-	r->key.length = (uint32_t)at - 1 - r->key.at;
-	if (r->key.length == 0 || !is_plain(bytes + r->key.at, r->key.length) ||
-	    !quick_number(bytes, n, &at, ' ', &flags) ||
+	set_span(&r->key, key_at, at++);
+	if (!quick_number(bytes, n, &at, ' ', &flags) ||
 	    !quick_number(bytes, n, &at, '\r', &length) || length > value_max ||
 	    n - at < (size_t)length + 3 || bytes[at] != '\n' ||
 	    bytes[at + 1 + length] != '\r' || bytes[at + 2 + length] != '\n')
@@ -507,8 +505,9 @@ quick_reply(const char *bytes, size_t n, size_t value_max,
 	return true;
 }
 
-enum proto_status
-proto_reply(const char *bytes, size_t n, enum proto_expect expect,
+/* The general way of proto_reply(). */
+static __attribute__((noinline)) enum proto_status
+read_any_reply(const char *bytes, size_t n, enum proto_expect expect,
     size_t value_max, struct proto_reply *r)
 {
 	size_t look = n > PROTO_LINE_MAX ? PROTO_LINE_MAX + 1 : n;
@@ -520,10 +519,6 @@ proto_reply(const char *bytes, size_t n, enum proto_expect expect,
 	if (n == 0)
 		return PROTO_MORE;
 	assert(bytes != NULL);
-	if (expect == PROTO_EXPECT_VALUES &&
-	    quick_reply(bytes, n, value_max, r))
-		return PROTO_OK;
-	*r = (struct proto_reply){ .length = 0 };
 	word = find_reply(bytes, n, expect);
 	if (word == NULL)
 		return PROTO_BAD;
@@ -536,6 +531,17 @@ proto_reply(const char *bytes, size_t n, enum proto_expect expect,
 		return PROTO_BAD;
 	r->length = (size_t)(lf - bytes) + 1;
 	return parse_reply(bytes, n, r->length - 2, word, expect, value_max, r);
+}
+
+enum proto_status
+proto_reply(const char *bytes, size_t n, enum proto_expect expect,
+    size_t value_max, struct proto_reply *r)
+{
+	*r = (struct proto_reply){ .length = 0 };
+	if (expect == PROTO_EXPECT_VALUES &&
+	    quick_reply(bytes, n, value_max, r))
+		return PROTO_OK;
+	return read_any_reply(bytes, n, expect, value_max, r);
 }
 
 uint64_t

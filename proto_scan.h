@@ -9,6 +9,7 @@
  */
 
 #include <assert.h>
+#include <endian.h>
 #include <limits.h>
 #include <string.h>
 
@@ -86,6 +87,27 @@ is_plain(const char *bytes, size_t n)
 	memcpy(&word, bytes + n - sizeof(word), sizeof(word));
 	low |= (word - each * ' ') & ~word;
 	return (low & each * 0x80) == 0;
+}
+
+/* The first byte in bytes[at .. end) that is a space or below one; end if there
+   is none.  Looks at eight bytes at a time: the lowest mark that is set in each
+   of them is right, whatever is carried on from there. */
+static inline size_t
+plain_end(const char *bytes, size_t at, size_t end)
+{
+	const uint64_t each = UINT64_MAX / 0xff;
+	uint64_t word, low;
+
+	for (; at + sizeof(word) <= end; at += sizeof(word)) {
+		memcpy(&word, bytes + at, sizeof(word));
+		word = le64toh(word);
+		low = (word - each * (' ' + 1)) & ~word & each * 0x80;
+		if (low != 0)
+			return at + (size_t)__builtin_ctzll(low) / 8;
+	}
+	while (at < end && (unsigned char)bytes[at] > ' ')
+		at++;
+	return at;
 }
 
 /* Whether there is no NUL or CR in the text.  Most texts are short and plain,

@@ -102,23 +102,14 @@ has_room(const struct subrequest *sub, size_t key_length)
 	    sub->line_length + 1 + key_length <= COMMAND_LINE_MAX;
 }
 
-/* The subrequest that asks this peer over the link for this hash, was not
-   submitted yet and has room for the key: found, or made.  Returns NULL when
-   out of memory. */
-static struct subrequest *
-subrequest_for(struct exec *exec, struct peer *peer, uint32_t hash,
-    size_t key_length, unsigned int tries)
+/* Make a subrequest.  Returns NULL when out of memory. */
+static __attribute__((noinline)) struct subrequest *
+add_subrequest(struct exec *exec, struct peer *peer, unsigned int link,
+    unsigned int tries)
 {
 	char line[COMMAND_GET_MAX];
-	unsigned int links = exec->env->links;
-	unsigned int link = links > 1 ? hash % links : 0;
-	struct subrequest *sub;
+	struct subrequest *sub = exec_add_subrequest(exec);
 
-	STAILQ_FOREACH(sub, &exec->subrequests, entry)
-		if (!sub->is_sent && sub->peer == peer && sub->link == link &&
-		    has_room(sub, key_length))
-			return sub;
-	sub = exec_add_subrequest(exec);
 	if (sub == NULL)
 		return NULL;
 	sub->peer = peer;
@@ -129,6 +120,24 @@ subrequest_for(struct exec *exec, struct peer *peer, uint32_t hash,
 	sub->call.element = on_value;
 	sub->call.keeps = keeps_value;
 	return sub;
+}
+
+/* The subrequest that asks this peer over the link for this hash, was not
+   submitted yet and has room for the key: found, or made.  Returns NULL when
+   out of memory. */
+static inline struct subrequest *
+subrequest_for(struct exec *exec, struct peer *peer, uint32_t hash,
+    size_t key_length, unsigned int tries)
+{
+	unsigned int links = exec->env->links;
+	unsigned int link = links > 1 ? hash % links : 0;
+	struct subrequest *sub;
+
+	STAILQ_FOREACH(sub, &exec->subrequests, entry)
+		if (!sub->is_sent && sub->peer == peer && sub->link == link &&
+		    has_room(sub, key_length))
+			return sub;
+	return add_subrequest(exec, peer, link, tries);
 }
 
 static struct pair

@@ -70,7 +70,22 @@ struct pairs {
  * Keys
  */
 
-static struct pair
+/* The backup of a key; NULL if the only one is its primary. */
+static __attribute__((noinline)) struct peer *
+backup_at(const struct pairs *pairs, uint32_t hash, const struct peer *primary)
+{
+	size_t owner = ketama_find(pairs->backup_ring, hash);
+
+	assert(owner < pairs->backup_count);
+	if (pairs->backups[owner] == primary)
+		owner = ketama_find_other(pairs->backup_ring, hash, owner);
+	if (owner == pairs->backup_count)
+		return NULL;
+	assert(pairs->backups[owner] != primary);
+	return pairs->backups[owner];
+}
+
+static inline struct pair
 pair_at(const struct pairs *pairs, uint32_t hash)
 {
 	struct pair pair = { .hash = hash };
@@ -78,15 +93,8 @@ pair_at(const struct pairs *pairs, uint32_t hash)
 
 	hot_assert(owner < pairs->primary_count);
 	pair.primary = pairs->primaries[owner];
-	if (pairs->backup_count == 0)
-		return pair;
-	owner = ketama_find(pairs->backup_ring, hash);
-	assert(owner < pairs->backup_count);
-	if (pairs->backups[owner] == pair.primary)
-		owner = ketama_find_other(pairs->backup_ring, hash, owner);
-	if (owner < pairs->backup_count)
-		pair.backup = pairs->backups[owner];
-	assert(pair.backup != pair.primary);
+	if (pairs->backup_count > 0)
+		pair.backup = backup_at(pairs, hash, pair.primary);
 	return pair;
 }
 

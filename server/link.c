@@ -278,14 +278,14 @@ enum element_status {
 	ELEMENT_LARGE, /* a value that is too large: see discard_value() */
 };
 
-/* Read the element at bytes.  Behind a VALUE at least an END is expected. */
-static enum element_status
-read_element(struct link *link, const char *bytes, size_t n,
-    enum proto_expect expect, struct proto_reply *element)
+/* There is no whole element at bytes; status says why.  Behind a VALUE at least
+   an END is expected. */
+static __attribute__((noinline)) enum element_status
+await_element(struct link *link, const char *bytes, size_t n,
+    enum proto_expect expect, enum proto_status status,
+    const struct proto_reply *element)
 {
-	switch (proto_reply(bytes, n, expect, link->value_max, element)) {
-	case PROTO_OK:
-		return ELEMENT_WHOLE;
+	switch (status) {
 	case PROTO_LARGE:
 		return ELEMENT_LARGE;
 	case PROTO_MORE:
@@ -300,6 +300,19 @@ read_element(struct link *link, const char *bytes, size_t n,
 		report_nonsense(link, expect, bytes, n);
 		return ELEMENT_NONE;
 	}
+}
+
+/* Read the element at bytes. */
+static inline enum element_status
+read_element(struct link *link, const char *bytes, size_t n,
+    enum proto_expect expect, struct proto_reply *element)
+{
+	enum proto_status status = proto_reply(bytes, n, expect,
+	    link->value_max, element);
+
+	if (status == PROTO_OK)
+		return ELEMENT_WHOLE;
+	return await_element(link, bytes, n, expect, status, element);
 }
 
 /*
@@ -392,7 +405,8 @@ static bool
 is_for_later(const struct link *link, struct call *call,
     const struct proto_reply *element)
 {
-	return element->result == PROTO_VALUE && element->length > 0 &&
+	return link->scanned + element->length > LINK_KEPT &&
+	    element->result == PROTO_VALUE && element->length > 0 &&
 	    call->element != NULL && call->keeps != NULL &&
 	    !call->keeps(call, link->scanned, element->length);
 }

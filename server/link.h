@@ -29,6 +29,11 @@ struct answer {
 	struct conn *conn;       /* for answer_reference() */
 };
 
+enum {
+	/* So many bytes of a reply are kept without a question. */
+	LINK_KEPT = 16 << 10,
+};
+
 /*
  * A command for one server, until it has its answer.  The caller owns it and
  * sets expect, done and element.  The other fields belong to the link, from
@@ -50,7 +55,8 @@ struct call {
 	/* If element is set and VALUEs are expected: a VALUE of n bytes begins
 	   to arrive, at offset at of the reply.  Returns whether it is to be
 	   kept.  If not, it is thrown away as it comes, and element() is called
-	   with PROTO_LATER_VALUE.  NULL: all are kept. */
+	   with PROTO_LATER_VALUE.  NULL: all are kept.  It is not called for
+	   what ends within the first LINK_KEPT bytes. */
 	bool (*keeps)(struct call *call, size_t at, size_t n);
 	const char *key;     /* of link_get(); borrowed; NULL: link_submit() */
 	size_t key_length;   /* bytes of key */
