@@ -2,9 +2,9 @@
  * Say what the next element of a reply in some bytes is.
  *
  * Invariant: nothing at or behind bytes + n is read, and every span lies inside
- * the element.  quick_reply() gives the same result as the general way.  A
- * server is not trusted to be a memcached: what a memcached cannot have said to
- * the request is PROTO_BAD.
+ * the element.  quick_values() and quick_stored() give the same result as the
+ * general way.  A server is not trusted to be a memcached: what a memcached
+ * cannot have said to the request is PROTO_BAD.
  */
 
 #include <assert.h>
@@ -475,7 +475,7 @@ quick_number(const char *bytes, size_t n, size_t *at, char behind,
  * bytes have arrived.
  */
 static inline bool
-quick_reply(const char *bytes, size_t n, size_t value_max,
+quick_values(const char *bytes, size_t n, size_t value_max,
     struct proto_reply *r)
 {
 	size_t at = sizeof("VALUE ") - 1, key_at = at;
@@ -502,6 +502,20 @@ quick_reply(const char *bytes, size_t n, size_t value_max,
 	r->data.at = (uint32_t)at + 1;
 	r->data.length = length;
 	r->length = at + 3 + length;
+	return true;
+}
+
+/* The same for the reply to nearly all sets. */
+static inline bool
+quick_stored(const char *bytes, size_t n, struct proto_reply *r)
+{
+	static const char stored[] = "STORED\r\n";
+
+	if (n < sizeof(stored) - 1 ||
+	    memcmp(bytes, stored, sizeof(stored) - 1) != 0)
+		return false;
+	r->result = PROTO_STORED;
+	r->length = sizeof(stored) - 1;
 	return true;
 }
 
@@ -539,7 +553,9 @@ proto_reply(const char *bytes, size_t n, enum proto_expect expect,
 {
 	*r = (struct proto_reply){ .length = 0 };
 	if (expect == PROTO_EXPECT_VALUES &&
-	    quick_reply(bytes, n, value_max, r))
+	    quick_values(bytes, n, value_max, r))
+		return PROTO_OK;
+	if (expect == PROTO_EXPECT_STORED && quick_stored(bytes, n, r))
 		return PROTO_OK;
 	return read_any_reply(bytes, n, expect, value_max, r);
 }
