@@ -328,19 +328,20 @@ hash_lanes(unsigned int lanes, const unsigned char *const *data,
 }
 
 /* Do md5_words() for so many strings at most.  Lanes without a string repeat
-   others. */
+   the first one. */
 static void
 fill_lanes(unsigned int lanes, const char *const *data, const size_t *n,
     size_t count, uint32_t *words)
 {
 	const unsigned char *lane_data[LANES_MAX];
-	size_t lane_n[LANES_MAX], longest = 0, i;
+	size_t lane_n[LANES_MAX], longest = 0, from, i;
 	uint32_t result[LANES_MAX];
 
 	assert(count > 0 && count <= lanes && lanes <= LANES_MAX);
 	for (i = 0; i < lanes; i++) {
-		lane_data[i] = (const unsigned char *)data[i % count];
-		lane_n[i] = n[i % count];
+		from = i < count ? i : 0;
+		lane_data[i] = (const unsigned char *)data[from];
+		lane_n[i] = n[from];
 		if (longest < lane_n[i])
 			longest = lane_n[i];
 	}
