@@ -13,7 +13,7 @@ import xml.etree.ElementTree
 
 import pytest
 
-from lib.servers import MAGENT, ROOT, built
+from lib.servers import MAGENT, ROOT, built_load
 
 BENCH = str(ROOT / "scripts/bench")
 PROXIES = ["nutcracker", "magent", "haproxy", "direct"]
@@ -130,7 +130,7 @@ def test_bad_option_is_refused_in_one_line(options):
 
 def load(server, *options):
     return subprocess.run(
-        [built("load", "-I", str(ROOT), str(ROOT / "tests/tools/stream.c")),
+        [built_load(),
          "-p", str(server.port), "-K", "20", *map(str, options)],
         capture_output=True, text=True, timeout=60)
 

@@ -25,6 +25,11 @@ def sanitized():
     return b"__asan_init" in pathlib.Path(MAGENT).read_bytes()
 
 
+def built_load():
+    """The load generator of the tests."""
+    return built("load", "-I", str(ROOT), str(ROOT / "tests/tools/stream.c"))
+
+
 def built(name, *options):
     """The program, or what else the options say, made of name.c of the tests."""
     source, = (ROOT / "tests").glob("*/%s.c" % name)
