@@ -30,6 +30,7 @@
 #include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
 
+#include "client/host.h"
 #include "client/metrics.h"
 #include "client/report.h"
 #include "client/sockets.h"
@@ -52,6 +53,7 @@ enum {
 	FRESH_MS = 500,
 	/* Listening sockets that are answered on. */
 	SOCKETS_MAX = 64,
+	FORBIDDEN = 403, /* for which evhttp has no name */
 };
 
 /* One connection. */
@@ -78,6 +80,7 @@ struct web {
 	struct evhttp *http;                           /* owned */
 	struct evconnlistener *listeners[SOCKETS_MAX]; /* those of http */
 	size_t listener_count;
+	bool is_alone; /* only this machine reaches them */
 	LIST_HEAD(, visit) visits;
 	unsigned int visit_count, came; /* came: since the last tick */
 	struct copy copies[PAPERS];
@@ -235,6 +238,20 @@ note_request(struct evhttp_request *request, void *arg)
 	return arg;
 }
 
+/* Returns whether a page of somebody else may read the answer: then that is
+   refused.  Where other machines ask, too, any name may be a right one. */
+static bool
+refuse_host(struct web *web, struct evhttp_request *request)
+{
+	if (!web->is_alone || host_is_ours(evhttp_request_get_host(request)))
+		return false;
+	reply_text(request, FORBIDDEN, "Forbidden",
+	    "only this machine is answered here, and the name in Host may be "
+	    "somebody else's: ask for localhost, an IP address or the name of "
+	    "this machine; or let your proxy send one of these as Host");
+	return true;
+}
+
 static bool
 write_paper(struct web *web, enum paper which, struct evbuffer *text)
 {
@@ -297,7 +314,8 @@ on_metrics(struct evhttp_request *request, void *arg)
 	bool is_open = accepted != NULL &&
 	    strstr(accepted, "application/openmetrics-text") != NULL;
 
-	reply_paper(web, request, is_open ? METRICS_OPEN : METRICS);
+	if (!refuse_host(web, request))
+		reply_paper(web, request, is_open ? METRICS_OPEN : METRICS);
 }
 
 static void
@@ -305,6 +323,8 @@ on_status(struct evhttp_request *request, void *arg)
 {
 	struct web *web = note_request(request, arg);
 
+	if (refuse_host(web, request))
+		return;
 	status_want(web->status, conn_loop_now(web->loop));
 	reply_paper(web, request, STATUS);
 }
@@ -318,9 +338,12 @@ on_page(struct evhttp_request *request, void *arg)
 	    "style-src 'unsafe-inline'; img-src data:; connect-src 'self'; "
 	    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 	struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
-	struct evbuffer *body = evbuffer_new();
+	struct web *web = note_request(request, arg);
+	struct evbuffer *body;
 
-	note_request(request, arg);
+	if (refuse_host(web, request))
+		return;
+	body = evbuffer_new();
 	evhttp_add_header(headers, "Content-Security-Policy", policy);
 	evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
 	evhttp_add_header(headers, "Referrer-Policy", "no-referrer");
@@ -394,6 +417,7 @@ serve_on(struct web *web, int fd)
 	listener = evhttp_bound_socket_get_listener(bound);
 	evconnlistener_set_error_cb(listener, on_accept_error);
 	web->listeners[web->listener_count++] = listener;
+	web->is_alone &= host_is_alone(own);
 	return true;
 }
 
@@ -434,6 +458,7 @@ web_new(struct conn_loop *loop, const struct sockets *sockets,
 		return NULL;
 	web->loop = loop;
 	web->source = *source;
+	web->is_alone = true;
 	web->http = evhttp_new(base);
 	web->tick = event_new(base, -1, EV_PERSIST, on_web_tick, web);
 	web->status = status_new(source, usage);

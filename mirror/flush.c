@@ -189,15 +189,6 @@ end_flush(struct flush *flush, const char *reply)
 		free(flush);
 }
 
-/* Fail a server: what it holds must be gone before it is trusted again. */
-static void
-fail_to_empty(struct peer *peer, const char *why)
-{
-	peer_add_all_dirty(peer);
-	goals_leave_behind(peer);
-	server_fail(peer->server, why);
-}
-
 /* Whether a partner of peer that is trusted still has what it held. */
 static bool
 has_partner_left(const struct flush *flush, const struct peer *peer)
@@ -226,13 +217,14 @@ make_equal(struct flush *flush, struct flush_branch *branch)
 	struct peer *peer = branch->peer;
 
 	if (branch->drop == DROP_REFUSED && !peer_is_trusted(peer))
-		fail_to_empty(peer, "refuses flush_all");
+		goals_fail_to_empty(peer, "refuses flush_all");
 	if (branch->drop != DROP_DONE || !has_partner_left(flush, peer))
 		return;
 	if (peer->state == PEER_UP)
 		recovery_refill(peer);
 	else
-		fail_to_empty(peer, "has carried out a refused flush_all");
+		goals_fail_to_empty(peer,
+		    "has carried out a refused flush_all");
 }
 
 /* Each server has answered. */
@@ -252,7 +244,7 @@ settle(struct flush *flush)
 		if (is_refused)
 			make_equal(flush, branch);
 		else if (branch->drop == DROP_REFUSED)
-			fail_to_empty(branch->peer, "refuses flush_all");
+			goals_fail_to_empty(branch->peer, "refuses flush_all");
 	}
 	goals_settle(flush->all->pairs);
 	end_flush(flush, is_refused ? flush->refusal : reply);
@@ -296,7 +288,7 @@ note_drop(struct flush_branch *branch)
 	if (second_wait(peer, on_flush_second, branch) != NULL)
 		branch->flush->owed++;
 	else
-		fail_to_empty(peer, "out of memory");
+		goals_fail_to_empty(peer, "out of memory");
 }
 
 /* The client gets what the last of those that refuse says. */

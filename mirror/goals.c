@@ -18,6 +18,7 @@
 #include "mirror/pair.h"
 #include "mirror/peer.h"
 #include "mirror/stamp.h"
+#include "server/server.h"
 
 /* Whether the mate was filled while the peer was away, which has nothing that
    it lacks: its stamp is to be that of both, and says that it is not whole. */
@@ -55,17 +56,19 @@ goals_mark_filling(struct peer *peer)
 }
 
 void
-goals_leave_behind(const struct peer *peer)
+goals_fail_to_empty(struct peer *peer, const char *why)
 {
 	struct peer *mate;
 	size_t i;
 
+	peer_add_all_dirty(peer);
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
 		mate = pairs_partner(peer, i);
 		if (mate != NULL && peer_is_mirror(mate) &&
 		    mate->state != PEER_STARTING)
 			stamp_raise(bond_of(peer, mate), mate, NULL);
 	}
+	server_fail(peer->server, why);
 }
 
 void

@@ -17,9 +17,9 @@ struct peer;
    have had.  So are those of partners that were filled while it was away. */
 void goals_mark_filling(struct peer *peer);
 
-/* The peer, a mirror, has kept what its partners have dropped, and is about to
-   fail for that: they get higher stamps. */
-void goals_leave_behind(const struct peer *peer);
+/* Fail the peer: what it holds must be gone before it is trusted again, here or
+   by another magent.  So its partners get higher stamps. */
+void goals_fail_to_empty(struct peer *peer, const char *why);
 
 /* The peer is a mirror again, and some of its partners are away that are known
    to have missed writes: it gets higher stamps than they.  When out of memory,

@@ -113,14 +113,11 @@ operator_hold(struct peer *peer)
 	server_hold(peer->server);
 }
 
-/* What it holds goes when it returns: see fail_to_empty() in flush.c. */
 static void
 fill_anew(struct peer *peer)
 {
 	log_info("s %s: to be filled anew, says the operator", peer_name(peer));
-	peer_add_all_dirty(peer);
-	goals_leave_behind(peer);
-	server_fail(peer->server, "is filled anew for the operator");
+	goals_fail_to_empty(peer, "is filled anew for the operator");
 	server_steady(peer->server);
 	server_connect_now(peer->server);
 }

@@ -25,15 +25,14 @@ OPEN = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 class Metered(Magent):
     """Answers HTTP, too."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, listens="%d"):
         super().__init__(*arguments)
         self.web = free_port()
-        self.options = [*self.options, "--metrics=%d" % self.web]
+        self.options = [*self.options, "--metrics=" + listens % self.web]
 
-    def ask(self, path, method="GET", timeout=20, **headers):
+    def ask(self, path, method="GET", timeout=20, at="127.0.0.1", **headers):
         """Status, type and body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.web,
-                                                timeout=timeout)
+        connection = http.client.HTTPConnection(at, self.web, timeout=timeout)
         try:
             connection.request(method, path, headers=headers)
             answer = connection.getresponse()
@@ -251,6 +250,57 @@ def test_other_requests_are_refused(metered, method, path, status):
     answer = metered().ask(path, method)
     assert answer[0] == status
     assert method != "HEAD" or answer[2] == ""
+
+
+# Names in Host, which a page of somebody else can have stand for 127.0.0.1
+
+PAPERS = ["/", "/status.json", "/metrics"]
+OURS = ["127.0.0.1:%d", "127.0.0.1", "10.0.0.5:80", "[::1]:%d", "[::1]",
+        "localhost", "localhost:%d", "LOCALHOST", "a.localhost:1", "cache1",
+        socket.gethostname() + ":%d", ""]
+THEIRS = ["evil.example:%d", "evil.example", "evil.example.",
+          "localhost.evil.example", "127.0.0.1.evil.example:%d"]
+
+
+def filled_in(host, magent):
+    return host % magent.web if "%d" in host else host
+
+
+def test_names_of_others_are_refused_where_only_this_machine_asks(metered):
+    magent = metered()
+    for host in OURS:
+        for path in PAPERS:
+            assert magent.ask(path, Host=filled_in(host, magent))[0] == 200
+    for host in THEIRS:
+        answers = [magent.ask(path, Host=filled_in(host, magent))
+                   for path in PAPERS]
+        for status, kind, text in answers:
+            assert (status, kind) == (403, "text/plain; charset=utf-8")
+            assert "localhost, an IP address or the name of this" in text
+        for path in "/healthz", "/readyz":
+            assert magent.ask(path, Host=filled_in(host, magent))[0] == 200
+    with socket.create_connection(("127.0.0.1", magent.web)) as one:
+        one.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert one.recv(15) == b"HTTP/1.0 200 OK"
+
+
+@pytest.mark.parametrize("listens, at", [("0.0.0.0:%d", "127.0.0.1"),
+                                         ("[::]:%d", "::1")])
+def test_any_name_may_be_right_where_others_ask_too(stage, listens, at):
+    magent = Metered([stage.memcached()], [], listens=listens)
+    stage.add(magent).start()
+    for path in PAPERS:
+        assert magent.ask(path, at=at, Host="cache1.example.com")[0] == 200
+
+
+@pytest.mark.parametrize("listens, at", [
+    ("[::1]:%d", "::1"), ("localhost:%d", "localhost"),
+    ("127.0.0.2:%d", "127.0.0.2")])
+def test_all_of_loopback_is_this_machine(stage, listens, at):
+    magent = Metered([stage.memcached()], [], listens=listens)
+    stage.add(magent).start()
+    for host, status in (("evil.example", 403), ("localhost", 200)):
+        assert magent.ask("/metrics", at=at, Host=host)[0] == status
 
 
 class Visitor:

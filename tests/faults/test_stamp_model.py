@@ -11,7 +11,10 @@ from lib.servers import sanitized
 pytestmark = pytest.mark.skipif(sanitized(), reason="runs no magent")
 
 SMALL = {"world": "pair", "without": None, "writes": 2, "faults": 1, "moves": 1,
-         "evictions": 0, "flushes": 0, "split": False, "max": 1000000}
+         "evictions": 0, "flushes": 0, "split": False, "both": False,
+         "marks": False, "max": 1000000}
+BOTH = {"both": True, "moves": 0, "writes": 1}
+MARKS = {"marks": True, "writes": 1}
 # For each rule, where a violation is found without it.
 NEEDED = {
     "bump": {},
@@ -27,6 +30,12 @@ NEEDED = {
     "flushbump": {"flushes": 1},
     "twin": {"evictions": 1},
     "part": {"world": "backups"},
+    "await": BOTH,
+    "company": BOTH,
+    "left": {**BOTH, "flushes": 1},
+    "mark": MARKS,
+    "doubt": MARKS,
+    "remark": {**MARKS, "writes": 3, "flushes": 1},
 }
 
 
@@ -47,6 +56,16 @@ def test_nothing_old_is_read_in_any_interleaving(world):
     path, states = explore(world=world)
     assert path is None
     assert states > 10000
+
+
+@pytest.mark.parametrize("bounds", [
+    {**BOTH, "flushes": 1}, {**BOTH, "writes": 2, "split": True},
+    {**BOTH, "moves": 1}, MARKS], ids=["flush", "split", "death", "marks"])
+@pytest.mark.parametrize("world", stamp_model.WORLDS)
+def test_so_it_is_with_two_that_serve_and_with_marks(world, bounds):
+    path, states = explore(world=world, **bounds)
+    assert path is None
+    assert states > 1000
 
 
 @pytest.mark.parametrize("rule", stamp_model.RULES)

@@ -14,6 +14,15 @@ a value that is older than the last one that any client was told to be stored,
 or that was there before a flush_all that was answered; and a value that was
 stored is there whenever no server is down.
 
+With --marks, a magent that serves leaves a mark of that on each server, and
+what a client has read is not taken back either: a write that nobody was told of,
+because its magent has died, is on both servers or on none before the next fault.
+
+With --both, both serve all the time: each has clients that write half of the
+keys, and reads all.  What it reads of the other half may be old until both trust
+all servers again: no rule says otherwise.  But a value that was stored is there
+for each client at any time, because the next fault does not come before that.
+
 A world says which servers there are, and which two hold each key:
 
     pair     one primary, one backup, two keys: what is dirty, what is not
@@ -43,6 +52,15 @@ RULES = {
     "flushbump": "a flush_all that a server has missed is a write it missed",
     "twin": "a stamp is two items, so that one may be evicted",
     "part": "what is behind one partner loses the keys of that pair, no others",
+    "await": "nothing is deleted at a server from which another magent answers, "
+             "before that one could see that the server is behind",
+    "company": "... and nothing is copied to it before that one sends its effects "
+               "there, too, or takes it to be down",
+    "mark": "who has not ended well has left a mark: all copies are compared",
+    "remark": "a flush_all puts the marks back",
+    # These two are not in the program yet.
+    "doubt": "a server that is away as such a mark is found gets all anew",
+    "left": "a flush_all gives no stamp to a server that the other magent fills",
 }
 WORLDS = {
     # The pairs (primary, backup), and the pair of each key.
@@ -53,7 +71,10 @@ WORLDS = {
 GONE = -1               # a key that a server does not have
 ALL = "all"             # of dirty keys
 
-Server = collections.namedtuple("Server", "state values stamps")
+GHOST = 2               # the mark of a magent that has not ended well
+
+# marks: who has said there that it serves: magents, by number, or GHOST.
+Server = collections.namedtuple("Server", "state values stamps marks")
 # up: which servers it sends effects to.  lag: of each pair the server that it
 # is rebuilding, or None.  dirty: of each pair the keys that its server that is
 # down has missed.  known: of each pair the stamp that it gave or saw last.
@@ -76,6 +97,8 @@ def changed(items, i, value):
 
 class Model:
     def __init__(self, args):
+        # What the scrub does about a magent that serves, too, is not in here.
+        assert not (args.both and args.marks)
         self.pairs, self.keys = WORLDS[args.world]
         self.args = args
         self.without = args.without
@@ -86,7 +109,8 @@ class Model:
 
     def begin(self):
         n = len(self.pairs)
-        server = Server("up", (0,) * len(self.keys), (1,) * n)
+        marks = frozenset({0} if self.args.marks and self.has("mark") else ())
+        server = Server("up", (0,) * len(self.keys), (1,) * n, marks)
         magent = Magent(True, (True,) * self.server_count, (None,) * n,
                         (frozenset(),) * n, (1,) * n, (False,) * n, (0,) * n,
                         (None,) * n, None, True, (0,) * self.server_count,
@@ -107,6 +131,27 @@ class Model:
     def other(self, p, x):
         one, two = self.pairs[p]
         return two if x == one else one
+
+    def has_clients(self, w, i):
+        return i == w.active or self.args.both
+
+    def serves(self, w, i):
+        return self.has_clients(w, i) and w.magents[i].fenced
+
+    def is_writer(self, w, i, k):
+        return i == (k % 2 if self.args.both else w.active)
+
+    def may_be_old(self, w, i, k):
+        """Whether only the other magent may know yet what was done to k."""
+        is_ours = self.is_writer(w, i, k) and not (
+            self.args.flushes and i != w.active)
+        return self.args.both and not is_ours and not self.is_whole(w)
+
+    def may_be_gone(self, w, i, k):
+        """The same; or k may be on servers that are down."""
+        if not self.args.both:
+            return not self.is_whole(w)
+        return self.args.flushes > 0 and self.may_be_old(w, i, k)
 
     def reaches(self, w, i, x):
         return w.servers[x].state == "up" and not w.magents[i].links[x]
@@ -171,11 +216,13 @@ class Model:
 
     def is_whole(self, w):
         """Whether the next fault may come."""
-        m = w.magents[w.active]
         return (all(server.state == "up" for server in w.servers) and
-                m.alive and m.fenced and all(m.up) and
-                not any(lag is not None for lag in m.lag) and
+                all(m.alive and m.fenced and all(m.up) and
+                    not any(lag is not None for lag in m.lag)
+                    for i, m in enumerate(w.magents)
+                    if self.has_clients(w, i)) and
                 not any(any(magent.links) for magent in w.magents) and
+                not any(GHOST in server.marks for server in w.servers) and
                 all(self.stamps_of(w, p)[0] == self.stamps_of(w, p)[1]
                     for p in range(len(self.pairs))))
 
@@ -195,7 +242,7 @@ class Model:
             yield "%d hangs" % x, w._replace(servers=changed(
                 w.servers, x, server._replace(state="hung")))
             dead = Server("dead", (GONE,) * len(self.keys),
-                          (0,) * len(self.pairs))
+                          (0,) * len(self.pairs), frozenset())
             yield "%d is killed" % x, w._replace(
                 servers=changed(w.servers, x, dead),
                 magents=tuple(
@@ -276,7 +323,8 @@ class Model:
                     w, i, links=changed(m.links, x, 0))
         if w.moves:
             yield "dies", self.with_magent(
-                w._replace(moves=w.moves - 1), i, alive=False,
+                self.leave_marks(w, i)._replace(moves=w.moves - 1), i,
+                alive=False,
                 up=(False,) * self.server_count, pend=None,
                 dirty=self.begin().magents[0].dirty,
                 lag=(None,) * len(self.pairs), copy=(None,) * len(self.pairs),
@@ -284,14 +332,14 @@ class Model:
                 foreign=(False,) * len(self.pairs), fenced=False, judged=None,
                 links=tuple(link % 2 for link in m.links))
         if w.moves and i == w.active and w.magents[1 - i].alive and \
-                m.pend is None:
+                m.pend is None and not self.args.both:
             yield "rests: the clients move", self.with_magent(
                 w._replace(moves=w.moves - 1, active=1 - i), 1 - i,
                 fenced=False)
 
     def fence(self, w, i):
         m = w.magents[i]
-        if m.fenced or i != w.active:
+        if m.fenced or not self.has_clients(w, i):
             return
         reached = [self.reaches(w, i, x) for x in range(self.server_count)]
         w = self.with_magent(w, i, fenced=True)
@@ -321,7 +369,62 @@ class Model:
                 seen = a if up[one] else b
                 if seen != m.known[p]:
                     w = self.set_pair(w, i, p, foreign=True, known=seen)
-        yield "is fenced", w
+                w = self.doubt(w, i, p, one if up[one] else two)
+        yield "is fenced", self.say(w, i)
+
+    # Magents: marks
+
+    def say(self, w, i):
+        """Who serves says so on each server, before the first request."""
+        if not self.args.marks or not self.has("mark"):
+            return w
+        up = w.magents[i].up
+        return w._replace(servers=tuple(
+            server._replace(marks=server.marks | {i})
+            if up[x] and self.reaches(w, i, x) else server
+            for x, server in enumerate(w.servers)))
+
+    def doubt(self, w, i, p, at):
+        """The partner of the server `at` is away.  It may lack what somebody has
+        written who has not ended well."""
+        if self.has("doubt") and w.servers[at].marks - {i}:
+            w = self.bump(w, i, p, at)
+            w = self.set_pair(w, i, p, foreign=True)
+        return w
+
+    @staticmethod
+    def leave_marks(w, i):
+        """Magent i has died; if it starts again, it is another one."""
+        return w._replace(servers=tuple(
+            server._replace(marks=server.marks - {i} | {GHOST})
+            if i in server.marks else server for server in w.servers))
+
+    def drop_mark(self, w, i, mark):
+        return w._replace(servers=tuple(
+            server._replace(marks=server.marks - {mark})
+            if self.reaches(w, i, x) else server
+            for x, server in enumerate(w.servers)))
+
+    def marks(self, w, i):
+        m = w.magents[i]
+        if not self.args.marks or m.pend is not None:
+            return
+        if not self.has_clients(w, i):
+            yield "takes its mark away", self.drop_mark(w, i, i)
+        elif m.fenced:
+            yield "says that it serves", self.say(w, i)
+            if any(GHOST in server.marks for server in w.servers) and all(
+                    self.sees_stamps(w, i, p) and
+                    len(set(self.stamps_of(w, p))) == 1
+                    for p in range(len(self.pairs))):
+                yield "compares all copies", self.compare_copies(w, i)
+
+    def compare_copies(self, w, i):
+        """Another magent has not ended well."""
+        for k, p in enumerate(self.keys):
+            x = self.authority(w.magents[i], p)
+            w = self.put(w, self.other(p, x), (k,), w.servers[x].values[k])
+        return self.drop_mark(w, i, GHOST)
 
     # Magents: servers that go and come
 
@@ -355,8 +458,7 @@ class Model:
             if not m.up[y]:
                 if self.reaches(w, i, y):
                     return      # it is asked first
-                if self.has_old(w, i, p, x) and not (
-                        i == w.active and m.fenced):
+                if self.has_old(w, i, p, x) and not self.serves(w, i):
                     return      # who serves is to decide that
                 w = self.come_alone(w, i, p, x)
                 what.append("alone")
@@ -367,7 +469,7 @@ class Model:
             if mine == theirs:
                 w = self.become_whole(w, i, p, mine)
                 what.append("whole")
-            elif i != w.active or not m.fenced:
+            elif not self.serves(w, i):
                 return
             elif not self.has("bump") and not m.dirty[p]:
                 w = self.set_pair(w, i, p, lag=None)
@@ -376,6 +478,8 @@ class Model:
                 w, how = self.begin_rebuild(w, i, p, x)
                 what.append(how)
         if any(how.startswith("rebuilt") for how in what):
+            if self.has("await") and self.is_in_use(before, 1 - i, x):
+                return
             yield "judges that %d is behind" % x, self.with_magent(
                 before, i, judged=(x, before.servers[x].stamps))
             return
@@ -387,6 +491,7 @@ class Model:
         m = w.magents[i]
         if self.has("claim") and any(w.magents[1 - i].lag[p] == x
                                      for p in self.pairs_of(x)):
+            yield from self.follow(w, i, x)
             return
         if self.has("recheck") and w.servers[x].stamps != m.judged[1]:
             yield "finds %d changed" % x, self.with_magent(w, i, judged=None)
@@ -406,6 +511,37 @@ class Model:
                 what.append(how)
         yield "claims %d: %s" % (x, ", ".join(what)), self.with_magent(
             w, i, judged=None, up=changed(w.magents[i].up, x, True))
+
+    def follow(self, w, i, x):
+        """The other magent rebuilds x, and both serve: each sends x its
+        effects, as soon as nothing there is old."""
+        m = w.magents[i]
+        if not self.args.both or m.pend is not None:
+            return
+        for p in self.pairs_of(x):
+            mine = w.servers[x].stamps[p]
+            theirs = w.servers[self.other(p, x)].stamps[p]
+            if mine == theirs:
+                w = self.become_whole(w, i, p, mine)
+            elif mine == 0 and m.up[self.other(p, x)]:
+                w = self.set_pair(w, i, p, lag=x, dirty=frozenset(),
+                                  copy=("follow", ()))
+            else:
+                return
+        yield "follows %d" % x, self.with_magent(
+            w, i, judged=None, up=changed(m.up, x, True))
+
+    def is_in_use(self, w, i, x):
+        """Whether magent i answers from x, and will see that x is behind."""
+        return w.magents[i].up[x] and self.serves(w, i) and any(
+            self.sees_stamps(w, i, p) for p in self.pairs_of(x))
+
+    def sees_stamps(self, w, i, p):
+        """Whether both servers of the pair should be equal, and can be asked
+        that."""
+        m = w.magents[i]
+        return m.lag[p] is None and all(
+            m.up[x] and self.reaches(w, i, x) for x in self.pairs[p])
 
     @staticmethod
     def has_old(w, i, p, x):
@@ -439,8 +575,9 @@ class Model:
         w = self.put(w, x, drops)
         if how == "rebuilt" and self.has("strip"):
             w = self.put(w, x, p=p)
-        return self.set_pair(w, i, p, lag=x, goal=goal,
-                             copy=("next", tuple(keys))), how
+        return self.set_pair(
+            w, i, p, lag=x, goal=goal,
+            copy=("begin" if self.args.both else "next", tuple(keys))), how
 
     def probe(self, w, i):
         m = w.magents[i]
@@ -448,13 +585,11 @@ class Model:
             return
         for p, (one, two) in enumerate(self.pairs):
             a, b = self.stamps_of(w, p)
-            near = [x for x in (one, two)
-                    if m.up[x] and self.reaches(w, i, x)]
-            for x in near:
-                if x in w.halves:
+            for x in (one, two):
+                if m.up[x] and self.reaches(w, i, x) and x in w.halves:
                     yield "completes the stamps of %d" % x, w._replace(
                         halves=w.halves - {x})
-            if len(near) == 2 and m.lag[p] is None and a != b:
+            if self.sees_stamps(w, i, p) and a != b:
                 x = one if a < b else two
                 yield "probes: %d is behind" % x, self.set_up(w, i, x, False)
 
@@ -470,7 +605,11 @@ class Model:
                     self.reaches(w, i, y)):
                 continue
             step = m.copy[p]
-            if step is None:
+            if step is not None and step[0] == "follow":
+                yield from self.go_on_following(w, i, p, x)
+            elif step is not None and step[0] == "begin":
+                yield from self.begin_to_copy(w, i, p, x, step[1])
+            elif step is None:
                 # The source was away, and is back: from the beginning.
                 again, _ = self.begin_rebuild(w, i, p, x)
                 yield "goes on with %d" % x, again
@@ -488,13 +627,35 @@ class Model:
             elif m.pend is None:
                 yield from self.end_rebuild(w, i, p, x, y)
 
+    def go_on_following(self, w, i, p, x):
+        one, two = self.stamps_of(w, p)
+        if one == two:
+            yield "has seen %d become whole" % x, self.become_whole(
+                w, i, p, one)
+        elif w.magents[1 - i].lag[p] != x:
+            yield "gives %d up" % x, self.set_up(w, i, x, False)
+
+    def begin_to_copy(self, w, i, p, x, keys):
+        """The other magent serves, too."""
+        other = w.magents[1 - i]
+        if self.has("company") and self.serves(w, 1 - i) and \
+                other.up[x] and other.lag[p] != x:
+            return
+        if w.servers[self.other(p, x)].stamps[p] != w.magents[i].goal[p]:
+            w = self.set_pair(w, i, p, foreign=True)
+            w, _ = self.begin_rebuild(w, i, p, x)
+            yield "starts over with %d" % x, w
+        else:
+            yield "begins to copy to %d" % x, self.set_pair(
+                w, i, p, copy=("next", keys))
+
     def end_rebuild(self, w, i, p, x, y):
         m = w.magents[i]
         now = w.servers[y].stamps[p]
         if now == m.goal[p] or not self.has("goal"):
             new = self.put(w, x, p=p, stamp=now)
             yield "hands back %d" % x, self.become_whole(new, i, p, now)
-        elif i != w.active:
+        elif not self.has_clients(w, i):
             yield "gives %d up" % x, self.set_up(w, i, x, False)
         else:
             new = self.set_pair(w, i, p, foreign=True)
@@ -505,24 +666,32 @@ class Model:
 
     def serve(self, w, i):
         m = w.magents[i]
-        if i != w.active or not m.fenced:
+        if not self.serves(w, i):
             return
         for k, p in enumerate(self.keys):
             x = self.authority(m, p)
             if x is None or not self.reaches(w, i, x):
                 continue
             value = w.servers[x].values[k]
-            if value == GONE and w.stored[k] and self.is_whole(w):
+            if value == GONE and w.stored[k] and \
+                    not self.may_be_gone(w, i, k):
                 yield "LOST: %d has no %d" % (x, k), None
-            if value != GONE and value < w.acked[k]:
+            if value != GONE and value < w.acked[k] and \
+                    not self.may_be_old(w, i, k):
                 yield "OLD: %d reads %d of %d, was told %d" % (
                     i, value, k, w.acked[k]), None
-            if m.pend is None and w.version <= self.args.writes:
+            if value > w.acked[k] and self.args.marks and m.pend is None:
+                yield "reads %d of %d" % (value, k), w._replace(
+                    acked=changed(w.acked, k, value))
+            if self.is_writer(w, i, k) and m.pend is None and \
+                    w.version <= self.args.writes:
                 new = self.put(w, x, (k,), w.version)
                 yield "writes %d as %d to %d" % (k, w.version, x), \
                     self.with_magent(new, i, pend=(k, w.version, x))._replace(
                         version=w.version + 1)
-        if w.flushes and m.pend is None:
+        # A write while there is a flush_all is one of one key at once.
+        if w.flushes and i == w.active and not any(
+                magent.pend for magent in w.magents):
             yield from self.flush(w, i)
 
     def miss(self, w, i, p, at, key):
@@ -550,7 +719,7 @@ class Model:
             return
         else:
             new = self.miss(w, i, p, x, k)
-        if i == w.active:
+        if self.is_writer(w, i, k):
             new = new._replace(
                 acked=changed(new.acked, k, max(new.acked[k], version)),
                 stored=changed(new.stored, k, True))
@@ -566,18 +735,34 @@ class Model:
                 return          # it is refused
         for x in mirrors:
             w = self.put(w, x, range(len(self.keys)))
+            if not self.has("remark"):
+                w = w._replace(servers=changed(
+                    w.servers, x, w.servers[x]._replace(marks=frozenset())))
         for p, pair in enumerate(self.pairs):
-            if m.copy[p] is not None:
-                w = self.set_pair(w, i, p, copy=("next", ()))
             up = [x for x in pair if m.up[x]]
-            if len(up) == 1 and self.has("flushbump"):
+            if len(up) == 2:
+                w = self.flush_pair(w, i, p)
+            elif self.has("flushbump"):
                 w = self.miss(w, i, p, up[0], None)
-            elif len(up) == 1:
+            else:
                 w = self.set_pair(w, i, p, dirty=ALL)
         yield "flushes", w._replace(
             flushes=w.flushes - 1, version=w.version + 1,
             acked=(w.version,) * len(self.keys),
             stored=(False,) * len(self.keys))
+
+    def flush_pair(self, w, i, p):
+        """Both are empty, and equal; unless the other magent is about to add
+        something to one of them."""
+        m = w.magents[i]
+        is_followed = m.copy[p] is not None and m.copy[p][0] == "follow"
+        for x in self.pairs[p]:
+            is_left = is_followed and m.lag[p] == x and self.has("left")
+            w = self.put(w, x, p=p, stamp=0 if is_left else w.stamp)
+        w = self.set_pair(w, i, p, known=w.stamp, goal=w.stamp)
+        if m.copy[p] is not None and not is_followed:
+            w = self.set_pair(w, i, p, copy=("next", ()))
+        return w._replace(stamp=w.stamp + 1)
 
     # Exploring
 
@@ -590,7 +775,8 @@ class Model:
                 ways += [self.serve, self.answers]
                 # What it asks about stamps comes behind what it has sent.
                 if not any(m.late):
-                    ways += [self.fence, self.sees, self.probe, self.rebuilds]
+                    ways += [self.fence, self.sees, self.probe, self.rebuilds,
+                             self.marks]
             for way in ways:
                 for what, new in way(w, i):
                     yield "%d %s" % (i, what), new
@@ -655,6 +841,11 @@ def arguments():
     parser.add_argument("--flushes", type=int, default=0)
     parser.add_argument("--split", action="store_true",
                         help="each magent may be cut off by itself")
+    parser.add_argument("--both", action="store_true",
+                        help="each magent serves, and has half of the keys; "
+                             "not with --marks")
+    parser.add_argument("--marks", action="store_true",
+                        help="who serves leaves a mark")
     parser.add_argument("--max", type=int, default=3000000)
     return parser.parse_args()
 

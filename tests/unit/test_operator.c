@@ -37,7 +37,7 @@ static struct peer peers[PEERS];
 static struct server servers[PEERS];
 static struct repairs repairs[PEERS];
 static bool has_partner, is_unproved[PEERS], is_behind[PEERS];
-static unsigned int all_dirty[PEERS], left_behind;
+static unsigned int emptied[PEERS];
 static int64_t now;
 
 static struct gate_job *job; /* that waits */
@@ -81,12 +81,6 @@ peer_is_mirror(const struct peer *peer)
 	return peer->state == PEER_UP || peer->state == PEER_REBUILD;
 }
 
-void
-peer_add_all_dirty(struct peer *peer)
-{
-	all_dirty[peer - peers]++;
-}
-
 bool
 serving_is_unproved(const struct peer *peer)
 {
@@ -101,11 +95,10 @@ behind_of(const struct peer *peer, const struct peer *other)
 }
 
 void
-goals_leave_behind(const struct peer *peer)
+goals_fail_to_empty(struct peer *peer, const char *why)
 {
-	/* It is a mirror still. */
-	check(peer_is_mirror(peer) || peer->state == PEER_DOWN);
-	left_behind++;
+	emptied[peer - peers]++;
+	server_fail(peer->server, why);
 }
 
 size_t
@@ -216,10 +209,9 @@ begin(void)
 	memset(servers, 0, sizeof(servers));
 	memset(repairs, 0, sizeof(repairs));
 	memset(ends, 0, sizeof(ends));
-	memset(all_dirty, 0, sizeof(all_dirty));
+	memset(emptied, 0, sizeof(emptied));
 	memset(is_unproved, 0, sizeof(is_unproved));
 	memset(is_behind, 0, sizeof(is_behind));
-	left_behind = 0;
 	has_partner = true;
 	now = 0;
 	for (i = 0; i < PEERS; i++) {
@@ -285,7 +277,7 @@ test_drain_asks_the_server_and_then_its_partners(void)
 	check(!servers[P].is_held && is_closed);
 	pass(B);
 	check(servers[P].is_held && !is_closed && ends[OPERATOR_DONE] == 1);
-	check(all_dirty[P] == 0 && left_behind == 0);
+	check(emptied[P] == 0);
 }
 
 static void
@@ -334,7 +326,7 @@ test_rebuild_fails_the_server_in_order_and_connects(void)
 	check(servers[P].fails == 0);
 	pass(B);
 	check(servers[P].fails == 1 && servers[P].connects == 1);
-	check(!servers[P].is_held && all_dirty[P] == 1 && left_behind == 1);
+	check(!servers[P].is_held && emptied[P] == 1);
 	check(ends[OPERATOR_DONE] == 1);
 }
 
@@ -355,7 +347,7 @@ test_words_are_refused_without_a_partner_that_can_answer(void)
 			say(words[i]);
 		check(ends[OPERATOR_ALONE] == 3 && job == NULL);
 		check(!servers[P].is_held && servers[P].fails == 0);
-		check(all_dirty[P] == 0);
+		check(emptied[P] == 0);
 	}
 }
 
