@@ -16,6 +16,8 @@
 
 #include <event2/buffer.h>
 
+#include "digits.h"
+
 static void
 flush_json(struct json *json)
 {
@@ -113,17 +115,12 @@ json_text(struct json *json, const char *text)
 void
 json_number(struct json *json, int64_t number)
 {
-	char digits[24], *first = digits + sizeof(digits) - 1;
+	char digits[1 + DIGITS_MAX] = "-";
 	uint64_t rest = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
+	size_t sign = number < 0;
 
-	/* There are many of them: this is faster than printf(). */
-	*first = '\0';
-	do
-		*--first = (char)('0' + rest % 10);
-	while ((rest /= 10) > 0);
-	if (number < 0)
-		*--first = '-';
-	put_word(json, first);
+	put_comma(json);
+	put_bytes(json, digits, sign + digits_write(digits + sign, rest));
 }
 
 void

@@ -21,6 +21,7 @@
 #include "client/report.h"
 #include "client/share.h"
 #include "client/stats.h"
+#include "digits.h"
 #include "histogram.h"
 #include "mirror/dirty.h"
 #include "mirror/pair.h"
@@ -34,6 +35,10 @@
 enum {
 	/* Bytes of the labels of a server. */
 	LABELS_MAX = 1024,
+	/* Bytes that are added to what is written at a time. */
+	PIECES_MAX = 4096,
+	/* Bytes of a bound of a histogram. */
+	BOUND_MAX = 16,
 };
 
 enum kind { COUNTER, COUNTER_BESIDE, GAUGE, HISTOGRAM };
@@ -47,7 +52,42 @@ struct sheet {
 	/* Of the present family. */
 	const char *family;
 	enum kind kind;
+	/* The ends of the buckets of histograms. */
+	char bounds[HISTOGRAM_BOUNDS][BOUND_MAX];
+	size_t length; /* of bytes that are not in out yet */
+	char bytes[PIECES_MAX];
 };
+
+static void
+flush_pieces(struct sheet *sheet)
+{
+	if (evbuffer_add(sheet->out, sheet->bytes, sheet->length) == -1)
+		sheet->is_complete = false;
+	sheet->length = 0;
+}
+
+/* There are thousands of pieces, so this is not done by printf() alone. */
+static void
+add_text(struct sheet *sheet, const char *text)
+{
+	size_t n = strlen(text);
+
+	assert(n <= sizeof(sheet->bytes));
+	if (sheet->length + n > sizeof(sheet->bytes))
+		flush_pieces(sheet);
+	memcpy(sheet->bytes + sheet->length, text, n);
+	sheet->length += n;
+}
+
+/* The end of a sample. */
+static void
+put_value(struct sheet *sheet, uint64_t number)
+{
+	char value[1 + DIGITS_MAX + sizeof("\n")] = " ";
+
+	memcpy(value + 1 + digits_write(value + 1, number), "\n", sizeof("\n"));
+	add_text(sheet, value);
+}
 
 static void print(struct sheet *sheet, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -55,12 +95,15 @@ static void print(struct sheet *sheet, const char *format, ...)
 static void
 print(struct sheet *sheet, const char *format, ...)
 {
+	char text[LABELS_MAX];
 	va_list arguments;
+	int n;
 
 	va_start(arguments, format);
-	if (evbuffer_add_vprintf(sheet->out, format, arguments) == -1)
-		sheet->is_complete = false;
+	n = vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
+	assert(n >= 0 && (size_t)n < sizeof(text));
+	add_text(sheet, text);
 }
 
 /* Begin a family; help is one line. */
@@ -82,8 +125,10 @@ begin(struct sheet *sheet, enum kind kind, const char *name, const char *help)
 static void
 put_name(struct sheet *sheet)
 {
-	print(sheet, "magent_%s%s", sheet->family,
-	    sheet->kind == GAUGE ? "" : "_total");
+	add_text(sheet, "magent_");
+	add_text(sheet, sheet->family);
+	if (sheet->kind != GAUGE)
+		add_text(sheet, "_total");
 }
 
 /* A sample without labels. */
@@ -91,7 +136,7 @@ static void
 put_sample(struct sheet *sheet, uint64_t number)
 {
 	put_name(sheet);
-	print(sheet, " %llu\n", (unsigned long long)number);
+	put_value(sheet, number);
 }
 
 /* A family of one sample. */
@@ -105,17 +150,41 @@ put_single(struct sheet *sheet, enum kind kind, const char *name,
 
 /* A whole number of OpenMetrics has a point here. */
 static void
-put_bucket(struct sheet *sheet, const char *labels, double seconds,
-    uint64_t count)
+write_bounds(struct sheet *sheet)
 {
-	bool is_whole = seconds >= 1;
+	double seconds;
+	unsigned int i;
 
-	print(sheet, "magent_%s_bucket{%s,le=\"%g%s\"} %llu\n", sheet->family,
-	    labels, seconds, is_whole && sheet->is_open ? ".0" : "",
-	    (unsigned long long)count);
+	for (i = 0; i < HISTOGRAM_BOUNDS; i++) {
+		seconds = histogram_bounds[i] / 1e6;
+		snprintf(sheet->bounds[i], BOUND_MAX, "%g%s", seconds,
+		    seconds >= 1 && sheet->is_open ? ".0" : "");
+	}
 }
 
-/* The samples of one histogram.  labels are without braces. */
+/* The name of a sample of a histogram; labels are without braces. */
+static void
+put_sample_part(struct sheet *sheet, const char *part, const char *labels)
+{
+	add_text(sheet, "magent_");
+	add_text(sheet, sheet->family);
+	add_text(sheet, part);
+	add_text(sheet, "{");
+	add_text(sheet, labels);
+}
+
+static void
+put_bucket(struct sheet *sheet, const char *labels, const char *bound,
+    uint64_t count)
+{
+	put_sample_part(sheet, "_bucket", labels);
+	add_text(sheet, ",le=\"");
+	add_text(sheet, bound);
+	add_text(sheet, "\"}");
+	put_value(sheet, count);
+}
+
+/* The samples of one histogram. */
 static void
 put_histogram(struct sheet *sheet, const char *labels,
     const struct histogram *histogram)
@@ -125,16 +194,17 @@ put_histogram(struct sheet *sheet, const char *labels,
 
 	for (i = 0; i < HISTOGRAM_BOUNDS; i++) {
 		count += histogram->counts[i];
-		put_bucket(sheet, labels, histogram_bounds[i] / 1e6, count);
+		put_bucket(sheet, labels, sheet->bounds[i], count);
 	}
 	count += histogram->counts[HISTOGRAM_BOUNDS];
-	print(sheet,
-	    "magent_%s_bucket{%s,le=\"+Inf\"} %llu\n"
-	    "magent_%s_sum{%s} %llu.%06llu\nmagent_%s_count{%s} %llu\n",
-	    sheet->family, labels, (unsigned long long)count, sheet->family,
-	    labels, (unsigned long long)histogram->sum_us / 1000000,
-	    (unsigned long long)histogram->sum_us % 1000000, sheet->family,
-	    labels, (unsigned long long)count);
+	put_bucket(sheet, labels, "+Inf", count);
+	put_sample_part(sheet, "_sum", labels);
+	print(sheet, "} %llu.%06llu\n",
+	    (unsigned long long)histogram->sum_us / 1000000,
+	    (unsigned long long)histogram->sum_us % 1000000);
+	put_sample_part(sheet, "_count", labels);
+	add_text(sheet, "}");
+	put_value(sheet, count);
 }
 
 /*
@@ -340,7 +410,10 @@ put_labels(struct sheet *sheet, const struct peer *peer, const char *more)
 
 	write_labels(labels, peer);
 	put_name(sheet);
-	print(sheet, "{%s%s}", labels, more);
+	add_text(sheet, "{");
+	add_text(sheet, labels);
+	add_text(sheet, more);
+	add_text(sheet, "}");
 }
 
 /* -1 stands for all keys. */
@@ -421,20 +494,26 @@ static void
 put_states(struct sheet *sheet)
 {
 	struct pairs *pairs = sheet->source->pairs;
+	char labels[LABELS_MAX];
+	const struct peer *peer;
 	enum peer_state state;
-	char label[64];
 	size_t i;
 
 	begin(sheet, GAUGE, "backend_state",
 	    "1 for the state that the server is in.");
-	for (i = 0; i < pairs_peer_count(pairs); i++)
+	for (i = 0; i < pairs_peer_count(pairs); i++) {
+		peer = pairs_peer(pairs, i);
+		write_labels(labels, peer);
 		for (state = PEER_DOWN; state <= PEER_UP; state++) {
-			snprintf(label, sizeof(label), ",state=\"%s\"",
-			    peer_state_name(state));
-			put_labels(sheet, pairs_peer(pairs, i), label);
-			print(sheet, " %d\n",
-			    report_state(pairs_peer(pairs, i)) == state);
+			put_name(sheet);
+			add_text(sheet, "{");
+			add_text(sheet, labels);
+			add_text(sheet, ",state=\"");
+			add_text(sheet, peer_state_name(state));
+			add_text(sheet, "\"}");
+			put_value(sheet, report_state(peer) == state);
 		}
+	}
 }
 
 static void
@@ -451,9 +530,9 @@ put_errors(struct sheet *sheet)
 		peer = pairs_peer(pairs, i);
 		counters = server_counters(peer->server);
 		put_labels(sheet, peer, ",reason=\"failure\"");
-		print(sheet, " %llu\n", (unsigned long long)counters->failures);
+		put_value(sheet, counters->failures);
 		put_labels(sheet, peer, ",reason=\"timeout\"");
-		print(sheet, " %llu\n", (unsigned long long)counters->timeouts);
+		put_value(sheet, counters->timeouts);
 	}
 }
 
@@ -526,6 +605,7 @@ metrics_write(struct evbuffer *out, const struct metrics_source *source,
 		.is_complete = true,
 	};
 
+	write_bounds(&sheet);
 	put_process(&sheet);
 	put_clients(&sheet);
 	put_commands(&sheet);
@@ -534,5 +614,6 @@ metrics_write(struct evbuffer *out, const struct metrics_source *source,
 	put_backends(&sheet);
 	if (is_open)
 		print(&sheet, "# EOF\n");
+	flush_pieces(&sheet);
 	return sheet.is_complete;
 }

@@ -11,9 +11,9 @@
 #include <assert.h>
 #include <string.h>
 
+#include "digits.h"
+
 enum {
-	/* Digits of the largest number, or of the smallest with its sign. */
-	NUMBER_MAX = 20,
 	/* The TTLs of the copies of an item differ by less than this. */
 	TTL_SLACK = 5,
 };
@@ -62,41 +62,27 @@ put_text(struct command *c, const char *text)
 }
 
 static size_t
-format_number(char *to, uint64_t number)
-{
-	char digits[NUMBER_MAX];
-	size_t n = sizeof(digits);
-
-	do {
-		digits[--n] = (char)('0' + number % 10);
-		number /= 10;
-	} while (number > 0);
-	memcpy(to, digits + n, sizeof(digits) - n);
-	return sizeof(digits) - n;
-}
-
-static size_t
 format_signed(char *to, int32_t number)
 {
 	if (number >= 0)
-		return format_number(to, (uint64_t)number);
+		return digits_write(to, (uint64_t)number);
 	*to = '-';
-	return 1 + format_number(to + 1, (uint64_t) - (int64_t)number);
+	return 1 + digits_write(to + 1, (uint64_t) - (int64_t)number);
 }
 
 /* Put a space and a number. */
 static void
 put_number(struct command *c, uint64_t number)
 {
-	assert(c->length + 1 + NUMBER_MAX <= sizeof(c->line));
+	assert(c->length + 1 + DIGITS_MAX <= sizeof(c->line));
 	c->line[c->length++] = ' ';
-	c->length += format_number(c->line + c->length, number);
+	c->length += digits_write(c->line + c->length, number);
 }
 
 static void
 put_signed(struct command *c, int32_t number)
 {
-	assert(c->length + 1 + NUMBER_MAX <= sizeof(c->line));
+	assert(c->length + 1 + DIGITS_MAX <= sizeof(c->line));
 	c->line[c->length++] = ' ';
 	c->length += format_signed(c->line + c->length, number);
 }
@@ -178,7 +164,7 @@ static void
 put_seconds(struct command *c, const char *flag, int32_t seconds)
 {
 	put_text(c, flag);
-	assert(c->length + NUMBER_MAX <= sizeof(c->line));
+	assert(c->length + DIGITS_MAX <= sizeof(c->line));
 	c->length += format_signed(c->line + c->length, seconds);
 }
 
@@ -195,8 +181,8 @@ put_flag(struct command *c, const struct proto_request *r, const char *text,
 	switch (text[0]) {
 	case 'C':
 		put(c, " C", 2);
-		assert(c->length + NUMBER_MAX <= sizeof(c->line));
-		c->length += format_number(c->line + c->length, cas);
+		assert(c->length + DIGITS_MAX <= sizeof(c->line));
+		c->length += digits_write(c->line + c->length, cas);
 		break;
 	case 'M':
 		if (r->mode == COMMAND_IS_STALE && r->command == PROTO_MS)
@@ -295,8 +281,8 @@ static void
 forward_made(struct command *c, const struct proto_request *r,
     const char *bytes)
 {
-	char room[PROTO_KEY_MAX], digits[NUMBER_MAX];
-	size_t n = format_number(digits, r->initial);
+	char room[PROTO_KEY_MAX], digits[DIGITS_MAX];
+	size_t n = digits_write(digits, r->initial);
 	struct proto_request key;
 
 	bytes = command_plain_key(r, bytes, &key, room);
@@ -473,8 +459,8 @@ command_has_deleted(const struct proto_request *r, enum proto_result result)
 static void
 mirror_made(struct command *c, const struct proto_request *r, const char *bytes)
 {
-	char room[PROTO_KEY_MAX], digits[NUMBER_MAX];
-	size_t n = format_number(digits, r->initial);
+	char room[PROTO_KEY_MAX], digits[DIGITS_MAX];
+	size_t n = digits_write(digits, r->initial);
 	struct proto_request key;
 
 	bytes = command_plain_key(r, bytes, &key, room);
@@ -504,10 +490,10 @@ mirror_set(struct command *c, const struct proto_request *r, const char *bytes)
 		return;
 	}
 	begin_line(c, "ms", r, bytes, PROTO_EXPECT_META_SET);
-	assert(c->length + 4 * NUMBER_MAX <= sizeof(c->line));
+	assert(c->length + 4 * DIGITS_MAX <= sizeof(c->line));
 	put_number(c, r->data.length);
 	put_text(c, " b F");
-	c->length += format_number(c->line + c->length, r->flags);
+	c->length += digits_write(c->line + c->length, r->flags);
 	put_text(c, " T");
 	c->length += format_signed(c->line + c->length, r->exptime);
 	c->has_data = true;
@@ -524,8 +510,8 @@ mirror_set_stale(struct command *c, const struct proto_request *r,
 	put_number(c, r->data.length);
 	put(c, " b", r->base64 ? 2 : 0);
 	put_text(c, " C1 I F");
-	assert(c->length + NUMBER_MAX <= sizeof(c->line));
-	c->length += format_number(c->line + c->length, r->flags);
+	assert(c->length + DIGITS_MAX <= sizeof(c->line));
+	c->length += digits_write(c->line + c->length, r->flags);
 	c->has_data = true;
 	end_line(c);
 }
@@ -702,5 +688,5 @@ command_tag(char *token, const char *digits, size_t n, uint64_t tag)
 	assert((tag & COMMAND_CAS_MASK) == 0);
 	if (number != 0)
 		number = (number & COMMAND_CAS_MASK) | tag;
-	return format_number(token, number);
+	return digits_write(token, number);
 }
