@@ -302,7 +302,8 @@ goals_restamp(struct peer *peer)
 		if (mate == NULL)
 			continue;
 		bond = bond_of(peer, mate);
-		stamp_give(bond, peer, bond->known);
+		stamp_give(bond, peer,
+		    peer->is_left ? bond_filling() : bond->known);
 	}
 }
 

@@ -55,7 +55,9 @@ bool goals_are_given(const struct peer *peer);
 /*
  * A flush_all is going to drop the stamps, too: make a new one for each bond
  * that has a mirror; and give those of a peer to it, which is behind that
- * flush_all.  Until goals_settle() they are not compared.
+ * flush_all.  Until goals_settle() they are not compared.  A peer that another
+ * magent fills may get what that one has read before: it lacks all until that
+ * one has seen the new stamps of its partners.
  */
 void goals_renew(struct pairs *pairs);
 void goals_restamp(struct peer *peer);

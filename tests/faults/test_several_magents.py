@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from faults import Isolated, Load, Plain, can_isolate
+from faults import Isolated, Load, Plain, Slow, can_isolate
 from lib.net import wait_for
 from lib.servers import sanitized
 from lib.stamps import values
@@ -15,6 +15,7 @@ from takeover import LOAD, READS, Row, Takeover
 
 WORK = 15000            # operations
 MANY = 2000             # keys that take a while to delete
+FEW = 800               # keys that take a while to copy from a slow server
 
 needs_network = pytest.mark.skipif(
     not can_isolate(), reason="cannot make network namespaces")
@@ -104,3 +105,51 @@ def test_what_another_magent_answers_from_is_not_deleted(stage):
         reader.end()
         assert reader.turns > 0 and reader.missing == 0
     assert set(values(other, keys[:100]).values()) == {b"2"}
+
+
+class Asker(threading.Thread):
+    """Has a magent serve, all the time."""
+
+    def __init__(self, proxy):
+        super().__init__()
+        self.proxy = proxy
+        self.is_over = threading.Event()
+
+    def run(self):
+        with self.proxy.client() as client:
+            while not self.is_over.wait(0.02):
+                client.talk(b"set asked 0 0 1\r\nx\r\n")
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.is_over.set()
+        self.join()
+
+
+def test_flush_all_through_one_drops_what_another_one_copies(stage):
+    """The other one has asked the backup, which is slow, for values before the
+    flush_all, and adds them behind it to the primary that it fills."""
+    servers = iter([Plain(), Slow(20)])
+    scene = Takeover(stage, "pair", lambda: next(servers))
+    primary, = scene.primaries
+    keys = [b"k%d" % i for i in range(FEW)]
+    assert scene.proxies[0].talk(b"".join(
+        b"set %s 0 0 3\r\nold\r\n" % key for key in keys)
+        ) == b"STORED\r\n" * FEW
+    with Asker(scene.proxies[0]), Asker(scene.proxies[1]):
+        primary.restart()
+        for proxy in scene.proxies:
+            wait_for(lambda: proxy.stats("servers")["0:state"] == "rebuild",
+                     "both to see it return")
+        wait_for(lambda: values(primary, keys), "the first copies")
+        follower, = [proxy for proxy in scene.proxies
+                     if "rebuilt by another magent" in proxy.output()]
+        assert follower.talk(b"flush_all\r\n") == b"OK\r\n"
+        while {"up"} != {state for number in (0, 1)
+                         for state in scene.states(number).values()}:
+            assert values(follower, keys) == {}
+    for server in scene.primaries + scene.backups:
+        assert values(server, keys) == {}
