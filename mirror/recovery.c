@@ -748,8 +748,8 @@ on_server_failed(void *owner)
 	struct pairs *pairs = recovery->all->pairs;
 
 	bool was_trusted = peer_is_trusted(peer);
-	bool has_answered = peer_is_mirror(peer) &&
-	    peer->state != PEER_STARTING;
+	bool was_starting = peer->state == PEER_STARTING;
+	bool has_answered = peer_is_mirror(peer) && !was_starting;
 
 	if (was_trusted)
 		pairs_counters(pairs)->failovers++;
@@ -776,6 +776,8 @@ on_server_failed(void *owner)
 	if (pairs_are_mirrored(pairs)) {
 		bonds_peer_failed(peer);
 		goals_forget(peer);
+		if (was_starting)
+			serving_never_there(recovery->all->serving, peer);
 	}
 	log_coverage(recovery->all);
 }

@@ -24,8 +24,9 @@
  * stamps that say what the backup lacks: so it is not proved either while
  * stamps differ that are read with the marks.  At the first look after a rest
  * each mark is NEW: its magent may have been killed since the look before.  If
- * one of the two is away then, or fails meanwhile, their bond is foreign: a
- * rebuild of our dirty keys would not be all.
+ * one of the two is away then, it may have missed what the other one has done,
+ * and no stamp says so: the other one gets a higher stamp, and their bond is
+ * foreign, because a rebuild of our dirty keys would not be all.
  */
 
 #include "mirror/serving.h"
@@ -77,6 +78,12 @@ struct serving {
 	bool is_unproved;
 	bool is_comparing; /* unclean() was called */
 };
+
+static bool
+is_there(const struct peer *peer)
+{
+	return peer_is_mirror(peer) && peer->state != PEER_STARTING;
+}
 
 /*
  * Our mark
@@ -146,7 +153,7 @@ serving_say(struct serving *serving)
 	choose_slot(serving);
 	for (i = 0; i < pairs_peer_count(serving->pairs); i++) {
 		peer = pairs_peer(serving->pairs, i);
-		if (!peer_is_mirror(peer) || peer->state == PEER_STARTING)
+		if (!is_there(peer))
 			continue;
 		stamp_say_serving(peer, serving->slot, number);
 		peer->serving[serving->slot] = number;
@@ -163,7 +170,7 @@ drop_slot(const struct serving *serving, unsigned int slot)
 	for (i = 0; i < pairs_peer_count(serving->pairs); i++) {
 		peer = pairs_peer(serving->pairs, i);
 		peer->serving[slot] = 0;
-		if (peer_is_mirror(peer) && peer->state != PEER_STARTING)
+		if (is_there(peer))
 			stamp_drop_serving(peer, slot);
 	}
 }
@@ -225,8 +232,7 @@ drop_left_over(const struct serving *serving, unsigned int slot)
 		return;
 	for (i = 0; i < pairs_peer_count(serving->pairs); i++) {
 		peer = pairs_peer(serving->pairs, i);
-		if (!is_ours(serving, peer->serving[slot]) ||
-		    !peer_is_mirror(peer) || peer->state == PEER_STARTING)
+		if (!is_ours(serving, peer->serving[slot]) || !is_there(peer))
 			continue;
 		peer->serving[slot] = 0;
 		stamp_drop_serving(peer, slot);
@@ -290,25 +296,33 @@ has_mark(const struct serving *serving, enum mark_state state)
 	return serving->covered.state == state;
 }
 
-/* The backup may lack what the primary has.  If one of the two is away, it does
-   so when that one is back. */
+/* The backup may lack what the primary has.  If one of the two is away, it may
+   lack what the other one has. */
 static void
-doubt_backup(const struct peer *primary, const struct peer *backup)
+doubt_backup(struct peer *primary, struct peer *backup)
 {
+	struct bond *bond;
+
 	if (!primary->is_primary || !backup->is_backup ||
 	    !peers_are_partners(primary, backup))
 		return;
-	if (peer_is_mirror(primary) && peer_is_mirror(backup))
+	if (peer_is_mirror(primary) && peer_is_mirror(backup)) {
 		backup->standings[primary->index].is_unproved = true;
-	else
-		bond_of(primary, backup)->is_foreign = true;
+		return;
+	}
+	bond = bond_of(primary, backup);
+	bond->is_foreign = true;
+	if (is_there(primary))
+		stamp_raise(bond, primary, NULL);
+	else if (is_there(backup))
+		stamp_raise(bond, backup, NULL);
 }
 
 static void
 set_unproved(struct serving *serving, bool is_unproved)
 {
 	struct pairs *pairs = serving->pairs;
-	const struct peer *primary, *backup;
+	struct peer *primary, *backup;
 	size_t i, j;
 
 	serving->is_unproved = is_unproved;
@@ -320,6 +334,21 @@ set_unproved(struct serving *serving, bool is_unproved)
 			if (is_unproved)
 				doubt_backup(primary, backup);
 		}
+	}
+}
+
+void
+serving_never_there(struct serving *serving, struct peer *peer)
+{
+	struct peer *partner;
+	size_t i;
+
+	assert(!peer_is_mirror(peer));
+	for (i = 0; serving->is_unproved && i < pairs_peer_count(peer->pairs);
+	     i++) {
+		partner = pairs_peer(peer->pairs, i);
+		doubt_backup(peer, partner);
+		doubt_backup(partner, peer);
 	}
 }
 
@@ -343,7 +372,7 @@ is_any_known(const struct serving *serving)
 
 	for (i = 0; i < pairs_peer_count(serving->pairs); i++) {
 		peer = pairs_peer(serving->pairs, i);
-		if (peer_is_mirror(peer) && peer->state != PEER_STARTING)
+		if (is_there(peer))
 			return true;
 	}
 	return false;

@@ -72,4 +72,8 @@ void serving_proved(struct serving *serving);
 /* Whether the peer may lack what some partner holds, until that. */
 bool serving_is_unproved(const struct peer *peer);
 
+/* The peer has not answered since the start, and was taken to be there until
+   now. */
+void serving_never_there(struct serving *serving, struct peer *peer);
+
 #endif

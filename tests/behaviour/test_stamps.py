@@ -1004,3 +1004,33 @@ def test_server_is_not_trusted_before_each_thread_of_it_goes_on(stage, thread):
     for magent in first, second:
         wait_for_states(magent, "up", "up")
     assert values(backup, [b"k"]) == values(primary, [b"k"]) == {b"k": b"new"}
+
+
+@pytest.mark.parametrize("away", ["primary", "backup"])
+def test_write_of_a_magent_that_was_killed_is_not_read_and_then_gone(stage,
+                                                                     away):
+    """It was killed behind the answer of the authority, and had not raised the
+    stamp yet: the other server is hung, and comes back with an equal one."""
+    servers = {"primary": stage.memcached(), "backup": stage.memcached()}
+    lost = servers[away]
+    there, = set(servers.values()) - {lost}
+    killed = stage.add(Mortal([servers["primary"]], [servers["backup"]])).start()
+    assert killed.talk(b"set k 0 0 3\r\nold\r\n") == b"STORED\r\n"
+    wait_for(lambda: values(lost, [b"k"]), "the mirror")
+    Bond(*servers.values()).wait()
+    lost.stop()
+    number = "0" if away == "primary" else "1"
+    wait_for(lambda: killed.stats("servers")[number + ":state"] == "down",
+             "that to be seen")
+    killed.talk(b"get k\r\n")                    # it serves
+    killed.kill()
+    assert there.talk(b"set k 0 0 3\r\nnew\r\n") == b"STORED\r\n"
+    with stage.magent([servers["primary"]], [servers["backup"]]).client(
+            timeout=10) as client:
+        assert client.talk(b"get k\r\n") == b"VALUE k 0 3\r\nnew\r\nEND\r\n"
+        lost.cont()
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            assert client.talk(b"get k\r\n") == (
+                b"VALUE k 0 3\r\nnew\r\nEND\r\n")
+    wait_for(lambda: values(lost, [b"k"]) == {b"k": b"new"}, "both to be equal")

@@ -58,7 +58,6 @@ RULES = {
                "there, too, or takes it to be down",
     "mark": "who has not ended well has left a mark: all copies are compared",
     "remark": "a flush_all puts the marks back",
-    # These two are not in the program yet.
     "doubt": "a server that is away as such a mark is found gets all anew",
     "left": "a flush_all gives no stamp to a server that the other magent fills",
 }
@@ -809,13 +808,15 @@ class Model:
                           for m in w.magents),
             stamp=len(rank))
 
-    def explore(self):
-        """The steps to a violation, or None; and how many states there are."""
+    def explore(self, is_deep=False):
+        """The steps to a violation, or None; and how many states there are.
+        They are the fewest steps that do it, unless is_deep: that finds some
+        much earlier."""
         first = self.canonical(self.begin())
         came = {first: None}
         queue = collections.deque([first])
         while queue and len(came) < self.args.max:
-            w = queue.popleft()
+            w = queue.pop() if is_deep else queue.popleft()
             for what, new in self.steps(w):
                 if new is None:
                     path = [what]

@@ -28,6 +28,8 @@ static unsigned int uncleans, warnings, dropped;
 /* The mark that this magent has left last. */
 static uint64_t said;
 static unsigned int said_slot;
+/* The last one that got a higher stamp. */
+static const struct peer *raised;
 
 /*
  * Stand-ins
@@ -106,6 +108,13 @@ stamp_drop_serving(struct peer *peer, unsigned int slot)
 {
 	check(peer_is_mirror(peer) && slot < SERVING_SLOTS);
 	dropped++;
+}
+
+void
+stamp_raise(struct bond *at_bond, struct peer *at, struct stamp_waiter *waiter)
+{
+	check(at_bond == &bond && peer_is_mirror(at) && waiter == NULL);
+	raised = at;
 }
 
 static void
@@ -395,14 +404,47 @@ test_mark_is_new_at_the_first_look_after_a_rest(void)
 	end();
 }
 
-/* When it is back, it gets all that the primary has. */
+/* When it is back, it gets all that the other one has, which has a higher stamp
+   from now on. */
 static void
-test_backup_of_a_primary_that_was_away_is_foreign(void)
+test_pair_of_which_one_was_away_is_foreign(void)
 {
+	unsigned int away;
+
+	for (away = 0; away < 2; away++) {
+		begin();
+		raised = NULL;
+		peers[away].state = PEER_DOWN;
+		look(0, 100, true);
+		check(is_proved() && bond.is_foreign);
+		check(raised == &peers[1 - away]);
+		end();
+	}
+}
+
+/* It was taken to be there when the mark was found. */
+static void
+test_pair_of_which_one_was_never_there_is_foreign(void)
+{
+	unsigned int away;
+
+	for (away = 0; away < 2; away++) {
+		begin();
+		raised = NULL;
+		look(0, 100, true);
+		check(!bond.is_foreign && raised == NULL);
+		peers[away].state = PEER_DOWN;
+		serving_never_there(serving, &peers[away]);
+		check(bond.is_foreign && raised == &peers[1 - away]);
+		end();
+	}
+	/* Without a mark there is no doubt. */
 	begin();
+	raised = NULL;
+	look(0, 0, true);
 	peers[0].state = PEER_DOWN;
-	look(0, 100, true);
-	check(is_proved() && bond.is_foreign);
+	serving_never_there(serving, &peers[0]);
+	check(!bond.is_foreign && raised == NULL);
 	end();
 }
 
@@ -574,7 +616,8 @@ main(void)
 	RUN(test_other_that_is_gone_later_has_copies_compared_again);
 	RUN(test_mark_that_ours_is_written_over_is_gone_in_its_time);
 	RUN(test_mark_that_ours_is_written_over_may_be_seen_elsewhere);
-	RUN(test_backup_of_a_primary_that_was_away_is_foreign);
+	RUN(test_pair_of_which_one_was_away_is_foreign);
+	RUN(test_pair_of_which_one_was_never_there_is_foreign);
 	RUN(test_backup_that_is_not_proved_is_not_foreign_while_it_is_there);
 	RUN(test_next_program_goes_on);
 	RUN(test_magent_that_begins_anew_has_its_own_writes_proved);
