@@ -6,6 +6,10 @@ import pytest
 
 import stamp_model
 import without_rules
+from lib.servers import sanitized
+
+# The processors have more to do with the sanitizers.
+pytestmark = pytest.mark.skipif(sanitized(), reason="runs no magent")
 
 SMALL = {"world": "pair", "without": None, "writes": 2, "faults": 1, "moves": 1,
          "evictions": 0, "flushes": 0, "split": False, "both": False,
