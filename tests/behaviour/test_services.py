@@ -304,8 +304,10 @@ def test_magent_that_does_not_answer_is_not_well(stage, memcached):
     assert "no magent" in health(where)[1]
     assert health("unix:/nonexistent") == (1, "No such file or directory")
     magent = stage.magent([memcached])
-    magent.stop()
     where = "127.0.0.1:%d" % magent.port
+    # Otherwise its server is late when it goes on.
+    wait_for(lambda: health(where)[0] == 0, "its server to be up")
+    magent.stop()
     assert health(where, "-t", "50") == (1, "no answer within 50 ms")
     started = time.monotonic()
     assert health(where) == (1, "no answer within 1000 ms")
