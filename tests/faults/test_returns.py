@@ -22,7 +22,7 @@ from lib.servers import sanitized
 
 # Of each kind and role: 60 without sanitizers.
 FAULTS = 2 if sanitized() else 3
-RESTARTS = 8 if sanitized() else 20
+RESTARTS = 8 if sanitized() else 12
 # Copies that meet writes of the same keys.
 RACES = int(os.environ.get("RACES", 20000))
 

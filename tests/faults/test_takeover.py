@@ -24,9 +24,10 @@ ROLES = "primary", "backup"
 QUIET = [Row("pair", ROLES[i % 2], fault, "no event", "FKB")
          for i, fault in enumerate(SERVER_FAULTS)]
 
+# Two of three: scripts/soak --two-magents plays all of them.
 TABLE = [Row("pair", ROLES[(i + j) % 2], fault, event)
          for i, fault in enumerate(SERVER_FAULTS)
-         for j, event in enumerate(EVENTS)]
+         for j, event in enumerate(EVENTS) if (i + j) % 3 != 2]
 
 # A magent that is stopped may go on while all is well, and while the server
 # that it knows to be behind is the only one.
