@@ -3,6 +3,7 @@
 
 /* Numbers as text, where there are too many of them for printf(). */
 
+#include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -10,6 +11,9 @@
 enum {
 	DIGITS_MAX = 20, /* of a number of 64 bits */
 };
+
+static_assert(DIGITS_MAX == sizeof("18446744073709551615") - 1,
+    "the largest number has room");
 
 /* Write the number, without an end.  Returns how many digits it has. */
 static inline size_t

@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "digits.h"
 #include "hot_assert.h"
 #include "proto.h"
 #include "proto_scan.h"
@@ -17,13 +18,7 @@
 enum {
 	/* Bytes of the largest value that a memcached can be told to take. */
 	LARGE_MAX = 1 << 30,
-	DIGITS_MAX = 20, /* digits of a number below 2^64 */
-	/* Bytes of a VALUE behind its key, at least. */
-	SHORTEST_END = sizeof(" 0 0\r\n\r\n") - 1,
 };
-
-static_assert(DIGITS_MAX == sizeof("18446744073709551615") - 1,
-    "the largest number can be read");
 
 /* What may follow the word that a line of a reply begins with. */
 enum form {
@@ -490,7 +485,7 @@ quick_values(const char *bytes, size_t n, size_t value_max,
 		return false;
 	at = plain_end(bytes, at,
 	    n - at < PROTO_KEY_MAX ? n : at + PROTO_KEY_MAX);
-	if (at == key_at || n - at < SHORTEST_END || bytes[at] != ' ')
+	if (at == key_at || at == n || bytes[at] != ' ')
 		return false;
 	set_span(&r->key, key_at, at++);
 	if (!quick_number(bytes, n, &at, ' ', &flags) ||

@@ -57,9 +57,10 @@
  *
  * So that a round finds room, it has no more keys than fit in a quarter of -m,
  * but at least one (budget_round()).  That is a guess.  If more comes, the
- * first value of each reply is kept, and others while they fit in a quarter of
- * -m, and all that is held in -m (budget_keeps()).  The rest is asked for
- * again.  The section Back-pressure in doc/architecture.md has the reasons.
+ * first value of each reply is kept, and its first LINK_KEPT bytes, and others
+ * while they fit in a quarter of -m, and all that is held in -m
+ * (budget_keeps()).  The rest is asked for again.  The section Back-pressure in
+ * doc/architecture.md has the reasons.
  */
 
 #include <stdbool.h>

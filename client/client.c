@@ -705,7 +705,6 @@ static bool
 await_message(struct client *client, struct proto_request *r, size_t n)
 {
 	struct client_env *env = client->env;
-
 	bool at_once = is_room_made(client, r, n);
 
 	assert(r->length == 0 || r->length > n);

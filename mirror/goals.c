@@ -64,8 +64,7 @@ goals_fail_to_empty(struct peer *peer, const char *why)
 	peer_add_all_dirty(peer);
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
 		mate = pairs_partner(peer, i);
-		if (mate != NULL && peer_is_mirror(mate) &&
-		    mate->state != PEER_STARTING)
+		if (mate != NULL && peer_is_there(mate))
 			stamp_raise(bond_of(peer, mate), mate, NULL);
 	}
 	server_fail(peer->server, why);

@@ -127,7 +127,7 @@ late_is_other_at_work(struct pairs *pairs)
 
 	for (i = 0; i < pairs_peer_count(pairs) && n < QUESTIONS_MAX; i++) {
 		peer = pairs_peer(pairs, i);
-		if (peer_is_mirror(peer) && peer->state != PEER_STARTING)
+		if (peer_is_there(peer))
 			questions[n++].fd = server_dial(peer->server);
 	}
 	ask_all(questions, n);

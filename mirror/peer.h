@@ -177,6 +177,14 @@ bool peer_is_trusted(const struct peer *peer);
    is written becomes dirty for it. */
 bool peer_is_mirror(const struct peer *peer);
 
+/* Whether it is a mirror, and has answered since the start: until then it is
+   only taken to be one. */
+static inline bool
+peer_is_there(const struct peer *peer)
+{
+	return peer_is_mirror(peer) && peer->state != PEER_STARTING;
+}
+
 /* Count keys that a client has read from it. */
 static inline void
 peer_count_reads(struct peer *peer, unsigned int keys, unsigned int hits)

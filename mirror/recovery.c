@@ -749,7 +749,7 @@ on_server_failed(void *owner)
 
 	bool was_trusted = peer_is_trusted(peer);
 	bool was_starting = peer->state == PEER_STARTING;
-	bool has_answered = peer_is_mirror(peer) && !was_starting;
+	bool has_answered = peer_is_there(peer);
 
 	if (was_trusted)
 		pairs_counters(pairs)->failovers++;

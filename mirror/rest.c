@@ -97,7 +97,7 @@ say_active(const struct rest *rest)
 
 	for (i = 0; i < pairs_peer_count(rest->pairs); i++) {
 		peer = pairs_peer(rest->pairs, i);
-		if (peer_is_mirror(peer) && peer->state != PEER_STARTING)
+		if (peer_is_there(peer))
 			stamp_say_active(peer, id);
 	}
 }

@@ -79,12 +79,6 @@ struct serving {
 	bool is_comparing; /* unclean() was called */
 };
 
-static bool
-is_there(const struct peer *peer)
-{
-	return peer_is_mirror(peer) && peer->state != PEER_STARTING;
-}
-
 /*
  * Our mark
  */
@@ -153,7 +147,7 @@ serving_say(struct serving *serving)
 	choose_slot(serving);
 	for (i = 0; i < pairs_peer_count(serving->pairs); i++) {
 		peer = pairs_peer(serving->pairs, i);
-		if (!is_there(peer))
+		if (!peer_is_there(peer))
 			continue;
 		stamp_say_serving(peer, serving->slot, number);
 		peer->serving[serving->slot] = number;
@@ -170,7 +164,7 @@ drop_slot(const struct serving *serving, unsigned int slot)
 	for (i = 0; i < pairs_peer_count(serving->pairs); i++) {
 		peer = pairs_peer(serving->pairs, i);
 		peer->serving[slot] = 0;
-		if (is_there(peer))
+		if (peer_is_there(peer))
 			stamp_drop_serving(peer, slot);
 	}
 }
@@ -232,7 +226,8 @@ drop_left_over(const struct serving *serving, unsigned int slot)
 		return;
 	for (i = 0; i < pairs_peer_count(serving->pairs); i++) {
 		peer = pairs_peer(serving->pairs, i);
-		if (!is_ours(serving, peer->serving[slot]) || !is_there(peer))
+		if (!is_ours(serving, peer->serving[slot]) ||
+		    !peer_is_there(peer))
 			continue;
 		peer->serving[slot] = 0;
 		stamp_drop_serving(peer, slot);
@@ -312,9 +307,9 @@ doubt_backup(struct peer *primary, struct peer *backup)
 	}
 	bond = bond_of(primary, backup);
 	bond->is_foreign = true;
-	if (is_there(primary))
+	if (peer_is_there(primary))
 		stamp_raise(bond, primary, NULL);
-	else if (is_there(backup))
+	else if (peer_is_there(backup))
 		stamp_raise(bond, backup, NULL);
 }
 
@@ -372,7 +367,7 @@ is_any_known(const struct serving *serving)
 
 	for (i = 0; i < pairs_peer_count(serving->pairs); i++) {
 		peer = pairs_peer(serving->pairs, i);
-		if (is_there(peer))
+		if (peer_is_there(peer))
 			return true;
 	}
 	return false;

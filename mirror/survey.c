@@ -70,7 +70,7 @@ survey_new(struct pairs *pairs, const struct peer *around,
 	survey->owner = owner;
 	for (i = 0; i < pairs_peer_count(pairs); i++) {
 		peer = pairs_peer(pairs, i);
-		if (!peer_is_mirror(peer) || peer->state == PEER_STARTING ||
+		if (!peer_is_there(peer) ||
 		    (around != NULL && !peers_are_partners(around, peer)))
 			continue;
 		if (asking_new(peer, on_peer_asked, survey) != NULL)
