@@ -107,6 +107,8 @@ end_look(struct rest *rest)
 {
 	assert(rest->is_looking && rest->survey == NULL);
 	rest->is_looking = rest->is_ignorant = false;
+	/* Of those that have been heard of since the survey, too. */
+	serving_look(rest->serving, LOOK_FIRST);
 	say_active(rest);
 	serving_say(rest->serving);
 	gate_release_all(pairs_gate(rest->pairs));
@@ -119,6 +121,7 @@ is_in_question(const struct peer *peer, int64_t ms)
 	switch (peer->state) {
 	case PEER_DOWN:
 		return ms < HEAR_MS && server_is_connecting(peer->server);
+	case PEER_STARTING:
 	case PEER_IDENTIFY:
 		return true;
 	case PEER_DRAIN:

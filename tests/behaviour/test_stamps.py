@@ -17,7 +17,7 @@ from lib.stamps import Bond, values
 from lib.way import COUNT, flushes, held, items, put, states, wait_for_states
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "faults"))
-from faults import Front, Fronted, fill  # noqa: E402
+from faults import Front, Fronted, Slow, fill  # noqa: E402
 from takeover import Mortal  # noqa: E402
 
 RESERVED = b"CLIENT_ERROR keys that begin with magent: are reserved\r\n"
@@ -1006,14 +1006,15 @@ def test_server_is_not_trusted_before_each_thread_of_it_goes_on(stage, thread):
     assert values(backup, [b"k"]) == values(primary, [b"k"]) == {b"k": b"new"}
 
 
+@pytest.mark.parametrize("kind", [Memcached, lambda: Slow(20)],
+                         ids=["", "that answers behind the first request"])
 @pytest.mark.parametrize("away", ["primary", "backup"])
-def test_write_of_a_magent_that_was_killed_is_not_read_and_then_gone(stage,
-                                                                     away):
+def test_write_of_a_magent_that_was_killed_is_not_read_and_then_gone(
+        stage, away, kind):
     """It was killed behind the answer of the authority, and had not raised the
     stamp yet: the other server is hung, and comes back with an equal one."""
-    servers = {"primary": stage.memcached(), "backup": stage.memcached()}
-    lost = servers[away]
-    there, = set(servers.values()) - {lost}
+    lost, there = stage.memcached(), stage.add(kind()).start()
+    servers = {"primary": there, "backup": there, away: lost}
     killed = stage.add(Mortal([servers["primary"]], [servers["backup"]])).start()
     assert killed.talk(b"set k 0 0 3\r\nold\r\n") == b"STORED\r\n"
     wait_for(lambda: values(lost, [b"k"]), "the mirror")
