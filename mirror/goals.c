@@ -20,8 +20,9 @@
 #include "mirror/stamp.h"
 #include "server/server.h"
 
-/* Whether the mate was filled while the peer was away, which has nothing that
-   it lacks: its stamp is to be that of both, and says that it is not whole. */
+/* Whether the mate has become whole while the peer was away, which has nothing
+   that it lacks: its stamp says that it is not whole, and no write past the
+   peer has raised it yet. */
 static bool
 was_filled_alone(const struct peer *mate, const struct peer *peer)
 {
@@ -29,7 +30,8 @@ was_filled_alone(const struct peer *mate, const struct peer *peer)
 	uint64_t stamp = bond_side(bond, mate)->stamp;
 
 	return stamp != STAMP_MISSING && stamp < STAMP_FIRST &&
-	    stamp >= bond_side(bond, peer)->stamp;
+	    (stamp >= bond_side(bond, peer)->stamp ||
+		behind_of(mate, peer) == BEHIND_NOT);
 }
 
 /* What has been at the address of the peer until now may come back: so the
@@ -99,19 +101,28 @@ lacks_more(const struct peer *peer, const struct peer *mate)
 	    (bond->is_foreign || stamp != bond->known);
 }
 
+/* Whether the stamp of the mate is for the peer to have: that of one which is
+   being filled itself is not. */
+static bool
+may_be_goal(const struct peer *peer, const struct peer *mate)
+{
+	struct bond *bond = bond_of(peer, mate);
+	uint64_t stamp = bond_side(bond, mate)->stamp;
+
+	return stamp >= STAMP_FIRST && stamp > bond_side(bond, peer)->stamp &&
+	    !bond_lacks_room(bond);
+}
+
 static void
 set_goal(const struct peer *peer, struct peer *mate)
 {
 	struct bond *bond = bond_of(peer, mate);
-	struct bond_side *side = bond_side(bond, peer);
-	const struct bond_side *from = bond_side(bond, mate);
 
-	if (from->stamp == STAMP_MISSING)
+	if (bond_side(bond, mate)->stamp == STAMP_MISSING)
 		stamp_give_first(bond, mate);
-	side->goal = STAMP_MISSING;
-	if (from->stamp >= STAMP_FIRST && from->stamp > side->stamp &&
-	    !bond_lacks_room(bond))
-		side->goal = from->stamp;
+	bond_side(bond, peer)->goal = may_be_goal(peer, mate) ?
+	    bond_side(bond, mate)->stamp :
+	    STAMP_MISSING;
 }
 
 const struct peer *
@@ -162,18 +173,15 @@ struct peer *
 goals_lost(const struct peer *peer)
 {
 	struct peer *mate;
-	struct bond *bond;
 	size_t i;
 
 	for (i = 0; i < pairs_peer_count(peer->pairs); i++) {
 		mate = pairs_partner(peer, i);
-		if (mate == NULL || !peer_is_mirror(mate) ||
-		    !behind_is_read(peer, mate))
-			continue;
-		bond = bond_of(peer, mate);
-		if (bond_side(bond, peer)->goal == STAMP_MISSING &&
-		    !bond_lacks_room(bond) &&
-		    bond_side(bond, mate)->stamp > bond_side(bond, peer)->stamp)
+		if (mate != NULL && peer_is_mirror(mate) &&
+		    behind_is_read(peer, mate) &&
+		    bond_side(bond_of(peer, mate), peer)->goal ==
+			STAMP_MISSING &&
+		    may_be_goal(peer, mate))
 			return mate;
 	}
 	return NULL;

@@ -5,6 +5,7 @@ import itertools
 import pathlib
 import re
 import sys
+import threading
 import time
 
 import pytest
@@ -14,7 +15,8 @@ from lib.inject import STOP, InjectedMagent
 from lib.net import wait_for
 from lib.servers import Magent, Memcached
 from lib.stamps import Bond, values
-from lib.way import COUNT, flushes, held, items, put, states, wait_for_states
+from lib.way import (COUNT, flushes, held, items, put, states, way,
+                     wait_for_states)
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "faults"))
 from faults import Front, Fronted, Slow, fill  # noqa: E402
@@ -337,6 +339,49 @@ def test_pair_that_has_lost_its_stamps_gets_another_one(stage):
     wait_for(bond.are_equal, "equal stamps", timeout=4)
     assert failures(proxy) == [0]
     assert held(primary) == held(backup) == FULL
+
+
+class HeldFront(Front):
+    """While its server is being filled, nobody learns what its version is."""
+
+    def __init__(self, memcached):
+        self.is_filled = False
+        self.held, self.released = threading.Event(), threading.Event()
+        super().__init__(memcached, nothing)
+
+    def _pass_on(self, link, line, data):
+        if re.match(rb"set magent:[0-9a-f]{16}:", line) and int(data) < FIRST:
+            self.is_filled = True
+        if line.startswith(b"version") and self.is_filled:
+            self.held.set()
+            assert self.released.wait(20)
+        return super()._pass_on(link, line, data)
+
+
+class HeldAtTheEnd(Fronted):
+    """A memcached that cannot be trusted before it is released."""
+
+    def __init__(self):
+        Memcached.__init__(self)
+        self.front = HeldFront(self)
+
+
+def test_partner_that_is_away_when_a_server_is_whole_is_not_ahead_of_it(stage):
+    """It was read to the end, and has no write that the other one lacks."""
+    primary, backup = stage.memcached(), stage.add(HeldAtTheEnd()).start()
+    first = way(stage, primary)
+    magent = started(stage, [first], [backup], "-t", 10000)
+    backup.restart()
+    assert backup.front.held.wait(20)
+    first.close()
+    wait_for(lambda: states(magent)[0] != "up", "the primary to fail")
+    backup.front.released.set()
+    wait_for_states(magent, "down", "up")
+    first.lead_to(primary)
+    wait_for_states(magent, "up", "up")
+    first.client = primary.client
+    Bond(first, backup).wait()
+    assert not [line for line in troubles(magent) if "wrote past" in line]
 
 
 @pytest.mark.parametrize("flush", ["once", "often", "delayed"])
