@@ -41,10 +41,10 @@ listen_as_asked(struct sockets *sockets, const struct options *options)
 		    sockets_count(sockets));
 		return listen_for_operator(sockets, options);
 	}
-	return (options->listen_port == 0 || listen_on_tcp(sockets, options)) &&
+	return listen_for_operator(sockets, options) &&
 	    (options->socket_path == NULL ||
 		sockets_bind_unix(sockets, options->socket_path, false)) &&
-	    listen_for_operator(sockets, options);
+	    (options->listen_port == 0 || listen_on_tcp(sockets, options));
 }
 
 /* The address of an option, if that was given. */

@@ -262,10 +262,11 @@ bind_sockets(struct magent *magent)
 		    !sockets_take(magent->metrics_sockets, magent->carry) ||
 		    !sockets_take(magent->stats_sockets, magent->carry))))
 		return false;
-	magent->has_sockets = listen_as_asked(magent->sockets,
+	/* Whoever can connect to the clients' port finds the others open. */
+	magent->has_sockets = listen_for_metrics(magent->metrics_sockets,
 				  magent->options) &&
-	    listen_for_metrics(magent->metrics_sockets, magent->options) &&
-	    listen_for_stats(magent->stats_sockets, magent->options);
+	    listen_for_stats(magent->stats_sockets, magent->options) &&
+	    listen_as_asked(magent->sockets, magent->options);
 	/* What could be listened on at the rehearsal cannot be now: go on with
 	   those of before. */
 	return magent->has_sockets || magent->is_next;
