@@ -10,6 +10,24 @@ sys.path[:0] = [str(HERE), str(HERE / "tools"), str(HERE / "faults")]
 from lib.stage import Stage  # noqa: E402
 
 
+TABLES = "test_takeover", "test_returns"    # long ones, of faults
+
+
+def pytest_addoption(parser):
+    parser.addoption("--thinned", action="store_true",
+                     help="of long tables of faults, each third row")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("thinned"):
+        return
+    rows = [item for item in items
+            if item.path.stem in TABLES and hasattr(item, "callspec")]
+    others = set(rows) - set(rows[::3])
+    config.hook.pytest_deselected(items=list(others))
+    items[:] = [item for item in items if item not in others]
+
+
 def pytest_configure(config):
     config.addinivalue_line(
         "markers", "alone: times are judged, so that nothing else may run "
