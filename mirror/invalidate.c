@@ -6,7 +6,8 @@
  *        '--- an error, or no reply --------------------'
  *
  *   All keys are dirty:  flush_all -> reply -> (-C) the end of the second
- *   It refuses that:     dump -> listed keys -> deletion -> delete -> reply
+ *   It refuses that, or  dump -> listed keys -> deletion -> delete -> reply
+ *   a part is old:
  *
  * Invariant: a key that may be old is dirty, or in a deletion whose delete has
  * no reply.  Writes of clients make more keys dirty until done() is called,
@@ -225,6 +226,25 @@ on_key_to_purge(void *owner, const char *key, size_t length)
 	    invalidation->held <= LISTED_MAX;
 }
 
+/* It does not say which keys it has.  So those that only it has go, too, rather
+   than that it never returns. */
+static void
+empty_unlisted(struct invalidation *invalidation)
+{
+	struct peer *peer = invalidation->peer;
+
+	if (peer->identity.refuses_flush) {
+		server_fail(peer->server,
+		    "refuses flush_all, and does not list its keys");
+		return;
+	}
+	log_warning("s %s: does not list its keys: all of them are deleted",
+	    peer_name(peer));
+	invalidation->is_purging = false;
+	peer_add_all_dirty(peer);
+	delete_more(invalidation);
+}
+
 static void
 on_purge_list_ended(void *owner, enum dump_end how)
 {
@@ -235,8 +255,7 @@ on_purge_list_ended(void *owner, enum dump_end how)
 	if (!invalidation->is_running)
 		return;
 	if (how == DUMP_UNABLE)
-		server_fail(invalidation->peer->server,
-		    "refuses flush_all, and does not list its keys");
+		empty_unlisted(invalidation);
 	else if (how != DUMP_LOST)
 		delete_more(invalidation);
 }

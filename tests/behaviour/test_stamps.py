@@ -19,7 +19,7 @@ from lib.way import (COUNT, flushes, held, items, put, states, way,
                      wait_for_states)
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "faults"))
-from faults import Front, Fronted, Slow, fill  # noqa: E402
+from faults import Front, Fronted, Slow, fill, old  # noqa: E402
 from takeover import Mortal  # noqa: E402
 
 RESERVED = b"CLIENT_ERROR keys that begin with magent: are reserved\r\n"
@@ -339,6 +339,29 @@ def test_pair_that_has_lost_its_stamps_gets_another_one(stage):
     wait_for(bond.are_equal, "equal stamps", timeout=4)
     assert failures(proxy) == [0]
     assert held(primary) == held(backup) == FULL
+
+
+def test_server_that_lists_no_keys_and_is_old_in_part_returns(stage):
+    """It lacks what another magent has written to one partner, and has keys of
+    the other one, which is away."""
+    one, other = stage.memcacheds(2)
+    backup = stage.add(Fronted(old)).start()
+    magent = started(stage, [one, other], [backup])
+    keys = [b"k%d" % i for i in range(20)]
+    for key in keys:
+        assert magent.talk(b"set %s 0 0 3\r\nold\r\n" % key) == b"STORED\r\n"
+    bond = Bond(one, backup).wait()
+    mine = list(values(one, keys))
+    other.kill()
+    wait_for_states(magent, "up", "down", "up")
+    backup.front.drop()
+    for key in bond.keys:
+        one.talk(b"incr %s 9\r\n" % key)
+    for key in mine:
+        one.talk(b"set %s 0 0 3\r\nnew\r\n" % key)
+    wait_for(lambda: "wrote past it" in magent.output(), "that to be seen")
+    wait_for_states(magent, "up", "down", "rebuild")
+    assert b"old" not in values(backup, mine).values()
 
 
 class HeldFront(Front):
