@@ -88,7 +88,7 @@ def test_50000_idle_clients_take_a_kilobyte_each_while_they_are_there(
                 len(b"VALUE k 0 1\r\nx\r\nEND\r\nSTORED\r\nMN\r\n"))
         wait_for(lambda: proxy.rss() - before < count * KIB,
                  "those that have worked to take no more")
-        assert is_pipeline_fast(proxy)
+        beside = pipeline_seconds(proxy)
         cpu, start = proxy.cpu_seconds(), time.monotonic()
         time.sleep(1.5)         # no look at all of them each second
         assert proxy.cpu_seconds() - cpu < .03 * (time.monotonic() - start)
@@ -100,16 +100,18 @@ def test_50000_idle_clients_take_a_kilobyte_each_while_they_are_there(
     # What is left is what the event library has for each descriptor.
     wait_for(lambda: proxy.rss() - before < 8 * MIB,
              "memory to be given back")
+    # Where the processor is emulated it takes long without them, too.
+    assert beside < max(3, 2 * pipeline_seconds(proxy))
 
 
-def is_pipeline_fast(proxy):
-    """Whether 20,000 sets of a pipeline take the time that they need."""
+def pipeline_seconds(proxy):
+    """How long 20,000 sets of a pipeline take."""
     data = b"set p 0 0 1000\r\n%s\r\n" % (b"x" * 1000) * 20000
     answer = b"STORED\r\n" * 20000 + b"MN\r\n"
     with proxy.client(timeout=60) as client:
         start = time.monotonic()
         assert client.exchange([data + b"mn\r\n"], b"MN\r\n") == answer
-        return time.monotonic() - start < 3
+        return time.monotonic() - start
 
 
 @pytest.mark.skipif(sanitized(), reason="memory of another order")
