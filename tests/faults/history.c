@@ -1373,20 +1373,30 @@ take_reply(struct client *client)
  */
 
 static void
+print_input(const struct client *client, size_t from, size_t to)
+{
+	for (; from < to; from++)
+		fputc(client->input[from] < ' ' || client->input[from] > '~' ?
+			'|' :
+			client->input[from],
+		    stderr);
+}
+
+/* With the begin and the end of the reply: an error may stand behind values. */
+static void
 complain(const struct client *client, const char *what)
 {
-	size_t n = client->length < 100 ? client->length : 100;
-	size_t i;
+	size_t n = client->length, shown = 80;
 
 	fprintf(stderr, "%s %.6f client %d, since %.6f, %s %s: ", what,
 	    (double)now_ns() / 1e9, client->number, (double)client->call / 1e9,
 	    kinds[client->ops[client->count - 1].kind].name,
 	    is_flusher(client) ? "" : client->ops[client->count - 1].key->name);
-	for (i = 0; i < n; i++)
-		fputc(client->input[i] < ' ' || client->input[i] > '~' ?
-			'|' :
-			client->input[i],
-		    stderr);
+	print_input(client, 0, n < shown ? n : shown);
+	if (n > 2 * shown)
+		fputs(" ... ", stderr);
+	if (n > shown)
+		print_input(client, n < 2 * shown ? shown : n - shown, n);
 	fputc('\n', stderr);
 }
 
