@@ -778,7 +778,7 @@ def test_one_of_two_magents_fills_a_server(stage, serving):
     assert flushes(two.backup) <= [1]
     # The other one shows how far it is.
     progress = seen[numbers.index(min(numbers))]
-    assert progress == sorted(progress) and len(set(progress)) > 2
+    assert progress == sorted(progress) and len(set(progress)) > 1
     for magent in two.magents:
         assert magent.talk(b"get fill:%d\r\n" % (MANY - 1)).startswith(b"VALUE")
 
