@@ -307,7 +307,7 @@ ends_endless(struct dump *dump)
 		return false;
 	log_warning("s %s: the list of its keys does not end",
 	    peer_name(dump->from));
-	end_dump(dump, DUMP_UNABLE);
+	end_dump(dump, DUMP_FAILED);
 	return true;
 }
 
@@ -587,11 +587,12 @@ on_dump_timer(evutil_socket_t fd, short what, void *arg)
 		retry_dump(dump, "it fell silent");
 	else if (dump->from->state == PEER_STARTING)
 		set_dump_timer(dump, RETRY_PAUSE_MS);
-	else if (dump->tries < TRIES_MAX &&
-	    abilities_has(&dump->from->abilities, ABILITY_META_READ))
+	else if (!abilities_has(&dump->from->abilities, ABILITY_META_READ))
+		end_dump(dump, DUMP_UNABLE);
+	else if (dump->tries < TRIES_MAX)
 		try_dump(dump);
 	else
-		end_dump(dump, DUMP_UNABLE);
+		end_dump(dump, DUMP_FAILED);
 }
 
 struct dump *

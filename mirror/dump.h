@@ -22,9 +22,10 @@ enum dump_end {
 	DUMP_STOPPED,
 	/* The server is no mirror any more, and not being invalidated. */
 	DUMP_LOST,
-	/* The server has no such command, or refuses it; it fails each time; or
-	   its list has no end. */
+	/* The server has no such command, or refuses it. */
 	DUMP_UNABLE,
+	/* It fails each time, or its list has no end: later it may do it. */
+	DUMP_FAILED,
 };
 
 struct dump_handler {

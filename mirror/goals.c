@@ -20,9 +20,9 @@
 #include "mirror/stamp.h"
 #include "server/server.h"
 
-/* Whether the mate has become whole while the peer was away, which has nothing
-   that it lacks: its stamp says that it is not whole, and no write past the
-   peer has raised it yet. */
+/* Whether the mate has the stamp of one that is being filled, and the peer
+   nothing that it lacks: by what we know, or because the peer has lost its items
+   since.  No write past the peer has raised that stamp yet. */
 static bool
 was_filled_alone(const struct peer *mate, const struct peer *peer)
 {

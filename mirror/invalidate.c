@@ -6,8 +6,8 @@
  *        '--- an error, or no reply --------------------'
  *
  *   All keys are dirty:  flush_all -> reply -> (-C) the end of the second
- *   It refuses that, or  dump -> listed keys -> deletion -> delete -> reply
- *   a part is old:
+ *   It refuses that:     dump -> listed keys -> deletion -> delete -> reply
+ *   A part of it is old: the same; or the flush_all, if it can list no keys
  *
  * Invariant: a key that may be old is dirty, or in a deletion whose delete has
  * no reply.  Writes of clients make more keys dirty until done() is called,
@@ -226,18 +226,13 @@ on_key_to_purge(void *owner, const char *key, size_t length)
 	    invalidation->held <= LISTED_MAX;
 }
 
-/* It does not say which keys it has.  So those that only it has go, too, rather
-   than that it never returns. */
+/* It never says which keys it has.  So those that only it has go, too, rather
+   than that it does not return at all. */
 static void
 empty_unlisted(struct invalidation *invalidation)
 {
 	struct peer *peer = invalidation->peer;
 
-	if (peer->identity.refuses_flush) {
-		server_fail(peer->server,
-		    "refuses flush_all, and does not list its keys");
-		return;
-	}
 	log_warning("s %s: does not list its keys: all of them are deleted",
 	    peer_name(peer));
 	invalidation->is_purging = false;
@@ -254,8 +249,14 @@ on_purge_list_ended(void *owner, enum dump_end how)
 	invalidation->list = how;
 	if (!invalidation->is_running)
 		return;
-	if (how == DUMP_UNABLE)
+	if (how == DUMP_UNABLE && invalidation->peer->identity.refuses_flush)
+		server_fail(invalidation->peer->server,
+		    "refuses flush_all, and does not list its keys");
+	else if (how == DUMP_UNABLE)
 		empty_unlisted(invalidation);
+	else if (how == DUMP_FAILED)
+		server_fail(invalidation->peer->server,
+		    "has not listed its keys");
 	else if (how != DUMP_LOST)
 		delete_more(invalidation);
 }

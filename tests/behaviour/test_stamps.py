@@ -341,27 +341,62 @@ def test_pair_that_has_lost_its_stamps_gets_another_one(stage):
     assert held(primary) == held(backup) == FULL
 
 
+def stored_on(magent, *primaries):
+    """Store some keys; which of them each of the primaries has."""
+    keys = [b"k%d" % i for i in range(20)]
+    for key in keys:
+        assert magent.talk(b"set %s 0 0 3\r\nold\r\n" % key) == b"STORED\r\n"
+    return [list(values(primary, keys)) for primary in primaries]
+
+
+def be_behind(magent, one, other, backup, keys):
+    """The backup misses what another magent writes to one partner, and the
+    other one is away."""
+    bond = Bond(one, backup).wait()
+    other.kill()
+    wait_for_states(magent, "up", "down", "up")
+    backup.front.drop()
+    for key in bond.keys:
+        one.talk(b"incr %s 9\r\n" % key)
+    for key in keys:
+        one.talk(b"set %s 0 0 3\r\nnew\r\n" % key)
+    wait_for(lambda: "wrote past it" in magent.output(), "that to be seen")
+
+
 def test_server_that_lists_no_keys_and_is_old_in_part_returns(stage):
     """It lacks what another magent has written to one partner, and has keys of
     the other one, which is away."""
     one, other = stage.memcacheds(2)
     backup = stage.add(Fronted(old)).start()
     magent = started(stage, [one, other], [backup])
-    keys = [b"k%d" % i for i in range(20)]
-    for key in keys:
-        assert magent.talk(b"set %s 0 0 3\r\nold\r\n" % key) == b"STORED\r\n"
-    bond = Bond(one, backup).wait()
-    mine = list(values(one, keys))
-    other.kill()
-    wait_for_states(magent, "up", "down", "up")
-    backup.front.drop()
-    for key in bond.keys:
-        one.talk(b"incr %s 9\r\n" % key)
-    for key in mine:
-        one.talk(b"set %s 0 0 3\r\nnew\r\n" % key)
-    wait_for(lambda: "wrote past it" in magent.output(), "that to be seen")
+    mine, _ = stored_on(magent, one, other)
+    be_behind(magent, one, other, backup, mine)
     wait_for_states(magent, "up", "down", "rebuild")
     assert b"old" not in values(backup, mine).values()
+
+
+def test_server_that_is_old_in_part_and_fails_to_list_keeps_the_others(stage):
+    """What only it has is not deleted because its list fails now."""
+    failing = threading.Event()
+
+    def refusal(line):
+        if line.startswith(b"lru_crawler") and failing.is_set():
+            raise OSError
+        return None
+
+    one, other = stage.memcacheds(2)
+    backup = stage.add(Fronted(refusal)).start()
+    magent = started(stage, [one, other], [backup])
+    mine, theirs = stored_on(magent, one, other)
+    failing.set()
+    be_behind(magent, one, other, backup, mine)
+    wait_for(lambda: "has not listed its keys" in magent.output(), "20 tries",
+             timeout=40)
+    failing.clear()
+    wait_for_states(magent, "up", "down", "up")
+    assert values(backup, theirs) == {key: b"old" for key in theirs}
+    assert values(backup, mine) == {key: b"new" for key in mine}
+    assert flushes(backup) == [0]
 
 
 class HeldFront(Front):
@@ -778,7 +813,7 @@ def test_one_of_two_magents_fills_a_server(stage, serving):
     assert flushes(two.backup) <= [1]
     # The other one shows how far it is.
     progress = seen[numbers.index(min(numbers))]
-    assert progress == sorted(progress) and len(set(progress)) > 1
+    assert progress == sorted(progress) and len(set(progress)) > 2
     for magent in two.magents:
         assert magent.talk(b"get fill:%d\r\n" % (MANY - 1)).startswith(b"VALUE")
 
