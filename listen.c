@@ -41,6 +41,7 @@ listen_as_asked(struct sockets *sockets, const struct options *options)
 		    sockets_count(sockets));
 		return listen_for_operator(sockets, options);
 	}
+	/* What can be waited for is the last: see bind_sockets(). */
 	return listen_for_operator(sockets, options) &&
 	    (options->socket_path == NULL ||
 		sockets_bind_unix(sockets, options->socket_path, false)) &&

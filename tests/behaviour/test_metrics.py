@@ -1,6 +1,7 @@
 """--metrics: what Prometheus and load balancers read, and what others may try."""
 import http.client
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -11,7 +12,7 @@ import time
 import pytest
 
 from lib.net import free_port, wait_for
-from lib.servers import MAGENT, Magent, Memcached
+from lib.servers import MAGENT, Magent, Memcached, sanitized
 from lib.way import states
 
 NAME = r"[a-zA-Z_][a-zA-Z0-9_]*"
@@ -206,6 +207,32 @@ class Quoted(Memcached):
     def serves(self):
         with socket.socket(socket.AF_UNIX) as one:
             return one.connect_ex(self.path) == 0
+
+
+class Traced(Metered):
+    """Its calls to the system are written to a file."""
+
+    def command(self):
+        return ["strace", "-D", "-e", "trace=bind", "-o", self.trace,
+                *super().command()]
+
+
+@pytest.mark.skipif(sanitized(), reason="strace and the sanitizers disagree")
+@pytest.mark.skipif(not shutil.which("strace"), reason="there is no strace")
+def test_port_of_the_clients_is_opened_last(stage, tmp_path):
+    """Whoever waits for it may use the others at once."""
+    admin, stats = tmp_path / "admin", free_port()
+    magent = Traced([stage.memcached()], [], "--admin=%s" % admin,
+                    "--stats-port=%d" % stats)
+    magent.trace = str(tmp_path / "trace")
+    stage.add(magent).start()
+    bound = [re.search(r"htons\((\d+)\)|sun_path=\"([^\"]+)\"", line)
+             for line in pathlib.Path(magent.trace).read_text().splitlines()
+             if " = 0" in line]
+    names = [one[1] or one[2] for one in bound if one]
+    assert {str(magent.web), str(stats)} < set(names)
+    assert any(str(admin) in name for name in names)
+    assert names[-1] == str(magent.port)
 
 
 def test_address_of_any_characters_is_a_label(stage, tmp_path):
