@@ -21,7 +21,7 @@
 #include "server/server.h"
 
 /* Whether the mate has the stamp of one that is being filled, and the peer
-   nothing that it lacks: by what we know, or because the peer has lost its items
+   nothing that it lacks: by what we know, or because it has lost its items
    since.  No write past the peer has raised that stamp yet. */
 static bool
 was_filled_alone(const struct peer *mate, const struct peer *peer)
